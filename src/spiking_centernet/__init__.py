@@ -1,0 +1,1 @@
+"""Object detection from event cameras with spiking neural networks."""

@@ -1,0 +1,44 @@
+"""Errors a user can cause: each says what is wrong, where, and the next thing to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpikingCenterNetError(Exception):
+    """Base class of every error this package raises on purpose."""
+
+
+class EventFileError(SpikingCenterNetError, ValueError):
+    """An event recording cannot be read as what it claims to be."""
+
+
+class BoxFileError(SpikingCenterNetError, ValueError):
+    """A box file is missing, malformed or does not belong to its recording."""
+
+
+class WindowError(SpikingCenterNetError, ValueError):
+    """A time window is empty, reversed or outside the recording."""
+
+
+class DatasetError(SpikingCenterNetError, ValueError):
+    """A folder does not hold the recordings and boxes it should."""
+
+
+class WeightsError(SpikingCenterNetError, ValueError):
+    """A weight file is missing, unsafe or does not fit the network."""
+
+
+class ConfigError(SpikingCenterNetError, ValueError):
+    """A name or a setting is unknown or impossible."""
+
+
+class TrainingError(SpikingCenterNetError, RuntimeError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'? Known: ..."`` to append to an error about an unknown name."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"; {hint}known: {', '.join(known)}"

@@ -1,0 +1,127 @@
+"""The few types every room shares: events, boxes, detections, samples and batches."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
+"""One event: time in microseconds, column, row, polarity (1 = ON, brighter)."""
+
+BOX_DTYPE = np.dtype(
+    [
+        ("ts", "<u8"),
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("w", "<f4"),
+        ("h", "<f4"),
+        ("class_id", "u1"),
+        ("confidence", "<f4"),
+        ("track_id", "<u4"),
+    ]
+)
+"""One labelled box as GEN1 stores it: 33 packed bytes, ``x, y`` the top-left corner in pixels, ``ts`` in microseconds."""
+
+CLASS_NAMES = ("car", "pedestrian")
+"""The classes of GEN1 and of the simulator; a label is an index into this tuple."""
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Labelled boxes of one instant.
+
+    Attributes:
+        xyxy: float32 [N, 4], left, top, right, bottom in pixels.
+        labels: int64 [N], index of the class, from 0.
+        track_ids: int64 [N], one number per object and recording; -1 where unknown.
+    """
+
+    xyxy: np.ndarray
+    labels: np.ndarray
+    track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportArgumentType]
+
+    def __post_init__(self):
+        if self.track_ids is None:
+            object.__setattr__(self, "track_ids", np.full(len(self.labels), -1, np.int64))
+        _check(self.xyxy.ndim == 2 and self.xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(self.xyxy.shape)}")
+        n = len(self.xyxy)
+        for name in ("labels", "track_ids"):
+            array = getattr(self, name)
+            _check(array.shape == (n,), f"{name} must be [{n}] like xyxy, got {list(array.shape)}")
+            _check(array.dtype == np.int64, f"{name} must be int64, got {array.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @staticmethod
+    def empty() -> "Boxes":
+        """Return no boxes."""
+        return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detected boxes of one instant, best score first.
+
+    Attributes:
+        xyxy: float32 [N, 4], left, top, right, bottom in pixels.
+        scores: float32 [N] in [0, 1].
+        labels: int64 [N], index of the class, from 0.
+        t_us: the instant (exclusive end of the window) in microseconds of the recording.
+    """
+
+    xyxy: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    t_us: int
+
+    def __post_init__(self):
+        _check(self.xyxy.ndim == 2 and self.xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(self.xyxy.shape)}")
+        n = len(self.xyxy)
+        _check(self.scores.shape == (n,), f"scores must be [{n}] like xyxy, got {list(self.scores.shape)}")
+        _check(self.labels.shape == (n,), f"labels must be [{n}] like xyxy, got {list(self.labels.shape)}")
+        _check(self.labels.dtype == np.int64, f"labels must be int64, got {self.labels.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def above(self, score: float) -> "Detections":
+        """Return only the detections with at least this score."""
+        keep = self.scores >= score
+        return Detections(self.xyxy[keep], self.scores[keep], self.labels[keep], self.t_us)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name."""
+
+    cube: torch.Tensor
+    boxes: Boxes
+    t_us: int
+    recording: str
+
+    def __post_init__(self):
+        _check(self.cube.ndim == 4, f"cube must be [T, C, H, W], got {list(self.cube.shape)}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several samples, time first: ``cube`` uint8 [T, B, C, H, W] and B entries in every list."""
+
+    cube: torch.Tensor
+    boxes: list[Boxes]
+    t_us: list[int]
+    recordings: list[str]
+
+    def __post_init__(self):
+        _check(self.cube.ndim == 5, f"cube must be [T, B, C, H, W], got {list(self.cube.shape)}")
+        _check(
+            self.cube.shape[1] == len(self.boxes) == len(self.t_us) == len(self.recordings),
+            f"a batch of {self.cube.shape[1]} cubes has {len(self.boxes)} boxes, {len(self.t_us)} times and "
+            f"{len(self.recordings)} recordings",
+        )

@@ -1,0 +1,52 @@
+"""Imports go down only: the floors below are the house's plan (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "spiking_centernet"
+FLOORS = {
+    "errors": 0, "types": 0, "boxes": 0, "files": 0,
+    "events": 1, "nn": 1, "evaluate": 1, "draw": 1,
+    "simulate": 2, "weights": 2, "stream": 2, "validate": 2, "report": 2,
+    "train": 3, "demo": 3,
+    "__init__": 4, "__main__": 4,
+}  # fmt: skip
+NEIGHBOURS = {("draw", "evaluate")}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            if node.module == "spiking_centernet":
+                names = [f"spiking_centernet.{alias.name}" for alias in node.names]
+            else:
+                names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("spiking_centernet."):
+                yield name.split(".")[1], node.lineno
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_only(path):
+    room = room_of(path)
+    assert room in FLOORS, f"{room} has no floor: add it to FLOORS and to docs/architecture.md"
+    for other, line in imported_rooms(path):
+        if other == room:
+            continue
+        assert other in FLOORS, f"{path}:{line} imports {other}, which has no floor"
+        assert FLOORS[other] < FLOORS[room] or (room, other) in NEIGHBOURS, f"{path}:{line}: {room} imports {other}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_outgrows_its_room(path):
+    assert len(path.read_text().splitlines()) <= 420
