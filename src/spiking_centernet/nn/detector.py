@@ -1,0 +1,211 @@
+"""The whole detector: encoder, decoder, heads; presets; fusing for inference."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.nn.blocks import ConvNeuron, Membranes, State
+from spiking_centernet.nn.m2unet import Decoder
+from spiking_centernet.nn.neuron import NEURONS, Neuron, make_neuron
+from spiking_centernet.nn.resnet import Encoder
+from spiking_centernet.nn.surrogate import SURROGATES
+
+HEATMAP_BIAS = -2.19
+"""Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Everything that fixes a detector's shape; the defaults are the paper's network.
+
+    Attributes:
+        num_classes: heatmap channels.
+        in_channels: channels of the voxel cube, polarities x micro bins.
+        num_steps: time steps of a window, for which the network is trained.
+        window_us: length of the window in microseconds.
+        widths: channels of the encoder's stages.
+        convs_per_stage: convolutions in every encoder stage.
+        decoder_blocks: 2 give output stride 8, 3 give 4.
+        expansion: hidden over joined channels in the decoder blocks.
+        head_width: channels of the 3x3 convolution of every head.
+        neuron: "plif", "lif", "if", or "relu" for the ANN twin.
+        surrogate: "atan", "sigmoid" or "rectangle".
+        tau: initial time constant in steps.
+        threshold: firing threshold.
+        soft_reset: subtract the threshold instead of resetting to 0.
+        decay_input: the leak also scales the input.
+        detach_reset: no gradient flows through the reset.
+    """
+
+    num_classes: int = 2
+    in_channels: int = 4
+    num_steps: int = 5
+    window_us: int = 100_000
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    convs_per_stage: int = 4
+    decoder_blocks: int = 2
+    expansion: float = 0.15
+    head_width: int = 256
+    neuron: str = "plif"
+    surrogate: str = "atan"
+    tau: float = 2.0
+    threshold: float = 1.0
+    soft_reset: bool = False
+    decay_input: bool = True
+    detach_reset: bool = True
+
+    def __post_init__(self):
+        for name in ("num_classes", "in_channels", "num_steps", "window_us", "convs_per_stage", "head_width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise ConfigError(f"widths must be two or more positive channel counts, got {self.widths}")
+        if not 0 <= self.decoder_blocks < len(self.widths):
+            raise ConfigError(f"decoder_blocks must be 0..{len(self.widths) - 1}, got {self.decoder_blocks}")
+        if not self.expansion > 0:
+            raise ConfigError(f"expansion must be positive, got {self.expansion}")
+        if self.neuron not in NEURONS:
+            raise ConfigError(f"unknown neuron {self.neuron!r}{did_you_mean(self.neuron, NEURONS)}")
+        if self.surrogate not in SURROGATES:
+            raise ConfigError(f"unknown surrogate {self.surrogate!r}{did_you_mean(self.surrogate, SURROGATES)}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input a pixel of the output."""
+        return 2 ** (len(self.widths) + 1 - self.decoder_blocks)
+
+    @property
+    def bins(self) -> int:
+        """Micro time bins of a step: two polarities share the channels."""
+        return self.in_channels // 2
+
+
+PRESETS: dict[str, DetectorConfig] = {
+    "paper": DetectorConfig(),
+    "small": DetectorConfig(widths=(32, 64, 128, 256), decoder_blocks=3, head_width=64),
+    "nano": DetectorConfig(widths=(16, 32, 64, 128), decoder_blocks=3, expansion=0.5, head_width=32),
+}
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
+
+    Attributes:
+        heatmap: [B, classes, h, w], logits of an object's centre.
+        wh: [B, 2, h, w], width and height in output pixels.
+        offset: [B, 2, h, w], x and y of the centre within its output pixel.
+    """
+
+    heatmap: Float[Tensor, "B K h w"]
+    wh: Float[Tensor, "B 2 h w"]
+    offset: Float[Tensor, "B 2 h w"]
+
+
+class Head(nn.Module):
+    """3x3 convolution with its neuron, then a 1x1 convolution on the spikes; no neuron after it: real values."""
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron):
+        super().__init__()
+        self.block = block
+        self.out = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "B K h w"]:
+        """Return the head's output averaged over the steps."""
+        spikes = self.block(x, membranes)
+        out = self.out(spikes.flatten(0, 1)).float()
+        return out.unflatten(0, spikes.shape[:2]).mean(0)
+
+
+class Detector(nn.Module):
+    """Spiking CenterNet (arXiv 2402.01287): voxel cubes in, heatmap, sizes and offsets out, state explicit."""
+
+    def __init__(self, config: DetectorConfig):
+        super().__init__()
+        self.config = config
+
+        def neuron() -> Neuron:
+            return make_neuron(
+                config.neuron,
+                tau=config.tau,
+                threshold=config.threshold,
+                surrogate=config.surrogate,
+                soft_reset=config.soft_reset,
+                decay_input=config.decay_input,
+                detach_reset=config.detach_reset,
+            )
+
+        self.encoder = Encoder(config.in_channels, config.widths, config.convs_per_stage, neuron)
+        self.decoder = Decoder(config.widths, config.decoder_blocks, config.expansion, neuron)
+        self.heads = nn.ModuleDict()
+        for name, out_channels in (("heatmap", config.num_classes), ("wh", 2), ("offset", 2)):
+            block = ConvNeuron.make(self.decoder.out_channels, config.head_width, neuron)
+            self.heads[name] = Head(self.decoder.out_channels, config.head_width, out_channels, block)
+        nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, cube: Tensor, state: State | None = None) -> tuple[DetectorOutput, State]:
+        """Detect in one window, or go on from the state of the window before.
+
+        Args:
+            cube: [T, B, C, H, W], any number of steps, any size; uint8 or float.
+            state: what the last call returned; None starts at rest.
+
+        Returns:
+            The output averaged over the T steps, and the membranes after the last step.
+
+        Raises:
+            ConfigError: if the cube's shape does not fit the network.
+        """
+        if cube.ndim != 5 or cube.shape[2] != self.config.in_channels:
+            raise ConfigError(
+                f"the network takes cubes [T, B, {self.config.in_channels}, H, W], got {list(cube.shape)}; "
+                "add the batch axis with cube[:, None]"
+            )
+        device = cube.device.type
+        mixed = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
+        x = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).to(dtype).unflatten(0, cube.shape[:2])
+        membranes = Membranes(state)
+        x = self.decoder(self.encoder(x, membranes), membranes)
+        out = {name: head(x, membranes) for name, head in self.heads.items()}
+        return DetectorOutput(**out), membranes.new
+
+    def fuse(self) -> "Detector":
+        """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.
+
+        The outputs equal the original's up to rounding; a spike can differ only where a membrane lies within rounding of
+        the threshold.
+        """
+        fused = copy.deepcopy(self).eval()
+        if fused.encoder.stem.norm is None:
+            return fused
+        fused.encoder.stem = fused.encoder.stem.fused()
+        for stage in fused.encoder.stages:
+            for i, block in enumerate(stage):  # pyright: ignore[reportArgumentType]
+                stage[i] = block.fused()  # pyright: ignore[reportIndexIssue]
+        for i, block in enumerate(fused.decoder.blocks):
+            fused.decoder.blocks[i] = block.fused()  # pyright: ignore[reportCallIssue]
+        for head in fused.heads.values():
+            head.block = head.block.fused()  # pyright: ignore
+        return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
+
+
+def build(preset: str = "nano", **changes) -> Detector:
+    """Return an untrained detector from a preset, with single fields changed, for example ``neuron="relu"``.
+
+    Raises:
+        ConfigError: for an unknown preset or field.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}{did_you_mean(preset, PRESETS)}")
+    known = DetectorConfig.__dataclass_fields__
+    for name in changes:
+        if name not in known:
+            raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
+    values = {name: getattr(PRESETS[preset], name) for name in known} | changes
+    return Detector(DetectorConfig(**values))
