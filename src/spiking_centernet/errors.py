@@ -32,6 +32,10 @@ class ConfigError(SpikingCenterNetError, ValueError):
     """A name or a setting is unknown or impossible."""
 
 
+class EvaluationError(SpikingCenterNetError, ValueError):
+    """Detections or ground truth cannot be scored, or scoring would mislead."""
+
+
 class TrainingError(SpikingCenterNetError, RuntimeError):
     """Training cannot go on, for example because the loss is not finite."""
 

@@ -1,0 +1,399 @@
+"""Events and boxes as pictures, plots and video."""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.evaluate import Score
+from spiking_centernet.files import atomic_write
+from spiking_centernet.types import CLASS_NAMES, Boxes, Detections
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+
+Image = UInt8[np.ndarray, "H W 3"]
+"""Red, green, blue from 0 to 255, row by row from the top."""
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of an event picture.
+
+    Attributes:
+        background: where nothing happened.
+        on: pixels that last got brighter.
+        off: pixels that last got darker.
+    """
+
+    background: Colour
+    on: Colour
+    off: Colour
+
+
+THEMES = {
+    # ON is the lighter of the two, so that they stay apart for every kind of colour vision.
+    "dark": Theme(background=(18, 22, 33), on=(240, 240, 232), off=(64, 132, 214)),
+    "light": Theme(background=(255, 255, 255), on=(90, 165, 240), off=(20, 28, 56)),
+}
+"""Every theme by its name."""
+
+CLASS_COLOURS: tuple[Colour, ...] = (
+    *((255, 176, 0), (255, 96, 168), (94, 224, 160), (200, 160, 255)),
+    *((255, 240, 110), (255, 120, 80), (110, 220, 240)),
+)
+"""Box colours by label, repeated when there are more classes; none is near an event colour."""
+
+STRENGTH = (0.0, 0.65, 0.85, 1.0)
+"""How far a pixel goes from the background to its colour after 0, 1, 2, and 3 or more events: edges outshine noise."""
+
+
+def events_image(events: np.ndarray, size_hw: tuple[int, int], *, theme: str = "dark") -> Image:
+    """Picture events: the hue is the polarity of the pixel's last event, the strength their number.
+
+    Args:
+        events: EVENT_DTYPE [N], in time order.
+        size_hw: height and width of the sensor in pixels.
+        theme: a name of ``THEMES``.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ConfigError: unknown theme, or an event outside the sensor.
+    """
+    if theme not in THEMES:
+        raise ConfigError(f"no theme is called {theme!r}{did_you_mean(theme, THEMES)}")
+    colours = THEMES[theme]
+    height, width = size_hw
+    x, y = events["x"].astype(np.intp), events["y"].astype(np.intp)
+    outside = np.flatnonzero((x >= width) | (y >= height))
+    if len(outside):
+        k = outside[0]
+        raise ConfigError(
+            f"event {k} at x={x[k]}, y={y[k]} lies outside the {width} x {height} sensor; pass the recording's size_hw"
+        )
+    pixel = y * width + x
+    count = np.bincount(pixel, minlength=height * width)
+    last_is_on = np.zeros(height * width, np.intp)
+    last_is_on[pixel] = events["p"]
+    ends = np.array([colours.off, colours.on], np.float64)[:, None]  # [2,1,3]
+    strength = np.array(STRENGTH)[:, None]
+    table = np.rint(np.array(colours.background) * (1 - strength) + ends * strength).astype(np.uint8)  # [2,4,3]
+    return table[last_is_on, np.minimum(count, len(STRENGTH) - 1)].reshape(height, width, 3)
+
+
+def default_scale(size_hw: tuple[int, int]) -> int:
+    """Return how often to repeat pixels so that text is readable: 3 for GEN1, 2 at 640 px, 1 at 1280 px."""
+    return max(1, min(3, round(960 / size_hw[1])))
+
+
+def draw_boxes(
+    image: Image,
+    detections: Detections | None = None,
+    truth: Boxes | None = None,
+    *,
+    class_names: Sequence[str] = CLASS_NAMES,
+    scale: int | None = None,
+    caption: str = "",
+) -> Image:
+    """Enlarge a picture and draw detections (solid, with class and score) and ground truth (dashed) into it.
+
+    Args:
+        image: uint8 [H, W, 3] at the sensor's size.
+        detections: what was found; drawn worst first, so that the best lies on top.
+        truth: what is there; named only where there are no detections to name.
+        class_names: what label 0, 1, ... is called; other labels are drawn as numbers.
+        scale: how often each pixel is repeated; None takes ``default_scale``.
+        caption: a line of text for the bottom left corner.
+
+    Returns:
+        a new uint8 [H * scale, W * scale, 3].
+
+    Raises:
+        ConfigError: the image is not uint8 [H, W, 3], or the scale is under 1.
+    """
+    _check_image(image)
+    scale = default_scale(image.shape[:2]) if scale is None else scale
+    if scale < 1:
+        raise ConfigError(f"scale must be 1 or more, got {scale}")
+    from PIL import Image as PilImage
+    from PIL import ImageDraw
+
+    canvas = PilImage.fromarray(np.repeat(np.repeat(image, scale, axis=0), scale, axis=1))
+    pen = ImageDraw.Draw(canvas)
+    if truth is not None:
+        for k in range(len(truth)):
+            corners = _dashed(pen, truth.xyxy[k] * scale)
+            if detections is None:
+                _tag(pen, corners, _name(class_names, int(truth.labels[k])), (235, 235, 235))
+    if detections is not None:
+        for k in np.argsort(detections.scores, kind="stable"):
+            label = int(detections.labels[k])
+            colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
+            corners = _corners(detections.xyxy[k] * scale, pen.im.size)
+            pen.rectangle(corners, outline=colour, width=2)
+            _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}", colour)
+    if caption:
+        _text(pen, (0, canvas.height), caption, (235, 235, 235), (18, 22, 33))
+    return np.asarray(canvas).copy()
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ConfigError(f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+
+
+def _name(class_names: Sequence[str], label: int) -> str:
+    return class_names[label] if 0 <= label < len(class_names) else f"class {label}"
+
+
+def _corners(xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the first and last pixel the box covers, kept inside the picture so that no edge is lost."""
+    width, height = size_wh
+    left, top = np.floor(xyxy[:2]).astype(int)
+    right, bottom = np.ceil(xyxy[2:]).astype(int) - 1
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return left, top, min(max(right, left), width - 1), min(max(bottom, top), height - 1)
+
+
+def _dashed(pen: "ImageDraw", xyxy: np.ndarray, dash: int = 6) -> tuple[int, int, int, int]:
+    """Draw alternating white and black dashes, visible on every background."""
+    left, top, right, bottom = corners = _corners(xyxy, pen.im.size)
+    pen.rectangle(corners, outline=(0, 0, 0), width=2)
+    for x in range(left, right + 1, 2 * dash):
+        stop = min(x + dash - 1, right)
+        pen.rectangle((x, top, stop, min(top + 1, bottom)), fill=(255, 255, 255))
+        pen.rectangle((x, max(bottom - 1, top), stop, bottom), fill=(255, 255, 255))
+    for y in range(top, bottom + 1, 2 * dash):
+        stop = min(y + dash - 1, bottom)
+        pen.rectangle((left, y, min(left + 1, right), stop), fill=(255, 255, 255))
+        pen.rectangle((max(right - 1, left), y, right, stop), fill=(255, 255, 255))
+    return corners
+
+
+@functools.cache
+def _font(size_px: int) -> Any:
+    # Matplotlib brings DejaVu, which knows more alphabets than Pillow's built-in font.
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size_px)
+
+
+def _text(pen: "ImageDraw", bottom_left: tuple[int, int], text: str, colour: Colour, ground: Colour) -> None:
+    """Write on a ground of its own, moved as far as needed to lie inside the picture."""
+    font = _font(14)
+    width, height = round(font.getlength(text)) + 8, 19
+    x = max(0, min(bottom_left[0], pen.im.size[0] - width))
+    y = max(0, min(bottom_left[1], pen.im.size[1]) - height)
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=ground)
+    pen.text((x + 4, y + height / 2), text, fill=colour, font=font, anchor="lm")
+
+
+def _tag(pen: "ImageDraw", corners: tuple[int, int, int, int], text: str, ground: Colour) -> None:
+    left, top, _, bottom = corners
+    # Above the box where there is room, else below it: inside it would hide what is shown.
+    at = top if top >= 19 else bottom + 20
+    _text(pen, (left, at), text, (0, 0, 0), ground)
+
+
+def mosaic(images: Sequence[Image], columns: int, *, gap_px: int = 6, ground: Colour = (255, 255, 255)) -> Image:
+    """Lay pictures out row by row, each at the top left of a cell as large as the largest picture.
+
+    Args:
+        images: uint8 [H, W, 3] each, at least one.
+        columns: pictures per row.
+        gap_px: space between pictures in pixels.
+        ground: its colour.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ConfigError: no picture, no column, or something that is not a picture.
+    """
+    if not images or columns < 1:
+        raise ConfigError(f"a mosaic needs at least one picture and one column, got {len(images)} and {columns}")
+    for image in images:
+        _check_image(image)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    cell_h, cell_w = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    out = np.empty((rows * (cell_h + gap_px) - gap_px, columns * (cell_w + gap_px) - gap_px, 3), np.uint8)
+    out[:] = ground
+    for k, image in enumerate(images):
+        y, x = k // columns * (cell_h + gap_px), k % columns * (cell_w + gap_px)
+        out[y : y + image.shape[0], x : x + image.shape[1]] = image
+    return out
+
+
+def save_png(image: Image, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG, whole or not at all.
+
+    Raises:
+        ConfigError: the image is not uint8 [H, W, 3].
+    """
+    _check_image(image)
+    from PIL import Image as PilImage
+
+    with atomic_write(path) as temporary:
+        PilImage.fromarray(image).save(temporary, format="PNG")
+
+
+class VideoWriter:
+    """Write pictures as an H.264 (where missing, MPEG-4) video file that appears whole or not at all.
+
+    Use as ``with VideoWriter(path, size_hw, fps) as video: video.write(image)``. Odd sizes get one more row or column,
+    a copy of the last, because the pixel format yuv420p every player knows stores colour for 2 x 2 pixels.
+
+    Args:
+        path: the file to create; its suffix chooses the container (.mp4).
+        size_hw: height and width of every picture in pixels.
+        fps: pictures per second.
+
+    Raises:
+        ConfigError: a size or rate below 1, an unknown suffix, a picture of another size, or no picture at all.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size_hw: tuple[int, int], fps: float):
+        if min(size_hw) < 1 or not fps > 0:
+            raise ConfigError(f"a video needs a positive size and rate, got {size_hw} and {fps} per second")
+        self._path, self._size_hw, self._fps = path, size_hw, fps
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> "VideoWriter":
+        import av
+
+        height, width = self._size_hw
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_write(self._path))
+            try:
+                self._container = stack.enter_context(av.open(os.fspath(temporary), "w"))
+            except ValueError as error:
+                raise ConfigError(f"{self._path}: no video container has this suffix; use .mp4") from error
+            codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+            stream: Any = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1000))
+            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+            if codec == "libx264":
+                stream.options = {"crf": "20", "preset": "veryfast"}
+            else:
+                stream.bit_rate = 4 * width * height
+            self._stream, self._written = stream, 0
+            self._cleanup = stack.pop_all()
+        return self
+
+    def write(self, image: Image) -> None:
+        """Append one picture, uint8 [H, W, 3].
+
+        Raises:
+            ConfigError: its size is not the video's, or it is not a picture.
+        """
+        import av
+
+        _check_image(image)
+        if image.shape[:2] != self._size_hw:
+            raise ConfigError(f"picture {self._written} is {image.shape[:2]}, but the video is {self._size_hw}")
+        height, width = self._size_hw
+        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
+        self._written += 1
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            try:
+                if not self._written:
+                    raise ConfigError(f"{self._path}: a video needs at least one picture; write one or do not open it")
+                self._container.mux(self._stream.encode())
+            except BaseException as late:
+                self._cleanup.__exit__(type(late), late, late.__traceback__)
+                raise
+        self._cleanup.__exit__(kind, error, trace)
+
+
+def pr_plot(score: Score, path: str | os.PathLike[str]) -> None:
+    """Plot precision over recall at IoU 0.5, one line per class with ground truth; the suffix chooses png, svg, pdf."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4.5), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    recall = np.linspace(0, 1, 101)
+    for k, found in enumerate(score.classes):
+        if found.num_truth:
+            text = f"{found.name}  AP50 {found.ap50:.3f}  AP {found.ap:.3f}  ({found.num_truth} boxes)"
+            axes.plot(recall, found.precision_at_50, **_line(k), label=text)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision at IoU 0.5")
+    axes.set_title(f"AP {score.ap:.3f}, AP50 {score.ap50:.3f} under protocol {score.protocol}", fontsize=11)
+    _finish(axes)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary)
+
+
+def curves_plot(
+    columns: Mapping[str, Sequence[float | None]],
+    path: str | os.PathLike[str],
+    *,
+    x: str = "step",
+    panels: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Plot the columns of a metrics file over one of them.
+
+    Args:
+        columns: equally long columns by name; None and NaN mark rows where a column has no value.
+        path: the picture to write; the suffix chooses png, svg or pdf.
+        x: name of the column on the horizontal axis.
+        panels: title of each panel and the columns drawn in it; None gives every column a panel of its own.
+
+    Raises:
+        ConfigError: a named column is missing, columns differ in length, or there is nothing to plot.
+    """
+    if panels is None:
+        panels = {name: [name] for name in columns if name != x}
+    for name in (x, *(name for names in panels.values() for name in names)):
+        if name not in columns:
+            raise ConfigError(f"no column is called {name!r}{did_you_mean(name, columns)}")
+        if len(columns[name]) != len(columns[x]):
+            raise ConfigError(f"column {name!r} has {len(columns[name])} rows, {x!r} has {len(columns[x])}")
+    if not panels:
+        raise ConfigError(f"there is nothing to plot over {x!r}; pass at least one more column")
+    from matplotlib.figure import Figure
+
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4.2 * across, 3.1 * down), dpi=130, layout="constrained")
+    along = np.array(columns[x], np.float64)
+    for place, (title, names) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(down, across, place)
+        for k, name in enumerate(names):
+            values = np.array(columns[name], np.float64)
+            there = np.isfinite(values) & np.isfinite(along)
+            # A single value draws no line, so few values get markers.
+            marker = "." if there.sum() <= 30 else ""
+            axes.plot(along[there], values[there], **_line(k), marker=marker, label=name)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel(x)
+        _finish(axes, legend=len(names) > 1)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _line(k: int) -> dict[str, Any]:
+    # Okabe and Ito's colours, which every kind of colour vision tells apart (jfly.uni-koeln.de/color).
+    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+    return {"color": colours[k % 7], "linestyle": ("-", "--", ":")[k // 7 % 3], "linewidth": 1.8}
+
+
+def _finish(axes: Any, legend: bool = True) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if legend and axes.lines:
+        axes.legend(frameon=False, fontsize=9)
