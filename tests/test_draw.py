@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -260,3 +262,13 @@ def test_curves_plot(tmp_path):
     with pytest.raises(ConfigError, match="nothing to plot"):
         curves_plot({"step": []}, tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
+
+
+def test_slow_packages_wait_until_they_are_needed():
+    code = (
+        "import sys, spiking_centernet.draw\n"
+        "slow = {'matplotlib', 'PIL', 'av', 'faster_coco_eval'} & set(sys.modules)\n"
+        "sys.exit(f'imported too early: {slow}' if slow else 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -1,6 +1,7 @@
 """Pure box geometry: corners, areas, clipping, overlaps."""
 
 import numpy as np
+from jaxtyping import Float32, Float64, Shaped
 
 
 def _checked(boxes: np.ndarray, name: str) -> np.ndarray:
@@ -10,7 +11,7 @@ def _checked(boxes: np.ndarray, name: str) -> np.ndarray:
     return boxes
 
 
-def xywh_to_xyxy(xywh: np.ndarray) -> np.ndarray:
+def xywh_to_xyxy(xywh: np.ndarray) -> Float32[np.ndarray, "N 4"]:
     """Turn left, top, width, height into left, top, right, bottom.
 
     Args:
@@ -26,7 +27,7 @@ def xywh_to_xyxy(xywh: np.ndarray) -> np.ndarray:
     return np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1).astype(np.float32)
 
 
-def xyxy_to_xywh(xyxy: np.ndarray) -> np.ndarray:
+def xyxy_to_xywh(xyxy: np.ndarray) -> Float64[np.ndarray, "N 4"]:
     """Turn left, top, right, bottom into left, top, width, height.
 
     Args:
@@ -42,7 +43,7 @@ def xyxy_to_xywh(xyxy: np.ndarray) -> np.ndarray:
     return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1)
 
 
-def clip(xyxy: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+def clip(xyxy: np.ndarray, size_hw: tuple[int, int]) -> Shaped[np.ndarray, "N 4"]:
     """Limit corners to the frame; a box wholly outside keeps its place in the list and loses its area.
 
     Args:
@@ -60,7 +61,7 @@ def clip(xyxy: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return np.clip(xyxy, 0, np.array([width, height, width, height])).astype(xyxy.dtype)
 
 
-def area(xyxy: np.ndarray) -> np.ndarray:
+def area(xyxy: np.ndarray) -> Float64[np.ndarray, " N"]:
     """Return the areas, zero where a side is zero or negative.
 
     Args:
@@ -75,7 +76,7 @@ def area(xyxy: np.ndarray) -> np.ndarray:
     return np.prod(np.maximum(xyxy_to_xywh(xyxy)[:, 2:], 0.0), axis=1)
 
 
-def iou_matrix(xyxy_a: np.ndarray, xyxy_b: np.ndarray) -> np.ndarray:
+def iou_matrix(xyxy_a: np.ndarray, xyxy_b: np.ndarray) -> Float64[np.ndarray, "N M"]:
     """Return intersection over union of every pair, zero where the union has no area.
 
     Args:

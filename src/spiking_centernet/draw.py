@@ -98,7 +98,7 @@ def default_scale(size_hw: tuple[int, int]) -> int:
 
 
 def draw_boxes(
-    image: Image,
+    image: np.ndarray,
     detections: Detections | None = None,
     truth: Boxes | None = None,
     *,
@@ -160,8 +160,8 @@ def _name(class_names: Sequence[str], label: int) -> str:
 def _corners(xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the first and last pixel the box covers, kept inside the picture so that no edge is lost."""
     width, height = size_wh
-    left, top = np.floor(xyxy[:2]).astype(int)
-    right, bottom = np.ceil(xyxy[2:]).astype(int) - 1
+    left, top = np.floor(xyxy[:2]).astype(int).tolist()
+    right, bottom = (np.ceil(xyxy[2:]).astype(int) - 1).tolist()
     left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     return left, top, min(max(right, left), width - 1), min(max(bottom, top), height - 1)
 
@@ -207,7 +207,7 @@ def _tag(pen: "ImageDraw", corners: tuple[int, int, int, int], text: str, ground
     _text(pen, (left, at), text, (0, 0, 0), ground)
 
 
-def mosaic(images: Sequence[Image], columns: int, *, gap_px: int = 6, ground: Colour = (255, 255, 255)) -> Image:
+def mosaic(images: Sequence[np.ndarray], columns: int, *, gap_px: int = 6, ground: Colour = (255, 255, 255)) -> Image:
     """Lay pictures out row by row, each at the top left of a cell as large as the largest picture.
 
     Args:
@@ -237,7 +237,7 @@ def mosaic(images: Sequence[Image], columns: int, *, gap_px: int = 6, ground: Co
     return out
 
 
-def save_png(image: Image, path: str | os.PathLike[str]) -> None:
+def save_png(image: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Write a picture as PNG, whole or not at all.
 
     Raises:
@@ -265,7 +265,7 @@ class VideoWriter:
         ConfigError: a size or rate below 1, an unknown suffix, a picture of another size, or no picture at all.
     """
 
-    def __init__(self, path: str | os.PathLike[str], size_hw: tuple[int, int], fps: float):
+    def __init__(self, path: str | os.PathLike[str], size_hw: tuple[int, int], fps: int | float | Fraction):
         if min(size_hw) < 1 or not fps > 0:
             raise ConfigError(f"a video needs a positive size and rate, got {size_hw} and {fps} per second")
         self._path, self._size_hw, self._fps = path, size_hw, fps
@@ -292,7 +292,7 @@ class VideoWriter:
             self._cleanup = stack.pop_all()
         return self
 
-    def write(self, image: Image) -> None:
+    def write(self, image: np.ndarray) -> None:
         """Append one picture, uint8 [H, W, 3].
 
         Raises:
@@ -332,14 +332,15 @@ def pr_plot(score: Score, path: str | os.PathLike[str]) -> None:
             text = f"{found.name}  AP50 {found.ap50:.3f}  AP {found.ap:.3f}  ({found.num_truth} boxes)"
             axes.plot(recall, found.precision_at_50, **_line(k), label=text)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision at IoU 0.5")
-    axes.set_title(f"AP {score.ap:.3f}, AP50 {score.ap50:.3f} under protocol {score.protocol}", fontsize=11)
+    result = f"AP {score.ap:.3f}, AP50 {score.ap50:.3f}" if score.num_truth else "no ground truth"
+    axes.set_title(f"{result} under protocol {score.protocol}", fontsize=11)
     _finish(axes)
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 
 def curves_plot(
-    columns: Mapping[str, Sequence[float | None]],
+    columns: Mapping[str, Sequence[float | int | None] | np.ndarray],
     path: str | os.PathLike[str],
     *,
     x: str = "step",

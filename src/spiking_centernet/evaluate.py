@@ -46,11 +46,11 @@ class Protocol:
 
     name: str
     skip_us: int | None
-    gen1_px: tuple[float, float]
-    megapixel_px: tuple[float, float]
+    gen1_px: tuple[int, int]
+    megapixel_px: tuple[int, int]
     score_emptied: bool
 
-    def limits_px(self, size_hw: tuple[int, int]) -> tuple[float, float]:
+    def limits_px(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Return least diagonal and least side in pixels for a sensor of this height and width.
 
         The protocols were written for 304 x 240 and 1280 x 720. Up to 640 px wide the first holds, as RVT does for the
