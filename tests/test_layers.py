@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "spiking_centernet"
 FLOORS = {
     "errors": 0, "types": 0, "boxes": 0, "files": 0,
     "events": 1, "nn": 1, "evaluate": 1, "draw": 1,
-    "simulate": 2, "weights": 2, "stream": 2, "validate": 2, "report": 2,
-    "train": 3, "demo": 3,
-    "__init__": 4, "__main__": 4,
+    "simulate": 2, "weights": 2, "stream": 2, "validate": 3, "runfolder": 3,
+    "train": 4, "report": 4, "demo": 5,
+    "__init__": 5, "__main__": 6,
 }  # fmt: skip
 NEIGHBOURS = {("draw", "evaluate")}
 

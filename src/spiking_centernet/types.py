@@ -20,7 +20,7 @@ BOX_DTYPE = np.dtype(
         ("track_id", "<u4"),
     ]
 )
-"""One labelled box as GEN1 stores it: 33 packed bytes, ``x, y`` the top-left corner in pixels, ``ts`` in microseconds."""
+"""One labelled box as GEN1 stores it, 33 packed bytes: ``x, y`` the top-left corner in pixels, ``ts`` microseconds."""
 
 CLASS_NAMES = ("car", "pedestrian")
 """The classes of GEN1 and of the simulator; a label is an index into this tuple."""

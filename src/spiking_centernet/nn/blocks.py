@@ -13,16 +13,30 @@ State = list[Tensor | None]
 """One membrane potential [B, C, H, W] a neuron layer, in the order in which the layers compute; None is at rest."""
 
 
+Observe = Callable[[Tensor], None]
+"""Called with the output [T * B, K, h, w] of every neuron layer, in the order in which the layers compute."""
+
+
 class Membranes:
     """Hands every neuron layer its membrane of the last call and collects the new ones."""
 
-    def __init__(self, state: State | None):
+    def __init__(self, state: State | None, observe: Observe | None = None, *, keep: bool = True):
+        self.keep = keep
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
+        self._observe = observe
         self.new: State = []
 
     def next(self) -> Tensor | None:
         """Return the membrane of the layer that computes now, None at rest."""
         return None if self._old is None else next(self._old)
+
+    def put(self, spikes: Tensor, v: Tensor | None) -> Tensor:
+        """Take the membrane after the last step; show the spikes [T, B, K, h, w] to the observer and return them."""
+        if self.keep:
+            self.new.append(v)
+        if self._observe is not None:
+            self._observe(spikes.flatten(0, 1))
+        return spikes
 
 
 def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -48,8 +62,8 @@ def convolution(weight: Tensor, bias: Tensor, *, stride: int, padding: int) -> n
 class ConvNeuron(nn.Module):
     """``neuron(norm(conv(x)))`` on time-major tensors; once fused, the norm lives in the convolution.
 
-    On a CPU in training, batch norm and PLIF run as one kernel that keeps only the convolution's output for the
-    backward pass.
+    On a CPU in training, where nobody asks for the membranes, batch norm and PLIF run as one kernel that keeps only the
+    convolution's output for the backward pass.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, neuron: Neuron):
@@ -75,13 +89,12 @@ class ConvNeuron(nn.Module):
     def norm_and_fire(self, y: Tensor, steps_batch: tuple[int, int], membranes: Membranes) -> Tensor:
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = membranes.next()
-        if v is None and self.norm is not None and self.training and _has_kernel(y, self.neuron):
-            membranes.new.append(None)
-            return _batch_norm_plif(y, self.norm, self.neuron, steps_batch[0]).unflatten(0, steps_batch)
+        if v is None and not membranes.keep and self.norm is not None and self.training and _has_kernel(y, self.neuron):
+            spikes = _batch_norm_plif(y, self.norm, self.neuron, steps_batch[0]).unflatten(0, steps_batch)
+            return membranes.put(spikes, None)
         y = y if self.norm is None else self.norm(y)
         spikes, v = self.neuron(y.unflatten(0, steps_batch), v)
-        membranes.new.append(v)
-        return spikes
+        return membranes.put(spikes, v)
 
     def fused(self) -> "ConvNeuron":
         """Return the same block with its batch norm folded into the convolution."""

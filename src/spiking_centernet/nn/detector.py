@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.nn.blocks import ConvNeuron, Membranes, State
+from spiking_centernet.nn.blocks import ConvNeuron, Membranes, Observe, State
 from spiking_centernet.nn.m2unet import Decoder
-from spiking_centernet.nn.neuron import NEURONS, Neuron, make_neuron
+from spiking_centernet.nn.neuron import NEURONS, PLIF, Neuron, ReLU, make_neuron
 from spiking_centernet.nn.resnet import Encoder
 from spiking_centernet.nn.surrogate import SURROGATES
+from spiking_centernet.types import CLASS_NAMES
 
 HEATMAP_BIAS = -2.19
 """Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
@@ -23,7 +24,7 @@ class DetectorConfig:
     """Everything that fixes a detector's shape; the defaults are the paper's network.
 
     Attributes:
-        num_classes: heatmap channels.
+        classes: what label 0, 1, ... is called; one heatmap channel each.
         in_channels: channels of the voxel cube, polarities x micro bins.
         num_steps: time steps of a window, for which the network is trained.
         window_us: length of the window in microseconds.
@@ -39,9 +40,10 @@ class DetectorConfig:
         soft_reset: subtract the threshold instead of resetting to 0.
         decay_input: the leak also scales the input.
         detach_reset: no gradient flows through the reset.
+        score_threshold: detections below are not shown by default; chosen on validation data after training.
     """
 
-    num_classes: int = 2
+    classes: tuple[str, ...] = CLASS_NAMES
     in_channels: int = 4
     num_steps: int = 5
     window_us: int = 100_000
@@ -57,11 +59,14 @@ class DetectorConfig:
     soft_reset: bool = False
     decay_input: bool = True
     detach_reset: bool = True
+    score_threshold: float = 0.3
 
     def __post_init__(self):
-        for name in ("num_classes", "in_channels", "num_steps", "window_us", "convs_per_stage", "head_width"):
+        for name in ("in_channels", "num_steps", "window_us", "convs_per_stage", "head_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"classes must be one or more different names, got {self.classes}")
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise ConfigError(f"widths must be two or more positive channel counts, got {self.widths}")
         if not 0 <= self.decoder_blocks < len(self.widths):
@@ -72,6 +77,11 @@ class DetectorConfig:
             raise ConfigError(f"unknown neuron {self.neuron!r}{did_you_mean(self.neuron, NEURONS)}")
         if self.surrogate not in SURROGATES:
             raise ConfigError(f"unknown surrogate {self.surrogate!r}{did_you_mean(self.surrogate, SURROGATES)}")
+
+    @property
+    def num_classes(self) -> int:
+        """Heatmap channels."""
+        return len(self.classes)
 
     @property
     def stride(self) -> int:
@@ -148,12 +158,22 @@ class Detector(nn.Module):
         nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, cube: Tensor, state: State | None = None) -> tuple[DetectorOutput, State]:
+    def forward(
+        self,
+        cube: Tensor,
+        state: State | None = None,
+        *,
+        observe: Observe | None = None,
+        keep_state: bool = True,
+    ) -> tuple[DetectorOutput, State]:
         """Detect in one window, or go on from the state of the window before.
 
         Args:
             cube: [T, B, C, H, W], any number of steps, any size; uint8 or float.
             state: what the last call returned; None starts at rest.
+            observe: called with every neuron layer's output [T * B, K, h, w] as it is computed, in the order of
+                ``neuron_names``.
+            keep_state: False returns no membranes, which lets training on a CPU take its fused kernel.
 
         Returns:
             The output averaged over the T steps, and the membranes after the last step.
@@ -170,10 +190,16 @@ class Detector(nn.Module):
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
         x = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).to(dtype).unflatten(0, cube.shape[:2])
-        membranes = Membranes(state)
+        membranes = Membranes(state, observe, keep=keep_state)
         x = self.decoder(self.encoder(x, membranes), membranes)
         out = {name: head(x, membranes) for name, head in self.heads.items()}
         return DetectorOutput(**out), membranes.new
+
+    @property
+    def neuron_names(self) -> list[str]:
+        """The neuron layers in the order in which they compute, for example "encoder.stages.0.2"."""
+        modules = self.named_modules()
+        return [name.removesuffix(".neuron") for name, m in modules if isinstance(m, PLIF | ReLU)]
 
     def fuse(self) -> "Detector":
         """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.

@@ -13,7 +13,7 @@ class Encoder(nn.Module):
     """Stem (7x7 stride 2, 3x3 max-pool stride 2) and stages of 3x3 convolutions, each convolution with its neuron.
 
     The paper drops ResNet's identity additions because a sum of spikes is not binary; a max over spikes is an OR and
-    stays binary (arXiv 2402.01287, section III). Its 12.97 M parameters leave no room for 1x1 downsampling convolutions.
+    stays binary (arXiv 2402.01287, section III). Its 12.97 M parameters leave no room for 1x1 downsampling.
 
     Args:
         in_channels: channels of the voxel cube (polarities x micro bins).

@@ -1,0 +1,177 @@
+"""The folder of a training run: configuration, metrics, checkpoint, best weights, pictures; safe against power cuts."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from spiking_centernet.draw import curves_plot, draw_boxes, events_image, mosaic, save_png
+from spiking_centernet.errors import ConfigError, WeightsError
+from spiking_centernet.evaluate import Instant
+from spiking_centernet.events import FolderDataset
+from spiking_centernet.files import atomic_write
+from spiking_centernet.nn import Detector
+from spiking_centernet.types import EVENT_DTYPE, Batch, Detections
+from spiking_centernet.weights import load, read_tensors, save, save_tensors
+
+CHECKPOINT = "last.safetensors"
+BEST = "best.safetensors"
+PICTURES = 8
+
+
+class RunFolder:
+    """Writes what a run leaves behind; every file appears whole under its name or not at all."""
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool):
+        """Take a folder for a run.
+
+        Args:
+            path: the folder; made if missing.
+            config: the resolved configuration, kept as ``config.yaml``.
+            resume: go on with the run that lies there, if one does.
+
+        Raises:
+            ConfigError: the folder is taken and ``resume`` is not given, or its run had another configuration.
+        """
+        self.path = path
+        taken = path / "config.yaml"
+        config = json.loads(json.dumps(config))
+        if taken.is_file():
+            if not resume:
+                raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
+            before = yaml.safe_load(taken.read_text())
+            changed = sorted(k for k in config.keys() | before.keys() if config.get(k) != before.get(k))
+            if changed:
+                told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
+                raise ConfigError(f"{path}: cannot resume with another configuration: {told}")
+        path.mkdir(parents=True, exist_ok=True)
+        with atomic_write(taken) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+        self._board = None
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to ``metrics.csv`` and TensorBoard; every row keeps its own columns, empty where it has none."""
+        rows = read_metrics(self._metrics) if self._metrics.is_file() else []
+        known = list(rows[0]) if rows else []
+        new = [name for name in row if name not in known]
+        if new:
+            self._rewrite([*rows, row], known + new)
+        else:
+            with self._metrics.open("a", newline="") as file:
+                csv.DictWriter(file, known).writerow(_plain(row))
+        if self._board is None:
+            from tensorboard.summary import Writer
+
+            self._board = Writer(str(self.path / "tensorboard"))
+        for name, value in row.items():
+            if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                self._board.add_scalar(name, value, row["step"])
+        self._board.flush()
+
+    def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(_plain(row) for row in rows)
+        with atomic_write(self._metrics) as temporary:
+            temporary.write_text(text.getvalue())
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after a checkpoint's step: they are about to be written again."""
+        if self._metrics.is_file():
+            rows = read_metrics(self._metrics)
+            if rows:
+                self._rewrite([row for row in rows if (row["step"] or 0) <= step], list(rows[0]))
+
+    def save_checkpoint(self, tensors: dict[str, Tensor], config: dict[str, Any], notes: dict[str, Any]) -> None:
+        """Replace the checkpoint."""
+        save_tensors(tensors, self.path / CHECKPOINT, config, notes)
+
+    def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the tensors and notes of the checkpoint, None before the first."""
+        if not (self.path / CHECKPOINT).is_file():
+            return None
+        tensors, _, notes = read_tensors(self.path / CHECKPOINT)
+        return tensors, notes
+
+    def save_best(self, model: Detector, weights: Mapping[str, Tensor], notes: dict[str, Any]) -> None:
+        """Replace the best weights so far."""
+        model.load_state_dict(weights)
+        save(model, self.path / BEST, notes=notes)
+
+    def best(self) -> Detector:
+        """Return the detector with the best weights of the run."""
+        if not (self.path / BEST).is_file():
+            raise WeightsError(f"{self.path}: holds no {BEST}; no validation has finished yet")
+        return load(self.path / BEST)
+
+    def save_bad_batch(self, batch: Batch) -> Path:
+        """Keep the batch that made the loss not finite, with its boxes."""
+        tensors = {"cube": batch.cube}
+        for i, boxes in enumerate(batch.boxes):
+            tensors[f"xyxy/{i}"] = torch.from_numpy(boxes.xyxy)
+            tensors[f"labels/{i}"] = torch.from_numpy(boxes.labels)
+        notes = {"recordings": batch.recordings, "t_us": batch.t_us}
+        return save_tensors(tensors, self.path / "bad_batch", {}, notes)
+
+    def draw_batch(self, batch: Batch, classes: Sequence[str]) -> None:
+        """Picture the first training batch as the network sees it, with its boxes."""
+        pictures = []
+        for i, boxes in list(enumerate(batch.boxes))[:PICTURES]:
+            image = events_image(events_of(batch.cube[:, i]), tuple(batch.cube.shape[-2:]))
+            pictures.append(draw_boxes(image, truth=boxes, class_names=classes, scale=2))
+        save_png(mosaic(pictures, 4), self.path / "pictures" / "train_batch.png")
+
+    def draw_validation(
+        self, epoch: int, dataset: FolderDataset, found: Mapping[Instant, Detections], classes: Sequence[str]
+    ) -> None:
+        """Picture detections (solid) and ground truth (dashed) at labelled instants spread over the split."""
+        pictures = []
+        for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int):
+            sample = dataset[int(index)]
+            image = events_image(events_of(sample.cube), tuple(sample.cube.shape[-2:]))
+            result = found[sample.recording, sample.t_us].above(0.3)
+            pictures.append(draw_boxes(image, result, sample.boxes, class_names=classes, scale=2))
+        save_png(mosaic(pictures, 4), self.path / "pictures" / f"val_epoch{epoch:03d}.png")
+
+    def finish(self) -> None:
+        """Draw the curves of the whole run."""
+        rows = read_metrics(self._metrics)
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        panels = {"loss": ["loss"], "AP on validation": ["ap", "ap50"], "firing rate": ["firing_rate"]}
+        curves_plot(columns, self.path / "pictures" / "curves.png", panels=panels)
+
+
+def events_of(cube: Tensor) -> np.ndarray:
+    """Return one event per occupied cell of a cube [T, C, H, W]: what the network sees, as events to draw."""
+    step, channel, y, x = torch.nonzero(cube, as_tuple=True)
+    events = np.zeros(len(step), EVENT_DTYPE)
+    bins = cube.shape[1] // 2
+    events["t"] = (step * bins + channel % bins).numpy()
+    events["x"], events["y"], events["p"] = x.numpy(), y.numpy(), (channel // bins).numpy()
+    return events[np.argsort(events["t"], kind="stable")]
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
+    """Return the rows of a ``metrics.csv``; None where a row has no value."""
+    with Path(path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # A kill may have cut the last line short: such a row has columns missing.
+    return [{k: float(v) if v else None for k, v in row.items()} for row in rows if None not in row.values()]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: (f"{v:.6g}" if isinstance(v, float) else v) for k, v in row.items()}

@@ -1,0 +1,403 @@
+"""Training: a recipe and a folder of recordings in, a run folder with weights, metrics and pictures out."""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from spiking_centernet.errors import ConfigError, TrainingError, did_you_mean
+from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
+from spiking_centernet.events import Augmentation, FolderDataset, collate
+from spiking_centernet.nn import PRESETS, Detector, build, centernet_loss, make_targets
+from spiking_centernet.runfolder import RunFolder
+from spiking_centernet.types import Batch
+from spiking_centernet.validate import dataset_for, predict
+from spiking_centernet.weights import config_to_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that fixes a training run except the data; a YAML file holds these fields.
+
+    Attributes:
+        preset: the network to start from: "nano", "small" or "paper".
+        network: single fields of ``DetectorConfig`` to change, for example ``{neuron: relu}``.
+        epochs: passes over the training split.
+        batch_size: windows a step.
+        learning_rate: peak learning rate of AdamW.
+        final_learning_rate: learning rate at the end of the cosine.
+        warmup: share of the steps in which the learning rate rises linearly from 0.
+        weight_decay: of the convolutions' weights; norms, biases and time constants have none.
+        clip_norm: the gradient is scaled down to this norm.
+        ema_decay: of the running average of the weights, which is what is evaluated and shipped; 0 switches it off.
+        precision: "bfloat16", "float32", or "auto": bfloat16 where the processor computes it natively.
+        augmentation: how training samples vary; null for none.
+        seed: of initial weights, order of samples and augmentation.
+        protocol: under which the validation split is scored.
+        val_every: epochs between validations.
+        log_every: steps between rows of ``metrics.csv``.
+        checkpoint_every: steps between checkpoints; 0 for one an epoch.
+        num_workers: processes that load; None chooses.
+        num_threads: threads that compute; None leaves it to PyTorch.
+    """
+
+    preset: str = "nano"
+    network: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 30
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 1e-5
+    warmup: float = 0.03
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    precision: str = "auto"
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+    seed: int = 0
+    protocol: str = "prophesee"
+    val_every: int = 1
+    log_every: int = 20
+    checkpoint_every: int = 0
+    num_workers: int | None = None
+    num_threads: int | None = None
+
+    def __post_init__(self):
+        if self.preset not in PRESETS:
+            raise ConfigError(f"unknown preset {self.preset!r}{did_you_mean(self.preset, PRESETS)}")
+        if self.precision not in ("auto", "bfloat16", "float32"):
+            raise ConfigError(f"precision must be auto, bfloat16 or float32, got {self.precision!r}")
+        for name in ("epochs", "batch_size", "val_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
+            raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
+        get_protocol(self.protocol)
+
+    def build(self) -> Detector:
+        """Return the untrained network, its weights fixed by the seed."""
+        torch.manual_seed(self.seed)
+        return build(self.preset, **self.network)
+
+
+def learning_rate_at(step: int, num_steps: int, recipe: Recipe) -> float:
+    """Return the learning rate of a step: a linear rise, then half a cosine."""
+    warm = round(recipe.warmup * num_steps)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    share = (step - warm) / max(1, num_steps - 1 - warm)
+    low, high = recipe.final_learning_rate, recipe.learning_rate
+    return low + (high - low) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def has_native_bfloat16() -> bool:
+    """Return whether this machine's GPU, or else its CPU, computes bfloat16 products natively."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(capability is not None and capability())
+
+
+class EpochBatches:
+    """Batches of sample numbers, shuffled by seed and epoch alone, from any step of the epoch on."""
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int):
+        if num_samples < batch_size:
+            raise ConfigError(f"batch_size {batch_size} is more than the {num_samples} windows of the training split")
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.epoch = self.first = 0
+
+    def __len__(self) -> int:
+        return self.num_samples // self.batch_size - self.first
+
+    def __iter__(self):
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_samples)
+        for i in range(self.first, self.num_samples // self.batch_size):
+            yield order[i * self.batch_size : (i + 1) * self.batch_size].tolist()
+
+
+class FiringRates:
+    """Mean output of every neuron layer: the share of neurons that fire in a step, where the network spikes."""
+
+    def __init__(self, names: list[str]):
+        self.names = names
+        self._sums = [0.0] * len(names)
+        self._counts = [0] * len(names)
+        self._next = 0
+
+    def __call__(self, spikes: Tensor) -> None:
+        """Take the output of the next layer."""
+        self._sums[self._next] += float((spikes.detach() != 0).float().mean())
+        self._counts[self._next] += 1
+        self._next = (self._next + 1) % len(self.names)
+
+    def per_layer(self) -> dict[str, float]:
+        """Return the firing rate of every layer so far."""
+        return {n: s / max(1, c) for n, s, c in zip(self.names, self._sums, self._counts, strict=True)}
+
+
+DEAD_BELOW = 1e-4
+"""A layer whose neurons fire less than once in ten thousand steps passes nothing on."""
+
+
+@dataclass
+class TrainState:
+    """What changes from step to step; all of it goes into a checkpoint."""
+
+    model: Detector
+    optimizer: torch.optim.AdamW
+    ema: dict[str, Tensor]
+    step: int = 0
+    best_ap: float = -1.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor under a flat name."""
+        found = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        found |= {f"ema/{k}": v for k, v in self.ema.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer/{name}/{key}"] = value
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+        """Take over a checkpoint's tensors and counters."""
+        self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+        for name in self.ema:
+            self.ema[name].copy_(tensors[f"ema/{name}"])
+        for name, parameter in self.model.named_parameters():
+            prefix = f"optimizer/{name}/"
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if state:
+                device = parameter.device
+                self.optimizer.state[parameter] = {
+                    k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in state.items()
+                }
+        self.step, self.best_ap = notes["step"], notes["best_ap"]
+
+    def average(self, decay: float) -> None:
+        """Move the running average of the weights towards the weights; it follows faster in the first steps."""
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            if value.dtype.is_floating_point and decay > 0:
+                self.ema[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.ema[name].copy_(value)
+
+    def averaged(self) -> Detector:
+        """Return a detector with the averaged weights."""
+        model = Detector(self.model.config)
+        model.load_state_dict(self.ema)
+        return model.to(next(self.model.parameters()).device).eval()
+
+
+def _optimizer(model: Detector, recipe: Recipe) -> torch.optim.AdamW:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+
+
+class Trainer:
+    """One run: state, data and run folder; :meth:`fit` trains to the end."""
+
+    def __init__(self, recipe: Recipe, data: str | os.PathLike[str], out: str | os.PathLike[str], *, resume: bool):
+        from lightning.fabric import Fabric
+
+        if recipe.num_threads is not None:
+            torch.set_num_threads(recipe.num_threads)
+        native = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_native_bfloat16())
+        self.recipe = recipe
+        self.precision = "bfloat16" if native else "float32"
+        self.fabric = Fabric(devices=1, precision="bf16-mixed" if native else "32-true")
+        model = recipe.build().to(self.fabric.device)
+        config = model.config
+        self.train_set = FolderDataset(
+            data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
+            classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
+        )  # fmt: skip
+        self.val_set = dataset_for(model, data, "val")
+        self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed)
+        self.steps_per_epoch = len(self.batches)
+        self.num_steps = self.steps_per_epoch * recipe.epochs
+        self.state = TrainState(
+            model, _optimizer(model, recipe), {k: v.detach().clone() for k, v in model.state_dict().items()}
+        )
+        resolved = dataclasses.asdict(recipe) | {
+            "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision
+        }  # fmt: skip
+        self.folder = RunFolder(Path(out), resolved, resume=resume)
+        checkpoint = self.folder.read_checkpoint() if resume else None
+        if checkpoint is not None:
+            self.state.restore(*checkpoint)
+            self.folder.rewind(self.state.step)
+        self.forward, self.optimizer = self.fabric.setup(model, self.state.optimizer, move_to_device=False)
+
+    def fit(self, report: Callable[[dict[str, Any]], None] | None = None) -> Detector:
+        """Train to the last epoch and return the detector with the best averaged weights.
+
+        Args:
+            report: called after every step and every validation with what there is to show.
+
+        Raises:
+            TrainingError: the loss is not finite; the batch that caused it lies in the run folder.
+        """
+        report = report or (lambda _: None)
+        workers = self.recipe.num_workers if self.recipe.num_workers is not None else int((os.cpu_count() or 1) > 2)
+        loader = DataLoader(
+            self.train_set, batch_sampler=self.batches, collate_fn=collate, num_workers=workers,
+            persistent_workers=workers > 0,
+        )  # fmt: skip  # pyright: ignore
+        first = self.state.step // self.steps_per_epoch
+        for epoch in range(first, self.recipe.epochs):
+            self.batches.epoch = epoch
+            self.batches.first = self.state.step - epoch * self.steps_per_epoch
+            self.train_set.set_epoch(epoch)
+            if len(self.batches):
+                self._epoch(epoch, loader, report)
+            last = epoch + 1 == self.recipe.epochs
+            if last or (epoch + 1) % self.recipe.val_every == 0:
+                self._validate(epoch, report)
+            self._checkpoint()
+        self.folder.finish()
+        return self.folder.best()
+
+    def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
+        since = time.perf_counter()
+        for batch in loader:
+            loading_s = time.perf_counter() - since
+            watch = self.state.step % self.recipe.log_every == 0
+            rates = FiringRates(self.state.model.neuron_names) if watch else None
+            values = self._step(batch, rates)
+            if self.state.step == 1:
+                self.folder.draw_batch(batch, self.state.model.config.classes)
+            seconds = time.perf_counter() - since
+            row = {"step": self.state.step, "epoch": epoch, **values, "seconds": seconds, "loading_s": loading_s}
+            if rates is not None:
+                row |= _rates_row(rates)
+                self.folder.log(row)
+            report({**row, "num_steps": self.num_steps})
+            if self.recipe.checkpoint_every and self.state.step % self.recipe.checkpoint_every == 0:
+                self._checkpoint()
+            since = time.perf_counter()
+
+    def _step(self, batch: Batch, rates: FiringRates | None) -> dict[str, float]:
+        model, recipe = self.state.model, self.recipe
+        rate = learning_rate_at(self.state.step, self.num_steps, recipe)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = rate
+        self.forward.train()
+        output, _ = self.forward(batch.cube.to(self.fabric.device), observe=rates, keep_state=False)
+        targets = make_targets(
+            batch.boxes, num_classes=model.config.num_classes, stride=model.config.stride,
+            size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,
+        )  # fmt: skip
+        loss = centernet_loss(output, targets)
+        if not torch.isfinite(loss.total):
+            path = self.folder.save_bad_batch(batch)
+            raise TrainingError(
+                f"the loss of step {self.state.step} is {loss.total.item()}; its batch lies in {path}. "
+                "Lower the learning rate, or look at the batch; the last checkpoint is intact"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss.total)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        self.state.step += 1
+        self.state.average(recipe.ema_decay)
+        return {
+            "loss": loss.total.item(), "loss_heatmap": loss.heatmap.item(), "loss_wh": loss.wh.item(),
+            "loss_offset": loss.offset.item(), "grad_norm": float(norm), "learning_rate": rate,
+        }  # fmt: skip
+
+    def _validate(self, epoch: int, report: Callable[[dict[str, Any]], None]) -> None:
+        model = self.state.averaged()
+        rates = FiringRates(model.neuron_names)
+        truth, found, size_hw = predict(
+            model, self.val_set, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
+            num_workers=0,
+        )  # fmt: skip
+        score = evaluate_boxes(
+            truth, found, size_hw=size_hw, protocol=self.recipe.protocol, class_names=model.config.classes
+        )
+        row = {"step": self.state.step, "epoch": epoch, "ap": score.ap, "ap50": score.ap50}
+        row |= {f"ap_{c.name}": c.ap for c in score.classes}
+        row |= {f"val_{k}": v for k, v in _rates_row(rates).items()}
+        self.folder.log(row)
+        self.folder.draw_validation(epoch, self.val_set, found, model.config.classes)
+        if not score.ap <= self.state.best_ap:
+            self.state.best_ap = score.ap
+            config = dataclasses.replace(model.config, score_threshold=best_threshold(score))
+            self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
+        report({**row, "num_steps": self.num_steps})
+
+    def _notes(self, score: Score, epoch: int, rates: FiringRates) -> dict[str, Any]:
+        return {
+            "validation": {k: v for k, v in score.to_dict().items() if k != "classes"},
+            "epoch": epoch,
+            "step": self.state.step,
+            "firing_rates": rates.per_layer(),
+            "recipe": dataclasses.asdict(self.recipe),
+        }
+
+    def _checkpoint(self) -> None:
+        notes = {"step": self.state.step, "best_ap": self.state.best_ap}
+        self.folder.save_checkpoint(self.state.tensors(), config_to_dict(self.state.model.config), notes)
+
+
+def _rates_row(rates: FiringRates) -> dict[str, float]:
+    per_layer = rates.per_layer()
+    dead = [name for name, rate in per_layer.items() if rate < DEAD_BELOW]
+    return {"firing_rate": sum(per_layer.values()) / len(per_layer), "dead_layers": len(dead)} | {
+        f"rate/{name}": rate for name, rate in per_layer.items()
+    }
+
+
+def best_threshold(score: Score) -> float:
+    """Return the detection score with the highest mean F1 at IoU 0.5 over the classes, 0.3 where nothing matched.
+
+    F1 of every class is taken at its own recalls; the threshold is the mean of the classes' best ones, weighted by
+    their boxes.
+    """
+    recalls = np.linspace(0, 1, 101)
+    best, weights = [], []
+    for c in score.classes:
+        precision, scores = np.asarray(c.precision_at_50), np.asarray(c.score_at_50)
+        if not c.num_truth or not (precision > 0).any():
+            continue
+        f1 = 2 * precision * recalls / np.maximum(precision + recalls, 1e-9)
+        best.append(float(scores[int(f1.argmax())]))
+        weights.append(c.num_truth)
+    return round(float(np.average(best, weights=weights)), 3) if best else 0.3
+
+
+def train(
+    recipe: Recipe,
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Detector:
+    """Train a detector by a recipe on a GEN1-style folder and return it with the best averaged weights.
+
+    Args:
+        recipe: everything but the data.
+        data: folder with ``train`` and ``val``.
+        out: the run folder: config.yaml, metrics.csv, tensorboard, checkpoint, best weights, pictures.
+        resume: go on from the run folder's checkpoint; on a CPU the result equals that of an uninterrupted run.
+        report: called with what there is to show after every step and validation.
+
+    Raises:
+        ConfigError: the run folder is taken, or resumed with another recipe.
+        DatasetError: the data folder does not hold what it should.
+        TrainingError: the loss is not finite.
+    """
+    return Trainer(recipe, data, out, resume=resume).fit(report)

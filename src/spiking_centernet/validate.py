@@ -1,0 +1,95 @@
+"""A detector on a folder of recordings: detections of every labelled instant, and their score."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+from spiking_centernet.evaluate import Instant, Protocol, Score, evaluate_boxes
+from spiking_centernet.events import FolderDataset, collate
+from spiking_centernet.nn import Detector, detections
+from spiking_centernet.nn.blocks import Observe
+from spiking_centernet.types import Batch, Boxes, Detections
+
+Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
+"""Wraps an iterable of known length to show how far it is: ``progress(batches, total, what)``."""
+
+
+def dataset_for(model: Detector, root: str | os.PathLike[str], split: str) -> FolderDataset:
+    """Return the split as the network was trained to see it: same window, steps, bins and classes.
+
+    Raises:
+        DatasetError: the folder does not hold what it should.
+    """
+    config = model.config
+    return FolderDataset(
+        root, split, window_us=config.window_us, num_steps=config.num_steps, bins=config.bins, classes=config.classes
+    )
+
+
+def predict(
+    model: Detector,
+    dataset: FolderDataset,
+    *,
+    batch_size: int = 8,
+    min_score: float = 0.0,
+    num_workers: int = 0,
+    precision: str = "float32",
+    observe: Observe | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[Instant, Boxes], dict[Instant, Detections], tuple[int, int]]:
+    """Detect at every labelled instant of a data set.
+
+    Args:
+        model: the detector; it is fused here and left unchanged.
+        dataset: what to detect in.
+        batch_size: windows at a time.
+        min_score: detections below are dropped.
+        num_workers: processes that load.
+        precision: "float32" or "bfloat16" arithmetic in the convolutions.
+        observe: sees the output of every neuron layer, see ``Detector.forward``.
+        progress: shows how far it is.
+
+    Returns:
+        Ground truth and detections by recording and instant, and the height and width of the sensor in pixels.
+    """
+    device = next(model.parameters()).device
+    fused = model.fuse()
+    loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=num_workers)  # pyright: ignore
+    batches: Iterable[Batch] = loader if progress is None else progress(loader, len(loader), "detecting")
+    truth: dict[Instant, Boxes] = {}
+    found: dict[Instant, Detections] = {}
+    size_hw = (0, 0)
+    for batch in batches:
+        size_hw = (batch.cube.shape[-2], batch.cube.shape[-1])
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            output, _ = fused(batch.cube.to(device), observe=observe)
+        results = detections(output, batch.t_us, stride=model.config.stride, size_hw=size_hw, min_score=min_score)
+        for key, boxes, result in zip(_instants(batch), batch.boxes, results, strict=True):
+            truth[key], found[key] = boxes, result
+    return truth, found, size_hw
+
+
+def _instants(batch: Batch) -> Iterator[Instant]:
+    return zip(batch.recordings, batch.t_us, strict=True)
+
+
+def evaluate(
+    model: Detector,
+    root: str | os.PathLike[str],
+    *,
+    split: str = "val",
+    protocol: str | Protocol = "prophesee",
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Score:
+    """Return the score of a detector on a split of a GEN1-style folder under a named protocol.
+
+    Raises:
+        DatasetError: the folder does not hold what it should.
+        ConfigError: unknown protocol.
+    """
+    dataset = dataset_for(model, root, split)
+    truth, found, size_hw = predict(model, dataset, batch_size=batch_size, progress=progress)
+    return evaluate_boxes(truth, found, size_hw=size_hw, protocol=protocol, class_names=model.config.classes)

@@ -1,0 +1,179 @@
+"""Weight files: safetensors with the network's configuration inside; nothing a file says is ever executed."""
+
+import dataclasses
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.errors import ConfigError, WeightsError, did_you_mean
+from spiking_centernet.files import atomic_write
+from spiking_centernet.nn import Detector, DetectorConfig
+
+FORMAT = "spiking-centernet 1"
+SUFFIX = ".safetensors"
+
+
+def bundled() -> dict[str, Path]:
+    """Return the weight files that ship with the package, by name."""
+    folder = Path(str(resources.files("spiking_centernet") / "models"))
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def save(model: Detector, path: str | os.PathLike[str], *, notes: dict[str, Any] | None = None) -> Path:
+    """Write a detector's weights and configuration to one safetensors file.
+
+    Args:
+        model: the detector, not fused.
+        path: the file to write; ``.safetensors`` is added if it is missing.
+        notes: what else to keep in the header, for example scores; plain JSON values.
+
+    Raises:
+        WeightsError: the detector is fused: its batch norms are gone and it could not be trained on.
+    """
+    if model.encoder.stem.norm is None:
+        raise WeightsError("a fused detector cannot be saved; save the detector it was fused from")
+    return save_tensors(model.state_dict(), path, config_to_dict(model.config), notes or {})
+
+
+def save_tensors(
+    tensors: dict[str, Tensor], path: str | os.PathLike[str], config: dict[str, Any], notes: dict[str, Any]
+) -> Path:
+    """Write named tensors, a configuration and notes to one safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        path = path.with_name(path.name + SUFFIX)
+    header = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes)}
+    with atomic_write(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, header)
+    return path
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """Return the tensors, the configuration and the notes of a file written by :func:`save_tensors`.
+
+    Raises:
+        WeightsError: there is no such file, or it is not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path}: not a safetensors file ({error}); pickled checkpoints (.pt, .ckpt) are refused because "
+            "loading one can run any code"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: says format {header.get('format')!r}, expected {FORMAT!r}; was it written by scn train?"
+        )
+    try:
+        return tensors, json.loads(header["config"]), json.loads(header["notes"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path}: its header is damaged ({error}); take another copy of the file") from error
+
+
+def config_to_dict(config: DetectorConfig) -> dict[str, Any]:
+    """Return a configuration as plain JSON values."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+
+
+def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
+    """Return the configuration of plain JSON values.
+
+    Raises:
+        ConfigError: unknown fields or impossible values.
+    """
+    known = {field.name: field for field in dataclasses.fields(DetectorConfig)}
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
+    for name, value in values.items():
+        kind = type(known[name].default)
+        fits = isinstance(value, list | tuple) if kind is tuple else isinstance(value, kind)
+        if not fits and not (kind is float and isinstance(value, int)):
+            raise ConfigError(f"network setting {name} must be {kind.__name__}, got {value!r}")
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return DetectorConfig(**arguments)
+
+
+def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Detector:
+    """Return a trained detector in evaluation mode.
+
+    Args:
+        name: the name of bundled weights ("nano"), the path of a ``.safetensors`` file, or ``user/repository`` on the
+            Hugging Face hub (its ``model.safetensors``).
+        device: where the detector goes.
+
+    Raises:
+        WeightsError: nothing is found, or the file is not a detector's.
+    """
+    tensors, config, _ = read_tensors(find(name))
+    try:
+        model = Detector(config_from_dict(config))
+    except ConfigError as error:
+        raise WeightsError(f"{name}: its configuration does not make a network: {error}") from error
+    expected = model.state_dict()
+    for key in expected.keys() | tensors.keys():
+        if key not in tensors or key not in expected:
+            what = "lacks" if key not in tensors else "holds the unknown tensor"
+            raise WeightsError(f"{name}: {what} {key}; the file does not belong to its configuration")
+        if tensors[key].shape != expected[key].shape:
+            raise WeightsError(
+                f"{name}: {key} is {list(tensors[key].shape)}, its configuration says {list(expected[key].shape)}"
+            )
+    model.load_state_dict(tensors)
+    return model.to(device).eval()
+
+
+def notes(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what training wrote beside the weights: scores with their protocol, recipe, seed, versions."""
+    return read_tensors(find(name))[2]
+
+
+def find(name: str | os.PathLike[str]) -> Path:
+    """Return the file that a name, path or hub id stands for.
+
+    Raises:
+        WeightsError: nothing is found.
+    """
+    shipped = bundled()
+    text = os.fspath(name)
+    if text in shipped:
+        return shipped[text]
+    path = Path(text)
+    if path.is_dir():
+        for candidate in ("best", "model"):
+            if (path / f"{candidate}{SUFFIX}").is_file():
+                return path / f"{candidate}{SUFFIX}"
+        raise WeightsError(f"{path}: holds no best{SUFFIX}; give a run folder of scn train or a weight file")
+    if path.is_file():
+        return path
+    if path.suffix or path.is_absolute() or text.count("/") != 1:
+        raise WeightsError(f"{text}: no such weight file{did_you_mean(text, shipped)}")
+    return _from_hub(text)
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, f"model{SUFFIX}"))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsError(
+            f"{repository}: neither a file here nor a model on the hub that can be reached "
+            f"({type(error).__name__}); bundled weights: {', '.join(bundled()) or 'none'}"
+        ) from error
