@@ -1,0 +1,105 @@
+"""Flip and zoom of a sample; cube and boxes move together, and the sample given is never changed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.types import Boxes, Sample
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples vary. The paper names no augmentation; these are ours.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        zoom: probability of a zoom.
+        zoom_range: smallest and largest factor; below 1 shows more world around the frame, which is empty.
+        min_left: share of its area that a box must keep inside the frame to stay a label.
+        min_side_px: shortest side in pixels that a label may have after a zoom.
+    """
+
+    flip: float = 0.5
+    zoom: float = 0.5
+    zoom_range: tuple[float, float] = (0.7, 1.5)
+    min_left: float = 0.3
+    min_side_px: float = 3.0
+
+    def __post_init__(self):
+        if not (0 <= self.flip <= 1 and 0 <= self.zoom <= 1 and 0 <= self.min_left <= 1):
+            raise ConfigError(f"flip, zoom and min_left must lie in [0, 1], got {self}")
+        if not 0 < self.zoom_range[0] <= self.zoom_range[1]:
+            raise ConfigError(f"zoom_range must be positive, smallest first, got {self.zoom_range}")
+
+
+def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | None = None) -> Sample:
+    """Flip and zoom at random; the same generator state gives the same sample."""
+    settings = settings or Augmentation()
+    # All draws are made every time, so that one setting does not shift another's random numbers.
+    flip_draw, zoom_draw, size_draw, down_draw, right_draw = rng.random(5)
+    if flip_draw < settings.flip:
+        sample = flip(sample)
+    if zoom_draw < settings.zoom:
+        low, high = np.log(settings.zoom_range)
+        factor = float(np.exp(low + (high - low) * size_draw))
+        height, width = sample.cube.shape[-2:]
+        # Pixels of the original left of and above the view: negative where the view is wider than the frame.
+        top, left = down_draw * (height - height / factor), right_draw * (width - width / factor)
+        sample = zoom(sample, factor, (top, left), min_left=settings.min_left, min_side_px=settings.min_side_px)
+    return sample
+
+
+def flip(sample: Sample) -> Sample:
+    """Mirror left and right, exactly: twice gives the sample back."""
+    width = sample.cube.shape[-1]
+    xyxy = sample.boxes.xyxy[:, [2, 1, 0, 3]]
+    xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
+    return replace(sample, cube=sample.cube.flip(-1), boxes=replace(sample.boxes, xyxy=xyxy))
+
+
+def zoom(
+    sample: Sample,
+    factor: float,
+    top_left: tuple[float, float],
+    *,
+    min_left: float = 0.3,
+    min_side_px: float = 3.0,
+) -> Sample:
+    """Show the view of 1 / ``factor`` of the frame that begins at ``top_left``, at full size.
+
+    A pixel of the result is the pixel of the original under its centre, so a binary cube stays binary; what lies
+    outside the original is empty.
+
+    Args:
+        sample: the sample; not changed.
+        factor: above 1 enlarges, below 1 shrinks.
+        top_left: row and column in pixels of the original where the view begins; may be negative.
+        min_left: share of its area that a box must keep inside the frame to stay a label.
+        min_side_px: shortest side in pixels that a label may have afterwards.
+
+    Raises:
+        ConfigError: the factor is not positive.
+    """
+    if not factor > 0:
+        raise ConfigError(f"zoom factor must be positive, got {factor}")
+    height, width = sample.cube.shape[-2:]
+    cube = sample.cube
+    for dim, size, start in ((-2, height, top_left[0]), (-1, width, top_left[1])):
+        source = np.floor((np.arange(size) + 0.5) / factor + start).astype(np.int64)
+        inside = torch.from_numpy((source >= 0) & (source < size))
+        cube = cube.index_select(dim, torch.from_numpy(np.clip(source, 0, size - 1)))
+        shape = (-1, 1) if dim == -2 else (-1,)
+        cube = cube * inside.to(cube.dtype).reshape(shape)
+    top, left = top_left
+    moved = (sample.boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
+    return replace(sample, cube=cube, boxes=_clip(sample.boxes, moved, (height, width), min_left, min_side_px))
+
+
+def _clip(boxes: Boxes, xyxy: np.ndarray, size_hw: tuple[int, int], min_left: float, min_side_px: float) -> Boxes:
+    height, width = size_hw
+    clipped = np.clip(xyxy, 0, [width, height, width, height])
+    before, after = xyxy[:, 2:] - xyxy[:, :2], clipped[:, 2:] - clipped[:, :2]
+    keep = (after.prod(1) > 0) & (after.prod(1) >= min_left * before.prod(1)) & (after.min(1) >= min_side_px)
+    return Boxes(clipped[keep].astype(np.float32), boxes.labels[keep], boxes.track_ids[keep])

@@ -1,0 +1,400 @@
+"""DAT files (``*_td.dat``): bytes to events and back.
+
+Layout: https://docs.prophesee.ai/stable/data/file_formats/dat.html and the MATLAB loader of ATIS recordings for the
+packing of version 1.
+"""
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from spiking_centernet.errors import ConfigError, EventFileError
+from spiking_centernet.events.kernels import OUT_DTYPE, RAW_DTYPE, WRAP_US, decode_records, find_record, scan_records
+from spiking_centernet.files import atomic_write
+from spiking_centernet.types import EVENT_DTYPE
+
+EVENT_TYPES = {0: "Event2D", 12: "CD"}
+COORDINATE_BITS = {1: (9, 8), 2: (14, 14)}
+RECORD_BYTES = 8
+MAX_TIME_US = 2**32 - 1
+MAX_SIDE = 2**14
+LOOK_BACK = 8192
+"""Time lookups are exact while fewer records than this come late in a row; a scan tells whether more do."""
+SCAN_LIMIT = 1 << 24
+"""Files up to this many events (128 MiB) are counted whole when disorder is met, at about 1 Gev/s."""
+
+
+@dataclass(frozen=True)
+class DatHeader:
+    """What the first lines of a DAT file say.
+
+    Attributes:
+        size_hw: height and width of the sensor in pixels, None where the file does not say.
+        version: 1 packs x in 9 bits and y in 8, 2 packs both in 14.
+        event_type: 0 (Event2D) or 12 (CD).
+        data_offset: bytes before the first record.
+    """
+
+    size_hw: tuple[int, int] | None
+    version: int
+    event_type: int
+    data_offset: int
+
+
+def read_header(path: str | os.PathLike[str]) -> DatHeader:
+    """Read the header of a DAT file.
+
+    Raises:
+        EventFileError: the file is missing or empty, ends inside its header, or holds something other than events.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _parse_header(path, file)
+    except OSError as error:
+        raise EventFileError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def _parse_header(path: Path, file: BinaryIO) -> DatHeader:
+    fields: dict[str, str] = {}
+    offset, has_header = 0, False
+    while True:
+        line = file.readline(4096)
+        if not (line.startswith(b"% ") and line.endswith(b"\n") and _is_text(line)):
+            break
+        has_header = True
+        offset += len(line)
+        name, _, value = line[2:].decode("latin-1").strip().partition(" ")
+        fields[name.lower()] = value.strip()
+    if not has_header:
+        return _headerless(path, file)
+    file.seek(offset)
+    kind = file.read(2)
+    if len(kind) < 2:
+        raise EventFileError(
+            f"{path}: ends at byte {offset + len(kind)}, right after its header, without event type and data; "
+            "copy or record it again"
+        )
+    event_type, event_bytes = kind
+    if event_type == ord("%"):
+        raise EventFileError(f"{path}: the header line at byte {offset} is cut short; copy or record the file again")
+    if event_type not in EVENT_TYPES:
+        known = ", ".join(f"{number} ({name})" for number, name in EVENT_TYPES.items())
+        raise EventFileError(
+            f"{path}: byte {offset} says event type {event_type}, which is not a brightness change; "
+            f"known: {known}. Export the change-detection (CD) events of the recording"
+        )
+    if event_bytes != RECORD_BYTES:
+        raise EventFileError(
+            f"{path}: byte {offset + 1} says {event_bytes} bytes an event, must be {RECORD_BYTES}; "
+            "the file is damaged or of another format"
+        )
+    version = _whole_number(path, fields, "version")
+    if version is not None and version not in COORDINATE_BITS:
+        raise EventFileError(f"{path}: header says version {version}, known: 1, 2; convert the recording to version 2")
+    height, width = (_whole_number(path, fields, name) for name in ("height", "width"))
+    size_hw = None if height is None or width is None else (height, width)
+    if size_hw is not None and not all(0 < side <= MAX_SIDE for side in size_hw):
+        raise EventFileError(f"{path}: header says height {height}, width {width}; both must be 1 to {MAX_SIDE}")
+    return DatHeader(size_hw, version or 2, event_type, offset + 2)
+
+
+def _is_text(line: bytes) -> bool:
+    # A headerless file may begin with an event whose bytes happen to be "% ": its record then holds control bytes.
+    return all(byte >= 32 or byte in b"\t\r\n" for byte in line)
+
+
+def _headerless(path: Path, file: BinaryIO) -> DatHeader:
+    file.seek(0)
+    start = file.read(1024 * RECORD_BYTES)
+    if not start:
+        raise EventFileError(f"{path}: the file is empty; copy or record it again")
+    words = np.frombuffer(start[: len(start) // RECORD_BYTES * RECORD_BYTES], RAW_DTYPE)["w"]
+    if (words >> 29).any():
+        bad = int(np.argmax(words >> 29 != 0))
+        raise EventFileError(
+            f"{path}: has no DAT header, and byte {bad * RECORD_BYTES} does not start an event either; "
+            "it is damaged or of another format"
+        )
+    return DatHeader(None, 2, 0, 0)
+
+
+def _whole_number(path: Path, fields: dict[str, str], name: str) -> int | None:
+    if name not in fields:
+        return None
+    try:
+        return int(fields[name])
+    except ValueError:
+        raise EventFileError(
+            f"{path}: header line {name!r} says {fields[name]!r}, must be a whole number; correct the line"
+        ) from None
+
+
+class DatFile:
+    """A DAT file mapped into memory: any window costs a bisection and its own events.
+
+    Times are the running maximum of the stored ones, because real files are not sorted everywhere.
+
+    Attributes:
+        path: the file.
+        header: what its first lines say.
+        size_hw: height and width in pixels; None where neither the header nor the caller says.
+        num_events: how many events it holds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
+        """Open a file.
+
+        Args:
+            path: the file.
+            size_hw: height and width in pixels, for files that do not say or say it wrong.
+
+        Raises:
+            EventFileError: see ``read_header``; also a last record cut short.
+        """
+        self.path = Path(path)
+        self.header = read_header(self.path)
+        self.size_hw = size_hw or self.header.size_hw
+        offset = self.header.data_offset
+        num_bytes = self.path.stat().st_size - offset
+        self.num_events, rest = divmod(num_bytes, RECORD_BYTES)
+        if rest:
+            whole = offset + self.num_events * RECORD_BYTES
+            raise EventFileError(
+                f"{self.path}: event {self.num_events} at byte {whole} has {rest} of {RECORD_BYTES} bytes; "
+                f"the copy was cut short: copy it again, or keep the whole events with truncate -s {whole}"
+            )
+        self.records = (
+            # A plain array over the map: np.memmap's own indexing costs microseconds each time.
+            np.asarray(np.memmap(self.path, RAW_DTYPE, mode="r", offset=offset, shape=(self.num_events,)))
+            if self.num_events
+            else np.zeros(0, RAW_DTYPE)
+        )
+        self._look_back = LOOK_BACK
+        self._warned = False
+        if self.num_events and int(self.records["t"][0]) - int(self.records["t"][-1]) >= WRAP_US:
+            self._refuse_wrap(self.num_events - 1)
+
+    @property
+    def coordinate_bits(self) -> tuple[int, int]:
+        """How many bits of the packed word hold x and y."""
+        return COORDINATE_BITS[self.header.version]
+
+    @cached_property
+    def _scan(self) -> tuple[int, int, int, tuple[int, int]]:
+        num_late, longest_run, latest, height, width = scan_records(self.records, *self.coordinate_bits)
+        return num_late, longest_run, latest, (height, width)
+
+    @property
+    def num_unsorted(self) -> int:
+        """How many events carry a time before an earlier one's; reads the whole file once."""
+        return self._scan[0]
+
+    @property
+    def occupied_hw(self) -> tuple[int, int]:
+        """The smallest size in pixels that holds every event; reads the whole file once."""
+        return self._scan[3]
+
+    @cached_property
+    def first_us(self) -> int:
+        """Time of the first event in microseconds; 0 in a file without events."""
+        return int(self.records["t"][0]) if self.num_events else 0
+
+    @cached_property
+    def last_us(self) -> int:
+        """Latest time near the end of the file in microseconds; 0 in a file without events."""
+        return int(self.records["t"][-LOOK_BACK:].max()) if self.num_events else 0
+
+    def find(self, t_us: int) -> int:
+        """Return the index of the first event at or after ``t_us``."""
+        return int(find_record(self.records, t_us, self._look_back))
+
+    def span(self, start_us: int, stop_us: int) -> slice:
+        """Return which records lie in ``[start_us, stop_us)``."""
+        first = self.find(start_us)
+        return slice(first, max(first, self.find(stop_us)))
+
+    def decode(self, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """Decode the events ``first`` to ``stop`` (exclusive) into an EVENT_DTYPE array.
+
+        Raises:
+            EventFileError: an event lies outside the sensor, or the clock started again inside.
+        """
+        records = self.records[first:stop]
+        events = np.empty(len(records), OUT_DTYPE)
+        height, width = self.size_hw or (MAX_SIDE, MAX_SIDE)
+        late, outside, wrapped = decode_records(records, events, *self.coordinate_bits, height, width)
+        self.check(first, late, outside, wrapped)
+        return events.view(EVENT_DTYPE)
+
+    def read(self, start_us: int, stop_us: int) -> np.ndarray:
+        """Decode the events in ``[start_us, stop_us)`` into an EVENT_DTYPE array; raises as ``decode`` does."""
+        look_back = self._look_back
+        span = self.span(start_us, stop_us)
+        events = self.decode(span.start, span.stop)
+        return events if look_back == self._look_back else self.read(start_us, stop_us)
+
+    def scan(self) -> None:
+        """Read the whole file once: count and report unsorted events, make lookups exact whatever their disorder."""
+        if self._scan[1] >= self._look_back:
+            self._look_back = self.num_events
+        self.__dict__["last_us"] = self._scan[2] if self.num_events else 0
+        if self.num_unsorted:
+            self._warn_unsorted(str(self.num_unsorted))
+
+    def check(self, first: int, late: int, outside: int, wrapped: int) -> None:
+        """Judge what a pass over the records from ``first`` on met.
+
+        Args:
+            first: index of the first record of the pass.
+            late: how many records came late; reported once a file.
+            outside: offset of the first record outside the sensor, -1 if none.
+            wrapped: offset of the first record after the clock started again, -1 if none.
+
+        Raises:
+            EventFileError: an event lies outside the sensor, or the clock started again.
+        """
+        if outside >= 0:
+            index = first + outside
+            x, y = self._place(index)
+            height, width = self.size_hw or (MAX_SIDE, MAX_SIDE)
+            raise EventFileError(
+                f"{self.path}: event {index} (byte {self._byte(index)}) lies at x {x}, y {y}, outside the "
+                f"{width} x {height} sensor; if the header is wrong give size_hw, else copy the file again"
+            )
+        if wrapped >= 0:
+            self._refuse_wrap(first + wrapped)
+        if late and not self._warned:
+            if self.num_events <= SCAN_LIMIT:
+                self.scan()
+            else:
+                self._warn_unsorted(f"at least {late}")
+
+    def _refuse_wrap(self, index: int) -> None:
+        raise EventFileError(
+            f"{self.path}: the clock starts again at or before event {index} (byte {self._byte(index)}); "
+            "split the recording there"
+        )
+
+    def _warn_unsorted(self, count: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.path}: {count} of {self.num_events} events are not in order of time; "
+                "each takes the latest time before it",
+                stacklevel=4,
+            )
+
+    def _place(self, index: int) -> tuple[int, int]:
+        x_bits, y_bits = self.coordinate_bits
+        word = int(self.records["w"][index])
+        return word & ((1 << x_bits) - 1), word >> x_bits & ((1 << y_bits) - 1)
+
+    def _byte(self, index: int) -> int:
+        return self.header.data_offset + index * RECORD_BYTES
+
+
+def check_events(events: np.ndarray, where: str = "events") -> np.ndarray:
+    """Return ``events`` if they are a flat EVENT_DTYPE array.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    if not isinstance(events, np.ndarray) or events.dtype != EVENT_DTYPE or events.ndim != 1:
+        got = f"{events.dtype} {list(events.shape)}" if isinstance(events, np.ndarray) else type(events).__name__
+        raise ConfigError(f"{where} must be a flat array of EVENT_DTYPE {EVENT_DTYPE}, got {got}; convert it")
+    return events
+
+
+class DatWriter:
+    """Writes a DAT file chunk by chunk; the file appears under its name when the block ends well.
+
+    >>> with DatWriter("drive_td.dat", (240, 304)) as writer:
+    ...     writer.append(events)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size_hw: tuple[int, int]):
+        """Prepare to write; ``size_hw`` is height and width in pixels.
+
+        Raises:
+            ConfigError: the size does not fit the format.
+        """
+        if not all(0 < side <= MAX_SIDE for side in size_hw):
+            raise ConfigError(f"size_hw must be 1 to {MAX_SIDE} each, got {size_hw}")
+        self.path = Path(path)
+        self.size_hw = (int(size_hw[0]), int(size_hw[1]))
+        self.num_events = 0
+        self._latest_us = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "DatWriter":
+        self._atomic = atomic_write(self.path)
+        temporary = self._atomic.__enter__()
+        self._file = temporary.open("wb")
+        height, width = self.size_hw
+        lines = ("Data file containing Event2D events.", "Version 2", f"Height {height}", f"Width {width}")
+        self._file.write("".join(f"% {line}\n" for line in lines).encode() + bytes([0, RECORD_BYTES]))
+        return self
+
+    def __exit__(self, *failure):
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        return self._atomic.__exit__(*failure)
+
+    def append(self, events: np.ndarray) -> None:
+        """Write events, sorted by time and none before those written already.
+
+        Raises:
+            EventFileError: an event is out of order, outside the sensor, or does not fit the format; the error names
+                its index in this recording.
+            ConfigError: ``events`` are not EVENT_DTYPE, or the writer is not open.
+        """
+        if self._file is None:
+            raise ConfigError(f"{self.path}: the writer is not open; use it in a with block")
+        if not len(check_events(events)):
+            return
+        t = events["t"]
+        height, width = self.size_hw
+        before = np.concatenate(([self._latest_us], t[:-1]))
+        self._refuse(t < before, events, "is earlier than the one before (or than 0); sort the events by t first")
+        self._refuse(t > MAX_TIME_US, events, f"is later than {MAX_TIME_US} us, the format's last; shift the times")
+        self._refuse((events["x"] >= width) | (events["y"] >= height), events, f"lies outside {width} x {height}")
+        self._refuse(events["p"] > 1, events, "has a polarity other than 0 and 1")
+        records = np.empty(len(events), RAW_DTYPE)
+        records["t"] = t
+        x_bits, y_bits = COORDINATE_BITS[2]
+        records["w"] = (
+            events["x"].astype(np.uint32)
+            | events["y"].astype(np.uint32) << x_bits
+            | events["p"].astype(np.uint32) << (x_bits + y_bits)
+        )
+        self._file.write(records.tobytes())
+        self._latest_us = int(t[-1])
+        self.num_events += len(events)
+
+    def _refuse(self, bad: np.ndarray, events: np.ndarray, why: str) -> None:
+        if bad.any():
+            index = int(np.argmax(bad))
+            t, x, y, p = events[index].tolist()
+            raise EventFileError(f"{self.path}: event {self.num_events + index} (t {t} us, x {x}, y {y}, p {p}) {why}")
+
+
+def write_dat(path: str | os.PathLike[str], events: np.ndarray, size_hw: tuple[int, int]) -> None:
+    """Write sorted events to a DAT file (version 2, type 0), whole or not at all.
+
+    Args:
+        path: the file to create or replace.
+        events: EVENT_DTYPE, sorted by time.
+        size_hw: height and width of the sensor in pixels.
+
+    Raises:
+        EventFileError: see ``DatWriter.append``.
+    """
+    with DatWriter(path, size_hw) as writer:
+        writer.append(events)

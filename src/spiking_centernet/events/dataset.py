@@ -1,0 +1,218 @@
+"""A folder of recordings and box files -> labelled windows; no preprocessing step and no cache."""
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.events.augment import Augmentation, augment
+from spiking_centernet.events.boxes import boxes_at, clean_boxes, label_instants, read_boxes
+from spiking_centernet.events.recording import DatRecording
+from spiking_centernet.events.voxel import Mode
+from spiking_centernet.types import CLASS_NAMES, Batch, Sample
+
+EVENTS_SUFFIX = "_td.dat"
+BOXES_SUFFIX = "_bbox.npy"
+MAX_OPEN = 64
+"""Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
+
+
+@dataclass(frozen=True)
+class LabelledRecording:
+    """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time)."""
+
+    name: str
+    path: Path
+    boxes_path: Path
+    boxes: np.ndarray
+
+    @cached_property
+    def instants_us(self) -> np.ndarray:
+        """The labelled times in microseconds, int64, sorted."""
+        return label_instants(self.boxes)
+
+
+class FolderDataset(Dataset[Sample]):
+    """Every labelled instant of every recording in ``root/split``, laid out like GEN1.
+
+    A sample is the window of ``window_us`` that ends, exclusively, at the instant. Only the box files are read for the
+    index; a recording is opened when one of its windows is asked for. Copies may be sent to worker processes.
+
+    Attributes:
+        folder: where the files lie.
+        recordings: the recordings in the order of their names.
+        classes: the names that labels count through.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        *,
+        window_us: int = 100_000,
+        num_steps: int = 5,
+        bins: int = 2,
+        mode: Mode = "binary",
+        classes: Sequence[str] = CLASS_NAMES,
+        size_hw: tuple[int, int] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
+        """Read the box files of a split.
+
+        Args:
+            root: folder that holds the splits.
+            split: folder of the split: train, val or test.
+            window_us: length of a window in microseconds.
+            num_steps: time steps of a cube.
+            bins: micro bins a step.
+            mode: see ``voxelize``.
+            classes: the names that class ids count through.
+            size_hw: height and width in pixels, for recordings that do not say or say it wrong.
+            augmentation: how samples vary; None leaves them as recorded.
+            seed: of the augmentation; a sample depends on seed, epoch and index alone.
+
+        Raises:
+            DatasetError: the folder, its recordings or a box file is missing.
+            BoxFileError: a box file is damaged.
+        """
+        self.folder = _split_folder(Path(root), split)
+        self.classes = tuple(classes)
+        self.window_us, self.num_steps, self.bins, self.mode = window_us, num_steps, bins, mode
+        self.size_hw, self.augmentation, self.seed = size_hw, augmentation, seed
+        if min(window_us, num_steps, bins) < 1:
+            raise ConfigError(f"window_us, num_steps and bins must be positive: {window_us}, {num_steps}, {bins}")
+        self.recordings = _find_recordings(self.folder, self.classes)
+        self._stops = np.cumsum([len(recording.instants_us) for recording in self.recordings])
+        # Shared memory, so that workers that live longer than an epoch see the next one.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._open: OrderedDict[int, tuple[DatRecording, np.ndarray]] = OrderedDict()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the augmentation is a function of."""
+        self._epoch.fill_(epoch)
+
+    def locate(self, index: int) -> tuple[LabelledRecording, int]:
+        """Return the recording and the instant in microseconds of a sample.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        which, t_us = self._place(index)
+        return self.recordings[which], t_us
+
+    def _place(self, index: int) -> tuple[int, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)} in {self.folder}")
+        index %= len(self)
+        which = int(np.searchsorted(self._stops, index, side="right"))
+        instants_us = self.recordings[which].instants_us
+        return which, int(instants_us[index - self._stops[which]])
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one labelled window.
+
+        Raises:
+            DatasetError: the boxes do not belong to the recording.
+            EventFileError: the recording is damaged.
+        """
+        which, t_us = self._place(index)
+        recording, boxes = self._opened(which)
+        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
+        if t_us > 0:
+            cube = recording.cube(t_us - self.window_us, t_us, **settings)
+        else:
+            cube = torch.zeros(self.num_steps, 2 * self.bins, *recording.size_hw, dtype=torch.uint8)
+        sample = Sample(cube, boxes_at(boxes, t_us), t_us, self.recordings[which].name)
+        if self.augmentation is None:
+            return sample
+        rng = np.random.default_rng([self.seed, int(self._epoch), index % len(self)])
+        return augment(sample, rng, self.augmentation)
+
+    def _opened(self, which: int) -> tuple[DatRecording, np.ndarray]:
+        if which in self._open:
+            self._open.move_to_end(which)
+            return self._open[which]
+        labelled = self.recordings[which]
+        recording = DatRecording(labelled.path, size_hw=self.size_hw, scan=False)
+        _check_times(labelled, recording, self.window_us)
+        self._open[which] = recording, clean_boxes(labelled.boxes, recording.size_hw)
+        if len(self._open) > MAX_OPEN:
+            self._open.popitem(last=False)
+        return self._open[which]
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    folder = root / split
+    if folder.is_dir():
+        return folder
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; give the folder that holds train, val and test")
+    found = sorted(path.name for path in root.iterdir())
+    raise DatasetError(f"{root}: has no folder {split!r}; found: {', '.join(found[:10]) or 'nothing'}")
+
+
+def _find_recordings(folder: Path, classes: Sequence[str]) -> list[LabelledRecording]:
+    names = sorted(path.name.removesuffix(EVENTS_SUFFIX) for path in folder.glob(f"*{EVENTS_SUFFIX}"))
+    if not names:
+        kinds = Counter(path.suffix or path.name for path in folder.iterdir())
+        found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5)) or "nothing"
+        raise DatasetError(f"{folder}: holds no recording *{EVENTS_SUFFIX}; found: {found}")
+    boxed = {path.name.removesuffix(BOXES_SUFFIX) for path in folder.glob(f"*{BOXES_SUFFIX}")}
+    unlabelled, orphans = sorted(set(names) - boxed), sorted(boxed - set(names))
+    for missing, suffix, other in ((unlabelled, BOXES_SUFFIX, EVENTS_SUFFIX), (orphans, EVENTS_SUFFIX, BOXES_SUFFIX)):
+        if missing:
+            raise DatasetError(
+                f"{folder}: {missing[0]}{suffix} is missing beside {missing[0]}{other} "
+                f"({len(missing)} of its kind); add it, or remove the other"
+            )
+    recordings = []
+    for name in names:
+        boxes_path = folder / f"{name}{BOXES_SUFFIX}"
+        boxes = read_boxes(boxes_path, classes=classes)
+        recordings.append(LabelledRecording(name, folder / f"{name}{EVENTS_SUFFIX}", boxes_path, boxes))
+    if not any(len(recording.boxes) for recording in recordings):
+        raise DatasetError(f"{folder}: none of its {len(recordings)} box files holds a box; there is nothing to load")
+    return recordings
+
+
+def _check_times(labelled: LabelledRecording, recording: DatRecording, window_us: int) -> None:
+    instants_us = labelled.instants_us
+    late = int((instants_us - window_us >= recording.stop_us).sum())
+    if late or (len(instants_us) and instants_us[-1] + window_us <= recording.start_us):
+        raise DatasetError(
+            f"{labelled.boxes_path}: boxes stand at {instants_us[0]} to {instants_us[-1]} us, but "
+            f"{recording.path.name} holds events from {recording.start_us} to {recording.stop_us} us; "
+            "the two do not belong together"
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples of one size into a batch, time first.
+
+    Raises:
+        DatasetError: there are no samples, or they differ in size.
+    """
+    shapes = {tuple(sample.cube.shape): sample.recording for sample in samples}
+    if len(shapes) != 1:
+        told = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
+        raise DatasetError(f"a batch needs cubes of one size, got {told}; load one kind of recording at a time")
+    return Batch(
+        torch.stack([sample.cube for sample in samples], dim=1),
+        [sample.boxes for sample in samples],
+        [sample.t_us for sample in samples],
+        [sample.recording for sample in samples],
+    )

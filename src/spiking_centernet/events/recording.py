@@ -1,0 +1,179 @@
+"""One door to a recording, whatever its file format."""
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spiking_centernet.errors import EventFileError, WindowError, did_you_mean
+from spiking_centernet.events.dat import SCAN_LIMIT, DatFile
+from spiking_centernet.events.voxel import Mode, voxelize, voxelize_dat
+
+
+@dataclass(frozen=True)
+class Window:
+    """The events of ``[start_us, stop_us)``, an EVENT_DTYPE array."""
+
+    start_us: int
+    stop_us: int
+    events: np.ndarray
+
+
+class Recording(ABC):
+    """What a camera recorded: a sensor's size and events in time.
+
+    Its clock starts at 0 microseconds; whatever of a window lies before is an empty past.
+
+    Attributes:
+        path: where it is stored.
+        size_hw: height and width of the sensor in pixels.
+        start_us: time of the first event.
+        stop_us: first microsecond after the last event; 0 in a recording without events.
+        num_events: how many events it holds.
+    """
+
+    path: Path
+    size_hw: tuple[int, int]
+    start_us: int
+    stop_us: int
+    num_events: int
+
+    @abstractmethod
+    def _read(self, start_us: int, stop_us: int) -> np.ndarray: ...
+
+    def read(self, start_us: int | None = None, stop_us: int | None = None) -> np.ndarray:
+        """Return the events of ``[start_us, stop_us)`` as an EVENT_DTYPE array; everything when called without times.
+
+        Raises:
+            WindowError: the window is empty or nothing of it lies in the recording.
+            EventFileError: the events are damaged.
+        """
+        if start_us is None and stop_us is None and not self.num_events:
+            return self._read(0, 0)
+        start_us = 0 if start_us is None else int(start_us)
+        stop_us = self.stop_us if stop_us is None else int(stop_us)
+        self._check_window(start_us, stop_us)
+        return self._read(start_us, stop_us)
+
+    def cube(
+        self, start_us: int, stop_us: int, *, num_steps: int = 5, bins: int = 2, mode: Mode = "binary"
+    ) -> torch.Tensor:
+        """Return the voxel cube of ``[start_us, stop_us)``, uint8 [T, 2 * bins, H, W]; see ``voxelize``.
+
+        Raises:
+            WindowError, EventFileError, ConfigError: as ``read`` and ``voxelize``.
+        """
+        events = self.read(start_us, stop_us)
+        return voxelize(
+            events,
+            start_us=start_us,
+            stop_us=stop_us,
+            size_hw=self.size_hw,
+            num_steps=num_steps,
+            bins=bins,
+            mode=mode,
+        )
+
+    def windows(self, every_us: int, length_us: int) -> Iterator[Window]:
+        """Yield a window of ``length_us`` ending at every multiple of ``every_us``, until the last event was seen.
+
+        Raises:
+            WindowError: a duration is not positive.
+        """
+        if every_us <= 0 or length_us <= 0:
+            raise WindowError(f"every_us and length_us must be positive, got {every_us} and {length_us}")
+        if not self.num_events:
+            return
+        stop_us = (self.start_us // every_us + 1) * every_us
+        while stop_us - every_us < self.stop_us:
+            start_us = stop_us - length_us
+            # With gaps between short windows the last of them may begin after the last event.
+            events = self._read(start_us, stop_us)
+            yield Window(start_us, stop_us, events)
+            stop_us += every_us
+
+    def _check_window(self, start_us: int, stop_us: int) -> None:
+        if stop_us <= start_us:
+            raise WindowError(f"window [{start_us}, {stop_us}) us is empty; stop_us must be later than start_us")
+        if not self.num_events:
+            raise WindowError(f"{self.path}: holds no events, so no window [{start_us}, {stop_us}) us either")
+        if stop_us <= 0 or start_us >= self.stop_us:
+            raise WindowError(
+                f"{self.path}: window [{start_us}, {stop_us}) us lies outside the recording, "
+                f"which spans [0, {self.stop_us}) us; choose times inside"
+            )
+
+
+class DatRecording(Recording):
+    """A DAT file as a recording."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None, scan: bool | None = None
+    ):
+        """Open a DAT file.
+
+        Args:
+            path: the file.
+            size_hw: height and width in pixels, for files that do not say or say it wrong.
+            scan: read the whole file once to count its unsorted events and make every lookup exact; by default only up
+                to ``SCAN_LIMIT`` events, where it takes milliseconds.
+
+        Raises:
+            EventFileError: the file cannot be read, or neither it nor the caller nor its events tell a size.
+        """
+        self.dat = DatFile(path, size_hw=size_hw)
+        self.path = self.dat.path
+        self.num_events = self.dat.num_events
+        if self.dat.size_hw is None:
+            self.dat.size_hw = self._infer_size()
+        self.size_hw = self.dat.size_hw
+        if scan if scan is not None else self.num_events <= SCAN_LIMIT:
+            self.dat.scan()
+        self.start_us = self.dat.first_us
+        self.stop_us = self.dat.last_us + 1 if self.num_events else 0
+
+    def _infer_size(self) -> tuple[int, int]:
+        if not self.num_events:
+            raise EventFileError(f"{self.path}: has neither a sensor size nor events; give size_hw")
+        height, width = self.dat.occupied_hw
+        warnings.warn(
+            f"{self.path}: the header does not say the sensor's size; {width} x {height} (width x height) is the "
+            "smallest that holds its events; give size_hw to be exact",
+            stacklevel=4,
+        )
+        return height, width
+
+    def _read(self, start_us: int, stop_us: int) -> np.ndarray:
+        return self.dat.read(start_us, stop_us)
+
+    def cube(
+        self, start_us: int, stop_us: int, *, num_steps: int = 5, bins: int = 2, mode: Mode = "binary"
+    ) -> torch.Tensor:
+        """Return the voxel cube of ``[start_us, stop_us)`` straight from the file's records; see ``Recording.cube``."""
+        self._check_window(start_us, stop_us)
+        return voxelize_dat(self.dat, start_us=start_us, stop_us=stop_us, num_steps=num_steps, bins=bins, mode=mode)
+
+
+OPENERS: dict[str, Callable[..., Recording]] = {".dat": DatRecording}
+"""File suffix -> opener; another format moves in by adding its line."""
+
+
+def open(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None) -> Recording:
+    """Open a recording of any known format.
+
+    Args:
+        path: the file.
+        size_hw: height and width of the sensor in pixels, for files that do not say or say it wrong.
+
+    Raises:
+        EventFileError: the format is unknown or the file damaged.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in OPENERS:
+        raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")
+    return OPENERS[suffix](path, size_hw=size_hw)

@@ -1,0 +1,100 @@
+"""Events of a window -> voxel cube: one plane per time step, polarity and micro bin."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from spiking_centernet.errors import ConfigError, EventFileError, WindowError, did_you_mean
+from spiking_centernet.events.dat import DatFile, check_events
+from spiking_centernet.events.kernels import bin_events, bin_records
+
+Mode = Literal["binary", "count"]
+MODES = ("binary", "count")
+
+
+def voxelize(
+    events: np.ndarray,
+    *,
+    start_us: int,
+    stop_us: int,
+    size_hw: tuple[int, int],
+    num_steps: int = 5,
+    bins: int = 2,
+    mode: Mode = "binary",
+) -> UInt8[torch.Tensor, "T C H W"]:
+    """Sort the events of ``[start_us, stop_us)`` into ``num_steps * bins`` equal cells of time.
+
+    An event at time t lies in cell ``(t - start_us) * num_steps * bins // (stop_us - start_us)``, which is micro bin
+    ``cell % bins`` of step ``cell // bins``; its channel is ``polarity * bins + micro bin``. The cells are aligned to
+    the window, never to its first event; events outside the window are ignored.
+
+    Args:
+        events: EVENT_DTYPE array in any order.
+        start_us: first microsecond of the window; may be negative.
+        stop_us: first microsecond after the window.
+        size_hw: height and width of the sensor in pixels.
+        num_steps: time steps T.
+        bins: micro bins a step.
+        mode: "binary" marks a pixel that had any event, "count" counts them up to 255.
+
+    Returns:
+        uint8 ``[num_steps, 2 * bins, H, W]``.
+
+    Raises:
+        WindowError: the window is empty or reversed.
+        EventFileError: an event of the window lies outside the sensor or has a polarity other than 0 and 1.
+        ConfigError: a setting is impossible.
+    """
+    cube = _empty_cube(start_us, stop_us, size_hw, num_steps, bins, mode)
+    height, width = size_hw
+    bad = bin_events(
+        check_events(events), cube.reshape(-1), height, width, start_us, stop_us, num_steps, bins, mode == "count"
+    )
+    if bad >= 0:
+        t, x, y, p = events[bad].tolist()
+        raise EventFileError(
+            f"event {bad} of the array (t {t} us, x {x}, y {y}, p {p}) does not fit a {width} x {height} sensor with "
+            "polarities 0 and 1; give the recording's own size_hw"
+        )
+    return torch.from_numpy(cube)
+
+
+def voxelize_dat(
+    dat: DatFile,
+    *,
+    start_us: int,
+    stop_us: int,
+    num_steps: int = 5,
+    bins: int = 2,
+    mode: Mode = "binary",
+) -> UInt8[torch.Tensor, "T C H W"]:
+    """Do what ``voxelize`` does straight from the records of a file, without decoding them first.
+
+    Raises:
+        WindowError, ConfigError: as ``voxelize``; also a file of unknown sensor size.
+        EventFileError: as ``DatFile.decode``.
+    """
+    if dat.size_hw is None:
+        raise ConfigError(f"{dat.path}: the file does not say its sensor's size; give size_hw")
+    cube = _empty_cube(start_us, stop_us, dat.size_hw, num_steps, bins, mode)
+    span = dat.span(start_us, stop_us)
+    settings = (*dat.coordinate_bits, *dat.size_hw, start_us, stop_us, num_steps, bins, mode == "count")
+    dat.check(span.start, *bin_records(dat.records[span], cube.reshape(-1), *settings))
+    if dat.span(start_us, stop_us) != span:
+        # The check met disorder that had misled the lookup, and has put the lookup right.
+        return voxelize_dat(dat, start_us=start_us, stop_us=stop_us, num_steps=num_steps, bins=bins, mode=mode)
+    return torch.from_numpy(cube)
+
+
+def _empty_cube(
+    start_us: int, stop_us: int, size_hw: tuple[int, int], num_steps: int, bins: int, mode: str
+) -> np.ndarray:
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
+    if num_steps < 1 or bins < 1 or min(size_hw) < 1:
+        raise ConfigError(f"num_steps, bins and size_hw must be positive, got {num_steps}, {bins}, {size_hw}")
+    if stop_us <= start_us:
+        raise WindowError(f"window [{start_us}, {stop_us}) us is empty; stop_us must be later than start_us")
+    return np.zeros((num_steps, 2 * bins, *size_hw), np.uint8)

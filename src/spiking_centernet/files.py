@@ -1,0 +1,44 @@
+"""Writing files so that a reader never meets half of one."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes ``path`` when the block ends well and vanishes when it does not.
+
+    The temporary file lies in the same folder (made if missing) and keeps the suffix, so that writers which choose a
+    format by suffix work. Its bytes are on disk before the rename.
+
+    Args:
+        path: the file to create or replace.
+
+    Yields:
+        the path to write to; the block must create a file there.
+
+    Raises:
+        FileNotFoundError: the block ended without creating the file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_to_disk(path.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.resolve()
+    if not folder.is_dir():
+        pytest.fail(f"test data missing: {folder} is not a folder; place the shared data beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    return _existing(SHARED / "golden")
+
+
+@pytest.fixture(scope="session")
+def recordings_dir() -> Path:
+    return _existing(SHARED / "recordings")
