@@ -6,7 +6,6 @@ Frames to Realistic DVS Events", CVPR-W 2021, https://arxiv.org/abs/2006.07722);
 the refractory period and the noise that answers itself are our own.
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 import numba
@@ -132,8 +131,8 @@ def random_params(rng: np.random.Generator, night: bool) -> SensorParams:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _step_rows(
-    luminance, row_start, value, bits, mantissa, mantissa_bits, change, filtered, contrast, release_us, threshold_on, threshold_off, leak_per_s,
-    dark, radians_per_value, t0_us, t1_us, refractory_us, events, count,
+    luminance, row_start, value, bits, mantissa, mantissa_bits, change, filtered, contrast, release_us,
+    threshold_on, threshold_off, leak_per_s, dark, radians_per_value, t0_us, t1_us, refractory_us, events, count,
 ):  # fmt: skip
     """Advance the rows from ``row_start``; return the first row that did not fit and the number of events so far.
 
@@ -227,7 +226,7 @@ def _step_rows(
 @numba.njit(cache=True, nogil=True)
 def _emit_noise(t_us, pixel, polarity, release_us, refractory_us, events):
     """Write the noise events, in order of time, whose pixel is not in its dead time; return how many."""
-    height, width = release_us.shape
+    width = release_us.shape[1]
     count = 0
     for i in range(len(t_us)):
         y, x = pixel[i] // width, pixel[i] % width
@@ -275,7 +274,7 @@ class Sensor:
         shot_hz[hot] = np.minimum(hot_hz, params.hot_max_hz)
         self._is_hot = np.zeros(pixels, bool)
         self._is_hot[hot] = True
-        # real hot pixels each have their own polarity: 0 to 93 % ON among the fifteen hottest of the DVXplorer recording
+        # each real hot pixel has its own polarity: 0 to 93 % ON among the fifteen hottest of the DVXplorer
         self._on_share = np.full(pixels, params.shot_on_share)
         self._on_share[hot] = rng.random(len(hot))
         # the dead time swallows its share of the drawn noise, so draw more
