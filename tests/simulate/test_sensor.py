@@ -135,7 +135,7 @@ def test_the_buffer_grows_when_every_pixel_fires_many_times():
         (SensorParams(leak_hz=2.0), 2.0, 1.0),
         (SensorParams(shot_hz=3.0, shot_on_share=0.5), 3.0 * (1 - 0.75 * 60 / 255), 0.5),
         (SensorParams(shot_hz=3.0, shot_on_share=0.8), 3.0 * (1 - 0.75 * 60 / 255), 0.8),
-        (SensorParams(shot_hz=3.0, shot_on_share=1.0, shot_echo_share=1.0), 6.0 * (1 - 0.75 * 60 / 255), 0.5),
+        (SensorParams(shot_hz=3.0, shot_on_share=1.0, shot_echo_share=0.5), 6.0 * (1 - 0.75 * 60 / 255), 2 / 3),
     ],
     ids=["off", "leak", "shot", "shot mostly on", "shot answered"],
 )
@@ -188,7 +188,7 @@ def test_random_cameras_stay_in_the_documented_ranges(night):
         ({"threshold_off": float("nan")}, "threshold_off"),
         ({"bandwidth_hz": 0.0}, "bandwidth_hz must be positive"),
         ({"leak_hz": -1.0}, "leak_hz must not be negative"),
-        ({"hot_share": 2.0}, r"hot_share must lie in \[0, 1\]"),
+        ({"hot_share": 2.0}, r"hot_share must lie in \[0, 1.0\]"),
         ({"refractory_us": 0}, "refractory_us must be at least 1"),
         ({"hot_min_hz": 100.0, "hot_max_hz": 10.0}, "below hot_min_hz"),
     ],

@@ -70,7 +70,7 @@ class Scene(Protocol):
 
 
 SceneFactory = Callable[..., Scene]
-"""Called as ``factory(rng, size_hw=..., duration_s=...)``; a module-level function, so that it reaches other processes."""
+"""Called as ``factory(rng, size_hw=..., duration_s=...)``; at module level, so that other processes find it."""
 
 
 @dataclass(frozen=True, kw_only=True)
