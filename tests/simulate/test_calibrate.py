@@ -13,7 +13,8 @@ def test_statistics_of_no_events():
     found = noise_statistics(np.empty(0, EVENT_DTYPE), (2, 3), SECOND)
     assert found == {
         "rate_hz_per_pixel": 0.0, "silent_share": 1.0, "hot_share": 0.0, "hot_event_share": None, "hottest_hz": 0.0,
-        "on_share": None, "alternating_share": None, "neighbour_correlation": None, "pixels_by_count": [1.0, *[0.0] * 9],
+        "on_share": None, "alternating_share": None, "neighbour_correlation": None,
+        "pixels_by_count": [1.0, *[0.0] * 9],
     }  # fmt: skip
 
 
