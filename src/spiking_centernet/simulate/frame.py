@@ -1,0 +1,208 @@
+"""Numba kernels of one frame: who is in view, in which order from near to far, and drawing them."""
+
+import math
+
+import numba as nb
+import numpy as np
+
+from spiking_centernet.simulate.actors import pose_pedestrian
+from spiking_centernet.simulate.raster import close_object, draw_object, draw_shadow, mark_object
+
+_jit = nb.njit(cache=True, nogil=True)
+
+FAR_M = 260.0
+"""Nothing but ground and sky is drawn further away than this."""
+
+
+@_jit
+def place(t_step, table, bend, bend_start_m, bend_step_m, cam_x, cam_y, movers, rows, placed):
+    """Write x, y, heading, shape, mover, walked distance, speed of all actors present into ``placed``; return their number.
+
+    ``movers`` [M, 6] holds role, shape, first step, heading, first row, number of rows; between two rows of ``rows``
+    the position is the cubic through both positions and speeds. ``table`` is the time between rows in seconds.
+    """
+    n = 0
+    for m in range(movers.shape[0]):
+        count = int(movers[m, 5])
+        row = int(movers[m, 4])
+        local = t_step - movers[m, 2]
+        if count == 1:
+            along, across = rows[row, 0], rows[row, 1]
+            v_along, v_across = 0.0, 0.0
+        else:
+            if local < 0.0 or local >= count - 1:
+                continue
+            k = int(local)
+            w = local - k
+            a, b = rows[row + k], rows[row + k + 1]
+            h01 = w * w * (3.0 - 2.0 * w)
+            h10, h11 = w * (1.0 - w) * (1.0 - w), w * w * (w - 1.0)
+            along = a[0] + h01 * (b[0] - a[0]) + table * (h10 * a[2] + h11 * b[2])
+            across = a[1] + h01 * (b[1] - a[1]) + table * (h10 * a[3] + h11 * b[3])
+            v_along, v_across = a[2] + w * (b[2] - a[2]), a[3] + w * (b[3] - a[3])
+        at = min(max((along - bend_start_m) / bend_step_m, 0.0), bend.shape[0] - 1.001)
+        i = int(at)
+        slope = (bend[i + 1] - bend[i]) / bend_step_m
+        x, y = bend[i] + (at - i) * (bend[i + 1] - bend[i]) + across, along
+        if (x - cam_x) ** 2 + (y - cam_y) ** 2 > FAR_M**2 or n >= placed.shape[0]:
+            continue
+        placed[n, 0], placed[n, 1] = x, y
+        placed[n, 2] = movers[m, 3] - (math.atan(slope) if abs(math.sin(movers[m, 3])) > 0.5 else 0.0)
+        placed[n, 3], placed[n, 4] = movers[m, 1], m
+        placed[n, 5] = along + across
+        placed[n, 6] = math.sqrt(v_along * v_along + v_across * v_across)
+        n += 1
+    return n
+
+
+@_jit
+def _in_view(cam, x, y, z, radius, width, height):
+    dx, dy, dz = x - cam[0], y - cam[1], z - cam[2]
+    depth = dx * cam[9] + dy * cam[10] + dz * cam[11]
+    if depth < -radius or dx * dx + dy * dy > FAR_M**2:
+        return False
+    if depth < radius + 0.3:
+        return True
+    right = dx * cam[3] + dy * cam[4] + dz * cam[5]
+    down = dx * cam[6] + dy * cam[7] + dz * cam[8]
+    reach = 1.5 * radius * cam[12] / (depth - 0.7 * radius)
+    u, v = cam[13] + cam[12] * right / depth, cam[14] + cam[12] * down / depth
+    return u > -reach and u < width + reach and v > -reach and v < height + reach
+
+
+@_jit
+def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
+    """Fill ``queue`` [Q, 2] (kind, index) from near to far and return its length; kinds: 0 actor, 1 prop, 2 wall.
+
+    ``shapes`` [S, 5] are first, last, length, width, height; ``props`` [N, 3] x, y, shape; ``walls`` [N, 5] the two
+    feet and the shape. Actors and props go by distance; a wall goes before those that stand behind its plane.
+    """
+    size = num_placed + props.shape[0]
+    index = np.empty(size, np.int64)
+    kind = np.empty(size, np.int64)
+    far = np.empty(size)
+    xs, ys, radii = np.empty(size), np.empty(size), np.empty(size)
+    n = 0
+    for i in range(size):
+        if i < num_placed:
+            x, y, s, k, j = placed[i, 0], placed[i, 1], int(placed[i, 3]), 0, i
+        else:
+            j = i - num_placed
+            x, y, s, k = props[j, 0], props[j, 1], int(props[j, 2]), 1
+        reach = 0.5 * math.sqrt(shapes[s, 2] ** 2 + shapes[s, 3] ** 2)
+        tall = shapes[s, 4]
+        if not _in_view(cam, x, y, tall / 2, math.sqrt(reach * reach + tall * tall / 4), width, height):
+            continue
+        index[n], kind[n], xs[n], ys[n], radii[n] = j, k, x - cam[0], y - cam[1], reach
+        far[n] = math.sqrt(xs[n] ** 2 + ys[n] ** 2)
+        n += 1
+    near_first = np.argsort(far[:n])
+    wall_at = np.empty(walls.shape[0], np.int64)
+    wall_far = np.empty(walls.shape[0])
+    num_walls = 0
+    for i in range(walls.shape[0]):
+        px, py, qx, qy = walls[i, 0] - cam[0], walls[i, 1] - cam[1], walls[i, 2] - cam[0], walls[i, 3] - cam[1]
+        mx, my = 0.5 * (px + qx), 0.5 * (py + qy)
+        s = int(walls[i, 4])
+        half = 0.5 * shapes[s, 2]
+        if qx * py - qy * px <= 0.0:
+            continue
+        tall = shapes[s, 4]
+        if not _in_view(cam, mx + cam[0], my + cam[1], tall / 2, math.sqrt(half * half + tall * tall / 4), width, height):
+            continue
+        wall_at[num_walls] = i
+        wall_far[num_walls] = math.sqrt(mx * mx + my * my)
+        num_walls += 1
+    wall_order = np.argsort(wall_far[:num_walls])
+    after = np.zeros(n, np.int64)
+    for i in range(n):
+        for w in range(num_walls):
+            wall = walls[wall_at[wall_order[w]]]
+            px, py, qx, qy = wall[0] - cam[0], wall[1] - cam[1], wall[2] - cam[0], wall[3] - cam[1]
+            if (qx - px) * (ys[i] - py) - (qy - py) * (xs[i] - px) <= 0.0:
+                continue  # on the camera's side of the wall
+            p_far, q_far = math.sqrt(px * px + py * py), math.sqrt(qx * qx + qy * qy)
+            if xs[i] * py - ys[i] * px > -radii[i] * p_far and qx * ys[i] - qy * xs[i] > -radii[i] * q_far:
+                after[i] = w + 1
+    length = 0
+    for w in range(num_walls + 1):
+        for i in near_first:
+            if after[i] == w:
+                queue[length, 0], queue[length, 1] = kind[i], index[i]
+                length += 1
+        if w < num_walls:
+            queue[length, 0], queue[length, 1] = 2, wall_at[wall_order[w]]
+            length += 1
+    return length
+
+
+@_jit
+def draw_queue(
+    queue, length, placed, props, walls, shapes, pool, limb_shape, cam, light, haze, facades, out, clear, alpha, acc,
+    grey, ids, seen, covered,
+):  # fmt: skip
+    """Draw the queue. With ``grey`` into ``out`` and ``clear``; without, numbers into ``ids`` and pixel counts."""
+    kinds, starts, counts, albedo, emit, size, verts = pool
+    tex, offsets, wall_num = facades
+    pose = np.zeros(5)
+    bounds = np.zeros(4, np.int64)
+    for q in range(length):
+        j = queue[q, 1]
+        pose[:] = 0.0
+        pose[3] = 1.0
+        if queue[q, 0] == 0:
+            shape = int(placed[j, 3])
+            pose[0], pose[1] = placed[j, 0], placed[j, 1]
+            pose[3], pose[4] = math.cos(placed[j, 2]), math.sin(placed[j, 2])
+            if shape >= limb_shape:
+                tall = shapes[shape, 4]
+                left = (cam[1] - pose[1]) * pose[3] - (cam[0] - pose[0]) * pose[4] > 0.0
+                swing = min(placed[j, 6] / 1.2, 1.2)
+                phase = 2.0 * math.pi * placed[j, 5] / (0.8 * tall) * (1.0 if pose[3] + pose[4] > 0 else -1.0)
+                pose_pedestrian(verts, starts[int(shapes[shape, 0])], tall, phase, swing, left)
+        elif queue[q, 0] == 1:
+            shape = int(props[j, 2])
+        else:
+            shape = int(walls[j, 4])
+        draw_object(
+            int(shapes[shape, 0]), int(shapes[shape, 1]), kinds, starts, counts, albedo, emit, size, verts, pose, cam,
+            light, haze, tex, offsets, wall_num, out, clear, alpha, acc, grey, bounds,
+        )  # fmt: skip
+        if grey:
+            close_object(clear, alpha, bounds)
+        else:
+            a, b = mark_object(q, ids, alpha, bounds)
+            seen[q], covered[q] = a, b
+
+
+@_jit
+def draw_shadows(queue, length, placed, shapes, cam, reach_x, reach_y, opacity, clear, alpha, acc):
+    """Darken the ground under and beside every actor: contact shadow, and the sun's, ``reach`` metres per metre height."""
+    base = np.zeros((4, 3))
+    for q in range(length):
+        if queue[q, 0] != 0:
+            continue
+        j = queue[q, 1]
+        s = int(placed[j, 3])
+        c, d = math.cos(placed[j, 2]), math.sin(placed[j, 2])
+        for k in range(4):
+            u = (0.5 if k in (0, 3) else -0.5) * shapes[s, 2]
+            v = (0.5 if k < 2 else -0.5) * shapes[s, 3]
+            base[k, 0], base[k, 1] = placed[j, 0] + u * c - v * d, placed[j, 1] + u * d + v * c
+        draw_shadow(cam, base, 0.0, 0.0, 0.55, clear, acc, alpha)
+        if opacity > 0.0:
+            tall = 0.85 * shapes[s, 4]
+            draw_shadow(cam, base, reach_x * tall, reach_y * tall, opacity, clear, acc, alpha)
+
+
+@_jit
+def boxes_of(ids, length, scale, boxes):
+    """Write the left, top, right and bottom of each number's pixels, in pixels of the full frame, to ``boxes``."""
+    for q in range(length):
+        boxes[q, 0], boxes[q, 1], boxes[q, 2], boxes[q, 3] = 1e9, 1e9, -1.0, -1.0
+    for y in range(ids.shape[0]):
+        for x in range(ids.shape[1]):
+            q = ids[y, x]
+            if q >= 0:
+                boxes[q, 0], boxes[q, 1] = min(boxes[q, 0], x / scale), min(boxes[q, 1], y / scale)
+                boxes[q, 2], boxes[q, 3] = max(boxes[q, 2], (x + 1) / scale), max(boxes[q, 3], (y + 1) / scale)
