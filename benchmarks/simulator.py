@@ -1,0 +1,72 @@
+"""How much faster than real time one core simulates roads, and where the time goes.
+
+    python benchmarks/simulator.py --clips 6 --seconds 2
+
+Writes ``results/simulator_speed.json``. The first clip compiles and is not counted.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from machine import run_record
+
+from spiking_centernet.simulate.roads import Clip, make_clip
+
+ROOT = Path(__file__).parents[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(-1, options.clips):
+            duration_s = 0.3 if index < 0 else options.seconds
+            clip = Clip(Path(folder), options.seed, "train", max(index, 0), round(duration_s * 1e6), (240, 304))
+            began = time.perf_counter()
+            report = make_clip(clip)
+            wall_s = time.perf_counter() - began
+            if index < 0:
+                continue
+            row = {
+                "clip": clip.name,
+                "real_time_factor": duration_s / wall_s,
+                "wall_s": wall_s,
+                "setup_s": wall_s - sum(report["spent"].values()),
+                **report["spent"],
+                "frames": report["frames"],
+                "event_rate_mev_s": report["events"] / duration_s * 1e-6,
+            }
+            rows.append(row)
+            print(" ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    total = sum(row["wall_s"] for row in rows)
+    frames = sum(row["frames"] for row in rows)
+    record = {
+        **run_record(f"python benchmarks/simulator.py --clips {options.clips} --seconds {options.seconds}"),
+        "seed": options.seed,
+        "size_hw": [240, 304],
+        "processes": 1,
+        "real_time_factor": options.seconds * len(rows) / total,
+        "real_time_factor_median": statistics.median(row["real_time_factor"] for row in rows),
+        "share_of_time": {
+            part: sum(row[f"{part}_s"] for row in rows) / total for part in ("setup", "render", "sensor", "write")
+        },
+        "ms_per_frame": {part: sum(row[f"{part}_s"] for row in rows) / frames * 1e3 for part in ("render", "sensor")},
+        "event_rate_mev_s": sum(row["event_rate_mev_s"] for row in rows) / len(rows),
+        "clips": rows,
+    }
+    path = ROOT / "results" / "simulator_speed.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{record['real_time_factor']:.2f} x real time; share of time {record['share_of_time']}")
+
+
+if __name__ == "__main__":
+    main()
