@@ -172,7 +172,7 @@ def decode(
     """
     scores = torch.sigmoid(output.heatmap.float())
     peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)
-    batch, num_classes, height, width = peaks.shape
+    height, width = peaks.shape[-2:]
     count = min(max_detections, height * width)
     per_class, place = peaks.flatten(2).topk(count)  # [B, K, N]
     top, which = per_class.flatten(1).topk(count)  # [B, N]

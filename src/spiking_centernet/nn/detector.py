@@ -204,8 +204,8 @@ class Detector(nn.Module):
     def fuse(self) -> "Detector":
         """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.
 
-        The outputs equal the original's up to rounding; a spike can differ only where a membrane lies within rounding of
-        the threshold.
+        The outputs equal the original's up to rounding; a spike can differ only where a membrane lies within rounding
+        of the threshold.
         """
         fused = copy.deepcopy(self).eval()
         if fused.encoder.stem.norm is None:

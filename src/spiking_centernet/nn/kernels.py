@@ -184,7 +184,7 @@ def _rows(*per_channel: Tensor) -> np.ndarray:
 
 
 class BatchNormPLIF(torch.autograd.Function):
-    """Batch norm over [T * B, C, H, W], then PLIF over T from rest with a hard, detached reset and the ATan surrogate."""
+    """Batch norm over [T * B, C, H, W], then PLIF over T from rest: hard, detached reset and ATan surrogate."""
 
     @staticmethod
     def forward(ctx, y, weight, bias, running_mean, running_var, w, momentum, eps, num_steps, threshold, training):
