@@ -159,7 +159,7 @@ class DatFile:
         """
         self.path = Path(path)
         self.header = read_header(self.path)
-        self.size_hw = size_hw or self.header.size_hw
+        self.size_hw = self.header.size_hw if size_hw is None else (int(size_hw[0]), int(size_hw[1]))
         offset = self.header.data_offset
         num_bytes = self.path.stat().st_size - offset
         self.num_events, rest = divmod(num_bytes, RECORD_BYTES)
@@ -212,7 +212,7 @@ class DatFile:
 
     def find(self, t_us: int) -> int:
         """Return the index of the first event at or after ``t_us``."""
-        return int(find_record(self.records, t_us, self._look_back))
+        return int(find_record(self.records, int(t_us), self._look_back))
 
     def span(self, start_us: int, stop_us: int) -> slice:
         """Return which records lie in ``[start_us, stop_us)``."""
