@@ -71,7 +71,7 @@ def numpy_voxelize(events, start_us, stop_us, num_steps=5, bins=2):
 def interleaved(ways, rounds):
     """Return the seconds of every way in every round; the ways take turns, so that the machine's moods hit all."""
     seconds = {name: [] for name in ways}
-    for name, way in ways.items():
+    for way in ways.values():
         way(0)
     for turn in range(rounds):
         for name, way in ways.items():
@@ -85,15 +85,12 @@ def summary(seconds, events_a_turn=None):
     told = {}
     for name, values in seconds.items():
         median = statistics.median(values)
-        quartiles = statistics.quantiles(values, n=4)
-        told[name] = {
-            "median_ms": round(median * 1e3, 4),
-            "quartiles_ms": [round(quartiles[i] * 1e3, 4) for i in (0, 2)],
-        }
+        low, _, high = (round(value * 1e3, 4) for value in statistics.quantiles(values, n=4))
+        told[name] = {"median_ms": round(median * 1e3, 4), "quartiles_ms": [low, high]}
         if events_a_turn:
             told[name]["million_events_per_s"] = round(events_a_turn / median / 1e6, 1)
-    own, other = list(seconds)[0], list(seconds)[-1]
-    told["times_faster_than_numpy"] = round(statistics.median(b / a for a, b in zip(seconds[own], seconds[other])), 1)
+    ratios = (numpy / ours for ours, numpy in zip(seconds["ours"], seconds["numpy"], strict=True))
+    told["times_faster_than_numpy"] = round(statistics.median(ratios), 1)
     return told
 
 

@@ -24,7 +24,7 @@ def stamp(*, command: str, seed: int | None) -> dict:
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":!results")),
         "machine": {
             "cpu": cpu_model(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}",
         },
         "versions": {
@@ -57,10 +57,9 @@ def cpu_model() -> str:
         return platform.processor() or "unknown"
     fields = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
     family = f"family {fields.get('cpu family', '?')} model {fields.get('model', '?')}"
-    wide = [
-        flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if flag in fields.get("flags", "").split()
-    ]
-    return f"{fields.get('model name', 'unknown')} ({family}{', ' if wide else ''}{', '.join(wide)})"
+    flags = fields.get("flags", "").split()
+    wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if flag in flags]
+    return f"{fields.get('model name', 'unknown')} ({', '.join([family, *wide])})"
 
 
 def _git(*arguments: str) -> str | None:

@@ -17,9 +17,14 @@ def test_the_file_appears_only_when_the_block_ends_well(tmp_path):
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
     target = tmp_path / "log.txt"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic_write(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -138,7 +138,7 @@ def test_coordinates_outside_the_sensor(tmp_path, dat_bytes):
     dat = DatFile(saved(tmp_path, content))
     with pytest.raises(EventFileError, match=rf"event 3 \(byte {len(content) - 16}\).*x 304, y 3.*304 x 240"):
         dat.decode()
-    with pytest.raises(EventFileError, match="event 4 .*x 1, y 240"):
+    with pytest.raises(EventFileError, match=r"event 4 .*x 1, y 240"):
         dat.decode(4, 5)
     assert len(dat.decode(0, 3)) == 3
     assert len(DatFile(dat.path, size_hw=(241, 305)).decode()) == 5
@@ -147,10 +147,11 @@ def test_coordinates_outside_the_sensor(tmp_path, dat_bytes):
 def test_unsorted_times_take_the_running_maximum_and_are_reported_once(tmp_path, dat_bytes):
     times = [10, 30, 20, 29, 30, 40, 35]
     dat = DatFile(saved(tmp_path, dat_bytes([(t, i, 0, 0) for i, t in enumerate(times)])))
-    with pytest.warns(UserWarning, match="3 of 7 events are not in order") as told:
+    with pytest.warns(UserWarning, match="3 of 7 events are not in order"):
         events = dat.decode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         dat.decode()
-    assert len(told) == 1
     assert events["t"].tolist() == [10, 30, 30, 30, 30, 40, 40]
     assert events["x"].tolist() == list(range(7))
     assert dat.num_unsorted == 3
@@ -249,9 +250,13 @@ def test_any_window_is_the_mask_over_the_running_maximum(tmp_path_factory, times
     ],
 )
 def test_a_writer_refuses_what_no_reader_could_give_back_and_leaves_no_file(tmp_path, events, told):
-    with pytest.raises(EventFileError, match=told), DatWriter(tmp_path / "a_td.dat", (24, 32)) as writer:
-        writer.append(np.array([(0, 0, 0, 0), (1, 0, 0, 1), (3, 31, 23, 1)], EVENT_DTYPE))
-        writer.append(np.array(events, EVENT_DTYPE))
+    def write():
+        with DatWriter(tmp_path / "a_td.dat", (24, 32)) as writer:
+            writer.append(np.array([(0, 0, 0, 0), (1, 0, 0, 1), (3, 31, 23, 1)], EVENT_DTYPE))
+            writer.append(np.array(events, EVENT_DTYPE))
+
+    with pytest.raises(EventFileError, match=told):
+        write()
     assert not list(tmp_path.iterdir())
 
 

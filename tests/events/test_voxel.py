@@ -124,7 +124,7 @@ def test_impossible_events_are_named_unless_outside_the_window(event, told):
 def test_an_event_outside_the_sensor_is_named_by_the_short_cut_too(tmp_path, dat_bytes):
     path = tmp_path / "clip_td.dat"
     path.write_bytes(dat_bytes([(5, 0, 0, 0), (25, 304, 0, 0)]))
-    with pytest.raises(EventFileError, match="event 1 .*x 304"):
+    with pytest.raises(EventFileError, match=r"event 1 .*x 304"):
         voxelize_dat(DatFile(path), start_us=20, stop_us=40)
 
 

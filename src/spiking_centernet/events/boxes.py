@@ -60,10 +60,9 @@ def _check_columns(where: str, columns: dict[str, np.ndarray], classes: Sequence
             raise BoxFileError(f"{where}: box {index} has {field} {columns[field][index]}, {why}")
 
     for field in FIELDS:
-        if columns[field].dtype.kind not in "iuf":
-            raise BoxFileError(
-                f"{where}: field {field} has type {columns[field].dtype}, must be a number; export it again"
-            )
+        kind = columns[field].dtype
+        if kind.kind not in "iuf":
+            raise BoxFileError(f"{where}: field {field} has type {kind}, must be a number; export it again")
         refuse(~np.isfinite(columns[field]), field, "which is no finite number; remove or correct the box")
     for field in ("w", "h"):
         refuse(columns[field] < 0, field, "which is negative; boxes are x, y (top left), w, h in pixels")

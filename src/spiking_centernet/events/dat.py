@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.events.kernels import OUT_DTYPE, RAW_DTYPE, WRAP_US, decode_records, find_record, scan_records
+from spiking_centernet.events.kernels import PAIRED_DTYPE, RAW_DTYPE, WRAP_US, decode_records, find_record, scan_records
 from spiking_centernet.files import atomic_write
 from spiking_centernet.types import EVENT_DTYPE
 
@@ -226,7 +226,7 @@ class DatFile:
             EventFileError: an event lies outside the sensor, or the clock started again inside.
         """
         records = self.records[first:stop]
-        events = np.empty(len(records), OUT_DTYPE)
+        events = np.empty(len(records), PAIRED_DTYPE)
         height, width = self.size_hw or (MAX_SIDE, MAX_SIDE)
         late, outside, wrapped = decode_records(records, events, *self.coordinate_bits, height, width)
         self.check(first, late, outside, wrapped)

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from spiking_centernet.errors import ConfigError, EventFileError, WindowError, did_you_mean
 from spiking_centernet.events.dat import DatFile, check_events
-from spiking_centernet.events.kernels import bin_events, bin_records
+from spiking_centernet.events.kernels import PAIRED_DTYPE, bin_events, bin_records
 
 Mode = Literal["binary", "count"]
 MODES = ("binary", "count")
@@ -49,9 +49,8 @@ def voxelize(
     """
     start_us, stop_us, height, width = int(start_us), int(stop_us), int(size_hw[0]), int(size_hw[1])
     cube = _empty_cube(start_us, stop_us, (height, width), num_steps, bins, mode)
-    bad = bin_events(
-        check_events(events), cube.reshape(-1), height, width, start_us, stop_us, num_steps, bins, mode == "count"
-    )
+    paired = check_events(events).view(PAIRED_DTYPE)
+    bad = bin_events(paired, cube.reshape(-1), height, width, start_us, stop_us, num_steps, bins, mode == "count")
     if bad >= 0:
         t, x, y, p = events[bad].tolist()
         raise EventFileError(
