@@ -194,6 +194,28 @@ def test_another_format_under_the_name(tmp_path):
         DatFile(saved(tmp_path, b"\x89PNG\r\n\x1a\n" + b"once upon a time" * 4))
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 90), st.binary(max_size=24), st.booleans())
+def test_damage_is_an_error_or_harmless_never_a_crash(tmp_path_factory, at, noise, cut):
+    whole = b"% Data file\n% Version 2\n% Height 240\n% Width 304\n\x00\x08" + np.arange(12, dtype="<u4").tobytes()
+    content = whole[:at] + noise + (b"" if cut else whole[at + len(noise) :])
+    path = tmp_path_factory.mktemp("dat") / "clip_td.dat"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dat = DatFile(path)
+            events = dat.decode()
+        except EventFileError as error:
+            assert str(path) in str(error)
+            return
+    height, width = dat.size_hw or (2**14, 2**14)
+    assert dat.header.data_offset + 8 * len(events) == len(content)
+    assert (np.diff(events["t"]) >= 0).all()
+    assert (events["x"] < width).all()
+    assert (events["y"] < height).all()
+
+
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 

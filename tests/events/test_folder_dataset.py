@@ -121,6 +121,15 @@ def test_a_copy_sent_to_another_process_gives_the_same_samples(root):
     assert torch.equal(copy[1].cube, before.cube)
 
 
+def test_recordings_are_closed_and_opened_again_beyond_the_limit(root, monkeypatch):
+    expected = [sample.cube for sample in FolderDataset(root, "train")]
+    monkeypatch.setattr("spiking_centernet.events.dataset.MAX_OPEN", 1)
+    dataset = FolderDataset(root, "train")
+    for index in (4, 0, 4, 2):
+        assert torch.equal(dataset[index].cube, expected[index])
+        assert len(dataset._open) == 1
+
+
 def test_only_box_files_are_read_for_the_index(root):
     (root / "train" / "a_td.dat").write_bytes(b"")
     dataset = FolderDataset(root, "train")
