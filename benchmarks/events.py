@@ -88,8 +88,8 @@ def numpy_assign(events, start_us, stop_us, num_steps=5, bins=2):
 def interleaved(ways, rounds, repeats=1):
     """Return every way's seconds a call in every round; the ways take turns, so that the machine's moods hit all.
 
-    With ``repeats`` a turn is that many calls in a row, and the mean counts: what a stream of windows costs, rather than
-    one after another way has emptied the caches.
+    With ``repeats`` a turn is that many calls in a row, and the mean counts: what a stream of windows costs, rather
+    than one window after another way has emptied the caches.
     """
     seconds = {name: [] for name in ways}
     for way in ways.values():

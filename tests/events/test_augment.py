@@ -70,6 +70,12 @@ def test_zoom_moves_picture_and_box_together(factor, top_left, expected):
     assert sample.boxes.xyxy.tolist() == [[4, 2, 8, 6]]
 
 
+def test_a_view_beside_the_frame_is_empty():
+    zoomed = zoom(sample_of(), 2.0, (0.0, 20.0))
+    assert not zoomed.cube.any()
+    assert len(zoomed.boxes) == 0
+
+
 def test_zooming_out_leaves_the_surroundings_empty():
     ones = sample_of()
     ones = Sample(torch.ones_like(ones.cube), ones.boxes, ones.t_us, ones.recording)

@@ -206,8 +206,7 @@ def test_damage_is_an_error_or_harmless_never_a_crash(tmp_path_factory, at, nois
         try:
             dat = DatFile(path)
             events = dat.decode()
-        except EventFileError as error:
-            assert str(path) in str(error)
+        except EventFileError:
             return
     height, width = dat.size_hw or (2**14, 2**14)
     assert dat.header.data_offset + 8 * len(events) == len(content)

@@ -145,6 +145,9 @@ class DatFile:
         header: what its first lines say.
         size_hw: height and width in pixels; None where neither the header nor the caller says.
         num_events: how many events it holds.
+        first_us: time of the first event in microseconds; 0 in a file without events.
+        last_us: time of the last event in microseconds; 0 in a file without events.
+        records: the stored records.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
@@ -177,7 +180,10 @@ class DatFile:
         )
         self._look_back = LOOK_BACK
         self._warned = False
-        if self.num_events and int(self.records["t"][0]) - int(self.records["t"][-1]) >= WRAP_US:
+        times = self.records["t"]
+        self.first_us = int(times[0]) if self.num_events else 0
+        self.last_us = int(times[-LOOK_BACK:].max()) if self.num_events else 0
+        if self.num_events and self.first_us - int(times[-1]) >= WRAP_US:
             self._refuse_wrap(self.num_events - 1)
 
     @property
@@ -200,16 +206,6 @@ class DatFile:
         """The smallest size in pixels that holds every event; reads the whole file once."""
         return self._scan[3]
 
-    @cached_property
-    def first_us(self) -> int:
-        """Time of the first event in microseconds; 0 in a file without events."""
-        return int(self.records["t"][0]) if self.num_events else 0
-
-    @cached_property
-    def last_us(self) -> int:
-        """Latest time near the end of the file in microseconds; 0 in a file without events."""
-        return int(self.records["t"][-LOOK_BACK:].max()) if self.num_events else 0
-
     def find(self, t_us: int) -> int:
         """Return the index of the first event at or after ``t_us``."""
         return int(find_record(self.records, int(t_us), self._look_back))
@@ -221,6 +217,8 @@ class DatFile:
 
     def decode(self, first: int = 0, stop: int | None = None) -> np.ndarray:
         """Decode the events ``first`` to ``stop`` (exclusive) into an EVENT_DTYPE array.
+
+        The running maximum of time starts at ``first``; ``read`` chooses it so that this changes nothing.
 
         Raises:
             EventFileError: an event lies outside the sensor, or the clock started again inside.
@@ -243,7 +241,7 @@ class DatFile:
         """Read the whole file once: count and report unsorted events, make lookups exact whatever their disorder."""
         if self._scan[1] >= self._look_back:
             self._look_back = self.num_events
-        self.__dict__["last_us"] = self._scan[2] if self.num_events else 0
+        self.last_us = self._scan[2]
         if self.num_unsorted:
             self._warn_unsorted(str(self.num_unsorted))
 

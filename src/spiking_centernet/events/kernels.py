@@ -191,3 +191,14 @@ def bin_events(events, cube, height, width, start_us, stop_us, num_steps, bins, 
         else:
             cube[place] = 1
     return first_outside
+
+
+@_jit
+def resample(planes, rows, columns, top, left, out):
+    """Copy ``planes[:, rows[i], columns[j]]`` to ``out[:, top + i, left + j]``."""
+    rows, columns = rows.astype(np.uintp), columns.astype(np.uintp)
+    for plane in range(len(planes)):
+        for i in range(len(rows)):
+            source, target = planes[plane, rows[i]], out[plane, top + i, left:]
+            for j in range(len(columns)):
+                target[j] = source[columns[j]]
