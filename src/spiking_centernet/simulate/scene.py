@@ -9,7 +9,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import frame, textures, world
 from spiking_centernet.simulate.actors import CAR_KINDS, Pool, Shape, add_car, add_pedestrian
 from spiking_centernet.simulate.camera import Camera, random_camera
-from spiking_centernet.simulate.ground import draw_ground_and_sky
+from spiking_centernet.simulate.ground import draw_ground_and_sky, draw_still
 from spiking_centernet.simulate.raster import _jit as jit
 from spiking_centernet.simulate.traffic import PARKED, STEP_S, WALK, Plan, Traffic
 from spiking_centernet.types import BOX_DTYPE
@@ -154,7 +154,7 @@ class Scene:
         self._load(traffic)
         self._paint(rng)
         self._buffers(size_hw)
-        self._pause = np.zeros(1)
+        self._still: np.ndarray | None = None
         self.description: dict[str, float | str] = {
             "mount": camera.mount,
             "height_m": camera.height_m,
@@ -190,7 +190,7 @@ class Scene:
             textures.ripmap(textures.facade(rng, night=self.night, texel_m=world.TEXEL_M)) for _ in range(world.TILES)
         ]
         self._facades = (np.stack([t[0] for t in tiles]), tiles[0][1], textures.WALL_TEXELS)
-        self._cloud = textures.noise(rng, (256, 256), 7, fall=0.6).ravel()
+        self._cloud, self._cloud_offsets = textures.ripmap(textures.noise(rng, (256, 256), 7, fall=0.6))
 
     def _buffers(self, size_hw: tuple[int, int]) -> None:
         h, w = size_hw
@@ -276,11 +276,22 @@ class Scene:
             raise ConfigError(f"out must be float32 {list(self.size_hw)}, got {out.dtype} {list(out.shape)}")
         cam, placed, length = self._prepare(t_s)
         self._draw(cam, length, out)
+        beams = self._beams(cam, placed)
+        if self._camera.mount != "static":
+            self._fill_ground(cam, beams, out, self._clear)
+            return
+        if self._still is None:
+            still = np.zeros(self.size_hw, np.float32)
+            self._fill_ground(cam, np.zeros((0, 5)), still, np.ones_like(still))
+            self._still = still
+        draw_still(cam, self._still, beams, out, self._clear)
+
+    def _fill_ground(self, cam: np.ndarray, beams: np.ndarray, out: np.ndarray, clear: np.ndarray) -> None:
         bend = self._bend
         draw_ground_and_sky(
             cam, bend.offset_m, bend.start_m, bend.step_m, self._ground, self._ground_offsets, GROUND_SIZE[1],
             GROUND_SIZE[0], 2 * GROUND_EXTENT_M / GROUND_SIZE[1], self._road.period_m / GROUND_SIZE[0], 12.0,
-            1.0, self._look.haze, self._look.sky, self._cloud, self._beams(cam, placed), out, self._clear,
+            self._look.haze, self._look.sky, self._cloud, self._cloud_offsets, beams, out, clear,
         )  # fmt: skip
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
