@@ -33,18 +33,21 @@ def _strength(beams, x, y):
 @_jit
 def draw_ground_and_sky(
     cam, bend, bend_start_m, bend_step_m, tex, offsets, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, sky,
-    cloud, cloud_offsets, beams, out, clear,
+    skyline, cloud, cloud_offsets, beams, out, clear,
 ):  # fmt: skip
     """Add ground and sky to ``out`` [H, W] in proportion to ``clear``.
 
     The ground's texture runs along the road: across = x - bend(y), along = y. Beyond its edge the outermost ``fold_m``
     metres are mirrored back and forth. ``sky`` is luminance at the horizon, at the zenith and the strength of clouds;
+    ``skyline`` [K, 2] holds, around the compass, the slope up to which far trees and roofs stand, and their luminance;
     ``beams`` [N, 5] are head lights: x, y, direction and strength.
     """
     height, width = out.shape
     per_focal = 1.0 / cam[12]
     per_u, per_v, per_bend = 1.0 / texel_u_m, 1.0 / texel_v_m, 1.0 / bend_step_m
     half_u = 0.5 * num_u
+    num_sky = (skyline.shape[0] - 1) / (2.0 * math.pi)
+    fine = 800.0 * per_focal
     edge = half_u * texel_u_m
     last_bend = bend.shape[0] - 1.001
     rx, ry, rz = cam[3] * per_focal, cam[4] * per_focal, cam[5] * per_focal
@@ -91,6 +94,17 @@ def draw_ground_and_sky(
                     k = 40.0 / (up + 0.25)
                     clouds = sample(cloud, cloud_offsets, 256, 256, (dx0 + col * rx) * k, (dy0 + col * ry) * k, 1.0, 1.0)
                     lum *= 1.0 + sky[2] * clouds
+                if up < 0.12:
+                    dx, dy = dx0 + col * rx, dy0 + col * ry
+                    slope = up / math.sqrt(dx * dx + dy * dy)
+                    at = (math.atan2(dy, dx) + math.pi) * num_sky
+                    i = min(int(at), skyline.shape[0] - 2)
+                    tall = skyline[i, 0] + (at - i) * (skyline[i + 1, 0] - skyline[i, 0])
+                    stands = min(max((tall - slope) * cam[12] + 0.5, 0.0), 1.0)
+                    if stands > 0.0:
+                        leaves = sample(cloud, cloud_offsets, 256, 256, at * 2.0, slope * 800.0, fine, fine)
+                        dark = skyline[i, 1] + (at - i) * (skyline[i + 1, 1] - skyline[i, 1])
+                        lum += stands * (dark * (1.0 + 0.22 * leaves) - lum)
             if below[col] > 0.0:
                 across, along, t = pos_u[col], pos_v[col], far[col]
                 folded = across
