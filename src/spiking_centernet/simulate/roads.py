@@ -267,7 +267,7 @@ def simulate(
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
-        Clip(out, seed, split, index, duration_us, tuple(size_hw), make_scene)
+        Clip(out, seed, split, index, duration_us, (size_hw[0], size_hw[1]), make_scene)
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
@@ -371,7 +371,8 @@ class _Bar:
             TimeRemainingColumn(),
             disable=not shown,
         )
-        self._task = self._progress.add_task("simulate", total=total_s, completed=done_s)
+        self._task = self._progress.add_task("simulate", total=total_s)
+        self._progress.update(self._task, completed=done_s)
 
     def __enter__(self) -> "_Bar":
         self._progress.start()
