@@ -102,8 +102,8 @@ def random_params(rng: np.random.Generator, night: bool) -> SensorParams:
 
     By day the leak dominates and the noise is mostly ON; by night the shot noise does and is symmetric
     (Hu et al. 2021, section 3). The pixels are slower by night because the bandwidth follows the light.
-    Low thresholds and short dead times are drawn more often than high ones: with an even draw our roads gave 0.36 Mev/s
-    on average, and GEN1's drives have 0.66.
+    Low thresholds and short dead times are drawn more often than high ones: with an even draw the roads' event rate
+    stays well below the 0.66 Mev/s of GEN1's drives.
 
     Args:
         rng: the only source of chance.
