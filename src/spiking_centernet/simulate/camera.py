@@ -19,7 +19,6 @@ class Camera:
             is positive downwards.
         focal_px: focal length.
         x_m, y_m: place of a static camera.
-        aim_m: for a static camera, the place along the street that it looks at, else 0.
         shake: float64 [K, 4]: radians of yaw and pitch, frequency in Hz and phase of each part of the shaking.
     """
 
@@ -62,7 +61,7 @@ def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
     return np.array(parts)
 
 
-def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], mirror: float) -> Camera:
+def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int]) -> Camera:
     """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed beside or above the street.
 
     A draw is repeated until the street some metres ahead (or the aim of a fixed camera) lies within the frame.

@@ -95,6 +95,9 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
             continue
         index[n], kind[n], xs[n], ys[n], radii[n] = j, k, x - cam[0], y - cam[1], reach
         far[n] = math.sqrt(xs[n] ** 2 + ys[n] ** 2)
+        if k == 0:  # half the width across the line of sight, lest a wall beside a long car be taken for one before it
+            turn = placed[j, 2] - math.atan2(ys[n], xs[n])
+            radii[n] = 0.5 * (shapes[s, 2] * abs(math.sin(turn)) + shapes[s, 3] * abs(math.cos(turn)))
         n += 1
     near_first = np.argsort(far[:n])
     wall_at = np.empty(walls.shape[0], np.int64)

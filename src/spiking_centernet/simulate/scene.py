@@ -8,7 +8,7 @@ import numpy as np
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import frame, textures, world
 from spiking_centernet.simulate.actors import CAR_KINDS, Pool, Shape, add_car, add_pedestrian
-from spiking_centernet.simulate.camera import Camera, random_camera
+from spiking_centernet.simulate.camera import random_camera
 from spiking_centernet.simulate.ground import draw_ground_and_sky, draw_still
 from spiking_centernet.simulate.raster import _jit as jit
 from spiking_centernet.simulate.traffic import PARKED, STEP_S, WALK, Plan, Traffic
@@ -28,6 +28,9 @@ GROUND_SIZE = (2048, 1024)
 
 GROUND_EXTENT_M = 30.0
 """The ground is painted this far to each side of the street's middle."""
+
+MOST_ACTORS = 320
+"""Room for the actors within sight at one time; any more would be left out."""
 
 
 @jit
@@ -116,7 +119,7 @@ class Scene:
             cross_m=float(rng.choice([0.0, 3.4, 3.8])),
         )
         self._mirror = float(rng.choice([1, 1, -1]))
-        self._camera = camera = random_camera(rng, road, size_hw=size_hw, mirror=self._mirror)
+        self._camera = camera = random_camera(rng, road, size_hw=size_hw)
         riding = camera.mount != "static"
         self._look = _random_look(rng, night=self.night, riding=camera.mount == "forward")
         wish = float(rng.uniform(5, 19)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
@@ -155,7 +158,7 @@ class Scene:
             behind_m=90.0 if not riding else 30.0 if camera.mount == "forward" else 70.0,
             ahead_m=90.0 if not riding else 130.0 if camera.mount == "forward" else 80.0,
             gap_m=float(rng.uniform(22, 75)) if not riding else float(rng.uniform(18, 60)),
-            walkers=float(rng.uniform(3, 12)) if not riding else float(rng.uniform(6, 22)),
+            walkers=float(rng.uniform(4, 16)) if not riding else float(rng.uniform(5, 16)),
             crossers_hz=float(rng.uniform(0.08, 0.3)),
             parked=float(rng.choice([0.0, 0.04])) if not riding else float(rng.uniform(0.0, 0.6)),
             wish=wish,
@@ -194,7 +197,7 @@ class Scene:
 
     def _paint(self, rng: np.random.Generator) -> None:
         ground = textures.ground(
-            rng, self._road, size=GROUND_SIZE, extent_m=GROUND_EXTENT_M, night=self.night, static=False
+            rng, self._road, size=GROUND_SIZE, extent_m=GROUND_EXTENT_M, night=self.night
         )
         self._ground, self._ground_offsets = textures.ripmap(ground)
         tiles = [
@@ -213,8 +216,8 @@ class Scene:
         self._ids = np.full((h2, w2), -1, np.int32)
         self._alpha2 = np.zeros((h2, w2), np.float32)
         self._acc2 = np.zeros((h2, w2 + 2), np.float32)
-        self._placed = np.zeros((160, 7))
-        self._queue = np.zeros((160 + len(self._props) + len(self._walls), 2), np.int64)
+        self._placed = np.zeros((MOST_ACTORS, 7))
+        self._queue = np.zeros((MOST_ACTORS + len(self._props) + len(self._walls), 2), np.int64)
 
     def _ego_state(self, t_s: float) -> tuple[float, float, float]:
         """Return the ego car's place along and across the street and its speed, following a cubic between rows."""

@@ -95,7 +95,7 @@ def _band(at: np.ndarray, low: float, high: float, texel: float) -> np.ndarray:
 
 
 def ground(
-    rng: np.random.Generator, plan: RoadPlan, *, size: tuple[int, int], extent_m: float, night: bool, static: bool
+    rng: np.random.Generator, plan: RoadPlan, *, size: tuple[int, int], extent_m: float, night: bool
 ) -> np.ndarray:
     """Paint one period of the ground, [V along, U across], as luminance 0..255 by daylight.
 
