@@ -82,7 +82,7 @@ def test_a_growing_footprint_blurs_without_a_jump():
     assert np.ptp(values) > 0
 
 
-@pytest.mark.parametrize("size_hw, duration_s", [((8, 152), 1.0), (SIZE_HW, 0.0), (SIZE_HW, math.nan)])
+@pytest.mark.parametrize(("size_hw", "duration_s"), [((8, 152), 1.0), (SIZE_HW, 0.0), (SIZE_HW, math.nan)])
 def test_impossible_scenes_are_refused(size_hw, duration_s):
     with pytest.raises(ConfigError, match="cannot be drawn"):
         scene_of(0, duration_s, size_hw)
@@ -272,7 +272,7 @@ def test_cameras_vary():
     assert ((height >= 0.8) & (height <= 10)).all()
     assert ((focal >= 0.6) & (focal <= 2.2)).all()
     assert focal.max() / focal.min() > 2.5
-    assert (np.abs(np.degrees(roll)) <= 3).all()
+    assert (np.abs(np.degrees(roll)) <= 3.001).all()
 
 
 def test_days_and_nights(several):

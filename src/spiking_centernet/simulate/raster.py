@@ -34,7 +34,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         y0 = 0.0
     y1 = min(y1, float(height))
     x = x0
-    for row in range(int(y0), min(height, int(math.ceil(y1)))):
+    for row in range(int(y0), min(height, math.ceil(y1))):
         dy = min(row + 1.0, y1) - max(float(row), y0)
         x_next = x + slope * dy
         d = sign * dy
@@ -42,7 +42,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         right = min(max(max(x, x_next), 0.0), float(width))
         x = x_next
         first = int(left)
-        last = int(math.ceil(right))
+        last = math.ceil(right)
         if last <= first + 1:
             mid = 0.5 * (left + right) - first
             acc[row, first] += d * (1.0 - mid)
@@ -282,7 +282,7 @@ def draw_object(
 ):  # fmt: skip
     """Draw primitives ``first..last`` in the order given, nearest detail first, adding up one alpha for the object.
 
-    ``pose`` is x, y, z, cos and sin of the heading. ``light`` is ambient, sun, sun direction (3), head light, lamp gain.
+    ``pose`` is x, y, z, cos and sin of the heading. ``light`` is ``Look.light``.
     ``bounds`` receives the pixel box touched. Coverage within an object adds, so shared edges leave no seam.
     """
     height, width = clear.shape
@@ -301,7 +301,7 @@ def draw_object(
         kind = kinds[prim]
         depth = (points[0, 0] - cam[0]) * cam[9] + (points[0, 1] - cam[1]) * cam[10] + (points[0, 2] - cam[2]) * cam[11]
         facing, shade = 0.6, 0.5
-        if kind == POLYGON or kind == WALL:
+        if kind in (POLYGON, WALL):
             # Newell's normal also serves concave outlines.
             nx, ny, nz = 0.0, 0.0, 0.0
             for i in range(n):
@@ -354,7 +354,7 @@ def close_object(clear, alpha, bounds):
 
 @_jit
 def mark_object(number, ids, alpha, bounds):
-    """Give the pixels an object covers by half or more its number, unless taken; return (seen, covered) pixel counts."""
+    """Give the free pixels an object covers by half or more its number; return the pixels it got and all it covers."""
     seen, covered = 0, 0
     for y in range(bounds[1], bounds[3]):
         for x in range(bounds[0], bounds[2]):

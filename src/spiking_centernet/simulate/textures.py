@@ -72,7 +72,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], octaves: int, *, fal
 
 
 def ripmap(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all halvings of ``texture`` [V, U] end to end (float32) and where each starts (int64 [levels U, levels V])."""
+    """Return all halvings of ``texture`` [V, U] end to end, float32, and their starts, int64 [levels U, levels V]."""
     num_v, num_u = texture.shape
     levels_u, levels_v = int(np.log2(num_u)) - 1, int(np.log2(num_v)) - 1
     offsets = np.zeros((levels_u, levels_v), np.int64)
