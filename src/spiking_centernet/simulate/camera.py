@@ -19,7 +19,6 @@ class Camera:
             is positive downwards.
         focal_px: focal length.
         x_m, y_m: place of a static camera.
-        aim_m: for a static camera, the place along the street that it looks at, else 0.
         shake: float64 [K, 4]: radians of yaw and pitch, frequency in Hz and phase of each part of the shaking.
     """
 
@@ -33,7 +32,9 @@ class Camera:
     y_m: float
     shake: np.ndarray
 
-    def vector(self, size_hw: tuple[int, int], x: float, y: float, heading: float, moving: float, t_s: float) -> np.ndarray:
+    def vector(
+        self, size_hw: tuple[int, int], x: float, y: float, heading: float, moving: float, t_s: float
+    ) -> np.ndarray:
         """Return the kernels' camera vector at ``x, y`` in a car of this ``heading`` (radians from +x).
 
         ``moving`` in 0..1 scales the fast part of the shaking, so that nothing moves while the car stands.
@@ -62,7 +63,7 @@ def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
     return np.array(parts)
 
 
-def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], mirror: float) -> Camera:
+def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int]) -> Camera:
     """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed beside or above the street.
 
     A draw is repeated until the street some metres ahead (or the aim of a fixed camera) lies within the frame.
@@ -74,7 +75,11 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         return _static_camera(rng, road, size_hw=size_hw, roll=roll)
     forward = kind < 0.85
     while True:
-        height = float(np.exp(rng.uniform(math.log(0.8), math.log(3.2)))) if rng.random() < 0.85 else float(rng.uniform(3, 5))
+        height = (
+            float(np.exp(rng.uniform(math.log(0.8), math.log(3.2))))
+            if rng.random() < 0.85
+            else float(rng.uniform(3, 5))
+        )
         focal = float(np.exp(rng.uniform(math.log(0.6), math.log(2.2)))) * w
         horizon = float(rng.uniform(-0.1, 0.75)) * h
         ahead = float(np.exp(rng.uniform(math.log(9), math.log(40))))

@@ -34,7 +34,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         y0 = 0.0
     y1 = min(y1, float(height))
     x = x0
-    for row in range(int(y0), min(height, int(math.ceil(y1)))):
+    for row in range(int(y0), min(height, math.ceil(y1))):
         dy = min(row + 1.0, y1) - max(float(row), y0)
         x_next = x + slope * dy
         d = sign * dy
@@ -42,7 +42,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         right = min(max(max(x, x_next), 0.0), float(width))
         x = x_next
         first = int(left)
-        last = int(math.ceil(right))
+        last = math.ceil(right)
         if last <= first + 1:
             mid = 0.5 * (left + right) - first
             acc[row, first] += d * (1.0 - mid)
@@ -101,7 +101,7 @@ def _fill(acc, box, lum, opacity, out, clear, alpha, grey):
         acc[y, box[2] + 1] = 0.0
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _level(footprint, top):
     """Return the level of detail as whole and fraction: a cheap log2, flat near whole levels to save half the reads."""
     bits = np.float32(max(footprint, 1.0)).view(np.int32)
@@ -115,7 +115,7 @@ def _level(footprint, top):
 _HALVES = 0.5 ** np.arange(16)
 
 
-@_jit
+@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def sample(tex, offsets, num_u, num_v, u, v, foot_u, foot_v):
     """Read a rip-map at texel position ``u, v`` filtered over ``foot_u`` by ``foot_v`` texels, wrapping around.
 
@@ -123,11 +123,24 @@ def sample(tex, offsets, num_u, num_v, u, v, foot_u, foot_v):
     """
     lu, wu = _level(foot_u, offsets.shape[0] - 1)
     lv, wv = _level(foot_v, offsets.shape[1] - 1)
-    value = np.float32(0.0)
     one = np.uint64(1)
-    # One loop, not four calls: handing arrays to inlined helpers costs reference counting at every pixel. Unsigned
-    # positions, moved up by a multiple of every size, spare the floor and the check for negative indices.
-    for k in range(4):
+    # Unsigned positions, moved up by a multiple of every size, spare the floor and the check for negative indices.
+    at_u, at_v = u * _HALVES[lu] + 1048575.5, v * _HALVES[lv] + 1048575.5
+    nu, nv = np.uint64(num_u >> lu), np.uint64(num_v >> lv)
+    whole_u, whole_v = np.int64(at_u), np.int64(at_v)
+    fu, fv = np.float32(at_u - whole_u), np.float32(at_v - whole_v)
+    iu, iv = np.uint64(whole_u), np.uint64(whole_v)
+    base = np.uint64(offsets[lu, lv])
+    u0, u1 = iu & (nu - one), (iu + one) & (nu - one)
+    r0, r1 = base + (iv & (nv - one)) * nu, base + ((iv + one) & (nv - one)) * nu
+    top = tex[r0 + u0] + fu * (tex[r0 + u1] - tex[r0 + u0])
+    bottom = tex[r1 + u0] + fu * (tex[r1 + u1] - tex[r1 + u0])
+    value = top + fv * (bottom - top)
+    if wu + wv == np.float32(0.0):
+        return value
+    value *= (np.float32(1.0) - wu) * (np.float32(1.0) - wv)
+    # One loop, not calls: handing arrays to inlined helpers costs reference counting at every pixel.
+    for k in range(1, 4):
         a, b = k & 1, k >> 1
         weight = (wu if a else np.float32(1.0) - wu) * (wv if b else np.float32(1.0) - wv)
         if weight <= np.float32(0.0):
@@ -269,7 +282,7 @@ def draw_object(
 ):  # fmt: skip
     """Draw primitives ``first..last`` in the order given, nearest detail first, adding up one alpha for the object.
 
-    ``pose`` is x, y, z, cos and sin of the heading. ``light`` is ambient, sun, sun direction (3), head light, lamp gain.
+    ``pose`` is x, y, z, cos and sin of the heading. ``light`` is ``Look.light``.
     ``bounds`` receives the pixel box touched. Coverage within an object adds, so shared edges leave no seam.
     """
     height, width = clear.shape
@@ -288,7 +301,7 @@ def draw_object(
         kind = kinds[prim]
         depth = (points[0, 0] - cam[0]) * cam[9] + (points[0, 1] - cam[1]) * cam[10] + (points[0, 2] - cam[2]) * cam[11]
         facing, shade = 0.6, 0.5
-        if kind == POLYGON or kind == WALL:
+        if kind in (POLYGON, WALL):
             # Newell's normal also serves concave outlines.
             nx, ny, nz = 0.0, 0.0, 0.0
             for i in range(n):
@@ -341,7 +354,7 @@ def close_object(clear, alpha, bounds):
 
 @_jit
 def mark_object(number, ids, alpha, bounds):
-    """Give the pixels an object covers by half or more its number, unless taken; return (seen, covered) pixel counts."""
+    """Give the free pixels an object covers by half or more its number; return the pixels it got and all it covers."""
     seen, covered = 0, 0
     for y in range(bounds[1], bounds[3]):
         for x in range(bounds[0], bounds[2]):

@@ -72,7 +72,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], octaves: int, *, fal
 
 
 def ripmap(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all halvings of ``texture`` [V, U] end to end (float32) and where each starts (int64 [levels U, levels V])."""
+    """Return all halvings of ``texture`` [V, U] end to end, float32, and their starts, int64 [levels U, levels V]."""
     num_v, num_u = texture.shape
     levels_u, levels_v = int(np.log2(num_u)) - 1, int(np.log2(num_v)) - 1
     offsets = np.zeros((levels_u, levels_v), np.int64)
@@ -95,7 +95,7 @@ def _band(at: np.ndarray, low: float, high: float, texel: float) -> np.ndarray:
 
 
 def ground(
-    rng: np.random.Generator, plan: RoadPlan, *, size: tuple[int, int], extent_m: float, night: bool, static: bool
+    rng: np.random.Generator, plan: RoadPlan, *, size: tuple[int, int], extent_m: float, night: bool
 ) -> np.ndarray:
     """Paint one period of the ground, [V along, U across], as luminance 0..255 by daylight.
 
