@@ -255,7 +255,7 @@ def test_tracks_stay_with_their_objects():
 def test_cameras_vary():
     road = RoadPlan(1, 3.2, 2.3, 2.5, 2.0, 90.0, 3.4)
     rng = np.random.default_rng(0)
-    cameras = [random_camera(rng, road, size_hw=(240, 304)) for _ in range(50)]
+    cameras = [random_camera(rng, road, size_hw=(240, 304), mirror=1.0) for _ in range(50)]
     mounts = [camera.mount for camera in cameras]
     height = np.array([camera.height_m for camera in cameras])
     focal = np.array([camera.focal_px for camera in cameras]) / 304

@@ -63,10 +63,11 @@ def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
     return np.array(parts)
 
 
-def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int]) -> Camera:
+def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], mirror: float) -> Camera:
     """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed beside or above the street.
 
-    A draw is repeated until the street some metres ahead (or the aim of a fixed camera) lies within the frame.
+    ``mirror`` is 1 where traffic keeps to the right, -1 to the left. A draw is repeated until the street some metres
+    ahead (or the aim of a fixed camera) lies within the frame.
     """
     h, w = size_hw
     roll = math.radians(float(np.clip(rng.normal(0, 1.2), -3, 3)))
@@ -91,7 +92,8 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         yaw = float(np.clip(rng.normal(0, 0.10), -0.3, 0.3))
         wander = float(rng.uniform(0.0, 0.12))
     else:
-        yaw = float(rng.choice([-1, 1])) * math.radians(float(rng.uniform(25, 85)))
+        across = mirror if rng.random() < 0.75 else -mirror  # mostly over the oncoming lanes: the kerb side shows walls
+        yaw = across * math.radians(float(rng.uniform(25, 75)))
         wander = float(rng.uniform(0.0, 0.05))
     shake = _shake(rng, wander=wander)
     return Camera("forward" if forward else "sideways", height, yaw, pitch, roll, focal, 0.0, 0.0, shake)

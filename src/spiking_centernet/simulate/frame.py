@@ -214,22 +214,71 @@ def boxes_of(ids, length, scale, boxes):
 
 
 @_jit
-def fastest(before, after, points, width, height):
-    """Return how far, in pixels, the fastest of ``points`` [N, 6] (place before and after) moves inside the frame."""
+def _shift(before, after, p, q, width, height):
+    """Return how many pixels lie between ``p`` seen ``before`` and ``q`` seen ``after``; 0 when out of sight."""
+    u = v = 0.0
+    shift_u = shift_v = 0.0
+    for k in range(2):
+        cam = before if k == 0 else after
+        place = p if k == 0 else q
+        x, y, z = place[0] - cam[0], place[1] - cam[1], place[2] - cam[2]
+        depth = x * cam[9] + y * cam[10] + z * cam[11]
+        if depth < 0.3:
+            return 0.0
+        shift_u, shift_v = -u, -v
+        u = cam[13] + cam[12] * (x * cam[3] + y * cam[4] + z * cam[5]) / depth
+        v = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
+        if k == 0 and not (-0.15 * width < u < 1.15 * width and -0.15 * height < v < 1.15 * height):
+            return 0.0
+    return math.sqrt((u + shift_u) ** 2 + (v + shift_v) ** 2)
+
+
+@_jit
+def fastest(before, after, old, num_old, new, num_new, dt, shapes, limb_shape, left_m, right_m, width, height):
+    """Return how far, in pixels, the fastest thing in sight moves between two instants ``dt`` seconds apart.
+
+    ``old`` and ``new`` are actors as ``place`` writes them, by rising mover. Still things are looked for on a grid of
+    pixels: on the ground, or beside the street (at x ``left_m`` and ``right_m``) where that is nearer.
+    """
     best = 0.0
-    uv = np.empty(4)
-    for i in range(points.shape[0]):
-        ok = True
-        for k in range(2):
-            cam = before if k == 0 else after
-            x, y, z = points[i, 3 * k] - cam[0], points[i, 3 * k + 1] - cam[1], points[i, 3 * k + 2] - cam[2]
-            depth = x * cam[9] + y * cam[10] + z * cam[11]
-            if depth < 0.3:
-                ok = False
-                break
-            uv[2 * k] = cam[13] + cam[12] * (x * cam[3] + y * cam[4] + z * cam[5]) / depth
-            uv[2 * k + 1] = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
-        margin = 0.15 * width
-        if ok and -margin < uv[0] < width + margin and -margin < uv[1] < height + margin:
-            best = max(best, math.sqrt((uv[2] - uv[0]) ** 2 + (uv[3] - uv[1]) ** 2))
+    p, q = np.empty(3), np.empty(3)
+    j = 0
+    for i in range(num_old):
+        a = old[i]
+        while j < num_new and new[j, 4] < a[4]:
+            j += 1
+        if j == num_new:
+            break
+        b = new[j]
+        if b[4] != a[4]:
+            continue
+        shape = shapes[int(a[3])]
+        stride = 1.6 * dt * a[6] if a[3] >= limb_shape else 0.0
+        ca, sa, cb, sb = math.cos(a[2]), math.sin(a[2]), math.cos(b[2]), math.sin(b[2])
+        for corner in range(8):
+            along = (0.5 if corner & 1 else -0.5) * shape[2]
+            aside = (0.5 if corner & 2 else -0.5) * shape[3]
+            p[2] = q[2] = shape[4] if corner & 4 else 0.0
+            p[0], p[1] = a[0] + along * ca - aside * sa, a[1] + along * sa + aside * ca
+            q[0], q[1] = b[0] + (along + stride) * cb - aside * sb, b[1] + (along + stride) * sb + aside * cb
+            best = max(best, _shift(before, after, p, q, width, height))
+    moving = 0.0
+    for k in range(12):
+        moving += abs(after[k] - before[k])
+    if moving == 0.0:
+        return best
+    for row in range(7):
+        for col in range(7):
+            ox, oy = (col / 6.0 * width - before[13]) / before[12], (row / 6.0 * height - before[14]) / before[12]
+            dx = before[9] + ox * before[3] + oy * before[6]
+            dy = before[10] + ox * before[4] + oy * before[7]
+            dz = before[11] + ox * before[5] + oy * before[8]
+            far = 60.0
+            if dz < -1e-3:
+                far = min(far, -before[2] / dz)
+            gap = (right_m if dx > 0.0 else left_m) - before[0]
+            if gap * dx > 0.0:
+                far = min(far, gap / dx)
+            p[0], p[1], p[2] = before[0] + far * dx, before[1] + far * dy, before[2] + far * dz
+            best = max(best, _shift(before, after, p, p, width, height))
     return best

@@ -60,7 +60,7 @@ class Scene:
             cross_m=float(rng.choice([0.0, 3.4, 3.8])),
         )
         self._mirror = float(rng.choice([1, 1, -1]))
-        self._camera = camera = random_camera(rng, road, size_hw=size_hw)
+        self._camera = camera = random_camera(rng, road, size_hw=size_hw, mirror=self._mirror)
         riding = camera.mount != "static"
         self._look = random_look(rng, night=self.night, riding=camera.mount == "forward")
         wish = float(rng.uniform(5, 19)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
@@ -157,7 +157,7 @@ class Scene:
         self._ids = np.full((h2, w2), -1, np.int32)
         self._alpha2 = np.zeros((h2, w2), np.float32)
         self._acc2 = np.zeros((h2, w2 + 2), np.float32)
-        self._placed = np.zeros((MOST_ACTORS, 7))
+        self._placed, self._placed_later = np.zeros((2, MOST_ACTORS, 7))
         self._queue = np.zeros((MOST_ACTORS + len(self._props) + len(self._walls), 2), np.int64)
 
     def _ego_state(self, t_s: float) -> tuple[float, float, float]:
@@ -183,13 +183,16 @@ class Scene:
         heading = math.pi / 2 - math.atan(slope)
         return camera.vector(self.size_hw, x + across, along, heading, speed / (speed + 1.0), t_s)
 
+    def _place(self, t_s: float, cam: np.ndarray, placed: np.ndarray) -> int:
+        bend = self._bend
+        return frame.place(
+            t_s / STEP_S, STEP_S, bend.offset_m, bend.start_m, bend.step_m, cam[0], cam[1], self._movers, self._rows,
+            placed,
+        )  # fmt: skip
+
     def _prepare(self, t_s: float) -> tuple[np.ndarray, int, int]:
         cam = self.camera_at(t_s)
-        bend = self._bend
-        placed = frame.place(
-            t_s / STEP_S, STEP_S, bend.offset_m, bend.start_m, bend.step_m, cam[0], cam[1], self._movers, self._rows,
-            self._placed,
-        )  # fmt: skip
+        placed = self._place(t_s, cam, self._placed)
         h, w = self.size_hw
         length = frame.order(cam, self._placed, placed, self._shapes, self._props, self._walls, w, h, self._queue)
         return cam, placed, length
@@ -293,50 +296,17 @@ class Scene:
     def max_speed_px_s(self, t_s: float) -> float:
         """Return an estimate, from above, of the fastest motion in the image at ``t_s`` in pixels per second."""
         dt = 2e-3
-        before, n, _ = self._prepare(t_s)
-        old = self._placed[:n].copy()
-        after, m, _ = self._prepare(t_s + dt)
-        new = {int(row[4]): row for row in self._placed[:m]}
-        points = []
-        for row in old:
-            later = new.get(int(row[4]))
-            if later is None:
-                continue
-            shape = self._shapes[int(row[3])]
-            walking = 1.6 * dt * row[6] if row[3] >= self._limb_shape else 0.0
-            for u in (-0.5, 0.5):
-                for v in (-0.5, 0.5):
-                    for z in (0.0, shape[4]):
-                        place = []
-                        for r, extra in ((row, 0.0), (later, walking)):
-                            c, s = math.cos(r[2]), math.sin(r[2])
-                            along, aside = u * shape[2] + extra, v * shape[3]
-                            place += [r[0] + along * c - aside * s, r[1] + along * s + aside * c, z]
-                        points.append(place)
-        points.extend(self._still_points(before))
+        before, after = self.camera_at(t_s), self.camera_at(t_s + dt)
+        n = self._place(t_s, before, self._placed)
+        m = self._place(t_s + dt, after, self._placed_later)
+        middle = self._bend.at(before[1])[0]
+        beside = self._road.pave_end_m
         h, w = self.size_hw
-        return 1.1 * frame.fastest(before, after, np.array(points).reshape(-1, 6), w, h) / dt
-
-    def _still_points(self, cam: np.ndarray) -> list[list[float]]:
-        """Return still points that the frame may show: on the ground, or beside the street where that is nearer."""
-        if self._camera.mount == "static":
-            return []
-        h, w = self.size_hw
-        result = []
-        for v in np.linspace(0, h, 7):
-            for u in np.linspace(0, w, 7):
-                ray = cam[9:12] + ((u - cam[13]) * cam[3:6] + (v - cam[14]) * cam[6:9]) / cam[12]
-                far = 60.0
-                if ray[2] < -1e-3:
-                    far = min(far, cam[2] / -ray[2])
-                middle = self._bend.at(cam[1])[0]
-                for face in (-1, 1):
-                    gap = middle + face * (self._road.kerb_m + 0.5) - cam[0]
-                    if gap * ray[0] > 0:
-                        far = min(far, gap / ray[0])
-                place = list(cam[:3] + far * ray)
-                result.append(place + place)
-        return result
+        shift = frame.fastest(
+            before, after, self._placed, n, self._placed_later, m, dt, self._shapes, self._limb_shape, middle - beside,
+            middle + beside, w, h,
+        )  # fmt: skip
+        return 1.1 * shift / dt
 
 
 def _labelled(xyxy: tuple[float, ...]) -> bool:
