@@ -264,12 +264,12 @@ def add_tree(rng: np.random.Generator, pool: Pool, x: float, y: float) -> Shape:
     """Append a trunk and a crown of leafy balls, dark ones last because they lie behind."""
     first, tall = len(pool), float(rng.uniform(4, 11))
     spread, leaf = tall * rng.uniform(0.16, 0.3), float(rng.uniform(35, 85))
-    for k in range(7):
-        turn, up = rng.uniform(0, 2 * math.pi), rng.uniform(0.45, 0.95)
+    for k in range(16):
+        turn, up = rng.uniform(0, 2 * math.pi), rng.uniform(0.42, 0.98)
         reach = spread * rng.uniform(0.3, 0.9)
         point = (x + reach * math.cos(turn), y + reach * math.sin(turn), tall * up)
-        radius = spread * rng.uniform(0.45, 0.8)
-        pool.add(BLOB, [point], leaf * (1.25 - 0.08 * k), size=(radius, up))
+        radius = spread * rng.uniform(0.2, 0.5)
+        pool.add(BLOB, [point], leaf * (1.3 - 0.04 * k) * rng.uniform(0.8, 1.25), size=(radius, up))
     pool.add(BLOB, [(x, y, 0.7 * tall)], leaf * 0.6, size=(spread * 1.15, 0.2))
     pool.add(CAPSULE, [(x, y, 0), (x, y, 0.6 * tall)], float(rng.uniform(25, 60)), size=(0.16, 0.1))
     return Shape(first, len(pool), 2 * spread, 2 * spread, tall)

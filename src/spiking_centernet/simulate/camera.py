@@ -55,7 +55,7 @@ class Camera:
 
 def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
     parts = [(wander, 0.1 * wander, rng.uniform(0.03, 0.15), rng.uniform(0, 6.3))]
-    strength = 10 ** rng.uniform(-3.5, -2.4)
+    strength = 10 ** rng.uniform(-3.3, -2.0)
     for _ in range(3):
         hz = rng.uniform(0.6, 6.0)
         parts.append((0.4 * strength / hz, strength / hz, hz, rng.uniform(0, 6.3)))
@@ -86,7 +86,7 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         yaw = float(np.clip(rng.normal(0, 0.10), -0.3, 0.3))
         wander = float(rng.uniform(0.0, 0.12))
     else:
-        yaw = float(rng.choice([-1, 1])) * math.radians(float(rng.uniform(30, 110)))
+        yaw = float(rng.choice([-1, 1])) * math.radians(float(rng.uniform(25, 85)))
         wander = float(rng.uniform(0.0, 0.05))
     shake = _shake(rng, wander=wander)
     return Camera("forward" if forward else "sideways", height, yaw, pitch, roll, focal, 0.0, 0.0, shake)
@@ -96,7 +96,7 @@ def _static_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[i
     h, w = size_hw
     while True:
         focal = float(np.exp(rng.uniform(math.log(0.6), math.log(2.2)))) * w
-        target_px = float(np.exp(rng.uniform(math.log(28), math.log(140))))
+        target_px = float(np.exp(rng.uniform(math.log(32), math.log(150) if rng.random() < 0.75 else math.log(300))))
         reach = float(np.clip(focal * 4.3 / target_px, 6.5, 70))
         height = float(rng.uniform(1.4, 10))
         if height > 0.85 * reach:
@@ -104,7 +104,7 @@ def _static_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[i
         level = math.sqrt(reach**2 - height**2)
         turn = float(rng.uniform(-1.25, 1.25))  # from square across the street to almost along it
         side = float(rng.choice([-1, 1]))
-        aim_x = float(rng.uniform(-road.half_m, road.half_m))
+        aim_x = float(rng.uniform(-1, 1)) * (road.half_m if target_px < 150 else road.pave_end_m)
         x, y = aim_x + side * level * math.cos(turn), -level * math.sin(turn)
         on_street = abs(x) < road.kerb_m + 0.5
         if on_street and height < 4.5:

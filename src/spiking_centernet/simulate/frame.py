@@ -8,7 +8,7 @@ import numpy as np
 from spiking_centernet.simulate.actors import pose_pedestrian
 from spiking_centernet.simulate.raster import close_object, draw_object, draw_shadow, mark_object
 
-_jit = nb.njit(cache=True, nogil=True)
+_jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
 FAR_M = 260.0
 """Nothing but ground and sky is drawn further away than this."""

@@ -9,7 +9,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import frame, textures, world
 from spiking_centernet.simulate.actors import CAR_KINDS, Pool, Shape, add_car, add_pedestrian
 from spiking_centernet.simulate.camera import Camera, random_camera
-from spiking_centernet.simulate.ground import draw_ground_and_sky
+from spiking_centernet.simulate.ground import draw_ground_and_sky, draw_still
 from spiking_centernet.simulate.raster import _jit as jit
 from spiking_centernet.simulate.traffic import PARKED, STEP_S, WALK, Plan, Traffic
 from spiking_centernet.types import BOX_DTYPE
@@ -77,6 +77,17 @@ def _random_look(rng: np.random.Generator, *, night: bool, riding: bool) -> _Loo
     return _Look(light, haze, sky, shift)
 
 
+def _skyline(rng: np.random.Generator, look: _Look, *, night: bool) -> np.ndarray:
+    """Return slope and luminance [K + 1, 2] of the far skyline around the compass."""
+    num = 2048
+    rough = textures.noise(rng, (num, 2), 9, fall=0.7)[:, 0]
+    tall = np.clip(rng.uniform(0.005, 0.05) * (1 + 0.5 * rough), 0.002, 0.11)
+    dark = 0.6 * rng.uniform(30, 80) + 0.4 * look.haze[0] * rng.uniform(0.3, 1.0)
+    shade = (0.5 if night else dark) * (1 + 0.15 * textures.noise(rng, (num, 2), 7)[:, 0])
+    table = np.stack([tall, np.maximum(shade, 0.3)], 1)
+    return np.concatenate([table, table[:1]]).astype(np.float64)
+
+
 class Scene:
     """A street for ``duration_s`` seconds; every method depends on the time asked for alone.
 
@@ -108,7 +119,7 @@ class Scene:
         self._camera = camera = random_camera(rng, road, size_hw=size_hw, mirror=self._mirror)
         riding = camera.mount != "static"
         self._look = _random_look(rng, night=self.night, riding=camera.mount == "forward")
-        wish = float(rng.uniform(4, 17)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
+        wish = float(rng.uniform(5, 19)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
         reach = 150.0 + 1.3 * wish * duration_s
         self._bend = world.make_bend(rng, low_m=-320, high_m=reach + 320, steepest=0.4 if riding else 0.12)
 
@@ -118,7 +129,7 @@ class Scene:
             shapes.append(add_car(rng, pool, str(rng.choice(CAR_KINDS, p=[0.3, 0.26, 0.22, 0.14, 0.08]))))
             cars.append((len(shapes) - 1, shapes[-1].length_m))
         houses = (float(rng.choice([0.0, 0.5, 0.85, 0.95])), float(rng.choice([0.0, 0.5, 0.85, 0.95])))
-        greens = (float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, 0.9)))
+        greens = (float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.3, 1.0)))
         keep_out = (0.0, 0.0, 0.0)
         if not riding:
             own = 1 if camera.x_m > 0 else 0
@@ -143,9 +154,9 @@ class Scene:
             ego=riding,
             behind_m=90.0 if not riding else 30.0 if camera.mount == "forward" else 70.0,
             ahead_m=90.0 if not riding else 130.0 if camera.mount == "forward" else 80.0,
-            gap_m=float(rng.uniform(16, 55)),
-            walkers=float(rng.uniform(3, 14)),
-            crossers_hz=float(rng.uniform(0.05, 0.3)),
+            gap_m=float(rng.uniform(22, 75)) if not riding else float(rng.uniform(18, 60)),
+            walkers=float(rng.uniform(3, 12)) if not riding else float(rng.uniform(6, 22)),
+            crossers_hz=float(rng.uniform(0.08, 0.3)),
             parked=float(rng.choice([0.0, 0.04])) if not riding else float(rng.uniform(0.0, 0.6)),
             wish=wish,
             view_m=(-14.0, 14.0) if not riding else (8.0, 45.0),
@@ -154,7 +165,7 @@ class Scene:
         self._load(traffic)
         self._paint(rng)
         self._buffers(size_hw)
-        self._pause = np.zeros(1)
+        self._still: np.ndarray | None = None
         self.description: dict[str, float | str] = {
             "mount": camera.mount,
             "height_m": camera.height_m,
@@ -190,7 +201,8 @@ class Scene:
             textures.ripmap(textures.facade(rng, night=self.night, texel_m=world.TEXEL_M)) for _ in range(world.TILES)
         ]
         self._facades = (np.stack([t[0] for t in tiles]), tiles[0][1], textures.WALL_TEXELS)
-        self._cloud = textures.noise(rng, (256, 256), 7, fall=0.6).ravel()
+        self._skyline = _skyline(rng, self._look, night=self.night)
+        self._cloud, self._cloud_offsets = textures.ripmap(textures.noise(rng, (256, 256), 7, fall=0.6))
 
     def _buffers(self, size_hw: tuple[int, int]) -> None:
         h, w = size_hw
@@ -257,8 +269,9 @@ class Scene:
             return np.zeros((0, 5))
         beams = []
         if self._camera.mount != "static":
-            along_cam = self.camera_heading
-            beams.append((cam[0], cam[1], math.cos(along_cam), math.sin(along_cam), 7.0))
+            slope = self._bend.at(cam[1])[1]
+            norm = math.hypot(slope, 1.0)
+            beams.append((cam[0], cam[1], slope / norm, 1.0 / norm, 2.5))
         near = []
         for i in range(placed):
             x, y, heading, shape, mover = self._placed[i, :5]
@@ -267,7 +280,7 @@ class Scene:
         for far, x, y, heading, length in sorted(near)[:4]:
             c, s = math.cos(heading), math.sin(heading)
             fade = min(max((90.0 - far) / 20.0, 0.0), 1.0)
-            beams.append((x + 0.45 * length * c, y + 0.45 * length * s, c, s, 5.0 * fade))
+            beams.append((x + 0.45 * length * c, y + 0.45 * length * s, c, s, 2.5 * fade))
         return np.array(beams, np.float64).reshape(-1, 5)
 
     def render(self, t_s: float, out: np.ndarray) -> None:
@@ -276,11 +289,22 @@ class Scene:
             raise ConfigError(f"out must be float32 {list(self.size_hw)}, got {out.dtype} {list(out.shape)}")
         cam, placed, length = self._prepare(t_s)
         self._draw(cam, length, out)
+        beams = self._beams(cam, placed)
+        if self._camera.mount != "static":
+            self._fill_ground(cam, beams, out, self._clear)
+            return
+        if self._still is None:
+            still = np.zeros(self.size_hw, np.float32)
+            self._fill_ground(cam, np.zeros((0, 5)), still, np.ones_like(still))
+            self._still = still
+        draw_still(cam, self._still, beams, out, self._clear)
+
+    def _fill_ground(self, cam: np.ndarray, beams: np.ndarray, out: np.ndarray, clear: np.ndarray) -> None:
         bend = self._bend
         draw_ground_and_sky(
             cam, bend.offset_m, bend.start_m, bend.step_m, self._ground, self._ground_offsets, GROUND_SIZE[1],
             GROUND_SIZE[0], 2 * GROUND_EXTENT_M / GROUND_SIZE[1], self._road.period_m / GROUND_SIZE[0], 12.0,
-            1.0, self._look.haze, self._look.sky, self._cloud, self._beams(cam, placed), out, self._clear,
+            self._look.haze, self._look.sky, self._skyline, self._cloud, self._cloud_offsets, beams, out, clear,
         )  # fmt: skip
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
@@ -361,11 +385,6 @@ class Scene:
                 place = list(cam[:3] + far * ray)
                 result.append(place + place)
         return result
-
-    @property
-    def camera_heading(self) -> float:
-        """Return the heading of the ego car's lamps in radians from +x."""
-        return math.pi / 2
 
 
 def _labelled(xyxy: tuple[float, ...]) -> bool:
