@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-from time import perf_counter
 
 OPTIONAL = {
     "lightning", "tensorboard", "matplotlib", "av", "faster_coco_eval", "huggingface_hub", "safetensors", "PIL",
@@ -19,13 +18,11 @@ def test_the_import_brings_no_optional_package_along(subprocess_env):
 
 
 def test_the_import_is_quick(subprocess_env):
-    """The one timed test, a promise of the package: best of three, so that a busy machine does not fail it."""
-    seconds = []
-    for _ in range(3):
-        since = perf_counter()
-        subprocess.run([sys.executable, "-c", "import spiking_centernet"], env=subprocess_env, check=True)
-        seconds.append(perf_counter() - since)
-    assert min(seconds) < 2.5, seconds
+    """A promise of the package, in seconds of processor time, best of three, so that a busy machine does not fail it."""
+    code = "import spiking_centernet, time; print(time.process_time())"
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.run(command, env=subprocess_env, capture_output=True, text=True, check=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 2.5
 
 
 def test_the_public_door_is_complete():

@@ -157,7 +157,7 @@ class TrainState:
     ema: dict[str, Tensor]
     step: int = 0
     epochs_done: int = 0
-    best_ap: float = -1.0
+    best_ap: float = -math.inf
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor under a flat name."""
@@ -338,8 +338,9 @@ class Trainer:
         row |= {f"val_{k}": v for k, v in _rates_row(rates).items()}
         self.folder.log(row)
         self.folder.draw_validation(epoch, self.val_set, found, model.config.classes)
-        if not score.ap <= self.state.best_ap:
-            self.state.best_ap = score.ap
+        ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
+        if ap > self.state.best_ap:
+            self.state.best_ap = ap
             config = dataclasses.replace(model.config, score_threshold=best_threshold(score))
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         report({**row, "num_steps": self.num_steps})

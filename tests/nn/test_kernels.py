@@ -8,7 +8,15 @@ from spiking_centernet.nn.kernels import BatchNormPLIF
 from spiking_centernet.nn.neuron import PLIF, make_neuron
 
 # channels, steps, batch, height, width: few values, one pixel, odd sizes, one channel, nearly the most channels
-SHAPES = [(1, 1, 2, 2, 3), (6, 4, 5, 1, 1), (1, 5, 2, 7, 9), (3, 5, 2, 13, 11), (40, 4, 3, 9, 5), (40, 3, 1, 33, 31), (2047, 2, 1, 3, 5)]
+SHAPES = [
+    (1, 1, 2, 2, 3),
+    (6, 4, 5, 1, 1),
+    (1, 5, 2, 7, 9),
+    (3, 5, 2, 13, 11),
+    (40, 4, 3, 9, 5),
+    (40, 3, 1, 33, 31),
+    (2047, 2, 1, 3, 5),
+]
 FAR = 1e-4
 
 
