@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,10 @@ def golden_dir() -> Path:
 @pytest.fixture(scope="session")
 def recordings_dir() -> Path:
     return _existing(SHARED / "recordings")
+
+
+@pytest.fixture(scope="session")
+def subprocess_env() -> dict[str, str]:
+    """The environment in which a child process imports this package, installed or not."""
+    source = str(Path(__file__).resolve().parents[1] / "src")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}

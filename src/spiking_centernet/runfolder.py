@@ -89,12 +89,13 @@ class RunFolder:
         with atomic_write(self._metrics) as temporary:
             temporary.write_text(text.getvalue())
 
-    def rewind(self, step: int) -> None:
-        """Drop the rows after a checkpoint's step: they are about to be written again."""
+    def rewind(self, step: int, epochs_done: int) -> None:
+        """Drop what was written after a checkpoint, at ``step`` with so many epochs validated: it is written again."""
+        for leftover in self.path.glob(f".*{Path(CHECKPOINT).suffix}"):
+            leftover.unlink()  # of a writer that was killed
         if self._metrics.is_file():
-            rows = read_metrics(self._metrics)
-            if rows:
-                self._rewrite([row for row in rows if (row["step"] or 0) <= step], list(rows[0]))
+            kept = [row for row in read_metrics(self._metrics) if _was_written_before(row, step, epochs_done)]
+            self._rewrite(kept, list(kept[0]) if kept else [])
 
     def save_checkpoint(self, tensors: dict[str, Tensor], config: dict[str, Any], notes: dict[str, Any]) -> None:
         """Replace the checkpoint."""
@@ -171,6 +172,10 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
         rows = list(csv.DictReader(file))
     # A kill may have cut the last line short: such a row has columns missing.
     return [{k: float(v) if v else None for k, v in row.items()} for row in rows if None not in row.values()]
+
+
+def _was_written_before(row: dict[str, Any], step: int, epochs_done: int) -> bool:
+    return row["step"] <= step and ("ap" not in row or row["ap"] is None or row["epoch"] < epochs_done)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,8 @@ class TrainState:
     optimizer: torch.optim.AdamW
     ema: dict[str, Tensor]
     step: int = 0
-    best_ap: float = -1.0
+    epochs_done: int = 0
+    best_ap: float = -math.inf
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor under a flat name."""
@@ -180,7 +181,7 @@ class TrainState:
                 self.optimizer.state[parameter] = {
                     k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in state.items()
                 }
-        self.step, self.best_ap = notes["step"], notes["best_ap"]
+        self.step, self.epochs_done, self.best_ap = notes["step"], notes["epochs_done"], notes["best_ap"]
 
     def average(self, decay: float) -> None:
         """Move the running average of the weights towards the weights; it follows faster in the first steps."""
@@ -237,7 +238,8 @@ class Trainer:
         checkpoint = self.folder.read_checkpoint() if resume else None
         if checkpoint is not None:
             self.state.restore(*checkpoint)
-            self.folder.rewind(self.state.step)
+        if resume:
+            self.folder.rewind(self.state.step, self.state.epochs_done)
         self.forward, self.optimizer = self.fabric.setup(model, self.state.optimizer, move_to_device=False)
 
     def fit(self, report: Callable[[dict[str, Any]], None] | None = None) -> Detector:
@@ -247,7 +249,7 @@ class Trainer:
             report: called after every step and every validation with what there is to show.
 
         Raises:
-            TrainingError: the loss is not finite; the batch that caused it lies in the run folder.
+            TrainingError: the loss or its gradient is not finite; the batch that caused it lies in the run folder.
         """
         report = report or (lambda _: None)
         workers = self.recipe.num_workers if self.recipe.num_workers is not None else int((os.cpu_count() or 1) > 2)
@@ -255,8 +257,7 @@ class Trainer:
             self.train_set, batch_sampler=self.batches, collate_fn=collate, num_workers=workers,
             persistent_workers=workers > 0,
         )  # fmt: skip  # pyright: ignore
-        first = self.state.step // self.steps_per_epoch
-        for epoch in range(first, self.recipe.epochs):
+        for epoch in range(self.state.epochs_done, self.recipe.epochs):
             self.batches.epoch = epoch
             self.batches.first = self.state.step - epoch * self.steps_per_epoch
             self.train_set.set_epoch(epoch)
@@ -265,6 +266,7 @@ class Trainer:
             last = epoch + 1 == self.recipe.epochs
             if last or (epoch + 1) % self.recipe.val_every == 0:
                 self._validate(epoch, report)
+            self.state.epochs_done = epoch + 1
             self._checkpoint()
         self.folder.finish()
         return self.folder.best()
@@ -300,15 +302,11 @@ class Trainer:
             size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,
         )  # fmt: skip
         loss = centernet_loss(output, targets)
-        if not torch.isfinite(loss.total):
-            path = self.folder.save_bad_batch(batch)
-            raise TrainingError(
-                f"the loss of step {self.state.step} is {loss.total.item()}; its batch lies in {path}. "
-                "Lower the learning rate, or look at the batch; the last checkpoint is intact"
-            )
+        self._refuse_not_finite(loss.total, "loss", batch)
         self.optimizer.zero_grad()
         self.fabric.backward(loss.total)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        self._refuse_not_finite(norm, "gradient's norm", batch)
         self.optimizer.step()
         self.state.step += 1
         self.state.average(recipe.ema_decay)
@@ -316,6 +314,14 @@ class Trainer:
             "loss": loss.total.item(), "loss_heatmap": loss.heatmap.item(), "loss_wh": loss.wh.item(),
             "loss_offset": loss.offset.item(), "grad_norm": float(norm), "learning_rate": rate,
         }  # fmt: skip
+
+    def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:
+        if not torch.isfinite(value):
+            path = self.folder.save_bad_batch(batch)
+            raise TrainingError(
+                f"the {what} of step {self.state.step} is {value.item()}; its batch lies in {path}. "
+                "Lower the learning rate, or look at the batch; the last checkpoint is intact"
+            )
 
     def _validate(self, epoch: int, report: Callable[[dict[str, Any]], None]) -> None:
         model = self.state.averaged()
@@ -332,8 +338,9 @@ class Trainer:
         row |= {f"val_{k}": v for k, v in _rates_row(rates).items()}
         self.folder.log(row)
         self.folder.draw_validation(epoch, self.val_set, found, model.config.classes)
-        if not score.ap <= self.state.best_ap:
-            self.state.best_ap = score.ap
+        ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
+        if ap > self.state.best_ap:
+            self.state.best_ap = ap
             config = dataclasses.replace(model.config, score_threshold=best_threshold(score))
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         report({**row, "num_steps": self.num_steps})
@@ -348,7 +355,7 @@ class Trainer:
         }
 
     def _checkpoint(self) -> None:
-        notes = {"step": self.state.step, "best_ap": self.state.best_ap}
+        notes = {"step": self.state.step, "epochs_done": self.state.epochs_done, "best_ap": self.state.best_ap}
         self.folder.save_checkpoint(self.state.tensors(), config_to_dict(self.state.model.config), notes)
 
 
@@ -398,6 +405,6 @@ def train(
     Raises:
         ConfigError: the run folder is taken, or resumed with another recipe.
         DatasetError: the data folder does not hold what it should.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or its gradient is not finite.
     """
     return Trainer(recipe, data, out, resume=resume).fit(report)

@@ -96,17 +96,27 @@ def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
     Raises:
         ConfigError: unknown fields or impossible values.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"a network's configuration must be a mapping of settings, got {values!r}")
     known = {field.name: field for field in dataclasses.fields(DetectorConfig)}
     for name in values:
         if name not in known:
             raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
     for name, value in values.items():
-        kind = type(known[name].default)
-        fits = isinstance(value, list | tuple) if kind is tuple else isinstance(value, kind)
-        if not fits and not (kind is float and isinstance(value, int)):
+        default = known[name].default
+        kind = type(default)
+        if not _fits(value, kind):
             raise ConfigError(f"network setting {name} must be {kind.__name__}, got {value!r}")
+        if kind is tuple and not all(_fits(item, type(default[0])) for item in value):
+            raise ConfigError(f"network setting {name} must hold {type(default[0]).__name__}, got {value!r}")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return DetectorConfig(**arguments)
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, {tuple: (list, tuple), float: (float, int)}.get(kind, kind))
 
 
 def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Detector:

@@ -1,0 +1,45 @@
+"""A random network as it comes is dead after a few layers; one with set batch norms fires like a trained one."""
+
+import torch
+from torch import Tensor, nn
+
+from spiking_centernet.nn import Detector, build
+from spiking_centernet.nn.neuron import PLIF, plif_step
+
+
+def random_cube(size_hw=(97, 130), *, num_steps=5, batch=2, seed=0, density=0.25) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return (torch.rand(num_steps, batch, 4, *size_hw, generator=rng) < density).to(torch.uint8)
+
+
+def calibrated(preset: str, cube: Tensor, *, seed=0, **changes) -> Detector:
+    """Return a detector in evaluation mode whose batch norms hold the statistics of this cube."""
+    torch.manual_seed(seed)
+    model = build(preset, **changes).train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        nn.init.uniform_(norm.weight, 1.5, 2.5)
+        nn.init.uniform_(norm.bias, -0.2, 0.2)
+    with torch.no_grad():
+        model(cube)
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()
+
+
+def spikes_of(model: Detector, cube: Tensor):
+    """Return the output and every layer's spikes by name."""
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        output, _ = model(cube, observe=lambda s: seen.append(s.clone()))
+    return output, dict(zip(model.neuron_names, seen, strict=True))
+
+
+def potentials(x: Tensor, neuron: PLIF) -> Tensor:
+    """Return the membranes [T, ...] before their reset for inputs [T, ...], from rest."""
+    v, h = torch.zeros_like(x[0]), []
+    for x_step in x:
+        h.append(v + (x_step - v) * neuron.q)
+        _, v = plif_step(x_step, v, neuron.q)
+    return torch.stack(h)
