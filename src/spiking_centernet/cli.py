@@ -64,7 +64,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     """Return the fields of a recipe file.
 
     Raises:
-        ConfigError: the file is missing or no YAML mapping, or a field is unknown.
+        ConfigError: the file is missing or no YAML mapping, or a field is unknown or of the wrong kind.
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
@@ -84,7 +84,14 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         for name in found if isinstance(found, dict) else ():
             if name not in known:
                 raise ConfigError(f"{path}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
-    return values
+    checker = ArgumentParser(exit_on_error=False, default_env=False)
+    checker.add_class_arguments(Recipe)
+    try:
+        # YAML takes 2e-3 for text; this takes it for the number that the field wants.
+        checked = checker.parse_object(values)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return {name: checked[name] for name in values}
 
 
 def _recipe(arguments: Namespace) -> Recipe:
