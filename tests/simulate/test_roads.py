@@ -10,6 +10,7 @@ from spiking_centernet.events.boxes import read_boxes
 from spiking_centernet.events.dat import DatFile, write_dat
 from spiking_centernet.simulate import roads
 from spiking_centernet.simulate.roads import Clip, Clips, simulate, step_us
+from spiking_centernet.simulate.scene import random_scene
 from spiking_centernet.simulate.statistics import events_per_box, summarise
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 
@@ -230,3 +231,15 @@ def test_events_are_counted_inside_each_box_and_its_window(tmp_path):
         BOX_DTYPE,
     )
     assert events_per_box(DatFile(tmp_path / "a_td.dat"), boxes).tolist() == [3, 4, 0, 0]
+
+
+def test_real_roads_are_the_same_whatever_the_workers(tmp_path):
+    few = Clips(train=1, val=0, test=1)
+    for workers in (1, 2):
+        make(
+            tmp_path / str(workers), clips=few, duration_s=0.3, size_hw=(60, 76), workers=workers,
+            make_scene=random_scene,
+        )  # fmt: skip
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+    description = json.loads((tmp_path / "1" / "simulation.json").read_text())
+    assert min(clip["events"] for clip in description["clips"]) > 0

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.events.kernels import resample
 from spiking_centernet.types import Boxes, Sample
 
 
@@ -85,16 +86,22 @@ def zoom(
     if not factor > 0:
         raise ConfigError(f"zoom factor must be positive, got {factor}")
     height, width = sample.cube.shape[-2:]
-    cube = sample.cube
-    for dim, size, start in ((-2, height, top_left[0]), (-1, width, top_left[1])):
-        source = np.floor((np.arange(size) + 0.5) / factor + start).astype(np.int64)
-        inside = torch.from_numpy((source >= 0) & (source < size))
-        cube = cube.index_select(dim, torch.from_numpy(np.clip(source, 0, size - 1)))
-        shape = (-1, 1) if dim == -2 else (-1,)
-        cube = cube * inside.to(cube.dtype).reshape(shape)
     top, left = top_left
+    planes = sample.cube.numpy().reshape(-1, height, width)
+    zoomed = np.zeros_like(planes)
+    first_row, rows = _source_pixels(height, factor, top)
+    first_column, columns = _source_pixels(width, factor, left)
+    resample(planes, rows, columns, first_row, first_column, zoomed)
+    cube = torch.from_numpy(zoomed.reshape(sample.cube.shape))
     moved = (sample.boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
     return replace(sample, cube=cube, boxes=_clip(sample.boxes, moved, (height, width), min_left, min_side_px))
+
+
+def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndarray]:
+    """Return the first pixel of the result that shows the original, and the pixel shown there and at those after it."""
+    source = np.floor((np.arange(size) + 0.5) / factor + start).astype(np.int64)
+    inside = (source >= 0) & (source < size)
+    return int(np.argmax(inside)), source[inside]
 
 
 def _clip(boxes: Boxes, xyxy: np.ndarray, size_hw: tuple[int, int], min_left: float, min_side_px: float) -> Boxes:

@@ -59,8 +59,11 @@ def _check_columns(where: str, columns: dict[str, np.ndarray], classes: Sequence
             index = int(np.argmax(bad))
             raise BoxFileError(f"{where}: box {index} has {field} {columns[field][index]}, {why}")
 
-    for field in ("x", "y", "w", "h", "confidence"):
-        refuse(~np.isfinite(columns[field]), field, "which is no number; remove or correct the box")
+    for field in FIELDS:
+        kind = columns[field].dtype
+        if kind.kind not in "iuf":
+            raise BoxFileError(f"{where}: field {field} has type {kind}, must be a number; export it again")
+        refuse(~np.isfinite(columns[field]), field, "which is no finite number; remove or correct the box")
     for field in ("w", "h"):
         refuse(columns[field] < 0, field, "which is negative; boxes are x, y (top left), w, h in pixels")
     refuse(columns["ts"] < 0, "ts", "which is negative; times count from the recording's start in microseconds")

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.events.kernels import OUT_DTYPE, RAW_DTYPE, WRAP_US, decode_records, find_record, scan_records
+from spiking_centernet.events.kernels import PAIRED_DTYPE, RAW_DTYPE, WRAP_US, decode_records, find_record, scan_records
 from spiking_centernet.files import atomic_write
 from spiking_centernet.types import EVENT_DTYPE
 
@@ -145,6 +145,9 @@ class DatFile:
         header: what its first lines say.
         size_hw: height and width in pixels; None where neither the header nor the caller says.
         num_events: how many events it holds.
+        first_us: time of the first event in microseconds; 0 in a file without events.
+        last_us: time of the last event in microseconds; 0 in a file without events.
+        records: the stored records.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
@@ -159,7 +162,7 @@ class DatFile:
         """
         self.path = Path(path)
         self.header = read_header(self.path)
-        self.size_hw = size_hw or self.header.size_hw
+        self.size_hw = self.header.size_hw if size_hw is None else (int(size_hw[0]), int(size_hw[1]))
         offset = self.header.data_offset
         num_bytes = self.path.stat().st_size - offset
         self.num_events, rest = divmod(num_bytes, RECORD_BYTES)
@@ -177,7 +180,10 @@ class DatFile:
         )
         self._look_back = LOOK_BACK
         self._warned = False
-        if self.num_events and int(self.records["t"][0]) - int(self.records["t"][-1]) >= WRAP_US:
+        times = self.records["t"]
+        self.first_us = int(times[0]) if self.num_events else 0
+        self.last_us = int(times[-LOOK_BACK:].max()) if self.num_events else 0
+        if self.num_events and self.first_us - int(times[-1]) >= WRAP_US:
             self._refuse_wrap(self.num_events - 1)
 
     @property
@@ -200,19 +206,9 @@ class DatFile:
         """The smallest size in pixels that holds every event; reads the whole file once."""
         return self._scan[3]
 
-    @cached_property
-    def first_us(self) -> int:
-        """Time of the first event in microseconds; 0 in a file without events."""
-        return int(self.records["t"][0]) if self.num_events else 0
-
-    @cached_property
-    def last_us(self) -> int:
-        """Latest time near the end of the file in microseconds; 0 in a file without events."""
-        return int(self.records["t"][-LOOK_BACK:].max()) if self.num_events else 0
-
     def find(self, t_us: int) -> int:
         """Return the index of the first event at or after ``t_us``."""
-        return int(find_record(self.records, t_us, self._look_back))
+        return int(find_record(self.records, int(t_us), self._look_back))
 
     def span(self, start_us: int, stop_us: int) -> slice:
         """Return which records lie in ``[start_us, stop_us)``."""
@@ -222,11 +218,13 @@ class DatFile:
     def decode(self, first: int = 0, stop: int | None = None) -> np.ndarray:
         """Decode the events ``first`` to ``stop`` (exclusive) into an EVENT_DTYPE array.
 
+        The running maximum of time starts at ``first``; ``read`` chooses it so that this changes nothing.
+
         Raises:
             EventFileError: an event lies outside the sensor, or the clock started again inside.
         """
         records = self.records[first:stop]
-        events = np.empty(len(records), OUT_DTYPE)
+        events = np.empty(len(records), PAIRED_DTYPE)
         height, width = self.size_hw or (MAX_SIDE, MAX_SIDE)
         late, outside, wrapped = decode_records(records, events, *self.coordinate_bits, height, width)
         self.check(first, late, outside, wrapped)
@@ -243,7 +241,7 @@ class DatFile:
         """Read the whole file once: count and report unsorted events, make lookups exact whatever their disorder."""
         if self._scan[1] >= self._look_back:
             self._look_back = self.num_events
-        self.__dict__["last_us"] = self._scan[2] if self.num_events else 0
+        self.last_us = self._scan[2]
         if self.num_unsorted:
             self._warn_unsorted(str(self.num_unsorted))
 

@@ -8,10 +8,10 @@ import numpy as np
 RAW_DTYPE = np.dtype([("t", "<u4"), ("w", "<u4")])
 """One DAT record: time in microseconds, packed address and polarity."""
 
-OUT_DTYPE = np.dtype(
+PAIRED_DTYPE = np.dtype(
     {"names": ["t", "xy", "p"], "formats": ["<i8", "<u4", "u1"], "offsets": [0, 8, 12], "itemsize": 13}
 )
-"""EVENT_DTYPE with x and y as one field: three stores an event instead of four."""
+"""EVENT_DTYPE with x and y as one field: an access less for every event, a third faster."""
 
 WRAP_US = 1 << 31
 """A backward step this large is the u32 clock starting again, not disorder."""
@@ -129,7 +129,7 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
     for cell in range(num_cells):
         # Ceiling division: the first microsecond that belongs to the next cell.
         cell_stop_us = start_us - (-(cell + 1) * (stop_us - start_us)) // num_cells
-        target = cube[((cell // bins) * 2 * bins + cell % bins) * plane :]
+        base = np.uintp(((cell // bins) * 2 * bins + cell % bins) * plane)
         while i < len(raw):
             t, w = np.int64(raw[i].t), raw[i].w
             if t >= cell_stop_us:
@@ -142,23 +142,28 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
                 latest = t
             x = w & x_mask
             y = (w >> y_shift) & y_mask
-            if x >= width or y >= height:
+            if (x >= width) | (y >= height):
                 if first_outside < 0:
                     first_outside = i
             else:
                 # Unsigned, so that the compiler need not allow for an index that counts from the end.
-                place = np.uintp((w >> p_shift) & np.uint32(1)) * polarity_step + np.uintp(y * width + x)
+                place = base + np.uintp((w >> p_shift) & np.uint32(1)) * polarity_step + np.uintp(y * width + x)
                 if count:
-                    target[place] += target[place] < 255
+                    cube[place] += cube[place] < 255
                 else:
-                    target[place] = 1
+                    cube[place] = 1
             i += 1
     return num_late, first_outside, first_wrapped
 
 
 @_jit
 def bin_events(events, cube, height, width, start_us, stop_us, num_steps, bins, count):
-    """Fill a zeroed flat cube from events in any order; return the index of the first impossible event (-1 if none)."""
+    """Fill a zeroed flat cube from PAIRED_DTYPE events in any order.
+
+    Returns:
+        the index of the first event of the window that is outside the sensor or has no polarity (-1 if none); such
+        events are never written.
+    """
     length, num_cells = stop_us - start_us, num_steps * bins
     plane = np.int64(height) * np.int64(width)
     height, width = np.uint32(height), np.uint32(width)
@@ -174,8 +179,9 @@ def bin_events(events, cube, height, width, start_us, stop_us, num_steps, bins, 
             low = start_us - (-cell * length) // num_cells
             high = start_us - (-(cell + 1) * length) // num_cells
             base = np.uintp(((cell // bins) * 2 * bins + cell % bins) * plane)
-        x, y, p = np.uint32(events[i].x), np.uint32(events[i].y), np.uintp(events[i].p)
-        if x >= width or y >= height or p > 1:
+        xy, p = events[i].xy, np.uintp(events[i].p)
+        x, y = xy & np.uint32(0xFFFF), xy >> np.uint32(16)
+        if (x >= width) | (y >= height) | (p > 1):
             if first_outside < 0:
                 first_outside = i
             continue
@@ -185,3 +191,14 @@ def bin_events(events, cube, height, width, start_us, stop_us, num_steps, bins, 
         else:
             cube[place] = 1
     return first_outside
+
+
+@_jit
+def resample(planes, rows, columns, top, left, out):
+    """Copy ``planes[:, rows[i], columns[j]]`` to ``out[:, top + i, left + j]``."""
+    rows, columns = rows.astype(np.uintp), columns.astype(np.uintp)
+    for plane in range(len(planes)):
+        for i in range(len(rows)):
+            source, target = planes[plane, rows[i]], out[plane, top + i, left:]
+            for j in range(len(columns)):
+                target[j] = source[columns[j]]

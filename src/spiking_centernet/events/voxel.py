@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from spiking_centernet.errors import ConfigError, EventFileError, WindowError, did_you_mean
 from spiking_centernet.events.dat import DatFile, check_events
-from spiking_centernet.events.kernels import bin_events, bin_records
+from spiking_centernet.events.kernels import PAIRED_DTYPE, bin_events, bin_records
 
 Mode = Literal["binary", "count"]
 MODES = ("binary", "count")
@@ -47,11 +47,10 @@ def voxelize(
         EventFileError: an event of the window lies outside the sensor or has a polarity other than 0 and 1.
         ConfigError: a setting is impossible.
     """
-    cube = _empty_cube(start_us, stop_us, size_hw, num_steps, bins, mode)
-    height, width = size_hw
-    bad = bin_events(
-        check_events(events), cube.reshape(-1), height, width, start_us, stop_us, num_steps, bins, mode == "count"
-    )
+    start_us, stop_us, height, width = int(start_us), int(stop_us), int(size_hw[0]), int(size_hw[1])
+    cube = _empty_cube(start_us, stop_us, (height, width), num_steps, bins, mode)
+    paired = check_events(events).view(PAIRED_DTYPE)
+    bad = bin_events(paired, cube.reshape(-1), height, width, start_us, stop_us, num_steps, bins, mode == "count")
     if bad >= 0:
         t, x, y, p = events[bad].tolist()
         raise EventFileError(
@@ -78,6 +77,7 @@ def voxelize_dat(
     """
     if dat.size_hw is None:
         raise ConfigError(f"{dat.path}: the file does not say its sensor's size; give size_hw")
+    start_us, stop_us = int(start_us), int(stop_us)
     cube = _empty_cube(start_us, stop_us, dat.size_hw, num_steps, bins, mode)
     span = dat.span(start_us, stop_us)
     settings = (*dat.coordinate_bits, *dat.size_hw, start_us, stop_us, num_steps, bins, mode == "count")

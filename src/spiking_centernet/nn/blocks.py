@@ -108,7 +108,7 @@ def _has_kernel(y: Tensor, neuron: Neuron) -> bool:
     return (
         y.device.type == "cpu"
         and y.dtype in (torch.float32, torch.bfloat16)
-        and y.shape[1] <= 2048
+        and y.shape[1] <= 512
         and isinstance(neuron, PLIF)
         and neuron.leaky
         and neuron.decay_input

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -101,8 +102,7 @@ PRESETS: dict[str, DetectorConfig] = {
 }
 
 
-@dataclass(frozen=True)
-class DetectorOutput:
+class DetectorOutput(NamedTuple):
     """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
 
     Attributes:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 _PARTS = 16
-_TILE = 2048
+_TILE = 512
 
 
 @nb.njit(inline="always")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numba as nb
 import numpy as np
@@ -68,7 +69,8 @@ _BODIES = {
     },
     "saloon": {
         "size": ((4.3, 4.9), (1.72, 1.88), (1.38, 1.5)), "belt": 0.62,
-        "body": [(0.0, 0.26), (0.0, 0.58), (0.03, 0.66), (0.17, 0.66), (0.72, 0.62), (0.96, 0.52), (1.0, 0.42), (1.0, 0.2)],
+        "body": [(0.0, 0.26), (0.0, 0.58), (0.03, 0.66), (0.17, 0.66), (0.72, 0.62), (0.96, 0.52),
+                 (1.0, 0.42), (1.0, 0.2)],
         "cabin": [(0.13, 0.655), (0.29, 0.97), (0.52, 1.0), (0.73, 0.62)],
     },
     "suv": {
@@ -83,7 +85,8 @@ _BODIES = {
     },
     "truck": {
         "size": ((6.5, 9.0), (2.2, 2.5), (2.8, 3.5)), "belt": 0.45,
-        "body": [(0.0, 0.22), (0.0, 0.30), (0.79, 0.30), (0.79, 0.45), (0.99, 0.45), (1.0, 0.40), (1.0, 0.12), (0.79, 0.15)],
+        "body": [(0.0, 0.22), (0.0, 0.30), (0.79, 0.30), (0.79, 0.45), (0.99, 0.45), (1.0, 0.40),
+                 (1.0, 0.12), (0.79, 0.15)],
         "cabin": [(0.79, 0.45), (0.79, 0.76), (0.93, 0.78), (0.99, 0.45)],
     },
 }  # fmt: skip
@@ -95,7 +98,9 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
     """Append one car heading along +x, its middle at the origin; near details come first, the far side last."""
     plan = _BODIES[kind]
     length, width, height = (float(rng.uniform(*span)) for span in plan["size"])
-    paint = float(rng.choice([14, 22, 35, 60, 90, 130, 170, 210, 235], p=[0.12, 0.1, 0.1, 0.1, 0.12, 0.1, 0.12, 0.12, 0.12]))
+    paint = float(
+        rng.choice([14, 22, 35, 60, 90, 130, 170, 210, 235], p=[0.12, 0.1, 0.1, 0.1, 0.12, 0.1, 0.12, 0.12, 0.12])
+    )
     paint *= rng.uniform(0.85, 1.1)
     glass, rubber = float(rng.uniform(12, 34)), float(rng.uniform(8, 16))
     hub = float(rng.uniform(60, 150))
@@ -116,7 +121,9 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
 
     def across(p, q, albedo: float, emit: float = 0.0, inner: float = 1.0, shift: float = 0.0):
         ph, qh = half_at(p[1]) * inner, half_at(q[1]) * inner
-        pool.add(POLYGON, [at(p, ph + shift), at(p, -ph + shift), at(q, -qh + shift), at(q, qh + shift)], albedo, emit=emit)
+        pool.add(
+            POLYGON, [at(p, ph + shift), at(p, -ph + shift), at(q, -qh + shift), at(q, qh + shift)], albedo, emit=emit
+        )
 
     def wheel(x: float, radius: float, near: bool):
         ring = [(x + radius * math.cos(a), radius + radius * math.sin(a)) for a in np.arange(14) * (2 * math.pi / 14)]
@@ -168,7 +175,11 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
         side(ring, glass, lift=0.004)
     if kind != "truck":
         seam = 0.47
-        side([(seam, 0.3), (seam, belt - 0.02), (seam + 0.006, belt - 0.02), (seam + 0.006, 0.3)], 0.4 * paint, lift=0.004)
+        side(
+            [(seam, 0.3), (seam, belt - 0.02), (seam + 0.006, belt - 0.02), (seam + 0.006, 0.3)],
+            0.4 * paint,
+            lift=0.004,
+        )
         side([(0.3, 0.17), (0.3, 0.25), (0.7, 0.25), (0.7, 0.17)], 0.45 * paint, lift=0.003)
     # The skin: strips over the profile, then the two sides.
     if kind == "truck":
@@ -178,14 +189,14 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
         for p, q in ((box[0], box[1]), (box[1], box[2]), (box[2], (0.775, 0.78))):
             across(p, q, box_lum)
     glazed = {0, 2} if not blind else {2}
-    for k, (p, q) in enumerate(zip(cabin[:-1], cabin[1:], strict=True)):
+    for k, (p, q) in enumerate(pairwise(cabin)):
         if k in glazed and not (kind == "truck" and k == 0):
             m0 = (p[0] + 0.1 * (q[0] - p[0]), p[1] + 0.1 * (q[1] - p[1]))
             m1 = (p[0] + 0.9 * (q[0] - p[0]), p[1] + 0.9 * (q[1] - p[1]))
             across(m0, m1, glass * 1.2, inner=0.88)
         across(p, q, paint)
     body = plan["body"]
-    for p, q in zip(body[:-1], body[1:], strict=True):
+    for p, q in pairwise(body):
         across(p, q, paint)
     side(cabin, paint)
     side(body, paint)
@@ -226,7 +237,7 @@ def add_pedestrian(rng: np.random.Generator, pool: Pool) -> Shape:
 
 @nb.njit(cache=True, nogil=True)
 def pose_pedestrian(verts, start, height_m, phase, swing, near_left):
-    """Write the joints of a figure heading along +x: ``phase`` is its place in the stride in radians, ``swing`` 0..1."""
+    """Write the joints of a figure heading along +x, ``phase`` radians into a stride of strength ``swing``."""
     h = height_m
     hip, shoulder = 0.52 * h, 0.81 * h
     bob = 0.012 * h * math.cos(2.0 * phase) * swing
@@ -264,12 +275,12 @@ def add_tree(rng: np.random.Generator, pool: Pool, x: float, y: float) -> Shape:
     """Append a trunk and a crown of leafy balls, dark ones last because they lie behind."""
     first, tall = len(pool), float(rng.uniform(4, 11))
     spread, leaf = tall * rng.uniform(0.16, 0.3), float(rng.uniform(35, 85))
-    for k in range(7):
-        turn, up = rng.uniform(0, 2 * math.pi), rng.uniform(0.45, 0.95)
+    for k in range(16):
+        turn, up = rng.uniform(0, 2 * math.pi), rng.uniform(0.42, 0.98)
         reach = spread * rng.uniform(0.3, 0.9)
         point = (x + reach * math.cos(turn), y + reach * math.sin(turn), tall * up)
-        radius = spread * rng.uniform(0.45, 0.8)
-        pool.add(BLOB, [point], leaf * (1.25 - 0.08 * k), size=(radius, up))
+        radius = spread * rng.uniform(0.2, 0.5)
+        pool.add(BLOB, [point], leaf * (1.3 - 0.04 * k) * rng.uniform(0.8, 1.25), size=(radius, up))
     pool.add(BLOB, [(x, y, 0.7 * tall)], leaf * 0.6, size=(spread * 1.15, 0.2))
     pool.add(CAPSULE, [(x, y, 0), (x, y, 0.6 * tall)], float(rng.uniform(25, 60)), size=(0.16, 0.1))
     return Shape(first, len(pool), 2 * spread, 2 * spread, tall)
@@ -280,10 +291,14 @@ def add_pole(rng: np.random.Generator, pool: Pool, x: float, y: float, toward: f
     first, tall = len(pool), float(rng.uniform(6, 9) if lamp else rng.uniform(2, 5))
     grey = float(rng.choice([25, 60, 120]))
     if lamp:
-        pool.add(CAPSULE, [(x + 1.3 * toward, y, tall), (x + 1.7 * toward, y, tall)], 150.0, emit=255.0, size=(0.12, 0.12))
+        pool.add(
+            CAPSULE, [(x + 1.3 * toward, y, tall), (x + 1.7 * toward, y, tall)], 150.0, emit=255.0, size=(0.12, 0.12)
+        )
         pool.add(CAPSULE, [(x, y, tall), (x + 1.3 * toward, y, tall)], grey, size=(0.05, 0.05))
     else:
-        pool.add(POLYGON, [(x - 0.3, y, tall), (x + 0.3, y, tall), (x + 0.3, y, tall - 0.6), (x - 0.3, y, tall - 0.6)], 160.0)
+        pool.add(
+            POLYGON, [(x - 0.3, y, tall), (x + 0.3, y, tall), (x + 0.3, y, tall - 0.6), (x - 0.3, y, tall - 0.6)], 160.0
+        )
     pool.add(CAPSULE, [(x, y, 0), (x, y, tall)], grey, size=(0.09, 0.06))
     return Shape(first, len(pool), 0.4, 0.4, tall)
 

@@ -19,7 +19,6 @@ class Camera:
             is positive downwards.
         focal_px: focal length.
         x_m, y_m: place of a static camera.
-        aim_m: for a static camera, the place along the street that it looks at, else 0.
         shake: float64 [K, 4]: radians of yaw and pitch, frequency in Hz and phase of each part of the shaking.
     """
 
@@ -33,7 +32,9 @@ class Camera:
     y_m: float
     shake: np.ndarray
 
-    def vector(self, size_hw: tuple[int, int], x: float, y: float, heading: float, moving: float, t_s: float) -> np.ndarray:
+    def vector(
+        self, size_hw: tuple[int, int], x: float, y: float, heading: float, moving: float, t_s: float
+    ) -> np.ndarray:
         """Return the kernels' camera vector at ``x, y`` in a car of this ``heading`` (radians from +x).
 
         ``moving`` in 0..1 scales the fast part of the shaking, so that nothing moves while the car stands.
@@ -55,14 +56,14 @@ class Camera:
 
 def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
     parts = [(wander, 0.1 * wander, rng.uniform(0.03, 0.15), rng.uniform(0, 6.3))]
-    strength = 10 ** rng.uniform(-3.5, -2.4)
+    strength = 10 ** rng.uniform(-3.3, -2.0)
     for _ in range(3):
         hz = rng.uniform(0.6, 6.0)
         parts.append((0.4 * strength / hz, strength / hz, hz, rng.uniform(0, 6.3)))
     return np.array(parts)
 
 
-def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], mirror: float) -> Camera:
+def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int]) -> Camera:
     """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed beside or above the street.
 
     A draw is repeated until the street some metres ahead (or the aim of a fixed camera) lies within the frame.
@@ -74,7 +75,11 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         return _static_camera(rng, road, size_hw=size_hw, roll=roll)
     forward = kind < 0.85
     while True:
-        height = float(np.exp(rng.uniform(math.log(0.8), math.log(3.2)))) if rng.random() < 0.85 else float(rng.uniform(3, 5))
+        height = (
+            float(np.exp(rng.uniform(math.log(0.8), math.log(3.2))))
+            if rng.random() < 0.85
+            else float(rng.uniform(3, 5))
+        )
         focal = float(np.exp(rng.uniform(math.log(0.6), math.log(2.2)))) * w
         horizon = float(rng.uniform(-0.1, 0.75)) * h
         ahead = float(np.exp(rng.uniform(math.log(9), math.log(40))))
@@ -86,7 +91,7 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         yaw = float(np.clip(rng.normal(0, 0.10), -0.3, 0.3))
         wander = float(rng.uniform(0.0, 0.12))
     else:
-        yaw = float(rng.choice([-1, 1])) * math.radians(float(rng.uniform(30, 110)))
+        yaw = float(rng.choice([-1, 1])) * math.radians(float(rng.uniform(25, 85)))
         wander = float(rng.uniform(0.0, 0.05))
     shake = _shake(rng, wander=wander)
     return Camera("forward" if forward else "sideways", height, yaw, pitch, roll, focal, 0.0, 0.0, shake)
@@ -96,7 +101,7 @@ def _static_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[i
     h, w = size_hw
     while True:
         focal = float(np.exp(rng.uniform(math.log(0.6), math.log(2.2)))) * w
-        target_px = float(np.exp(rng.uniform(math.log(28), math.log(140))))
+        target_px = float(np.exp(rng.uniform(math.log(32), math.log(150) if rng.random() < 0.75 else math.log(300))))
         reach = float(np.clip(focal * 4.3 / target_px, 6.5, 70))
         height = float(rng.uniform(1.4, 10))
         if height > 0.85 * reach:
@@ -104,7 +109,7 @@ def _static_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[i
         level = math.sqrt(reach**2 - height**2)
         turn = float(rng.uniform(-1.25, 1.25))  # from square across the street to almost along it
         side = float(rng.choice([-1, 1]))
-        aim_x = float(rng.uniform(-road.half_m, road.half_m))
+        aim_x = float(rng.uniform(-1, 1)) * (road.half_m if target_px < 150 else road.pave_end_m)
         x, y = aim_x + side * level * math.cos(turn), -level * math.sin(turn)
         on_street = abs(x) < road.kerb_m + 0.5
         if on_street and height < 4.5:

@@ -8,7 +8,7 @@ import numpy as np
 from spiking_centernet.simulate.actors import pose_pedestrian
 from spiking_centernet.simulate.raster import close_object, draw_object, draw_shadow, mark_object
 
-_jit = nb.njit(cache=True, nogil=True)
+_jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
 FAR_M = 260.0
 """Nothing but ground and sky is drawn further away than this."""
@@ -16,7 +16,7 @@ FAR_M = 260.0
 
 @_jit
 def place(t_step, table, bend, bend_start_m, bend_step_m, cam_x, cam_y, movers, rows, placed):
-    """Write x, y, heading, shape, mover, walked distance, speed of all actors present into ``placed``; return their number.
+    """Write x, y, heading, shape, mover, distance and speed of all actors present to ``placed``; return how many.
 
     ``movers`` [M, 6] holds role, shape, first step, heading, first row, number of rows; between two rows of ``rows``
     the position is the cubic through both positions and speeds. ``table`` is the time between rows in seconds.
@@ -95,6 +95,9 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
             continue
         index[n], kind[n], xs[n], ys[n], radii[n] = j, k, x - cam[0], y - cam[1], reach
         far[n] = math.sqrt(xs[n] ** 2 + ys[n] ** 2)
+        if k == 0:  # half the width across the line of sight, lest a wall beside a long car be taken for one before it
+            turn = placed[j, 2] - math.atan2(ys[n], xs[n])
+            radii[n] = 0.5 * (shapes[s, 2] * abs(math.sin(turn)) + shapes[s, 3] * abs(math.cos(turn)))
         n += 1
     near_first = np.argsort(far[:n])
     wall_at = np.empty(walls.shape[0], np.int64)
@@ -108,7 +111,9 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
         if qx * py - qy * px <= 0.0:
             continue
         tall = shapes[s, 4]
-        if not _in_view(cam, mx + cam[0], my + cam[1], tall / 2, math.sqrt(half * half + tall * tall / 4), width, height):
+        if not _in_view(
+            cam, mx + cam[0], my + cam[1], tall / 2, math.sqrt(half * half + tall * tall / 4), width, height
+        ):
             continue
         wall_at[num_walls] = i
         wall_far[num_walls] = math.sqrt(mx * mx + my * my)
@@ -177,7 +182,7 @@ def draw_queue(
 
 @_jit
 def draw_shadows(queue, length, placed, shapes, cam, reach_x, reach_y, opacity, clear, alpha, acc):
-    """Darken the ground under and beside every actor: contact shadow, and the sun's, ``reach`` metres per metre height."""
+    """Darken the ground under every actor and where the sun's shadow falls, ``reach`` metres per metre of height."""
     base = np.zeros((4, 3))
     for q in range(length):
         if queue[q, 0] != 0:
@@ -206,3 +211,25 @@ def boxes_of(ids, length, scale, boxes):
             if q >= 0:
                 boxes[q, 0], boxes[q, 1] = min(boxes[q, 0], x / scale), min(boxes[q, 1], y / scale)
                 boxes[q, 2], boxes[q, 3] = max(boxes[q, 2], (x + 1) / scale), max(boxes[q, 3], (y + 1) / scale)
+
+
+@_jit
+def fastest(before, after, points, width, height):
+    """Return how far, in pixels, the fastest of ``points`` [N, 6] (place before and after) moves inside the frame."""
+    best = 0.0
+    uv = np.empty(4)
+    for i in range(points.shape[0]):
+        ok = True
+        for k in range(2):
+            cam = before if k == 0 else after
+            x, y, z = points[i, 3 * k] - cam[0], points[i, 3 * k + 1] - cam[1], points[i, 3 * k + 2] - cam[2]
+            depth = x * cam[9] + y * cam[10] + z * cam[11]
+            if depth < 0.3:
+                ok = False
+                break
+            uv[2 * k] = cam[13] + cam[12] * (x * cam[3] + y * cam[4] + z * cam[5]) / depth
+            uv[2 * k + 1] = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
+        margin = 0.15 * width
+        if ok and -margin < uv[0] < width + margin and -margin < uv[1] < height + margin:
+            best = max(best, math.sqrt((uv[2] - uv[0]) ** 2 + (uv[3] - uv[1]) ** 2))
+    return best

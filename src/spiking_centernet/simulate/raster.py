@@ -15,7 +15,7 @@ POLYGON, CAPSULE, BLOB, WALL = 0, 1, 2, 3
 NEAR_M = 0.15
 """Anything nearer to the camera than this is cut off."""
 
-_jit = nb.njit(cache=True, nogil=True, fastmath=True)
+_jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 
 @_jit
@@ -34,7 +34,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         y0 = 0.0
     y1 = min(y1, float(height))
     x = x0
-    for row in range(int(y0), min(height, int(math.ceil(y1)))):
+    for row in range(int(y0), min(height, math.ceil(y1))):
         dy = min(row + 1.0, y1) - max(float(row), y0)
         x_next = x + slope * dy
         d = sign * dy
@@ -42,7 +42,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         right = min(max(max(x, x_next), 0.0), float(width))
         x = x_next
         first = int(left)
-        last = int(math.ceil(right))
+        last = math.ceil(right)
         if last <= first + 1:
             mid = 0.5 * (left + right) - first
             acc[row, first] += d * (1.0 - mid)
@@ -101,41 +101,62 @@ def _fill(acc, box, lum, opacity, out, clear, alpha, grey):
         acc[y, box[2] + 1] = 0.0
 
 
-@_jit
+@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _level(footprint, top):
+    """Return the level of detail as whole and fraction: a cheap log2, flat near whole levels to save half the reads."""
+    bits = np.float32(max(footprint, 1.0)).view(np.int32)
+    level = (bits >> 23) - 127
+    if level >= top:
+        return top, np.float32(0.0)
+    part = np.float32(bits & 0x7FFFFF) * np.float32(2.0 / 0x800000) - np.float32(0.5)
+    return level, min(max(part, np.float32(0.0)), np.float32(1.0))
+
+
+_HALVES = 0.5 ** np.arange(16)
+
+
+@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def sample(tex, offsets, num_u, num_v, u, v, foot_u, foot_v):
     """Read a rip-map at texel position ``u, v`` filtered over ``foot_u`` by ``foot_v`` texels, wrapping around.
 
-    The two levels on each axis are mixed, so a footprint that changes slowly changes the value slowly.
+    Neighbouring levels are mixed, so a footprint that changes slowly changes the value slowly.
     """
-    level_u = min(max(math.log2(max(foot_u, 1e-6)), 0.0), offsets.shape[0] - 1.001)
-    level_v = min(max(math.log2(max(foot_v, 1e-6)), 0.0), offsets.shape[1] - 1.001)
-    lu, lv = int(level_u), int(level_v)
-    wu, wv = level_u - lu, level_v - lv
-    result = 0.0
-    for a in range(2):
-        weight_u = wu if a else 1.0 - wu
-        if weight_u < 1e-3:
+    lu, wu = _level(foot_u, offsets.shape[0] - 1)
+    lv, wv = _level(foot_v, offsets.shape[1] - 1)
+    one = np.uint64(1)
+    # Unsigned positions, moved up by a multiple of every size, spare the floor and the check for negative indices.
+    at_u, at_v = u * _HALVES[lu] + 1048575.5, v * _HALVES[lv] + 1048575.5
+    nu, nv = np.uint64(num_u >> lu), np.uint64(num_v >> lv)
+    whole_u, whole_v = np.int64(at_u), np.int64(at_v)
+    fu, fv = np.float32(at_u - whole_u), np.float32(at_v - whole_v)
+    iu, iv = np.uint64(whole_u), np.uint64(whole_v)
+    base = np.uint64(offsets[lu, lv])
+    u0, u1 = iu & (nu - one), (iu + one) & (nu - one)
+    r0, r1 = base + (iv & (nv - one)) * nu, base + ((iv + one) & (nv - one)) * nu
+    top = tex[r0 + u0] + fu * (tex[r0 + u1] - tex[r0 + u0])
+    bottom = tex[r1 + u0] + fu * (tex[r1 + u1] - tex[r1 + u0])
+    value = top + fv * (bottom - top)
+    if wu + wv == np.float32(0.0):
+        return value
+    value *= (np.float32(1.0) - wu) * (np.float32(1.0) - wv)
+    # One loop, not calls: handing arrays to inlined helpers costs reference counting at every pixel.
+    for k in range(1, 4):
+        a, b = k & 1, k >> 1
+        weight = (wu if a else np.float32(1.0) - wu) * (wv if b else np.float32(1.0) - wv)
+        if weight <= np.float32(0.0):
             continue
-        nu = num_u >> (lu + a)
-        fu = u / (1 << (lu + a)) - 0.5
-        iu = int(math.floor(fu))
-        fu -= iu
-        u0, u1 = iu & (nu - 1), (iu + 1) & (nu - 1)
-        for b in range(2):
-            weight = weight_u * (wv if b else 1.0 - wv)
-            if weight < 1e-3:
-                continue
-            nv = num_v >> (lv + b)
-            fv = v / (1 << (lv + b)) - 0.5
-            iv = int(math.floor(fv))
-            fv -= iv
-            base = offsets[lu + a, lv + b]
-            r0 = base + (iv & (nv - 1)) * nu
-            r1 = base + ((iv + 1) & (nv - 1)) * nu
-            top = tex[r0 + u0] + fu * (tex[r0 + u1] - tex[r0 + u0])
-            bottom = tex[r1 + u0] + fu * (tex[r1 + u1] - tex[r1 + u0])
-            result += weight * (top + fv * (bottom - top))
-    return result
+        nu, nv = np.uint64(num_u >> (lu + a)), np.uint64(num_v >> (lv + b))
+        at_u, at_v = u * _HALVES[lu + a] + 1048575.5, v * _HALVES[lv + b] + 1048575.5
+        whole_u, whole_v = np.int64(at_u), np.int64(at_v)
+        fu, fv = np.float32(at_u - whole_u), np.float32(at_v - whole_v)
+        iu, iv = np.uint64(whole_u), np.uint64(whole_v)
+        base = np.uint64(offsets[lu + a, lv + b])
+        u0, u1 = iu & (nu - one), (iu + one) & (nu - one)
+        r0, r1 = base + (iv & (nv - one)) * nu, base + ((iv + one) & (nv - one)) * nu
+        top = tex[r0 + u0] + fu * (tex[r0 + u1] - tex[r0 + u0])
+        bottom = tex[r1 + u0] + fu * (tex[r1 + u1] - tex[r1 + u0])
+        value += weight * (top + fv * (bottom - top))
+    return value
 
 
 @_jit
@@ -261,7 +282,7 @@ def draw_object(
 ):  # fmt: skip
     """Draw primitives ``first..last`` in the order given, nearest detail first, adding up one alpha for the object.
 
-    ``pose`` is x, y, z, cos and sin of the heading. ``light`` is ambient, sun, sun direction (3), head light, lamp gain.
+    ``pose`` is x, y, z, cos and sin of the heading. ``light`` is ``Look.light``.
     ``bounds`` receives the pixel box touched. Coverage within an object adds, so shared edges leave no seam.
     """
     height, width = clear.shape
@@ -280,7 +301,7 @@ def draw_object(
         kind = kinds[prim]
         depth = (points[0, 0] - cam[0]) * cam[9] + (points[0, 1] - cam[1]) * cam[10] + (points[0, 2] - cam[2]) * cam[11]
         facing, shade = 0.6, 0.5
-        if kind == POLYGON or kind == WALL:
+        if kind in (POLYGON, WALL):
             # Newell's normal also serves concave outlines.
             nx, ny, nz = 0.0, 0.0, 0.0
             for i in range(n):
@@ -333,7 +354,7 @@ def close_object(clear, alpha, bounds):
 
 @_jit
 def mark_object(number, ids, alpha, bounds):
-    """Give the pixels an object covers by half or more its number, unless taken; return (seen, covered) pixel counts."""
+    """Give the free pixels an object covers by half or more its number; return the pixels it got and all it covers."""
     seen, covered = 0, 0
     for y in range(bounds[1], bounds[3]):
         for x in range(bounds[0], bounds[2]):

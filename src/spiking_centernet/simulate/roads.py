@@ -148,7 +148,7 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
         on_progress: called with the simulated seconds since the last call.
 
     Returns:
-        its description: scene, sensor, counts, and the seconds spent on rendering, sensing and writing.
+        its description: scene, sensor, counts, and the processor seconds ``spent`` on rendering, sensing and writing.
     """
     rng = clip.rng()
     scene_rng, params_rng, sensor_rng = rng.spawn(3)
@@ -158,7 +158,7 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
     sensor = Sensor(params, clip.size_hw, sensor_rng)
     frame = np.empty(clip.size_hw, np.float32)
     spent = {"render_s": 0.0, "sensor_s": 0.0, "write_s": 0.0}
-    clock = time.perf_counter
+    clock = time.process_time  # of this process alone, so that a busy machine does not change what a clip costs
     frames, on_events, reported_us = 0, 0, 0
     with DatWriter(clip.events_path, clip.size_hw) as writer:
         waiting: list[np.ndarray] = []
@@ -267,7 +267,7 @@ def simulate(
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
-        Clip(out, seed, split, index, duration_us, tuple(size_hw), make_scene)
+        Clip(out, seed, split, index, duration_us, (size_hw[0], size_hw[1]), make_scene)
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
@@ -371,7 +371,8 @@ class _Bar:
             TimeRemainingColumn(),
             disable=not shown,
         )
-        self._task = self._progress.add_task("simulate", total=total_s, completed=done_s)
+        self._task = self._progress.add_task("simulate", total=total_s)
+        self._progress.update(self._task, completed=done_s)
 
     def __enter__(self) -> "_Bar":
         self._progress.start()

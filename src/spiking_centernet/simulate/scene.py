@@ -1,16 +1,15 @@
 """A random street with traffic, seen by a random camera: luminance frames and the boxes of what is visible in them."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import frame, textures, world
-from spiking_centernet.simulate.actors import CAR_KINDS, Pool, Shape, add_car, add_pedestrian
-from spiking_centernet.simulate.camera import Camera, random_camera
-from spiking_centernet.simulate.ground import draw_ground_and_sky
-from spiking_centernet.simulate.raster import _jit as jit
+from spiking_centernet.simulate.actors import CAR_KINDS, Pool, add_car, add_pedestrian
+from spiking_centernet.simulate.camera import random_camera
+from spiking_centernet.simulate.ground import draw_ground_and_sky, draw_still
+from spiking_centernet.simulate.look import random_look, skyline
 from spiking_centernet.simulate.traffic import PARKED, STEP_S, WALK, Plan, Traffic
 from spiking_centernet.types import BOX_DTYPE
 
@@ -29,52 +28,8 @@ GROUND_SIZE = (2048, 1024)
 GROUND_EXTENT_M = 30.0
 """The ground is painted this far to each side of the street's middle."""
 
-
-@jit
-def _fastest(before, after, points, width, height):
-    """Return how far, in pixels, the fastest of ``points`` [N, 6] (place before and after) moves inside the frame."""
-    best = 0.0
-    uv = np.empty(4)
-    for i in range(points.shape[0]):
-        ok = True
-        for k in range(2):
-            cam = before if k == 0 else after
-            x, y, z = points[i, 3 * k] - cam[0], points[i, 3 * k + 1] - cam[1], points[i, 3 * k + 2] - cam[2]
-            depth = x * cam[9] + y * cam[10] + z * cam[11]
-            if depth < 0.3:
-                ok = False
-                break
-            uv[2 * k] = cam[13] + cam[12] * (x * cam[3] + y * cam[4] + z * cam[5]) / depth
-            uv[2 * k + 1] = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
-        margin = 0.15 * width
-        if ok and -margin < uv[0] < width + margin and -margin < uv[1] < height + margin:
-            best = max(best, math.sqrt((uv[2] - uv[0]) ** 2 + (uv[3] - uv[1]) ** 2))
-    return best
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The light of a scene, as the kernels want it."""
-
-    light: np.ndarray
-    haze: np.ndarray
-    sky: np.ndarray
-    shadow: tuple[float, float, float]
-
-
-def _random_look(rng: np.random.Generator, *, night: bool, riding: bool) -> _Look:
-    turn, up = float(rng.uniform(0, 2 * math.pi)), math.radians(float(rng.uniform(22, 65)))
-    sun = np.array([math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)])
-    if night:
-        light = np.array([rng.uniform(0.02, 0.06), rng.uniform(0.03, 0.12), 0.2, 0.1, 0.97, 0.7 if riding else 0.05, 1.0])
-        return _Look(light, np.array([1.0, 2500.0]), np.array([rng.uniform(0.8, 4), rng.uniform(0.5, 2), 0.0]), (0, 0, 0))
-    clear = rng.random() < 0.65
-    light = np.array([0.62 if clear else 0.8, 0.62 if clear else 0.2, *sun, 0.0, 0.0])
-    horizon = float(rng.uniform(130, 235))
-    sky = np.array([horizon, horizon * rng.uniform(0.55, 1.05), rng.uniform(0, 0.10)])
-    haze = np.array([0.9 * horizon, 10 ** rng.uniform(2.7, 3.6)])
-    shift = (-sun[0] / sun[2], -sun[1] / sun[2], float(rng.uniform(0.35, 0.6)) if clear else 0.0)
-    return _Look(light, haze, sky, shift)
+MOST_ACTORS = 320
+"""Room for the actors within sight at one time; any more would be left out."""
 
 
 class Scene:
@@ -105,10 +60,10 @@ class Scene:
             cross_m=float(rng.choice([0.0, 3.4, 3.8])),
         )
         self._mirror = float(rng.choice([1, 1, -1]))
-        self._camera = camera = random_camera(rng, road, size_hw=size_hw, mirror=self._mirror)
+        self._camera = camera = random_camera(rng, road, size_hw=size_hw)
         riding = camera.mount != "static"
-        self._look = _random_look(rng, night=self.night, riding=camera.mount == "forward")
-        wish = float(rng.uniform(4, 17)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
+        self._look = random_look(rng, night=self.night, riding=camera.mount == "forward")
+        wish = float(rng.uniform(5, 19)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
         reach = 150.0 + 1.3 * wish * duration_s
         self._bend = world.make_bend(rng, low_m=-320, high_m=reach + 320, steepest=0.4 if riding else 0.12)
 
@@ -118,7 +73,7 @@ class Scene:
             shapes.append(add_car(rng, pool, str(rng.choice(CAR_KINDS, p=[0.3, 0.26, 0.22, 0.14, 0.08]))))
             cars.append((len(shapes) - 1, shapes[-1].length_m))
         houses = (float(rng.choice([0.0, 0.5, 0.85, 0.95])), float(rng.choice([0.0, 0.5, 0.85, 0.95])))
-        greens = (float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, 0.9)))
+        greens = (float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.3, 1.0)))
         keep_out = (0.0, 0.0, 0.0)
         if not riding:
             own = 1 if camera.x_m > 0 else 0
@@ -143,9 +98,9 @@ class Scene:
             ego=riding,
             behind_m=90.0 if not riding else 30.0 if camera.mount == "forward" else 70.0,
             ahead_m=90.0 if not riding else 130.0 if camera.mount == "forward" else 80.0,
-            gap_m=float(rng.uniform(16, 55)),
-            walkers=float(rng.uniform(3, 14)),
-            crossers_hz=float(rng.uniform(0.05, 0.3)),
+            gap_m=float(rng.uniform(22, 75)) if not riding else float(rng.uniform(18, 60)),
+            walkers=float(rng.uniform(4, 16)) if not riding else float(rng.uniform(5, 16)),
+            crossers_hz=float(rng.uniform(0.08, 0.3)),
             parked=float(rng.choice([0.0, 0.04])) if not riding else float(rng.uniform(0.0, 0.6)),
             wish=wish,
             view_m=(-14.0, 14.0) if not riding else (8.0, 45.0),
@@ -154,7 +109,7 @@ class Scene:
         self._load(traffic)
         self._paint(rng)
         self._buffers(size_hw)
-        self._pause = np.zeros(1)
+        self._still: np.ndarray | None = None
         self.description: dict[str, float | str] = {
             "mount": camera.mount,
             "height_m": camera.height_m,
@@ -178,19 +133,20 @@ class Scene:
             rows.extend(m.rows)
         self._rows = np.array(rows, np.float64).reshape(-1, 4)
         self._ego_rows = np.array(traffic.ego_rows, np.float64).reshape(-1, 4)
-        gone = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self._ego_rows[:, 0])))]) if len(self._ego_rows) else None
+        gone = (
+            np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self._ego_rows[:, 0])))]) if len(self._ego_rows) else None
+        )
         self._travel = gone
 
     def _paint(self, rng: np.random.Generator) -> None:
-        ground = textures.ground(
-            rng, self._road, size=GROUND_SIZE, extent_m=GROUND_EXTENT_M, night=self.night, static=False
-        )
+        ground = textures.ground(rng, self._road, size=GROUND_SIZE, extent_m=GROUND_EXTENT_M, night=self.night)
         self._ground, self._ground_offsets = textures.ripmap(ground)
         tiles = [
             textures.ripmap(textures.facade(rng, night=self.night, texel_m=world.TEXEL_M)) for _ in range(world.TILES)
         ]
         self._facades = (np.stack([t[0] for t in tiles]), tiles[0][1], textures.WALL_TEXELS)
-        self._cloud = textures.noise(rng, (256, 256), 7, fall=0.6).ravel()
+        self._skyline = skyline(rng, self._look, night=self.night)
+        self._cloud, self._cloud_offsets = textures.ripmap(textures.noise(rng, (256, 256), 7, fall=0.6))
 
     def _buffers(self, size_hw: tuple[int, int]) -> None:
         h, w = size_hw
@@ -201,8 +157,8 @@ class Scene:
         self._ids = np.full((h2, w2), -1, np.int32)
         self._alpha2 = np.zeros((h2, w2), np.float32)
         self._acc2 = np.zeros((h2, w2 + 2), np.float32)
-        self._placed = np.zeros((160, 7))
-        self._queue = np.zeros((160 + len(self._props) + len(self._walls), 2), np.int64)
+        self._placed = np.zeros((MOST_ACTORS, 7))
+        self._queue = np.zeros((MOST_ACTORS + len(self._props) + len(self._walls), 2), np.int64)
 
     def _ego_state(self, t_s: float) -> tuple[float, float, float]:
         """Return the ego car's place along and across the street and its speed, following a cubic between rows."""
@@ -248,7 +204,15 @@ class Scene:
             self._ids, nothing, nothing,
         )  # fmt: skip
         frame.draw_shadows(
-            self._queue, length, self._placed, self._shapes, cam, *self._look.shadow, self._clear, self._alpha, self._acc
+            self._queue,
+            length,
+            self._placed,
+            self._shapes,
+            cam,
+            *self._look.shadow,
+            self._clear,
+            self._alpha,
+            self._acc,
         )
 
     def _beams(self, cam: np.ndarray, placed: int) -> np.ndarray:
@@ -257,8 +221,9 @@ class Scene:
             return np.zeros((0, 5))
         beams = []
         if self._camera.mount != "static":
-            along_cam = self.camera_heading
-            beams.append((cam[0], cam[1], math.cos(along_cam), math.sin(along_cam), 7.0))
+            slope = self._bend.at(cam[1])[1]
+            norm = math.hypot(slope, 1.0)
+            beams.append((cam[0], cam[1], slope / norm, 1.0 / norm, 2.5))
         near = []
         for i in range(placed):
             x, y, heading, shape, mover = self._placed[i, :5]
@@ -267,7 +232,7 @@ class Scene:
         for far, x, y, heading, length in sorted(near)[:4]:
             c, s = math.cos(heading), math.sin(heading)
             fade = min(max((90.0 - far) / 20.0, 0.0), 1.0)
-            beams.append((x + 0.45 * length * c, y + 0.45 * length * s, c, s, 5.0 * fade))
+            beams.append((x + 0.45 * length * c, y + 0.45 * length * s, c, s, 2.5 * fade))
         return np.array(beams, np.float64).reshape(-1, 5)
 
     def render(self, t_s: float, out: np.ndarray) -> None:
@@ -276,11 +241,22 @@ class Scene:
             raise ConfigError(f"out must be float32 {list(self.size_hw)}, got {out.dtype} {list(out.shape)}")
         cam, placed, length = self._prepare(t_s)
         self._draw(cam, length, out)
+        beams = self._beams(cam, placed)
+        if self._camera.mount != "static":
+            self._fill_ground(cam, beams, out, self._clear)
+            return
+        if self._still is None:
+            still = np.zeros(self.size_hw, np.float32)
+            self._fill_ground(cam, np.zeros((0, 5)), still, np.ones_like(still))
+            self._still = still
+        draw_still(cam, self._still, beams, out, self._clear)
+
+    def _fill_ground(self, cam: np.ndarray, beams: np.ndarray, out: np.ndarray, clear: np.ndarray) -> None:
         bend = self._bend
         draw_ground_and_sky(
             cam, bend.offset_m, bend.start_m, bend.step_m, self._ground, self._ground_offsets, GROUND_SIZE[1],
             GROUND_SIZE[0], 2 * GROUND_EXTENT_M / GROUND_SIZE[1], self._road.period_m / GROUND_SIZE[0], 12.0,
-            1.0, self._look.haze, self._look.sky, self._cloud, self._beams(cam, placed), out, self._clear,
+            self._look.haze, self._look.sky, self._skyline, self._cloud, self._cloud_offsets, beams, out, clear,
         )  # fmt: skip
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
@@ -292,7 +268,7 @@ class Scene:
         return found
 
     def silhouettes(self, t_s: float) -> list[tuple[float, float, float, float, float, int, int]]:
-        """Return visible share, left, top, right, bottom, class and track number of every actor with a visible pixel."""
+        """Return visible share, left, top, right, bottom, class and track of every actor with a visible pixel."""
         cam, _, length = self._prepare(t_s)
         cam[12:15] *= LABEL_SCALE
         self._ids.fill(-1)
@@ -339,10 +315,10 @@ class Scene:
                         points.append(place)
         points.extend(self._still_points(before))
         h, w = self.size_hw
-        return 1.1 * _fastest(before, after, np.array(points).reshape(-1, 6), w, h) / dt
+        return 1.1 * frame.fastest(before, after, np.array(points).reshape(-1, 6), w, h) / dt
 
     def _still_points(self, cam: np.ndarray) -> list[list[float]]:
-        """Return still points that the frame's pixels may show: on the ground, or at the facades where those are nearer."""
+        """Return still points that the frame may show: on the ground, or beside the street where that is nearer."""
         if self._camera.mount == "static":
             return []
         h, w = self.size_hw
@@ -362,20 +338,13 @@ class Scene:
                 result.append(place + place)
         return result
 
-    @property
-    def camera_heading(self) -> float:
-        """Return the heading of the ego car's lamps in radians from +x."""
-        return math.pi / 2
-
 
 def _labelled(xyxy: tuple[float, ...]) -> bool:
     width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
     return min(width, height) >= MIN_SIDE_PX and math.hypot(width, height) >= MIN_DIAGONAL_PX
 
 
-def random_scene(
-    rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float
-) -> Scene:
+def random_scene(rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float) -> Scene:
     """Draw a street, its traffic and a camera; the generator alone decides everything.
 
     Args:

@@ -72,7 +72,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], octaves: int, *, fal
 
 
 def ripmap(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all halvings of ``texture`` [V, U] end to end (float32) and where each starts (int64 [levels U, levels V])."""
+    """Return all halvings of ``texture`` [V, U] end to end, float32, and their starts, int64 [levels U, levels V]."""
     num_v, num_u = texture.shape
     levels_u, levels_v = int(np.log2(num_u)) - 1, int(np.log2(num_v)) - 1
     offsets = np.zeros((levels_u, levels_v), np.int64)
@@ -95,7 +95,7 @@ def _band(at: np.ndarray, low: float, high: float, texel: float) -> np.ndarray:
 
 
 def ground(
-    rng: np.random.Generator, plan: RoadPlan, *, size: tuple[int, int], extent_m: float, night: bool, static: bool
+    rng: np.random.Generator, plan: RoadPlan, *, size: tuple[int, int], extent_m: float, night: bool
 ) -> np.ndarray:
     """Paint one period of the ground, [V along, U across], as luminance 0..255 by daylight.
 
@@ -108,12 +108,12 @@ def ground(
     along = ((np.arange(num_v) + 0.5) * texel_v)[:, None]
     to_cross = np.minimum(along, plan.period_m - along)
     coarse, fine = noise(rng, size, 8, fall=0.8), noise(rng, size, 3, fall=1.0)
-    asphalt = rng.uniform(45, 75) * (1 + 0.04 * coarse + rng.uniform(0.02, 0.05) * fine)
-    pavement = rng.uniform(70, 130) * (1 + 0.05 * coarse + 0.04 * fine)
+    asphalt = rng.uniform(45, 75) * (1 + 0.05 * coarse + rng.uniform(0.03, 0.07) * fine)
+    pavement = rng.uniform(70, 130) * (1 + 0.06 * coarse + 0.07 * fine)
     slab = rng.uniform(0.8, 1.6)
     joint = np.maximum(_band((along % slab) - slab / 2, -0.02, 0.02, texel_v), _band(side % slab, 0.0, 0.05, texel_u))
     pavement *= 1 - 0.18 * joint
-    verge = rng.uniform(35, 95) * (1 + 0.13 * coarse + 0.10 * fine)
+    verge = rng.uniform(35, 95) * (1 + 0.15 * coarse + 0.14 * fine)
     for _ in range(int(rng.integers(3, 10))):  # patches of newer asphalt and joints across the lanes
         v, u = rng.uniform(0, plan.period_m), rng.uniform(-plan.kerb_m, plan.kerb_m)
         patch = _band(along, v, v + rng.uniform(0.3, 8), texel_v) * _band(across, u, u + rng.uniform(0.4, 3), texel_u)
@@ -170,7 +170,7 @@ def ground(
 def facade(rng: np.random.Generator, *, night: bool, texel_m: float) -> np.ndarray:
     """Paint one facade tile [V up, U along] with storeys and windows, as luminance."""
     n = WALL_TEXELS
-    wall = rng.uniform(45, 150) * (1 + 0.05 * noise(rng, (n, n), 6) + 0.03 * noise(rng, (n, n), 2))
+    wall = rng.uniform(45, 150) * (1 + 0.06 * noise(rng, (n, n), 6) + 0.06 * noise(rng, (n, n), 2))
     at = (np.arange(n) + 0.5) * texel_m
     storeys, bays = int(rng.choice([4, 4, 5])), int(rng.integers(3, 7))
     high, wide = n * texel_m / storeys, n * texel_m / bays

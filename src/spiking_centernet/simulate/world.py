@@ -97,7 +97,7 @@ def build(
             y += length + (float(rng.uniform(2, 9)) if rng.random() < 0.35 else 0.0)
         y = low_m
         while y < high_m:
-            y += float(rng.uniform(5, 18))
+            y += float(rng.uniform(4, 13))
             if to_cross(y) < road.cross_m + 3.5:
                 continue
             verge = rng.random() < 0.35
