@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tiny import some_events, tiny_detector
 
 from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.events import FolderDataset, Recording, Window, open, write_boxes, write_dat
-from spiking_centernet.nn import build
 from spiking_centernet.stream import detect_windows, stream
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 from spiking_centernet.validate import predict
@@ -14,22 +14,6 @@ from spiking_centernet.validate import predict
 SIZE_HW = (56, 72)
 EVERY_US = 50_000
 STOP_US = 420_000
-
-
-def tiny():
-    """Small widths, fast neurons: spikes reach the heads although nothing was trained."""
-    torch.manual_seed(0)
-    return build("nano", widths=(8, 8, 8, 16), head_width=8, convs_per_stage=1, threshold=0.2).eval()
-
-
-def some_events(num=20_000, stop_us=STOP_US, size_hw=SIZE_HW, start_us=0):
-    rng = np.random.default_rng(1)
-    events = np.zeros(num, EVENT_DTYPE)
-    events["t"] = np.sort(rng.integers(start_us, stop_us, num))
-    events["t"][-1] = stop_us - 1
-    events["x"], events["y"] = rng.integers(0, size_hw[1], num), rng.integers(0, size_hw[0], num)
-    events["p"] = rng.integers(0, 2, num)
-    return events
 
 
 @pytest.fixture
@@ -40,18 +24,18 @@ def recording(tmp_path) -> Recording:
 
 def test_a_recording_without_events_has_no_instants(tmp_path):
     write_dat(tmp_path / "empty_td.dat", np.zeros(0, EVENT_DTYPE), SIZE_HW)
-    assert list(stream(tiny(), open(tmp_path / "empty_td.dat"))) == []
+    assert list(stream(tiny_detector(), open(tmp_path / "empty_td.dat"))) == []
 
 
 def test_instants_are_multiples_until_every_event_was_seen(recording):
-    instants = [found.t_us for found in stream(tiny(), recording, every_us=EVERY_US)]
+    instants = [found.t_us for found in stream(tiny_detector(), recording, every_us=EVERY_US)]
     assert instants == list(range(EVERY_US, STOP_US + EVERY_US, EVERY_US))[: len(instants)]
     assert instants[-1] == 450_000
 
 
 def test_a_late_start_is_not_waited_for(tmp_path):
     write_dat(tmp_path / "late_td.dat", some_events(start_us=230_000), SIZE_HW)
-    first = next(stream(tiny(), open(tmp_path / "late_td.dat"), every_us=EVERY_US))
+    first = next(stream(tiny_detector(), open(tmp_path / "late_td.dat"), every_us=EVERY_US))
     assert first.t_us == 250_000
 
 
@@ -62,7 +46,7 @@ def test_detections_are_those_of_predict_to_the_bit(tmp_path, recording):
     (tmp_path / "val").mkdir()
     recording.path.rename(tmp_path / "val" / "noise_td.dat")
     write_boxes(tmp_path / "val" / "noise_bbox.npy", boxes)
-    model = tiny()
+    model = tiny_detector()
     _, expected, _ = predict(model, FolderDataset(tmp_path, "val"), batch_size=1)
     moved = open(tmp_path / "val" / "noise_td.dat")
     streamed = list(stream(model, moved, every_us=EVERY_US, min_score=0.0))
@@ -76,7 +60,7 @@ def test_detections_are_those_of_predict_to_the_bit(tmp_path, recording):
 
 
 def test_windows_from_elsewhere_give_the_same(recording):
-    model = tiny()
+    model = tiny_detector()
     events = some_events()
     windows = (
         Window(t - 100_000, t, events[(events["t"] >= t - 100_000) & (events["t"] < t)])
@@ -91,7 +75,7 @@ def test_windows_from_elsewhere_give_the_same(recording):
 
 
 def test_the_threshold_is_the_networks_unless_given(recording):
-    model = tiny()
+    model = tiny_detector()
     everything = next(stream(model, recording, min_score=0.0))
     middle = float(np.median(everything.scores))
     assert 0 < len(everything.above(middle)) < len(everything)
@@ -101,7 +85,7 @@ def test_the_threshold_is_the_networks_unless_given(recording):
 
 
 def test_the_model_is_left_as_it_was(recording):
-    model = tiny()
+    model = tiny_detector()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     list(itertools.islice(stream(model, recording), 2))
     assert before.keys() == model.state_dict().keys()
@@ -114,10 +98,10 @@ def test_the_model_is_left_as_it_was(recording):
 )
 def test_impossible_settings_are_refused_at_once(recording, settings, words):
     with pytest.raises(ConfigError, match=words):
-        stream(tiny(), recording, **settings)
+        stream(tiny_detector(), recording, **settings)
 
 
 def test_an_event_outside_the_sensor_is_refused():
     window = Window(0, 100_000, some_events(stop_us=100_000))
     with pytest.raises(EventFileError, match="sensor"):
-        next(detect_windows(tiny(), [window], size_hw=(8, 8)))
+        next(detect_windows(tiny_detector(), [window], size_hw=(8, 8)))
