@@ -1,0 +1,191 @@
+"""The command line's words: every argument of every command, and recipes from YAML."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.events import Augmentation
+from spiking_centernet.nn import PRESETS, DetectorConfig
+from spiking_centernet.provenance import package_version
+from spiking_centernet.train import Recipe
+from spiking_centernet.weights import config_from_dict, config_to_dict
+
+SUMMARIES = {
+    "demo": "simulate a drive, detect, score, detect in a real recording, write a page",
+    "simulate": "write a labelled data set of simulated roads in GEN1's layout",
+    "info": "say what is in a recording",
+    "train": "train a detector by a recipe; the recipe's fields can be overridden",
+    "val": "score a detector on a data set under a named protocol",
+    "detect": "detect in a recording; write video, JSON, box file",
+    "doctor": "say what is missing on this machine, and the fix",
+}
+EXAMPLES = {
+    "demo": "scn demo --out demo",
+    "simulate": "scn simulate roads --seed 0 --train 60 --val 12 --test 12",
+    "info": "scn info drive_td.dat",
+    "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
+    "val": "scn val nano --data roads --split test --protocol all --save results/nano",
+    "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
+    "doctor": "scn doctor",
+}
+
+
+def parse(argv: list[str]) -> tuple[str, Namespace]:
+    """Return the command and its arguments; ``train`` gets a ``recipe`` that is ready to use.
+
+    Raises:
+        ConfigError: an unknown command, option or recipe field.
+        argparse.ArgumentError: a value is missing or of the wrong kind.
+        SystemExit: help or version was asked for and shown.
+    """
+    command = next((word for word in argv if not word.startswith("-")), None)
+    if command is not None and command not in SUMMARIES:
+        raise ConfigError(f"unknown command {command!r}{did_you_mean(command, SUMMARIES)}")
+    top, parsers = _parsers()
+    if command is None:
+        top.parse_args(argv or ["--help"])
+        raise ConfigError(f"no command given{did_you_mean('', SUMMARIES)}")
+    parser = parsers[command]
+    _check_options(parser, argv)
+    arguments = top.parse_args(argv)[command]
+    if command == "train":
+        parser.set_defaults(read_recipe(arguments.recipe))
+        arguments = Namespace(parser.instantiate_classes(top.parse_args(argv)[command]))
+        arguments.recipe = _recipe(arguments)
+    return command, arguments
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Return the fields of a recipe file.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, or a field is unknown or of the wrong kind.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a recipe file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must map names of recipe fields to values, got {type(values).__name__}")
+    for kind, found, what in (
+        (Recipe, values, "recipe field"),
+        (DetectorConfig, values.get("network"), "network setting"),
+        (Augmentation, values.get("augmentation"), "augmentation setting"),
+    ):
+        known = [field.name for field in dataclasses.fields(kind)]
+        for name in found if isinstance(found, dict) else ():
+            if name not in known:
+                raise ConfigError(f"{path}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
+    checker = ArgumentParser(exit_on_error=False, default_env=False)
+    checker.add_class_arguments(Recipe)
+    try:
+        # YAML takes 2e-3 for text; this takes it for the number that the field wants.
+        checked = checker.parse_object(values)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return {name: checked[name] for name in values}
+
+
+def _recipe(arguments: Namespace) -> Recipe:
+    recipe = Recipe(**{field.name: arguments[field.name] for field in dataclasses.fields(Recipe)})
+    # Built here so that a wrong network setting is refused before any work.
+    config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)
+    return recipe
+
+
+def _check_options(parser: ArgumentParser, argv: list[str]) -> None:
+    known = list(parser._option_string_actions)
+    for word in argv:
+        name = word.split("=", 1)[0]
+        if name.startswith("--") and name != "--" and name not in known and name.split(".", 1)[0] not in known:
+            raise ConfigError(f"unknown option {name}{did_you_mean(name, known)}")
+
+
+def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    settings: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "default_env": False}
+    top = ArgumentParser(
+        prog="scn", description="Object detection from event cameras with spiking neural networks.",
+        version=package_version(), epilog="Every command explains itself: scn COMMAND --help", **settings,
+    )  # fmt: skip
+    commands = top.add_subcommands(dest="command", required=False)
+    parsers = {}
+    for name, summary in SUMMARIES.items():
+        parser = ArgumentParser(
+            description=f"{summary[0].upper()}{summary[1:]}.", epilog=f"example: {EXAMPLES[name]}", **settings
+        )
+        _FILL[name](parser)
+        commands.add_subcommand(name, parser, help=summary)
+        parsers[name] = parser
+    return top, parsers
+
+
+def _demo(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", default="demo", help="folder for everything")
+    parser.add_argument("--model", default="nano", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("--seed", type=int, default=2026, help="of the simulated clips")
+    parser.add_argument("--clips", type=int, default=4, help="how many clips to simulate")
+    parser.add_argument("--duration_s", type=float, default=6.0, help="length of each clip in seconds")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes that simulate; null: one per core")
+
+
+def _simulate(parser: ArgumentParser) -> None:
+    parser.add_argument("out", help="folder to make or to go on with")
+    parser.add_argument("--seed", type=int, default=0, help="decides everything")
+    parser.add_argument("--train", type=int, default=60, help="training clips")
+    parser.add_argument("--val", type=int, default=12, help="validation clips")
+    parser.add_argument("--test", type=int, default=12, help="test clips")
+    parser.add_argument("--duration_s", type=float, default=8.0, help="length of each clip in seconds")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes; null: one per core")
+
+
+def _info(parser: ArgumentParser) -> None:
+    parser.add_argument("recordings", nargs="+", metavar="REC", help="recordings")
+
+
+def _train(parser: ArgumentParser) -> None:
+    parser.add_argument("recipe", help="YAML file with fields of the recipe; what it leaves out has the defaults below")
+    parser.add_argument("--data", required=True, help="folder that holds train and val")
+    parser.add_argument("--out", required=True, help="the run folder")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
+    parser.add_class_arguments(Recipe)
+
+
+def _val(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("--data", required=True, help="folder that holds the splits")
+    parser.add_argument("--split", default="val", help="folder of the split")
+    parser.add_argument("--protocol", default="prophesee", help="names, separated by commas, or all")
+    parser.add_argument("--save", type=str | None, default=None, metavar="DIR", help="folder for score, plots, mosaic")
+    parser.add_argument("--batch_size", type=int, default=8, help="windows at a time")
+
+
+def _detect(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("recording", metavar="REC", help="a recording of any sensor size")
+    parser.add_argument("--save", default="mp4,json,npy", help="what to write: mp4, json, npy, png")
+    parser.add_argument("--out", default=".", help="folder for the files")
+    parser.add_argument("--every_ms", type=float, default=50.0, help="milliseconds between detections")
+    parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
+    parser.add_argument("--speed", type=float, default=1.0, help="of the video over real time; 0.1 is slower")
+    parser.add_argument("--shown_ms", type=float, default=40.0, help="milliseconds of events in a frame")
+
+
+def _doctor(parser: ArgumentParser) -> None:
+    pass
+
+
+_FILL = {
+    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
+    "doctor": _doctor,
+}  # fmt: skip
+
+ArgumentError = argparse.ArgumentError
+"""What :func:`parse` raises for missing and malformed values."""

@@ -1,0 +1,81 @@
+"""What this machine has, what it lacks, and the line that mends it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+from spiking_centernet.provenance import cpu_model, num_cores, package_version
+from spiking_centernet.train import has_native_bfloat16
+from spiking_centernet.weights import bundled
+
+OPTIONAL = {
+    "lightning": ("scn train", "pip install 'spiking-centernet[train]'"),
+    "tensorboard": ("scn train", "pip install 'spiking-centernet[train]'"),
+}
+"""Distribution -> what needs it, how to get it."""
+
+LITTLE_DISK_GB = 2.0
+"""Below this a run folder or a simulated data set may not fit."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination: what was looked at, what was found, whether it is well, and the remedy if not."""
+
+    what: str
+    found: str
+    ok: bool = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at the machine and the installation; changes nothing."""
+    findings = [
+        Finding("spiking-centernet", package_version()),
+        Finding("python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
+        Finding("processor", f"{cpu_model()}; cores: {num_cores()}"),
+        Finding("torch", f"{torch.__version__}; threads: {torch.get_num_threads()}"),
+        Finding("native bfloat16", "yes" if has_native_bfloat16() else "no: training computes in float32"),
+        _gpu(),
+        _codec(),
+    ]
+    for name, (purpose, install) in OPTIONAL.items():
+        if importlib.util.find_spec(name) is None:
+            findings.append(Finding(name, f"missing; needed for {purpose}", False, install))
+        else:
+            findings.append(Finding(name, importlib.metadata.version(name)))
+    findings.append(_weights())
+    free_gb = shutil.disk_usage(os.getcwd()).free / 1e9
+    findings.append(
+        Finding("disk", f"{free_gb:.1f} GB free here", free_gb >= LITTLE_DISK_GB, "free some space, or work elsewhere")
+    )
+    return findings
+
+
+def _gpu() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("GPU", ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())))
+    if torch.backends.mps.is_available():
+        return Finding("GPU", "Apple MPS")
+    return Finding("GPU", "none; everything runs on the processor")
+
+
+def _codec() -> Finding:
+    try:
+        import av
+    except ImportError as error:
+        return Finding("video", f"PyAV cannot be loaded ({error})", False, "pip install --force-reinstall av")
+    codec = "H.264" if "libx264" in av.codecs_available else "MPEG-4 (no H.264 in this build)"
+    return Finding("video", f"PyAV {av.__version__} brings its own {codec}; no ffmpeg needed")
+
+
+def _weights() -> Finding:
+    names = ", ".join(bundled())
+    if names:
+        return Finding("bundled weights", names)
+    return Finding("bundled weights", "none", False, "reinstall the package, or train your own: scn train")

@@ -1,0 +1,33 @@
+"""A detector small enough for tests, awake although nothing was trained, and noise to show it."""
+
+import numpy as np
+import torch
+
+from spiking_centernet.nn import Detector, build
+from spiking_centernet.types import EVENT_DTYPE
+
+
+def tiny_detector(seed=0, **changes) -> Detector:
+    torch.manual_seed(seed)
+    settings = {"widths": (8, 8, 8, 16), "head_width": 8, "convs_per_stage": 1, "threshold": 0.3}
+    model = build("nano", **(settings | changes))
+    # One pass of noise sets the batch norms, so that spikes reach the heads.
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    noise = torch.rand(5, 2, 4, 64, 64) < 0.1
+    with torch.no_grad():
+        model.train()(noise.to(torch.uint8))
+        for head in model.heads.values():
+            head.out.weight.mul_(4)
+    return model.eval()
+
+
+def some_events(num=20_000, stop_us=420_000, size_hw=(56, 72), start_us=0) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    events = np.zeros(num, EVENT_DTYPE)
+    events["t"] = np.sort(rng.integers(start_us, stop_us, num))
+    events["t"][-1] = stop_us - 1
+    events["x"], events["y"] = rng.integers(0, size_hw[1], num), rng.integers(0, size_hw[0], num)
+    events["p"] = rng.integers(0, 2, num)
+    return events
