@@ -93,7 +93,7 @@ def test_version(capsys):
         (["trian"], "did you mean 'train'"),
         (["info", "nowhere_td.dat"], "nowhere_td.dat"),
         (["info", "film.avi"], "unknown kind of recording '.avi'"),
-        (["info"], "REC"),
+        (["info"], "required: info.recordings"),
         (["val", "nowhere.safetensors", "--data", "x"], "nowhere.safetensors: no such weight file"),
         (["val", "nano"], "data"),
         (["detect", "nowhere.safetensors", "x_td.dat"], "nowhere.safetensors"),
