@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PICTURES = {
     "forward": (("train", 41, 1_250_000), ("train", 10, 2_500_000)),
-    "sideways": (("train", 24, 2_750_000), ("train", 39, 750_000)),
+    "sideways": (("train", 24, 2_750_000), ("train", 107, 2_250_000)),
     "static": (("train", 75, 2_750_000), ("train", 71, 750_000)),
 }
 """Mount -> split, clip and labelled instant in microseconds of a day and of a night."""
