@@ -3,7 +3,8 @@
     python docs/fill.py            rewrite README.md and docs/*.md
     python docs/fill.py --check    change nothing; exit 1 and name every block that is stale
 
-A block stands between ``<!-- results:NAME -->`` or ``<!-- code:NAME -->`` and ``<!-- /results -->`` or ``<!-- /code -->``.
+A block stands between ``<!-- results:NAME -->`` and ``<!-- /results -->``, or, where it comes from the code, between
+``<!-- code:NAME -->`` and ``<!-- /code -->``.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def origin(result: dict[str, Any]) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def events_speed(results: Results) -> str:
@@ -64,7 +65,7 @@ def events_speed(results: Results) -> str:
         ("binning", "bin 100,000 events into a cube"),
     ):  # fmt: skip
         ours, numpy = r[key]["ours"], r[key]["numpy"]
-        rate = f"{ours['million_events_per_s']:.0f} Mev/s" if "million_events_per_s" in ours else "–"
+        rate = f"{ours['million_events_per_s']:.0f} Mev/s" if "million_events_per_s" in ours else "-"
         rows.append((what, f"{ours['median_ms']:.3g} ms", rate, f"{numpy['median_ms']:.3g} ms"))
     return f"{table(('median', 'ours', 'rate', 'numpy'), rows)}\n\n{origin(r)}"
 
@@ -108,24 +109,30 @@ def roads_statistics(results: Results) -> str:
     def row(what: str, write: Callable[[dict[str, Any]], str]) -> tuple[str, ...]:
         return (what, *(write(split) for split in splits.values()))
 
-    first = next(iter(splits.values()))
+    def counts(key: str) -> list[tuple[str, ...]]:
+        names = next(iter(splits.values()))[key]
+        return [row(f"boxes: {name}", lambda s, name=name: f"{s[key][name]}") for name in names]
+
     rows = [
         row("clips", lambda s: f"{s['clips']}"),
         row("seconds", lambda s: f"{s['seconds']:.0f}"),
         row("events", lambda s: f"{s['events'] / 1e6:.1f} M"),
         row("event rate, Mev/s: mean", lambda s: f"{s['event_rate_mev_s']['mean']:.2f}"),
-        row("lowest, median and highest clip", lambda s: " / ".join(
-            f"{s['event_rate_mev_s'][k]:.2f}" for k in ("min", "median", "max"))),
+        row("lowest / median / highest clip", lambda s: _joined(s["event_rate_mev_s"], ("min", "median", "max"), 2)),
         row("ON share", lambda s: f"{s['on_share']:.1%}"),
         row("labelled instants with a box", lambda s: f"{s['label_instants']}"),
         row("boxes", lambda s: f"{s['boxes']}"),
         row("objects", lambda s: f"{s['tracks']}"),
-        *(row(f"boxes: {name}", lambda s, name=name: f"{s['boxes_per_class'][name]}") for name in first["boxes_per_class"]),
-        *(row(f"boxes: {name}", lambda s, name=name: f"{s['boxes_per_size'][name]}") for name in first["boxes_per_size"]),
-        row("box height, px: 5, 50, 95 %", lambda s: " / ".join(f"{s['box_height_px'][k]:.0f}" for k in ("q5", "q50", "q95"))),
+        *counts("boxes_per_class"),
+        *counts("boxes_per_size"),
+        row("box height, px: 5 % / median / 95 %", lambda s: _joined(s["box_height_px"], ("q5", "q50", "q95"), 0)),
         row("boxes with under 50 events in 100 ms", lambda s: f"{s['boxes_under_50_events']:.1%}"),
-    ]  # fmt: skip
+    ]
     return f"{table(('', *splits), rows)}\n\nSimulated by `{r['simulated_by']}`. {origin(r)}"
+
+
+def _joined(values: dict[str, float], keys: Sequence[str], digits: int) -> str:
+    return " / ".join(f"{values[key]:.{digits}f}" for key in keys)
 
 
 def roads_scenes(results: Results) -> str:
@@ -177,8 +184,8 @@ def real_clip(results: Results) -> str:
 def protocols(results: Results) -> str:
     """The protocols as the code defines them."""
     rows = [
-        (f"`{p.name}`", "–" if p.skip_us is None else f"{p.skip_us / 1e6:g} s",
-         *(f"{diagonal} / {side}" if diagonal else "–" for diagonal, side in (p.gen1_px, p.megapixel_px)),
+        (f"`{p.name}`", "-" if p.skip_us is None else f"{p.skip_us / 1e6:g} s",
+         *(f"{diagonal} / {side}" if diagonal else "-" for diagonal, side in (p.gen1_px, p.megapixel_px)),
          "all labelled" if p.score_emptied else "with a box left")
         for p in PROTOCOLS.values()
     ]  # fmt: skip
@@ -197,7 +204,9 @@ def recipe(results: Results) -> str:
     for field in dataclasses.fields(Recipe):
         value = getattr(Recipe(), field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            shown = ", ".join(f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in dataclasses.asdict(value).items())
+            shown = ", ".join(
+                f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in dataclasses.asdict(value).items()
+            )
         else:
             shown = "null" if value is None else str(value)
         rows.append((f"`{field.name}`", f"`{shown}`", described[field.name]))

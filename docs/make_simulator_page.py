@@ -2,9 +2,9 @@
 
     python docs/make_simulator_page.py --data data/roads
 
-Writes ``results/roads_statistics.json`` and ``docs/images/roads_*.png``. ``python docs/fill.py`` then updates the pages.
-The data set is that of ``make simulate``; from another one the statistics are of that one, and ``--no-pictures`` is needed
-unless it has the clips named below.
+Writes ``results/roads_statistics.json`` and ``docs/images/roads_*.png``; ``python docs/fill.py`` then updates the
+pages. The data set is that of ``make results``. Another one needs ``--no-pictures`` unless it has the
+clips named below.
 """
 
 import argparse
@@ -43,10 +43,14 @@ def write_statistics(data: Path) -> Path:
     clips = described.pop("clips")
     asked = Counter(clip["split"] for clip in clips)
     counts = " ".join(f"--{split} {asked[split]}" for split in ("train", "val", "test"))
-    simulated_by = f"scn simulate data/roads --seed {described['seed']} {counts} --duration_s {described['duration_s']:g}"
+    simulated_by = (
+        f"scn simulate data/roads --seed {described['seed']} {counts} --duration_s {described['duration_s']:g}"
+    )
     scenes = {}
     for clip in clips:
-        scene = scenes.setdefault(f"{clip['scene']['mount']}, {clip['scene']['light']}", {"clips": 0, "events": 0, "boxes": 0})
+        scene = scenes.setdefault(
+            f"{clip['scene']['mount']}, {clip['scene']['light']}", {"clips": 0, "events": 0, "boxes": 0}
+        )
         scene["clips"] += 1
         scene["events"] += clip["events"]
         scene["boxes"] += clip["boxes"]

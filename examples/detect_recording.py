@@ -1,7 +1,7 @@
 """Detect in a recording and print what was found.
 
-    python examples/detect_recording.py                  # the real clip that comes with the package
-    python examples/detect_recording.py drive_td.dat --model runs/nano --min_score 0.5
+python examples/detect_recording.py                  # the real clip that comes with the package
+python examples/detect_recording.py drive_td.dat --model runs/nano --min_score 0.5
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Score a detector on a folder of recordings under every protocol, detecting only once.
 
-    python examples/evaluate_folder.py data/roads --split test
+python examples/evaluate_folder.py data/roads --split test
 """
 
 import argparse
