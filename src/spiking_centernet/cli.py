@@ -55,7 +55,7 @@ def parse(argv: list[str]) -> tuple[str, Namespace]:
     arguments = top.parse_args(argv)[command]
     if command == "train":
         parser.set_defaults(read_recipe(arguments.recipe))
-        arguments = Namespace(parser.instantiate_classes(top.parse_args(argv)[command]))
+        arguments = top.parse_args(argv)[command]
         arguments.recipe = _recipe(arguments)
     return command, arguments
 
@@ -95,7 +95,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def _recipe(arguments: Namespace) -> Recipe:
-    recipe = Recipe(**{field.name: arguments[field.name] for field in dataclasses.fields(Recipe)})
+    values = {field.name: arguments[field.name] for field in dataclasses.fields(Recipe)}
+    if values["augmentation"] is not None:
+        values["augmentation"] = Augmentation(**vars(values["augmentation"]))
+    recipe = Recipe(**values)
     # Built here so that a wrong network setting is refused before any work.
     config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)
     return recipe
