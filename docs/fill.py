@@ -1,0 +1,272 @@
+"""Keeps the figures in the pages true: writes every block between markers anew from ``results/*.json`` and the code.
+
+    python docs/fill.py            rewrite README.md and docs/*.md
+    python docs/fill.py --check    change nothing; exit 1 and name every block that is stale
+
+A block stands between ``<!-- results:NAME -->`` and ``<!-- /results -->``, or, where it comes from the code, between
+``<!-- code:NAME -->`` and ``<!-- /code -->``.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spiking_centernet.errors import did_you_mean
+from spiking_centernet.evaluate import PROTOCOLS
+from spiking_centernet.train import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(<!-- (results|code):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+OPENING = re.compile(r"<!-- (?:results|code):")
+
+
+class Results:
+    """The files of ``results/``, read when asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+
+def table(header: Sequence[object], rows: Sequence[Sequence[object]], words: int = 1) -> str:
+    """Return a markdown table whose first ``words`` columns are words and whose others are numbers."""
+    rule = ["---" if k < words else "---:" for k in range(len(header))]
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in (header, rule, *rows))
+
+
+def origin(result: dict[str, Any]) -> str:
+    """Return the sentence that says where numbers come from."""
+    head = result.get("provenance", result)
+    machine = head["machine"]
+    cpu = machine.get("cpu") or machine["processor"]
+    seed = "" if head.get("seed") is None else f", seed {head['seed']}"
+    return f"Measured by `{head['command']}`{seed}, commit {head['commit'][:7]}, on {cpu}, {machine['cores']} cores."
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def events_speed(results: Results) -> str:
+    """Reading and binning of events beside the way with numpy."""
+    r = results["events_speed"]
+    rows = []
+    for key, what in (
+        ("decode", "decode a whole file"), ("random_window_100ms", "read a random 100 ms window"),
+        ("binning", "bin 100,000 events into a cube"),
+    ):  # fmt: skip
+        ours, numpy = r[key]["ours"], r[key]["numpy"]
+        rate = f"{ours['million_events_per_s']:.0f} Mev/s" if "million_events_per_s" in ours else "-"
+        rows.append((what, f"{ours['median_ms']:.3g} ms", rate, f"{numpy['median_ms']:.3g} ms"))
+    return f"{table(('median', 'ours', 'rate', 'numpy'), rows)}\n\n{origin(r)}"
+
+
+def simulator_speed(results: Results) -> str:
+    """How fast one core simulates."""
+    r = results["simulator_speed"]
+    shares = ", ".join(f"{part} {share:.0%}" for part, share in r["share_of_time"].items())
+    return (
+        f"One core simulates {r['real_time_factor']:.2f} seconds in a second of processor time "
+        f"({len(r['clips'])} clips, {r['event_rate_mev_s']:.2f} Mev/s on average; {shares}). {origin(r)}"
+    )
+
+
+def noise_calibration(results: Results) -> str:
+    """Noise of two real cameras beside the simulated one."""
+    r = results["noise_calibration"]
+    columns = [(camera, side) for camera in r["cameras"].values() for side in ("real", "simulated")]
+    rows = [
+        (what, *(write(camera[side][key]) for camera, side in columns))
+        for what, key, write in (
+            ("events per second and pixel", "rate_hz_per_pixel", lambda v: f"{v:.3f}"),
+            ("silent pixels", "silent_share", lambda v: f"{v:.1%}"),
+            ("hot pixels (over 50 events/s)", "hot_share", lambda v: f"{v:.1e}"),
+            ("their share of the events", "hot_event_share", lambda v: f"{v:.1%}"),
+            ("hottest pixel, events/s", "hottest_hz", lambda v: f"{v:.0f}"),
+            ("ON share", "on_share", lambda v: f"{v:.1%}"),
+            ("polarity alternates", "alternating_share", lambda v: f"{v:.1%}"),
+            ("correlation of neighbours", "neighbour_correlation", lambda v: f"{v:.3f}"),
+        )
+    ]
+    header = ("", "IMX636, real", "simulated", "DVXplorer, real", "simulated")
+    return f"{table(header, rows)}\n\n{origin(r)}"
+
+
+def roads_statistics(results: Results) -> str:
+    """What is in the simulated data set, split by split."""
+    r = results["roads_statistics"]
+    splits = r["splits"]
+
+    def row(what: str, write: Callable[[dict[str, Any]], str]) -> tuple[str, ...]:
+        return (what, *(write(split) for split in splits.values()))
+
+    def counts(key: str) -> list[tuple[str, ...]]:
+        names = next(iter(splits.values()))[key]
+        return [row(f"boxes: {name}", lambda s, name=name: f"{s[key][name]}") for name in names]
+
+    rows = [
+        row("clips", lambda s: f"{s['clips']}"),
+        row("seconds", lambda s: f"{s['seconds']:.0f}"),
+        row("events", lambda s: f"{s['events'] / 1e6:.1f} M"),
+        row("event rate, Mev/s: mean", lambda s: f"{s['event_rate_mev_s']['mean']:.2f}"),
+        row("lowest / median / highest clip", lambda s: _joined(s["event_rate_mev_s"], ("min", "median", "max"), 2)),
+        row("ON share", lambda s: f"{s['on_share']:.1%}"),
+        row("labelled instants with a box", lambda s: f"{s['label_instants']}"),
+        row("boxes", lambda s: f"{s['boxes']}"),
+        row("objects", lambda s: f"{s['tracks']}"),
+        *counts("boxes_per_class"),
+        *counts("boxes_per_size"),
+        row("box height, px: 5 % / median / 95 %", lambda s: _joined(s["box_height_px"], ("q5", "q50", "q95"), 0)),
+        row("boxes with under 50 events in 100 ms", lambda s: f"{s['boxes_under_50_events']:.1%}"),
+    ]
+    return f"{table(('', *splits), rows)}\n\nSimulated by `{r['simulated_by']}`. {origin(r)}"
+
+
+def _joined(values: dict[str, float], keys: Sequence[str], digits: int) -> str:
+    return " / ".join(f"{values[key]:.{digits}f}" for key in keys)
+
+
+def roads_scenes(results: Results) -> str:
+    """Mounts and light of the simulated clips."""
+    r = results["roads_statistics"]
+    total, seconds = sum(s["clips"] for s in r["scenes"].values()), r["settings"]["duration_s"]
+    rows = [
+        (name, s["clips"], f"{s['clips'] / total:.0%}", f"{s['events'] / s['clips'] / seconds * 1e-6:.2f}",
+         f"{s['boxes'] / s['clips']:.0f}")
+        for name, s in r["scenes"].items()
+    ]  # fmt: skip
+    return table(("camera, light", "clips", "share", "Mev/s", "boxes per clip"), rows)
+
+
+def nano_scores(results: Results) -> str:
+    """Scores of the shipped weights on the simulated test split, under every protocol."""
+    r = results["nano_roads"]
+    keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+    rows = [
+        (f"`{name}`", *(number(s[key]) for key in keys), s["num_truth"], s["num_instants"])
+        for name, s in r["scores"].items()
+    ]
+    header = ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "boxes", "instants")
+    return (
+        f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
+        f"mean firing rate of the layers {r['firing_rate']:.1%}. {origin(r)}"
+    )
+
+
+def nano_classes(results: Results) -> str:
+    """The same by class, under the default protocol."""
+    r = results["nano_roads"]
+    rows = [
+        (c["name"], number(c["ap"]), number(c["ap50"]), c["num_truth"]) for c in r["scores"]["prophesee"]["classes"]
+    ]
+    return table(("class", "AP", "AP50", "boxes"), rows)
+
+
+def real_clip(results: Results) -> str:
+    """The check on the real recording."""
+    r = results["demo"]
+    c = r["real_clip"]
+    return (
+        f"On the real clip, {c['num_found']} of {c['num_truth']} hand-drawn boxes are found at IoU 0.5 "
+        f"({c['tracks_found']} of {c['num_tracks']} cars), with {c['num_false']} other boxes. {origin(r)}"
+    )
+
+
+def protocols(results: Results) -> str:
+    """The protocols as the code defines them."""
+    rows = [
+        (f"`{p.name}`", "-" if p.skip_us is None else f"{p.skip_us / 1e6:g} s",
+         *(f"{diagonal} / {side}" if diagonal else "-" for diagonal, side in (p.gen1_px, p.megapixel_px)),
+         "all labelled" if p.score_emptied else "with a box left")
+        for p in PROTOCOLS.values()
+    ]  # fmt: skip
+    return table(("name", "skipped", "to 640 px wide", "wider", "instants scored"), rows, words=5)
+
+
+def recipe(results: Results) -> str:
+    """The fields of a recipe from its docstring."""
+    text = inspect.getdoc(Recipe) or ""
+    listed = text.split("Attributes:\n", 1)[1]
+    described: dict[str, str] = {}
+    for entry in re.split(r"\n(?=    \S)", listed):
+        name, meaning = " ".join(entry.split()).split(": ", 1)
+        described[name] = meaning
+    rows = []
+    for field in dataclasses.fields(Recipe):
+        value = getattr(Recipe(), field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            shown = ", ".join(
+                f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in dataclasses.asdict(value).items()
+            )
+        else:
+            shown = "null" if value is None else str(value)
+        rows.append((f"`{field.name}`", f"`{shown}`", described[field.name]))
+    return table(("field", "default", "what it is"), rows, words=3)
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    block.__name__: block
+    for block in (
+        events_speed, simulator_speed, noise_calibration, roads_statistics, roads_scenes, nano_scores, nano_classes,
+        real_clip, protocols, recipe,
+    )
+}  # fmt: skip
+
+
+def rewritten(text: str, results: Results) -> tuple[str, list[str]]:
+    """Return a page with its blocks written anew, and the names of those that changed.
+
+    Raises:
+        ValueError: a marker names no block or is not closed.
+    """
+    stale = []
+
+    def write(found: re.Match[str]) -> str:
+        opening, _, name, before, closing = found.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"no block is called {name!r}{did_you_mean(name, BLOCKS)}")
+        try:
+            now = BLOCKS[name](results) + "\n"
+        except FileNotFoundError as error:
+            now = f"*Not measured yet: there is no `results/{Path(error.filename).name}`.*\n"
+        if now != before:
+            stale.append(name)
+        return opening + now + closing
+
+    if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
+        raise ValueError("a block is not closed by <!-- /results --> or <!-- /code -->")
+    return BLOCK.sub(write, text), stale
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Rewrite or check the pages under ``root``; return the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if a block is stale")
+    check = parser.parse_args(arguments).check
+    results = Results(root / "results")
+    all_stale = []
+    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        before = page.read_text()
+        try:
+            now, stale = rewritten(before, results)
+        except ValueError as error:
+            raise SystemExit(f"{page.relative_to(root)}: {error}") from error
+        all_stale += [f"{page.relative_to(root)}: {name}" for name in stale]
+        if stale and not check:
+            page.write_text(now)
+    for where in all_stale:
+        sys.stdout.write(f"{where} is stale; run python docs/fill.py\n" if check else f"{where} written\n")
+    return int(check and bool(all_stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

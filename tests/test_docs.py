@@ -1,0 +1,170 @@
+"""The pages are true: figures come from results, links lead somewhere, code runs, commands parse.
+
+Python blocks of a page run one after another in one namespace, in a folder with ``drive_td.dat`` (the real clip),
+``roads`` (a tiny data set with train and val) and the weights ``nano``. A block that cannot run here is marked by
+a line ``<!-- not run: reason -->`` before it.
+"""
+
+import importlib.util
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import toy_roads
+
+from spiking_centernet import cli
+from spiking_centernet.demo import real_clip
+from spiking_centernet.nn import build
+from spiking_centernet.weights import bundled, save
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n+)?^```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+
+
+def load_fill():
+    spec = importlib.util.spec_from_file_location("fill", ROOT / "docs" / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fill = load_fill()
+
+
+def of_page(pages=PAGES):
+    return pytest.mark.parametrize("page", pages, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def python_blocks(page: Path) -> list[str]:
+    return [m["code"] for m in FENCE.finditer(page.read_text()) if m["kind"] == "python" and not m["reason"]]
+
+
+def command_lines(page: Path) -> list[str]:
+    """Return the lines of blocks that are not Python, with continued ones joined."""
+    code = "\n".join(m["code"] for m in FENCE.finditer(page.read_text()) if m["kind"] != "python" and not m["reason"])
+    return [line.strip().removeprefix("$ ") for line in code.replace("\\\n", " ").splitlines()]
+
+
+def starting_with(word: str):
+    found = [
+        pytest.param(line, id=f"{page.name}: {line[:60]}")
+        for page in PAGES
+        for line in command_lines(page)
+        if line.startswith(f"{word} ")
+    ]
+    assert found, f"no page shows a command {word}"
+    return pytest.mark.parametrize("line", found)
+
+
+def test_every_figure_is_that_of_the_results(capsys):
+    assert fill.main(["--check"]) == 0, capsys.readouterr().out
+
+
+@pytest.fixture
+def small_tree(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "results").mkdir()
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- code:protocols -->\nold\n<!-- /code -->\nafter\n")
+    return page
+
+
+def test_a_stale_block_is_named_and_then_written(small_tree, capsys):
+    assert fill.main(["--check"], small_tree.parent) == 1
+    assert "README.md: protocols is stale" in capsys.readouterr().out
+    assert "old" in small_tree.read_text()
+    assert fill.main([], small_tree.parent) == 0
+    text = small_tree.read_text()
+    assert text.startswith("before\n<!-- code:protocols -->\n| name |")
+    assert text.endswith("|\n<!-- /code -->\nafter\n")
+    assert "| `prophesee` | 0.5 s | 30 / 10 | 60 / 20 | with a box left |" in text
+    assert fill.main(["--check"], small_tree.parent) == 0
+
+
+def test_a_missing_result_is_said_instead_of_a_number(small_tree):
+    small_tree.write_text("<!-- results:nano_scores -->\n0.99\n<!-- /results -->\n")
+    fill.main([], small_tree.parent)
+    assert "0.99" not in small_tree.read_text()
+    assert "Not measured yet: there is no `results/nano_roads.json`" in small_tree.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<!-- code:protocol -->\n<!-- /code -->\n", "no block is called 'protocol'.*protocols"),
+        ("<!-- results:nano_scores -->\n", "not closed"),
+        ("<!-- results:nano_scores -->\n<!-- /code -->\n", "not closed"),
+    ],
+)
+def test_a_wrong_marker_is_refused(small_tree, text, told):
+    small_tree.write_text(text)
+    with pytest.raises(SystemExit, match=f"README.md: .*{told}"):
+        fill.main(["--check"], small_tree.parent)
+
+
+def test_every_field_of_the_recipe_is_explained():
+    text = fill.recipe(fill.Results(ROOT / "results"))
+    assert "| `learning_rate` | `0.002` | peak learning rate of AdamW. |" in text
+    assert "| `num_workers` | `null` |" in text
+
+
+def anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@of_page()
+def test_links_lead_somewhere(page):
+    text = FENCE.sub("", page.read_text())
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}, which has no such heading"
+
+
+@pytest.fixture
+def reader_folder(tmp_path, monkeypatch):
+    shutil.copy(real_clip(), tmp_path / "drive_td.dat")
+    toy_roads.write_folder(tmp_path / "roads")
+    if "nano" not in bundled():
+        torch.manual_seed(0)
+        save(build("nano"), tmp_path / "nano" / "best.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@of_page([page for page in PAGES if python_blocks(page)])
+def test_python_runs(page, reader_folder):
+    for name in ("mine/train", "found"):
+        (reader_folder / name).mkdir(parents=True)
+    namespace = {"__name__": "reader"}
+    for number, code in enumerate(python_blocks(page), start=1):
+        exec(compile(code, f"{page.name}, python block {number}", "exec"), namespace)
+
+
+@starting_with("scn")
+def test_scn_commands_parse(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line, comments=True)
+    command, _ = cli.parse(words[1:])
+    assert command == words[1]
+
+
+@starting_with("make")
+def test_make_targets_exist(line):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in (word for word in shlex.split(line, comments=True)[1:] if "=" not in word):
+        assert target in targets
+
+
+@starting_with("python")
+def test_scripts_exist(line):
+    assert (ROOT / shlex.split(line, comments=True)[1]).is_file()

@@ -1,0 +1,52 @@
+"""The examples run, on the smallest input that shows they work."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import toy_roads
+from tiny import tiny_detector
+
+from spiking_centernet.weights import load, save
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+TESTED = {"detect_recording", "evaluate_folder", "train_tiny"}
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == TESTED
+
+
+def test_detect_recording(tmp_path, capsys):
+    weights = save(tiny_detector(), tmp_path / "tiny")
+    example("detect_recording").main(["--model", str(weights), "--min_score", "0.05", "--every_ms", "100"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "icns_roadside_cars_td.dat: 6676 events, 346 x 260"
+    instants = [line for line in lines if " ms: " in line]
+    assert [line.split()[0] for line in instants] == ["100", "200"]
+    assert len(lines) - 1 - len(instants) == sum(int(line.split()[2]) for line in instants) > 0
+
+
+def test_evaluate_folder(tmp_path, capsys):
+    weights = save(tiny_detector(), tmp_path / "tiny")
+    data = toy_roads.write_folder(tmp_path / "data")
+    example("evaluate_folder").main([str(data), "--model", str(weights)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["prophesee", "prophesee-script", "cordone", "none"]
+    assert lines[0].endswith(" 0 boxes")  # all of the toy's boxes are under 30 px
+    assert lines[3].endswith(" 6 boxes")
+
+
+@pytest.mark.slow
+def test_train_tiny(tmp_path, capsys):
+    example("train_tiny").main([str(tmp_path), "--clips", "4", "--duration_s", "0.7", "--epochs", "1"])
+    assert "AP50 on the validation clips" in capsys.readouterr().out
+    model = load(tmp_path / "run")
+    assert model.config.widths == (8, 16, 32, 64)
