@@ -19,7 +19,7 @@ from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.events import Recording, Window, boxes_at, label_instants, read_boxes
 from spiking_centernet.nn import Detector
 from spiking_centernet.provenance import provenance, write_json
-from spiking_centernet.scorecard import Scorecard
+from spiking_centernet.scorecard import GAP, Scorecard
 from spiking_centernet.simulate.roads import Clips, simulate
 from spiking_centernet.simulate.statistics import summarise
 from spiking_centernet.stream import detect_windows
@@ -192,7 +192,7 @@ def _check_real(model: Detector, recording: Recording, picture: Path) -> RealChe
         image = events_image(events_before(recording, found.t_us, REAL_SHOWN_US), recording.size_hw)
         caption = f"{found.t_us * 1e-6:.3f} s"
         pictures.append(draw_boxes(image, found, truth, class_names=model.config.classes, scale=2, caption=caption))
-    save_png(mosaic(pictures, 3), picture)
+    save_png(mosaic(pictures, 4, ground=GAP), picture)
     return RealCheck(len(boxes), num_found, num_false, len(tracks), len(np.unique(boxes["track_id"])))
 
 
@@ -241,7 +241,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
             [[c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections] for c in best.classes],
             (f"class, {PROTOCOL}", "AP", "AP50", "boxes", "detections"),
         ),
-        report.image(link(f"pr_{PROTOCOL}"), "Precision over recall at IoU 0.5.", plain=True),
+        report.image(link(f"pr_{PROTOCOL}"), "Precision over recall at IoU 0.5.", kind="plain"),
     )  # fmt: skip
     page.section(
         "A real recording",

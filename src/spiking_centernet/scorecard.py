@@ -21,6 +21,8 @@ from spiking_centernet.validate import Progress, dataset_for, predict
 
 PICTURES = 12
 COLUMNS = 4
+GAP = (60, 66, 80)
+"""Colour between the pictures of a mosaic, at ease on light and dark pages."""
 
 
 @dataclass(frozen=True)
@@ -140,4 +142,4 @@ def draw_mosaic(card: Scorecard, model: Detector) -> np.ndarray:
         pictures.append(
             draw_boxes(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption)
         )
-    return mosaic(pictures, min(COLUMNS, len(pictures)))
+    return mosaic(pictures, COLUMNS, ground=GAP)
