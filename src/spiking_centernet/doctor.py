@@ -41,6 +41,7 @@ def examine() -> list[Finding]:
         Finding("processor", f"{cpu_model()}; cores: {num_cores()}"),
         Finding("torch", f"{torch.__version__}; threads: {torch.get_num_threads()}"),
         Finding("native bfloat16", "yes" if has_native_bfloat16() else "no: training computes in float32"),
+        _load(),
         _gpu(),
         _codec(),
     ]
@@ -55,6 +56,17 @@ def examine() -> list[Finding]:
         Finding("disk", f"{free_gb:.1f} GB free here", free_gb >= LITTLE_DISK_GB, "free some space, or work elsewhere")
     )
     return findings
+
+
+def _load() -> Finding:
+    if not hasattr(os, "getloadavg"):
+        return Finding("load", "this system does not say")
+    load, cores = os.getloadavg()[0], num_cores()
+    # PyTorch's threads spin while they wait: where another process holds a core, two threads took 37 times the
+    # processor time of one for the same windows.
+    busy = load > cores / 2 and torch.get_num_threads() > 1
+    remedy = "other work holds the cores: with OMP_NUM_THREADS=1 detection is many times faster now"
+    return Finding("load", f"{load:.1f} in the last minute, on {cores} cores", not busy, remedy)
 
 
 def _gpu() -> Finding:

@@ -44,14 +44,15 @@ def save_tensors(
     tensors: dict[str, Tensor], path: str | os.PathLike[str], config: dict[str, Any], notes: dict[str, Any]
 ) -> Path:
     """Write named tensors, a configuration and notes to one safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     path = Path(path)
     if path.suffix != SUFFIX:
         path = path.with_name(path.name + SUFFIX)
     header = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes)}
     with atomic_write(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, header)
+        # Not save_file: it makes files that only their owner may read.
+        temporary.write_bytes(to_bytes({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, header))
     return path
 
 
