@@ -48,7 +48,8 @@ def origin(result: dict[str, Any]) -> str:
     machine = head["machine"]
     cpu = machine.get("cpu") or machine["processor"]
     seed = "" if head.get("seed") is None else f", seed {head['seed']}"
-    return f"Measured by `{head['command']}`{seed}, commit {head['commit'][:7]}, on {cpu}, {machine['cores']} cores."
+    cores = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
+    return f"Measured by `{head['command']}`{seed}, commit {head['commit'][:7]}, on {cpu}, {cores}."
 
 
 def number(value: float | None, digits: int = 3) -> str:
