@@ -219,7 +219,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
     page.tiles({
         f"AP50, simulated, protocol {PROTOCOL}": _number(best.ap50),
         f"AP, simulated, protocol {PROTOCOL}": _number(best.ap),
-        f"{kind}, mean of the layers": f"{run.card.firing_rate:.1%}",
+        f"{kind} of all neurons": f"{run.card.rates.overall():.1%}",
         "hand-drawn boxes found in the real clip": f"{real.num_found} of {real.num_truth}",
         "false boxes in the real clip": str(real.num_false),
         f"parameters of {Path(name).stem}": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
@@ -256,7 +256,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
         report.image(link("real_mosaic"), "The labelled instants, the last 30 ms of events."),
         report.paragraph("Recording: MIT licence, (c) 2020 International Centre for Neuromorphic Systems."),
     )  # fmt: skip
-    page.section(f"{kind[0].upper()}{kind[1:]} by layer", report.bars(run.card.firing_rates))
+    page.section(f"{kind[0].upper()}{kind[1:]} by layer", report.bars(run.card.rates.per_layer()))
     rate = summary["event_rate_mev_s"]
     page.section(
         "The simulated data",
