@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from machine import run_record
+from stamp import stamp, this_command, write_result
 
 from spiking_centernet.events.dat import DatFile
 from spiking_centernet.simulate.calibrate import DVXPLORER_STATIC, IMX636_STATIC, noise_statistics, static_noise
@@ -90,10 +90,8 @@ def main():
     image_path = ROOT / "docs" / "images" / "noise_calibration.png"
     image_path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(image_path, dpi=90)
-    result_path = ROOT / "results" / "noise_calibration.json"
-    result_path.parent.mkdir(exist_ok=True)
-    record = {**run_record("python benchmarks/noise_calibration.py"), "seed": options.seed, "cameras": cameras}
-    result_path.write_text(json.dumps(record, indent=1) + "\n")
+    record = {**stamp(command=this_command(), seed=options.seed), "cameras": cameras}
+    write_result("noise_calibration", record)
     print(
         json.dumps(
             {name: {key: camera[key] for key in ("real", "simulated")} for name, camera in cameras.items()}, indent=1

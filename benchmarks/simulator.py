@@ -7,13 +7,12 @@ processor time, so other jobs on the machine slow them only through its caches.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from machine import run_record
+from stamp import stamp, this_command, write_result
 
 from spiking_centernet.simulate.roads import Clip, make_clip
 
@@ -50,8 +49,7 @@ def main():
     total = sum(row["processor_s"] for row in rows)
     frames = sum(row["frames"] for row in rows)
     record = {
-        **run_record(f"python benchmarks/simulator.py --clips {options.clips} --seconds {options.seconds}"),
-        "seed": options.seed,
+        **stamp(command=this_command(), seed=options.seed),
         "size_hw": [240, 304],
         "processes": 1,
         "real_time_factor": options.seconds * len(rows) / total,
@@ -63,9 +61,7 @@ def main():
         "event_rate_mev_s": sum(row["event_rate_mev_s"] for row in rows) / len(rows),
         "clips": rows,
     }
-    path = ROOT / "results" / "simulator_speed.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_result("simulator_speed", record)
     print(f"{record['real_time_factor']:.2f} x real time; share of time {record['share_of_time']}")
 
 
