@@ -16,8 +16,6 @@ from stamp import stamp, this_command, write_result
 
 from spiking_centernet.simulate.roads import Clip, make_clip
 
-ROOT = Path(__file__).parents[1]
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
