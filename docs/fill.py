@@ -159,7 +159,7 @@ def nano_scores(results: Results) -> str:
     header = ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "boxes", "instants")
     return (
         f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
-        f"mean firing rate of the layers {r['firing_rate']:.1%}. {origin(r)}"
+        f"firing rate {r['firing_rate']:.1%}. {origin(r)}"
     )
 
 

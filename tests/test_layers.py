@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "spiking_centernet"
 FLOORS = {
     "errors": 0, "types": 0, "boxes": 0, "files": 0, "provenance": 1, "console": 0,
     "events": 1, "nn": 1, "evaluate": 1, "draw": 1,
-    "simulate": 2, "weights": 2, "stream": 2, "info": 2, "validate": 3, "runfolder": 3,
+    "simulate": 2, "weights": 2, "firing": 2, "stream": 2, "info": 2, "validate": 3, "runfolder": 3,
     "detect": 3, "train": 4, "report": 4, "doctor": 5, "scorecard": 5, "demo": 6,
     "__init__": 5, "cli": 7, "__main__": 8,
 }  # fmt: skip

@@ -20,7 +20,7 @@ from spiking_centernet.errors import ConfigError, DatasetError, TrainingError
 from spiking_centernet.evaluate import evaluate_boxes
 from spiking_centernet.nn import Detector
 from spiking_centernet.runfolder import read_metrics
-from spiking_centernet.train import EpochBatches, FiringRates, Recipe, Trainer, best_threshold, learning_rate_at, train
+from spiking_centernet.train import EpochBatches, Recipe, Trainer, best_threshold, learning_rate_at, train
 from spiking_centernet.types import Boxes, Detections
 from spiking_centernet.weights import load, notes, read_tensors
 
@@ -312,15 +312,6 @@ def test_epochs_visit_every_sample_at_most_once_in_an_order_of_their_own():
     assert epochs[0] != epochs[1] != epochs[2]
     assert list(EpochBatches(17, 4, seed=3)) == epochs[0]
     assert list(EpochBatches(17, 4, seed=4)) != epochs[0]
-
-
-def test_firing_rates_in_closed_form():
-    rates = FiringRates(["a", "b"])
-    assert rates.per_layer() == {"a": 0, "b": 0}
-    for a, b in ((1.0, 0.0), (0.0, 0.0)):
-        rates(torch.full((2, 3, 4, 5), a))
-        rates(torch.tensor([b, 1.0, 0.0, 0.0]).reshape(1, 1, 2, 2))
-    assert rates.per_layer() == {"a": 0.5, "b": 0.25}
 
 
 def test_no_average_is_the_weights_themselves(data, tmp_path):

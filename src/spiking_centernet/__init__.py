@@ -5,6 +5,7 @@ from spiking_centernet.events import voxelize as voxelize
 from spiking_centernet.nn import Detector as Detector
 from spiking_centernet.nn import DetectorConfig as DetectorConfig
 from spiking_centernet.nn import build as build
+from spiking_centernet.stream import stream as stream
 from spiking_centernet.types import Boxes as Boxes
 from spiking_centernet.types import Detections as Detections
 from spiking_centernet.validate import evaluate as evaluate

@@ -131,7 +131,8 @@ def _share(share: float | None) -> str:
 
 
 def _train(arguments: Any) -> None:
-    from spiking_centernet.train import DEAD_BELOW, train
+    from spiking_centernet.firing import DEAD_BELOW
+    from spiking_centernet.train import train
 
     with TrainingLine(arguments.recipe.epochs, DEAD_BELOW) as line:
         train(arguments.recipe, arguments.data, out=arguments.out, resume=arguments.resume, report=line)
@@ -172,11 +173,11 @@ def _scores(card: Any) -> None:
         for c in s.classes
     ]
     _table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
-    rates = card.firing_rates
+    rates = card.rates.per_layer()
     what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN twin)"
-    _say(f"{what}: {card.firing_rate:.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
-    if card.dead_layers:
-        _say(f"dead layers: {', '.join(card.dead_layers)}")
+    _say(f"{what}: {card.rates.overall():.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
+    if card.rates.dead():
+        _say(f"dead layers: {', '.join(card.rates.dead())}")
 
 
 def _detect(arguments: Any) -> None:

@@ -19,7 +19,7 @@ from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.events import Recording, Window, boxes_at, label_instants, read_boxes
 from spiking_centernet.nn import Detector
 from spiking_centernet.provenance import provenance, write_json
-from spiking_centernet.scorecard import Scorecard
+from spiking_centernet.scorecard import GAP, Scorecard
 from spiking_centernet.simulate.roads import Clips, simulate
 from spiking_centernet.simulate.statistics import summarise
 from spiking_centernet.stream import detect_windows
@@ -192,7 +192,7 @@ def _check_real(model: Detector, recording: Recording, picture: Path) -> RealChe
         image = events_image(events_before(recording, found.t_us, REAL_SHOWN_US), recording.size_hw)
         caption = f"{found.t_us * 1e-6:.3f} s"
         pictures.append(draw_boxes(image, found, truth, class_names=model.config.classes, scale=2, caption=caption))
-    save_png(mosaic(pictures, 3), picture)
+    save_png(mosaic(pictures, 4, ground=GAP), picture)
     return RealCheck(len(boxes), num_found, num_false, len(tracks), len(np.unique(boxes["track_id"])))
 
 
@@ -219,7 +219,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
     page.tiles({
         f"AP50, simulated, protocol {PROTOCOL}": _number(best.ap50),
         f"AP, simulated, protocol {PROTOCOL}": _number(best.ap),
-        f"{kind}, mean of the layers": f"{run.card.firing_rate:.1%}",
+        f"{kind} of all neurons": f"{run.card.rates.overall():.1%}",
         "hand-drawn boxes found in the real clip": f"{real.num_found} of {real.num_truth}",
         "false boxes in the real clip": str(real.num_false),
         f"parameters of {Path(name).stem}": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
@@ -241,7 +241,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
             [[c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections] for c in best.classes],
             (f"class, {PROTOCOL}", "AP", "AP50", "boxes", "detections"),
         ),
-        report.image(link(f"pr_{PROTOCOL}"), "Precision over recall at IoU 0.5.", plain=True),
+        report.image(link(f"pr_{PROTOCOL}"), "Precision over recall at IoU 0.5.", kind="plain"),
     )  # fmt: skip
     page.section(
         "A real recording",
@@ -256,7 +256,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
         report.image(link("real_mosaic"), "The labelled instants, the last 30 ms of events."),
         report.paragraph("Recording: MIT licence, (c) 2020 International Centre for Neuromorphic Systems."),
     )  # fmt: skip
-    page.section(f"{kind[0].upper()}{kind[1:]} by layer", report.bars(run.card.firing_rates))
+    page.section(f"{kind[0].upper()}{kind[1:]} by layer", report.bars(run.card.rates.per_layer()))
     rate = summary["event_rate_mev_s"]
     page.section(
         "The simulated data",

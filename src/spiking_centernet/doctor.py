@@ -62,11 +62,12 @@ def _load() -> Finding:
     if not hasattr(os, "getloadavg"):
         return Finding("load", "this system does not say")
     load, cores = os.getloadavg()[0], num_cores()
-    # PyTorch's threads spin while they wait: where another process holds a core, two threads took 37 times the
-    # processor time of one for the same windows.
-    busy = load > cores / 2 and torch.get_num_threads() > 1
+    # PyTorch's threads spin while they wait: two of them confined to one busy core took about 40 times the processor
+    # time of one thread for the same windows.
+    threads = torch.get_num_threads()
+    busy = threads > 1 and (threads > cores or load > cores / 2)
     remedy = "other work holds the cores: with OMP_NUM_THREADS=1 detection is many times faster now"
-    return Finding("load", f"{load:.1f} in the last minute, on {cores} cores", not busy, remedy)
+    return Finding("load", f"{load:.1f} in the last minute; cores: {cores}", not busy, remedy)
 
 
 def _gpu() -> Finding:

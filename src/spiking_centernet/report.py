@@ -29,11 +29,12 @@ p{margin:.4em 0 1em;max-width:70ch}
 section{padding:20px;margin:20px 0}
 figure{margin:0 0 16px}
 figure:last-child{margin-bottom:0}
-video,img{display:block;width:100%;height:auto;border-radius:8px;background:#121621}
+video,img{display:block;width:100%;max-width:820px;height:auto;border-radius:8px;background:#121621}
 img.plain{background:#fff;max-width:640px}
+img.wide{max-width:none}
 figcaption{color:var(--soft);font-size:.88rem;margin-top:6px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:16px}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;margin-bottom:18px}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:6px 10px;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600}
@@ -48,7 +49,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;margin:0;font
 dt{color:var(--soft)}
 dd{margin:0;font-family:ui-monospace,monospace;font-size:.84rem}
 @media(max-width:520px){main{padding:20px 12px 40px}section{padding:14px}h1{font-size:1.5rem}
-dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.bar{grid-template-columns:6.5rem 1fr 3.6rem}}
+dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.bar{grid-template-columns:9.5rem 1fr 3.6rem}}
 """
 
 
@@ -109,11 +110,10 @@ def video(source: str, caption: str, *, poster: str | None = None) -> str:
     )
 
 
-def image(source: str, caption: str, *, plain: bool = False) -> str:
-    """Return a picture that lies at ``source``, relative to the page; ``plain`` for plots on white."""
-    kind = " class=plain" if plain else ""
+def image(source: str, caption: str, *, kind: str = "wide") -> str:
+    """Return a picture that lies at ``source``, relative to the page; kind "plain" for plots, "wide" for mosaics."""
     return (
-        f'<figure><img{kind} loading=lazy src="{_text(source)}" alt="{_text(caption)}">'
+        f'<figure><img class="{_text(kind)}" loading=lazy src="{_text(source)}" alt="{_text(caption)}">'
         f"<figcaption>{_text(caption)}</figcaption></figure>"
     )
 

@@ -130,9 +130,10 @@ class RunFolder:
 
     def draw_batch(self, batch: Batch, classes: Sequence[str]) -> None:
         """Picture the first training batch as the network sees it, with its boxes."""
+        size_hw = batch.cube.shape[-2], batch.cube.shape[-1]
         pictures = []
         for i, boxes in list(enumerate(batch.boxes))[:PICTURES]:
-            image = events_image(events_of(batch.cube[:, i]), tuple(batch.cube.shape[-2:]))
+            image = events_image(events_of(batch.cube[:, i]), size_hw)
             pictures.append(draw_boxes(image, truth=boxes, class_names=classes, scale=2))
         save_png(mosaic(pictures, 4), self.path / "pictures" / "train_batch.png")
 
@@ -143,7 +144,7 @@ class RunFolder:
         pictures = []
         for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int):
             sample = dataset[int(index)]
-            image = events_image(events_of(sample.cube), tuple(sample.cube.shape[-2:]))
+            image = events_image(events_of(sample.cube), (sample.cube.shape[-2], sample.cube.shape[-1]))
             result = found[sample.recording, sample.t_us].above(0.3)
             pictures.append(draw_boxes(image, result, sample.boxes, class_names=classes, scale=2))
         save_png(mosaic(pictures, 4), self.path / "pictures" / f"val_epoch{epoch:03d}.png")

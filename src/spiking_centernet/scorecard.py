@@ -12,15 +12,17 @@ import torch
 from spiking_centernet.draw import draw_boxes, events_image, mosaic, pr_plot, save_png
 from spiking_centernet.evaluate import PROTOCOLS, Instant, Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import FolderDataset
+from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import Detector
 from spiking_centernet.provenance import provenance, write_json
 from spiking_centernet.runfolder import events_of
-from spiking_centernet.train import DEAD_BELOW, FiringRates
 from spiking_centernet.types import Boxes, Detections
 from spiking_centernet.validate import Progress, dataset_for, predict
 
 PICTURES = 12
 COLUMNS = 4
+GAP = (60, 66, 80)
+"""Colour between the pictures of a mosaic, at ease on light and dark pages."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Scorecard:
     Attributes:
         split: name of the split.
         scores: by protocol.
-        firing_rates: mean share of neurons that fire in a step, by layer.
+        rates: how often the neurons fired, by layer and overall.
         spiking: whether the layers spike; an ANN twin's "rates" are shares of outputs that are not zero.
         truth: the boxes of every labelled instant.
         found: the detections of every labelled instant.
@@ -39,21 +41,11 @@ class Scorecard:
 
     split: str
     scores: dict[str, Score]
-    firing_rates: dict[str, float]
+    rates: FiringRates
     spiking: bool
     truth: Mapping[Instant, Boxes]
     found: Mapping[Instant, Detections]
     dataset: FolderDataset
-
-    @property
-    def firing_rate(self) -> float:
-        """Mean of the layers' firing rates."""
-        return sum(self.firing_rates.values()) / len(self.firing_rates)
-
-    @property
-    def dead_layers(self) -> list[str]:
-        """Layers that pass next to nothing on."""
-        return [name for name, rate in self.firing_rates.items() if rate < DEAD_BELOW]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -61,8 +53,8 @@ class Scorecard:
             "split": self.split,
             "recordings": len(self.dataset.recordings),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
-            "firing_rate": self.firing_rate,
-            "firing_rates": self.firing_rates,
+            "firing_rate": self.rates.overall(),
+            "firing_rates": self.rates.per_layer(),
         }
 
 
@@ -98,7 +90,7 @@ def score(
         name: evaluate_boxes(truth, found, size_hw=size_hw, protocol=name, class_names=model.config.classes)
         for name in names
     }
-    return Scorecard(split, scores, rates.per_layer(), model.config.neuron != "relu", truth, found, dataset)
+    return Scorecard(split, scores, rates, model.config.neuron != "relu", truth, found, dataset)
 
 
 def save(
@@ -140,4 +132,4 @@ def draw_mosaic(card: Scorecard, model: Detector) -> np.ndarray:
         pictures.append(
             draw_boxes(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption)
         )
-    return mosaic(pictures, min(COLUMNS, len(pictures)))
+    return mosaic(pictures, COLUMNS, ground=GAP)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from spiking_centernet.errors import ConfigError, TrainingError, did_you_mean
 from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import Augmentation, FolderDataset, collate
+from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import PRESETS, Detector, build, centernet_loss, make_targets
 from spiking_centernet.runfolder import RunFolder
 from spiking_centernet.types import Batch
@@ -122,30 +123,6 @@ class EpochBatches:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_samples)
         for i in range(self.first, self.num_samples // self.batch_size):
             yield order[i * self.batch_size : (i + 1) * self.batch_size].tolist()
-
-
-class FiringRates:
-    """Mean output of every neuron layer: the share of neurons that fire in a step, where the network spikes."""
-
-    def __init__(self, names: list[str]):
-        self.names = names
-        self._sums = [0.0] * len(names)
-        self._counts = [0] * len(names)
-        self._next = 0
-
-    def __call__(self, spikes: Tensor) -> None:
-        """Take the output of the next layer."""
-        self._sums[self._next] += float((spikes.detach() != 0).float().mean())
-        self._counts[self._next] += 1
-        self._next = (self._next + 1) % len(self.names)
-
-    def per_layer(self) -> dict[str, float]:
-        """Return the firing rate of every layer so far."""
-        return {n: s / max(1, c) for n, s, c in zip(self.names, self._sums, self._counts, strict=True)}
-
-
-DEAD_BELOW = 1e-4
-"""A layer whose neurons fire less than once in ten thousand steps passes nothing on."""
 
 
 @dataclass
@@ -350,6 +327,7 @@ class Trainer:
             "validation": {k: v for k, v in score.to_dict().items() if k != "classes"},
             "epoch": epoch,
             "step": self.state.step,
+            "firing_rate": rates.overall(),
             "firing_rates": rates.per_layer(),
             "recipe": dataclasses.asdict(self.recipe),
         }
@@ -360,10 +338,8 @@ class Trainer:
 
 
 def _rates_row(rates: FiringRates) -> dict[str, float]:
-    per_layer = rates.per_layer()
-    dead = [name for name, rate in per_layer.items() if rate < DEAD_BELOW]
-    return {"firing_rate": sum(per_layer.values()) / len(per_layer), "dead_layers": len(dead)} | {
-        f"rate/{name}": rate for name, rate in per_layer.items()
+    return {"firing_rate": rates.overall(), "dead_layers": len(rates.dead())} | {
+        f"rate/{name}": rate for name, rate in rates.per_layer().items()
     }
 
 

@@ -43,7 +43,7 @@ class Boxes:
 
     xyxy: np.ndarray
     labels: np.ndarray
-    track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportArgumentType]
+    track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
         if self.track_ids is None:

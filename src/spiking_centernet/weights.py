@@ -104,7 +104,7 @@ def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
         if name not in known:
             raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
     for name, value in values.items():
-        default = known[name].default
+        default: Any = known[name].default
         kind = type(default)
         if not _fits(value, kind):
             raise ConfigError(f"network setting {name} must be {kind.__name__}, got {value!r}")
