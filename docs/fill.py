@@ -195,7 +195,7 @@ def protocols(results: Results) -> str:
 
 def recipe(results: Results) -> str:
     """The fields of a recipe from its docstring."""
-    text = inspect.getdoc(Recipe) or ""
+    text = (inspect.getdoc(Recipe) or "").replace("``", "`")
     listed = text.split("Attributes:\n", 1)[1]
     described: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \S)", listed):
