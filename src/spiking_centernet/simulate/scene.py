@@ -66,12 +66,8 @@ def _random_look(rng: np.random.Generator, *, night: bool, riding: bool) -> _Loo
     turn, up = float(rng.uniform(0, 2 * math.pi)), math.radians(float(rng.uniform(22, 65)))
     sun = np.array([math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)])
     if night:
-        light = np.array(
-            [rng.uniform(0.02, 0.06), rng.uniform(0.03, 0.12), 0.2, 0.1, 0.97, 0.7 if riding else 0.05, 1.0]
-        )
-        return _Look(
-            light, np.array([1.0, 2500.0]), np.array([rng.uniform(0.8, 4), rng.uniform(0.5, 2), 0.0]), (0, 0, 0)
-        )
+        light = np.array([rng.uniform(0.02, 0.06), rng.uniform(0.03, 0.12), 0.2, 0.1, 0.97, 0.7 if riding else 0.05, 1.0])
+        return _Look(light, np.array([1.0, 2500.0]), np.array([rng.uniform(0.8, 4), rng.uniform(0.5, 2), 0.0]), (0, 0, 0))
     clear = rng.random() < 0.65
     light = np.array([0.62 if clear else 0.8, 0.62 if clear else 0.2, *sun, 0.0, 0.0])
     horizon = float(rng.uniform(130, 235))
@@ -193,9 +189,7 @@ class Scene:
             rows.extend(m.rows)
         self._rows = np.array(rows, np.float64).reshape(-1, 4)
         self._ego_rows = np.array(traffic.ego_rows, np.float64).reshape(-1, 4)
-        gone = (
-            np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self._ego_rows[:, 0])))]) if len(self._ego_rows) else None
-        )
+        gone = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self._ego_rows[:, 0])))]) if len(self._ego_rows) else None
         self._travel = gone
 
     def _paint(self, rng: np.random.Generator) -> None:
@@ -266,15 +260,7 @@ class Scene:
             self._ids, nothing, nothing,
         )  # fmt: skip
         frame.draw_shadows(
-            self._queue,
-            length,
-            self._placed,
-            self._shapes,
-            cam,
-            *self._look.shadow,
-            self._clear,
-            self._alpha,
-            self._acc,
+            self._queue, length, self._placed, self._shapes, cam, *self._look.shadow, self._clear, self._alpha, self._acc
         )
 
     def _beams(self, cam: np.ndarray, placed: int) -> np.ndarray:
@@ -406,7 +392,9 @@ def _labelled(xyxy: tuple[float, ...]) -> bool:
     return min(width, height) >= MIN_SIDE_PX and math.hypot(width, height) >= MIN_DIAGONAL_PX
 
 
-def random_scene(rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float) -> Scene:
+def random_scene(
+    rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float
+) -> Scene:
     """Draw a street, its traffic and a camera; the generator alone decides everything.
 
     Args:
