@@ -98,7 +98,9 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
     """Append one car heading along +x, its middle at the origin; near details come first, the far side last."""
     plan = _BODIES[kind]
     length, width, height = (float(rng.uniform(*span)) for span in plan["size"])
-    paint = float(rng.choice([14, 22, 35, 60, 90, 130, 170, 210, 235], p=[0.12, 0.1, 0.1, 0.1, 0.12, 0.1, 0.12, 0.12, 0.12]))
+    paint = float(
+        rng.choice([14, 22, 35, 60, 90, 130, 170, 210, 235], p=[0.12, 0.1, 0.1, 0.1, 0.12, 0.1, 0.12, 0.12, 0.12])
+    )
     paint *= rng.uniform(0.85, 1.1)
     glass, rubber = float(rng.uniform(12, 34)), float(rng.uniform(8, 16))
     hub = float(rng.uniform(60, 150))
@@ -119,7 +121,9 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
 
     def across(p, q, albedo: float, emit: float = 0.0, inner: float = 1.0, shift: float = 0.0):
         ph, qh = half_at(p[1]) * inner, half_at(q[1]) * inner
-        pool.add(POLYGON, [at(p, ph + shift), at(p, -ph + shift), at(q, -qh + shift), at(q, qh + shift)], albedo, emit=emit)
+        pool.add(
+            POLYGON, [at(p, ph + shift), at(p, -ph + shift), at(q, -qh + shift), at(q, qh + shift)], albedo, emit=emit
+        )
 
     def wheel(x: float, radius: float, near: bool):
         ring = [(x + radius * math.cos(a), radius + radius * math.sin(a)) for a in np.arange(14) * (2 * math.pi / 14)]
@@ -171,7 +175,11 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
         side(ring, glass, lift=0.004)
     if kind != "truck":
         seam = 0.47
-        side([(seam, 0.3), (seam, belt - 0.02), (seam + 0.006, belt - 0.02), (seam + 0.006, 0.3)], 0.4 * paint, lift=0.004)
+        side(
+            [(seam, 0.3), (seam, belt - 0.02), (seam + 0.006, belt - 0.02), (seam + 0.006, 0.3)],
+            0.4 * paint,
+            lift=0.004,
+        )
         side([(0.3, 0.17), (0.3, 0.25), (0.7, 0.25), (0.7, 0.17)], 0.45 * paint, lift=0.003)
     # The skin: strips over the profile, then the two sides.
     if kind == "truck":
@@ -283,10 +291,14 @@ def add_pole(rng: np.random.Generator, pool: Pool, x: float, y: float, toward: f
     first, tall = len(pool), float(rng.uniform(6, 9) if lamp else rng.uniform(2, 5))
     grey = float(rng.choice([25, 60, 120]))
     if lamp:
-        pool.add(CAPSULE, [(x + 1.3 * toward, y, tall), (x + 1.7 * toward, y, tall)], 150.0, emit=255.0, size=(0.12, 0.12))
+        pool.add(
+            CAPSULE, [(x + 1.3 * toward, y, tall), (x + 1.7 * toward, y, tall)], 150.0, emit=255.0, size=(0.12, 0.12)
+        )
         pool.add(CAPSULE, [(x, y, tall), (x + 1.3 * toward, y, tall)], grey, size=(0.05, 0.05))
     else:
-        pool.add(POLYGON, [(x - 0.3, y, tall), (x + 0.3, y, tall), (x + 0.3, y, tall - 0.6), (x - 0.3, y, tall - 0.6)], 160.0)
+        pool.add(
+            POLYGON, [(x - 0.3, y, tall), (x + 0.3, y, tall), (x + 0.3, y, tall - 0.6), (x - 0.3, y, tall - 0.6)], 160.0
+        )
     pool.add(CAPSULE, [(x, y, 0), (x, y, tall)], grey, size=(0.09, 0.06))
     return Shape(first, len(pool), 0.4, 0.4, tall)
 

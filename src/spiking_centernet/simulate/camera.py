@@ -32,7 +32,9 @@ class Camera:
     y_m: float
     shake: np.ndarray
 
-    def vector(self, size_hw: tuple[int, int], x: float, y: float, heading: float, moving: float, t_s: float) -> np.ndarray:
+    def vector(
+        self, size_hw: tuple[int, int], x: float, y: float, heading: float, moving: float, t_s: float
+    ) -> np.ndarray:
         """Return the kernels' camera vector at ``x, y`` in a car of this ``heading`` (radians from +x).
 
         ``moving`` in 0..1 scales the fast part of the shaking, so that nothing moves while the car stands.
@@ -74,7 +76,11 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         return _static_camera(rng, road, size_hw=size_hw, roll=roll)
     forward = kind < 0.85
     while True:
-        height = float(np.exp(rng.uniform(math.log(0.8), math.log(3.2)))) if rng.random() < 0.85 else float(rng.uniform(3, 5))
+        height = (
+            float(np.exp(rng.uniform(math.log(0.8), math.log(3.2))))
+            if rng.random() < 0.85
+            else float(rng.uniform(3, 5))
+        )
         focal = float(np.exp(rng.uniform(math.log(0.6), math.log(2.2)))) * w
         horizon = float(rng.uniform(-0.1, 0.75)) * h
         ahead = float(np.exp(rng.uniform(math.log(9), math.log(40))))

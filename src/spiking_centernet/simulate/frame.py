@@ -111,7 +111,9 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
         if qx * py - qy * px <= 0.0:
             continue
         tall = shapes[s, 4]
-        if not _in_view(cam, mx + cam[0], my + cam[1], tall / 2, math.sqrt(half * half + tall * tall / 4), width, height):
+        if not _in_view(
+            cam, mx + cam[0], my + cam[1], tall / 2, math.sqrt(half * half + tall * tall / 4), width, height
+        ):
             continue
         wall_at[num_walls] = i
         wall_far[num_walls] = math.sqrt(mx * mx + my * my)

@@ -101,7 +101,9 @@ def draw_ground_and_sky(
                 lum = sky[0] + (sky[1] - sky[0]) * up / (up + 0.4)
                 if sky[2] > 0.0:
                     k = 40.0 / (up + 0.25)
-                    clouds = sample(cloud, cloud_offsets, 256, 256, (dx0 + col * rx) * k, (dy0 + col * ry) * k, 1.0, 1.0)
+                    clouds = sample(
+                        cloud, cloud_offsets, 256, 256, (dx0 + col * rx) * k, (dy0 + col * ry) * k, 1.0, 1.0
+                    )
                     lum *= 1.0 + sky[2] * clouds
                 if up < 0.12:
                     dx, dy = dx0 + col * rx, dy0 + col * ry

@@ -28,68 +28,8 @@ GROUND_SIZE = (2048, 1024)
 GROUND_EXTENT_M = 30.0
 """The ground is painted this far to each side of the street's middle."""
 
-<<<<<<< HEAD
 MOST_ACTORS = 320
 """Room for the actors within sight at one time; any more would be left out."""
-=======
-
-@jit
-def _fastest(before, after, points, width, height):
-    """Return how far, in pixels, the fastest of ``points`` [N, 6] (place before and after) moves inside the frame."""
-    best = 0.0
-    uv = np.empty(4)
-    for i in range(points.shape[0]):
-        ok = True
-        for k in range(2):
-            cam = before if k == 0 else after
-            x, y, z = points[i, 3 * k] - cam[0], points[i, 3 * k + 1] - cam[1], points[i, 3 * k + 2] - cam[2]
-            depth = x * cam[9] + y * cam[10] + z * cam[11]
-            if depth < 0.3:
-                ok = False
-                break
-            uv[2 * k] = cam[13] + cam[12] * (x * cam[3] + y * cam[4] + z * cam[5]) / depth
-            uv[2 * k + 1] = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
-        margin = 0.15 * width
-        if ok and -margin < uv[0] < width + margin and -margin < uv[1] < height + margin:
-            best = max(best, math.sqrt((uv[2] - uv[0]) ** 2 + (uv[3] - uv[1]) ** 2))
-    return best
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The light of a scene, as the kernels want it."""
-
-    light: np.ndarray
-    haze: np.ndarray
-    sky: np.ndarray
-    shadow: tuple[float, float, float]
-
-
-def _random_look(rng: np.random.Generator, *, night: bool, riding: bool) -> _Look:
-    turn, up = float(rng.uniform(0, 2 * math.pi)), math.radians(float(rng.uniform(22, 65)))
-    sun = np.array([math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)])
-    if night:
-        light = np.array([rng.uniform(0.02, 0.06), rng.uniform(0.03, 0.12), 0.2, 0.1, 0.97, 0.7 if riding else 0.05, 1.0])
-        return _Look(light, np.array([1.0, 2500.0]), np.array([rng.uniform(0.8, 4), rng.uniform(0.5, 2), 0.0]), (0, 0, 0))
-    clear = rng.random() < 0.65
-    light = np.array([0.62 if clear else 0.8, 0.62 if clear else 0.2, *sun, 0.0, 0.0])
-    horizon = float(rng.uniform(130, 235))
-    sky = np.array([horizon, horizon * rng.uniform(0.55, 1.05), rng.uniform(0, 0.10)])
-    haze = np.array([0.9 * horizon, 10 ** rng.uniform(2.7, 3.6)])
-    shift = (-sun[0] / sun[2], -sun[1] / sun[2], float(rng.uniform(0.35, 0.6)) if clear else 0.0)
-    return _Look(light, haze, sky, shift)
-
-
-def _skyline(rng: np.random.Generator, look: _Look, *, night: bool) -> np.ndarray:
-    """Return slope and luminance [K + 1, 2] of the far skyline around the compass."""
-    num = 2048
-    rough = textures.noise(rng, (num, 2), 9, fall=0.7)[:, 0]
-    tall = np.clip(rng.uniform(0.005, 0.05) * (1 + 0.5 * rough), 0.002, 0.11)
-    dark = 0.6 * rng.uniform(30, 80) + 0.4 * look.haze[0] * rng.uniform(0.3, 1.0)
-    shade = (0.5 if night else dark) * (1 + 0.15 * textures.noise(rng, (num, 2), 7)[:, 0])
-    table = np.stack([tall, np.maximum(shade, 0.3)], 1)
-    return np.concatenate([table, table[:1]]).astype(np.float64)
->>>>>>> habits
 
 
 class Scene:
@@ -193,7 +133,9 @@ class Scene:
             rows.extend(m.rows)
         self._rows = np.array(rows, np.float64).reshape(-1, 4)
         self._ego_rows = np.array(traffic.ego_rows, np.float64).reshape(-1, 4)
-        gone = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self._ego_rows[:, 0])))]) if len(self._ego_rows) else None
+        gone = (
+            np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self._ego_rows[:, 0])))]) if len(self._ego_rows) else None
+        )
         self._travel = gone
 
     def _paint(self, rng: np.random.Generator) -> None:
@@ -265,7 +207,15 @@ class Scene:
             self._ids, nothing, nothing,
         )  # fmt: skip
         frame.draw_shadows(
-            self._queue, length, self._placed, self._shapes, cam, *self._look.shadow, self._clear, self._alpha, self._acc
+            self._queue,
+            length,
+            self._placed,
+            self._shapes,
+            cam,
+            *self._look.shadow,
+            self._clear,
+            self._alpha,
+            self._acc,
         )
 
     def _beams(self, cam: np.ndarray, placed: int) -> np.ndarray:
@@ -364,9 +314,7 @@ def _labelled(xyxy: tuple[float, ...]) -> bool:
     return min(width, height) >= MIN_SIDE_PX and math.hypot(width, height) >= MIN_DIAGONAL_PX
 
 
-def random_scene(
-    rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float
-) -> Scene:
+def random_scene(rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float) -> Scene:
     """Draw a street, its traffic and a camera; the generator alone decides everything.
 
     Args:

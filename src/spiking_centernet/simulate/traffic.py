@@ -278,10 +278,18 @@ class Traffic:
         lanes = list(self.lanes)
         road = plan.road
         if road.cross_m:
-            for k in range(math.ceil((self.here - 20) / road.period_m), math.floor((self.here + 90) / road.period_m) + 1):
+            for k in range(
+                math.ceil((self.here - 20) / road.period_m), math.floor((self.here + 90) / road.period_m) + 1
+            ):
                 if k not in self.cross:
                     self.cross[k] = [
-                        _Lane(CROSS, s, k * road.period_m - s * plan.mirror * road.cross_m / 2, float(rng.uniform(6, 10)), 26)
+                        _Lane(
+                            CROSS,
+                            s,
+                            k * road.period_m - s * plan.mirror * road.cross_m / 2,
+                            float(rng.uniform(6, 10)),
+                            26,
+                        )
                         for s in (1.0, -1.0)
                     ]
             self.cross = {k: v for k, v in self.cross.items() if abs(k * road.period_m - self.here) < 130}
