@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import spiking_centernet as scn
 from spiking_centernet.demo import real_clip
-from spiking_centernet.stream import stream
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     model, recording = scn.load(options.model), scn.open(options.recording)
     print(f"{recording.path.name}: {recording.num_events} events, {recording.size_hw[1]} x {recording.size_hw[0]}")
-    for found in stream(model, recording, every_us=round(options.every_ms * 1000), min_score=options.min_score):
+    for found in scn.stream(model, recording, every_us=round(options.every_ms * 1000), min_score=options.min_score):
         print(f"{found.t_us * 1e-3:.0f} ms: {len(found)} boxes")
         for xyxy, label, score in zip(found.xyxy, found.labels, found.scores, strict=True):
             left, top, right, bottom = xyxy.round().astype(int).tolist()
