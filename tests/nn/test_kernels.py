@@ -15,7 +15,8 @@ SHAPES = [
     (3, 5, 2, 13, 11),
     (40, 4, 3, 9, 5),
     (40, 3, 1, 33, 31),
-    (2047, 2, 1, 3, 5),
+    (511, 2, 1, 3, 5),
+    (512, 2, 1, 3, 5),
 ]
 FAR = 1e-4
 
@@ -165,3 +166,15 @@ def test_a_fixed_time_constant_trains_through_the_kernel():
     x = torch.rand(3, 1, 4, 6, 6)
     assert torch.equal(run(fast, x, keep=False)[0], run(slow, x, keep=True)[0])
     assert fast.neuron.w.grad is None
+
+
+def test_too_many_channels_are_refused_by_the_kernel_and_computed_by_the_block():
+    y = torch.randn(2, 513, 2, 2)
+    norm = nn.BatchNorm2d(513)
+    with pytest.raises(ValueError, match="up to 512 channels, got 513"):
+        BatchNormPLIF.apply(
+            y, norm.weight, norm.bias, norm.running_mean, norm.running_var, torch.tensor(0.0), 0.1, 1e-5, 2, 1.0, True
+        )
+    block = ConvNeuron(nn.Conv2d(3, 513, 1, bias=False), norm, PLIF()).train()
+    spikes = block(torch.rand(2, 1, 3, 4, 4), Membranes(None, keep=False))
+    assert spikes.shape == (2, 1, 513, 4, 4)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spiking_centernet.nn.kernels import MAX_CHANNELS, BatchNormPLIF
 from spiking_centernet.nn.neuron import PLIF, Neuron
 
 MakeNeuron = Callable[[], Neuron]
@@ -108,7 +109,7 @@ def _has_kernel(y: Tensor, neuron: Neuron) -> bool:
     return (
         y.device.type == "cpu"
         and y.dtype in (torch.float32, torch.bfloat16)
-        and y.shape[1] <= 512
+        and y.shape[1] <= MAX_CHANNELS
         and isinstance(neuron, PLIF)
         and neuron.leaky
         and neuron.decay_input
@@ -119,8 +120,6 @@ def _has_kernel(y: Tensor, neuron: Neuron) -> bool:
 
 
 def _batch_norm_plif(y: Tensor, norm: nn.BatchNorm2d, neuron: Neuron, num_steps: int) -> Tensor:
-    from spiking_centernet.nn.kernels import BatchNormPLIF  # numba loads only when training starts
-
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     return BatchNormPLIF.apply(

@@ -6,169 +6,180 @@ up in a fixed order, so that results do not depend on the number of threads.
 """
 
 import math
+from typing import Any
 
 import numba as nb
 import numpy as np
 import torch
+from numba.extending import overload
 from torch import Tensor
 
 _PARTS = 16
 _TILE = 512
 
-
-@nb.njit(inline="always")
-def _widen(u):
-    return np.uint32(np.uint32(u) << np.uint32(16)).view(np.float32)
+MAX_CHANNELS = _TILE
+"""More channels than this do not fit the kernels' scratch memory."""
 
 
-@nb.njit(inline="always")
-def _narrow(f):
-    u = np.float32(f).view(np.uint32)
-    return np.uint16((u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+def _identity(stored):
+    return stored
 
 
-@nb.njit(inline="always")
-def _same(f):
-    return f
+def _widen(stored):
+    return np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32)
 
 
-@nb.njit(inline="always")
-def _float32(f):
-    return np.float32(f)
+def _put(stored, j, value):
+    stored[j] = np.float32(value)
 
 
-def _build(load, store):
-    """Return the four kernels for one storage type; 1-D arrays are [M * C] with the channel fastest.
+def _put_narrow(stored, j, value):
+    u = np.float32(value).view(np.uint32)
+    stored[j] = np.uint16((u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
-    Scratch rows live in one array at constant offsets, because the compiler gives up vectorising a loop over many
-    arrays that might overlap.
-    """
-    options = {"parallel": True, "cache": True, "nogil": True, "fastmath": {"contract"}}
 
-    @nb.njit(**options)
-    def sums(y, num_channels, tile):
-        num_tiles = (y.size + tile - 1) // tile
-        partial = np.zeros((_PARTS, 2, num_channels))
-        for part in nb.prange(_PARTS):
-            s = np.zeros(2 * _TILE, np.float32)
-            since = 0
-            last = num_tiles * (part + 1) // _PARTS
-            for i in range(num_tiles * part // _PARTS, last):
-                first = i * tile
-                chunk = y[first : first + min(tile, y.size - first)]
-                for j in range(chunk.size):
-                    value = load(chunk[j])
-                    s[j] += value
-                    s[j + _TILE] += value * value
-                since += 1
-                if since == 64 or i + 1 == last:
-                    for k in range(0, tile, num_channels):
-                        for c in range(num_channels):
-                            partial[part, 0, c] += s[k + c]
-                            partial[part, 1, c] += s[k + c + _TILE]
-                    s[:] = np.float32(0)
-                    since = 0
-        return partial.sum(axis=0)
+def _load(stored: Any) -> Any:
+    """Return a stored value as float32: itself, or the upper half of one where bfloat16 is stored as uint16."""
+    return _identity(stored) if isinstance(stored, np.floating) else _widen(stored)
 
-    @nb.njit(**options)
-    def forward(y, spikes, scale_shift, q, threshold, num_steps, tile):
-        num_neurons = y.size // num_steps
-        num_tiles = (num_neurons + tile - 1) // tile
-        for part in nb.prange(_PARTS):
-            s = np.empty(3 * _TILE, np.float32)
-            s[: 2 * _TILE] = scale_shift
-            for i in range(num_tiles * part // _PARTS, num_tiles * (part + 1) // _PARTS):
-                size = min(tile, num_neurons - i * tile)
-                s[2 * _TILE :] = np.float32(0)
-                for t in range(num_steps):
-                    base = t * num_neurons + i * tile
-                    chunk = y[base : base + size]
-                    out = spikes[base : base + size]
-                    for j in range(size):
-                        v = s[j + 2 * _TILE]
-                        h = v + (load(chunk[j]) * s[j] + s[j + _TILE] - v) * q
-                        fired = h >= threshold
-                        out[j] = store(np.float32(1) if fired else np.float32(0))
-                        s[j + 2 * _TILE] = np.float32(0) if fired else h
 
-    @nb.njit(**options)
-    def backward(grad, y, grad_x, scale_shift, q, threshold, alpha, num_steps, tile, num_channels):
-        """Write the gradient at the neuron's input; return its sums per channel (plain, times y) and q's gradient."""
-        num_neurons = y.size // num_steps
-        num_tiles = (num_neurons + tile - 1) // tile
-        partial = np.zeros((_PARTS, 3, num_channels))
-        slope = np.float32(math.pi / 2) * alpha
-        peak = alpha * np.float32(0.5)
-        keep = np.float32(1) - q
-        one = np.float32(1)
-        for part in nb.prange(_PARTS):
-            # rows: scale, shift, membrane or carried gradient, three sums, then input and membrane of every step
-            s = np.zeros((6 + 3 * num_steps) * _TILE, np.float32)
-            s[: 2 * _TILE] = scale_shift
-            since = 0
-            last = num_tiles * (part + 1) // _PARTS
-            for i in range(num_tiles * part // _PARTS, last):
-                size = min(tile, num_neurons - i * tile)
-                s[2 * _TILE : 3 * _TILE] = np.float32(0)
-                for t in range(num_steps):
-                    base = t * num_neurons + i * tile
-                    chunk = y[base : base + size]
-                    x_v_h = s[(6 + 3 * t) * _TILE : (9 + 3 * t) * _TILE]
-                    for j in range(size):
-                        v = s[j + 2 * _TILE]
-                        value = load(chunk[j])
-                        h = v + (value * s[j] + s[j + _TILE] - v) * q
-                        x_v_h[j] = value
-                        x_v_h[j + _TILE] = v
-                        x_v_h[j + 2 * _TILE] = h
-                        s[j + 2 * _TILE] = np.float32(0) if h >= threshold else h
-                s[2 * _TILE : 3 * _TILE] = np.float32(0)
-                for step in range(num_steps):
-                    t = num_steps - 1 - step
-                    base = t * num_neurons + i * tile
-                    g_in = grad[base : base + size]
-                    g_out = grad_x[base : base + size]
-                    x_v_h = s[(6 + 3 * t) * _TILE : (9 + 3 * t) * _TILE]
-                    for j in range(size):
-                        value = x_v_h[j]
-                        h = x_v_h[j + 2 * _TILE]
-                        u = slope * (h - threshold)
-                        carried = s[j + 2 * _TILE]
-                        carry = np.float32(0) if h >= threshold else carried
-                        g_h = load(g_in[j]) * (peak / (one + u * u)) + carry
-                        g_x = g_h * q
-                        g_out[j] = store(g_x)
-                        s[j + 2 * _TILE] = g_h * keep
-                        s[j + 3 * _TILE] += g_x
-                        s[j + 4 * _TILE] += g_x * value
-                        s[j + 5 * _TILE] += g_h * (value * s[j] + s[j + _TILE] - x_v_h[j + _TILE])
-                since += 1
-                if since == 16 or i + 1 == last:
-                    for k in range(0, tile, num_channels):
-                        for c in range(num_channels):
-                            partial[part, 0, c] += s[k + c + 3 * _TILE]
-                            partial[part, 1, c] += s[k + c + 4 * _TILE]
-                            partial[part, 2, c] += s[k + c + 5 * _TILE]
-                    s[3 * _TILE : 6 * _TILE] = np.float32(0)
-                    since = 0
-        return partial.sum(axis=0)
+def _store(stored: Any, j: Any, value: Any) -> None:
+    """Store a float32, rounded to nearest even where bfloat16 is stored as uint16."""
+    (_put if np.issubdtype(stored.dtype, np.floating) else _put_narrow)(stored, j, value)
 
-    @nb.njit(**options)
-    def affine(grad_x, y, abc, tile):
-        """Overwrite the gradient by ``a * grad_x + b * y + c``: batch norm's part of the backward pass."""
-        num_tiles = (y.size + tile - 1) // tile
-        for i in nb.prange(num_tiles):
+
+# Compiled kernels choose by the type of the memory, once.
+overload(_load)(lambda stored: _identity if isinstance(stored, nb.types.Float) else _widen)
+overload(_store)(lambda stored, j, value: _put if isinstance(stored.dtype, nb.types.Float) else _put_narrow)
+
+# Kernels stand at module level, not in a factory: numba's cache never finds a closure again. 1-D arrays are [M * C]
+# with the channel fastest. Scratch rows share one array at constant offsets: the compiler gives up vectorising a loop
+# over many arrays that might overlap.
+_jit = nb.njit(parallel=True, cache=True, nogil=True, fastmath={"contract"})
+
+
+@_jit
+def _sums(y, num_channels, tile):
+    num_tiles = (y.size + tile - 1) // tile
+    partial = np.zeros((_PARTS, 2, num_channels))
+    for part in nb.prange(_PARTS):
+        s = np.zeros(2 * _TILE, np.float32)
+        since = 0
+        last = num_tiles * (part + 1) // _PARTS
+        for i in range(num_tiles * part // _PARTS, last):
             first = i * tile
-            size = min(tile, y.size - first)
-            g = grad_x[first : first + size]
-            chunk = y[first : first + size]
-            for j in range(size):
-                g[j] = store(load(g[j]) * abc[j] + load(chunk[j]) * abc[j + _TILE] + abc[j + 2 * _TILE])
+            chunk = y[first : first + min(tile, y.size - first)]
+            for j in range(chunk.size):
+                value = _load(chunk[j])
+                s[j] += value
+                s[j + _TILE] += value * value
+            since += 1
+            if since == 64 or i + 1 == last:
+                for k in range(0, tile, num_channels):
+                    for c in range(num_channels):
+                        partial[part, 0, c] += s[k + c]
+                        partial[part, 1, c] += s[k + c + _TILE]
+                s[:] = np.float32(0)
+                since = 0
+    return partial.sum(axis=0)
 
-    return sums, forward, backward, affine
+
+@_jit
+def _forward(y, spikes, scale_shift, q, threshold, num_steps, tile):
+    num_neurons = y.size // num_steps
+    num_tiles = (num_neurons + tile - 1) // tile
+    for part in nb.prange(_PARTS):
+        s = np.empty(3 * _TILE, np.float32)
+        s[: 2 * _TILE] = scale_shift
+        for i in range(num_tiles * part // _PARTS, num_tiles * (part + 1) // _PARTS):
+            size = min(tile, num_neurons - i * tile)
+            s[2 * _TILE :] = np.float32(0)
+            for t in range(num_steps):
+                base = t * num_neurons + i * tile
+                chunk = y[base : base + size]
+                out = spikes[base : base + size]
+                for j in range(size):
+                    v = s[j + 2 * _TILE]
+                    h = v + (_load(chunk[j]) * s[j] + s[j + _TILE] - v) * q
+                    fired = h >= threshold
+                    _store(out, j, np.float32(1) if fired else np.float32(0))
+                    s[j + 2 * _TILE] = np.float32(0) if fired else h
 
 
-_KERNELS = {torch.float32: _build(_same, _float32), torch.bfloat16: _build(_widen, _narrow)}
+@_jit
+def _backward(grad, y, grad_x, scale_shift, q, threshold, alpha, num_steps, tile, num_channels):
+    """Write the gradient at the neuron's input; return its sums per channel (plain, times y) and q's gradient."""
+    num_neurons = y.size // num_steps
+    num_tiles = (num_neurons + tile - 1) // tile
+    partial = np.zeros((_PARTS, 3, num_channels))
+    slope = np.float32(math.pi / 2) * alpha
+    peak = alpha * np.float32(0.5)
+    keep = np.float32(1) - q
+    one = np.float32(1)
+    for part in nb.prange(_PARTS):
+        # rows: scale, shift, membrane or carried gradient, three sums, then input and membrane of every step
+        s = np.zeros((6 + 3 * num_steps) * _TILE, np.float32)
+        s[: 2 * _TILE] = scale_shift
+        since = 0
+        last = num_tiles * (part + 1) // _PARTS
+        for i in range(num_tiles * part // _PARTS, last):
+            size = min(tile, num_neurons - i * tile)
+            s[2 * _TILE : 3 * _TILE] = np.float32(0)
+            for t in range(num_steps):
+                base = t * num_neurons + i * tile
+                chunk = y[base : base + size]
+                x_v_h = s[(6 + 3 * t) * _TILE : (9 + 3 * t) * _TILE]
+                for j in range(size):
+                    v = s[j + 2 * _TILE]
+                    value = _load(chunk[j])
+                    h = v + (value * s[j] + s[j + _TILE] - v) * q
+                    x_v_h[j] = value
+                    x_v_h[j + _TILE] = v
+                    x_v_h[j + 2 * _TILE] = h
+                    s[j + 2 * _TILE] = np.float32(0) if h >= threshold else h
+            s[2 * _TILE : 3 * _TILE] = np.float32(0)
+            for step in range(num_steps):
+                t = num_steps - 1 - step
+                base = t * num_neurons + i * tile
+                g_in = grad[base : base + size]
+                g_out = grad_x[base : base + size]
+                x_v_h = s[(6 + 3 * t) * _TILE : (9 + 3 * t) * _TILE]
+                for j in range(size):
+                    value = x_v_h[j]
+                    h = x_v_h[j + 2 * _TILE]
+                    u = slope * (h - threshold)
+                    carried = s[j + 2 * _TILE]
+                    carry = np.float32(0) if h >= threshold else carried
+                    g_h = _load(g_in[j]) * (peak / (one + u * u)) + carry
+                    g_x = g_h * q
+                    _store(g_out, j, g_x)
+                    s[j + 2 * _TILE] = g_h * keep
+                    s[j + 3 * _TILE] += g_x
+                    s[j + 4 * _TILE] += g_x * value
+                    s[j + 5 * _TILE] += g_h * (value * s[j] + s[j + _TILE] - x_v_h[j + _TILE])
+            since += 1
+            if since == 16 or i + 1 == last:
+                for k in range(0, tile, num_channels):
+                    for c in range(num_channels):
+                        partial[part, 0, c] += s[k + c + 3 * _TILE]
+                        partial[part, 1, c] += s[k + c + 4 * _TILE]
+                        partial[part, 2, c] += s[k + c + 5 * _TILE]
+                s[3 * _TILE : 6 * _TILE] = np.float32(0)
+                since = 0
+    return partial.sum(axis=0)
+
+
+@_jit
+def _affine(grad_x, y, abc, tile):
+    """Overwrite the gradient by ``a * grad_x + b * y + c``: batch norm's part of the backward pass."""
+    num_tiles = (y.size + tile - 1) // tile
+    for i in nb.prange(num_tiles):
+        first = i * tile
+        size = min(tile, y.size - first)
+        g = grad_x[first : first + size]
+        chunk = y[first : first + size]
+        for j in range(size):
+            _store(g, j, _load(g[j]) * abc[j] + _load(chunk[j]) * abc[j + _TILE] + abc[j + 2 * _TILE])
 
 
 def _flat(x: Tensor) -> np.ndarray:
@@ -191,11 +202,12 @@ class BatchNormPLIF(torch.autograd.Function):
         """Return the spikes; with ``training`` the batch's statistics are used and the running ones moved."""
         y = y.contiguous(memory_format=torch.channels_last)
         num_channels = y.shape[1]
-        tile = max(1, _TILE // num_channels) * num_channels
-        sums, forward, _, _ = _KERNELS[y.dtype]
+        if num_channels > MAX_CHANNELS:
+            raise ValueError(f"the kernels take up to {MAX_CHANNELS} channels, got {num_channels}")
+        tile = _TILE // num_channels * num_channels
         count = y.numel() // num_channels
         if training:
-            s0, s1 = torch.from_numpy(sums(_flat(y), num_channels, tile))
+            s0, s1 = torch.from_numpy(_sums(_flat(y), num_channels, tile))
             mean = s0 / count
             var = (s1 / count - mean * mean).clamp_min(0)
             running_mean.lerp_(mean.float(), momentum)
@@ -207,7 +219,7 @@ class BatchNormPLIF(torch.autograd.Function):
         shift = (bias.detach().double() - mean * weight.detach().double() * inverse_std).float()
         q = np.float32(torch.sigmoid(w.detach()).item())
         spikes = torch.empty_like(y)
-        forward(_flat(y), _flat(spikes), _rows(scale, shift), q, np.float32(threshold), num_steps, tile)
+        _forward(_flat(y), _flat(spikes), _rows(scale, shift), q, np.float32(threshold), num_steps, tile)
         ctx.save_for_backward(y, scale, shift, mean, inverse_std)
         ctx.constants = q, num_steps, threshold, tile, count, training
         return spikes
@@ -217,11 +229,10 @@ class BatchNormPLIF(torch.autograd.Function):
         """Return the gradients of the input, the affine parameters and ``w``."""
         y, scale, shift, mean, inverse_std = ctx.saved_tensors
         q, num_steps, threshold, tile, count, training = ctx.constants
-        _, _, backward, affine = _KERNELS[y.dtype]
         num_channels = y.shape[1]
         grad = grads[0].contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(y)
-        sums = backward(
+        sums = _backward(
             _flat(grad), _flat(y), _flat(grad_x), _rows(scale, shift),
             q, np.float32(threshold), np.float32(2.0), num_steps, tile, num_channels,
         )  # fmt: skip
@@ -230,6 +241,6 @@ class BatchNormPLIF(torch.autograd.Function):
         a = scale.double()
         b = -a * inverse_std * g_normalised / count if training else torch.zeros_like(a)
         c = -a * g / count - b * mean if training else torch.zeros_like(a)
-        affine(_flat(grad_x), _flat(y), _rows(a, b, c), tile)
+        _affine(_flat(grad_x), _flat(y), _rows(a, b, c), tile)
         grad_w = torch.tensor(float(gq.sum()) * float(q) * (1 - float(q)), dtype=torch.float32)
         return (grad_x, g_normalised.float(), g.float(), None, None, grad_w, None, None, None, None, None)
