@@ -8,9 +8,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "spiking_centernet"
 TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
-FLOORS = {
-    room: int(floor) for floor, room in re.findall(r"^\| (\d+) \| `(\w+)(?:\.py|/)` \|", TABLE.read_text(), re.MULTILINE)
-}
+ROW = re.compile(r"^\| (\d+) \| `(\w+)(?:\.py|/)` \|", re.MULTILINE)
+FLOORS = {room: int(floor) for floor, room in ROW.findall(TABLE.read_text())}
 NEIGHBOURS = {("draw", "evaluate")}
 
 
