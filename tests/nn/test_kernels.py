@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from spiking_centernet.nn.blocks import ConvNeuron, Membranes
+from spiking_centernet.nn.blocks import ConvNeuron, Membranes, _has_kernel
 from spiking_centernet.nn.kernels import BatchNormPLIF
 from spiking_centernet.nn.neuron import PLIF, make_neuron
 
@@ -15,7 +15,8 @@ SHAPES = [
     (3, 5, 2, 13, 11),
     (40, 4, 3, 9, 5),
     (40, 3, 1, 33, 31),
-    (2047, 2, 1, 3, 5),
+    (511, 2, 1, 3, 5),
+    (512, 3, 1, 3, 3),
 ]
 FAR = 1e-4
 
@@ -158,6 +159,21 @@ def test_neurons_the_kernel_does_not_know_go_the_long_way(monkeypatch, kind, opt
     monkeypatch.setattr(BatchNormPLIF, "apply", lambda *_: pytest.fail("the kernel computes another neuron"))
     spikes, _ = run(block(kind, **options), torch.rand(2, 1, 4, 5, 5), keep=False)
     assert spikes.shape == (2, 1, 12, 5, 5)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(512, True), (513, False)])
+def test_more_channels_than_a_tile_holds_go_the_long_way(channels, kernel):
+    norm, neuron = layers(channels, 1)
+    made = ConvNeuron(nn.Conv2d(1, channels, 1, bias=False), norm, neuron).train()
+    assert _has_kernel(torch.zeros(1, channels, 2, 2), neuron) == kernel
+    membranes = Membranes(None, keep=False)
+    assert made(torch.rand(2, 1, 1, 2, 2), membranes).shape == (2, 1, channels, 2, 2)
+    if not kernel:
+        with pytest.raises(AssertionError):
+            BatchNormPLIF.apply(
+                torch.zeros(2, channels, 2, 2), norm.weight, norm.bias, norm.running_mean, norm.running_var, neuron.w,
+                norm.momentum, norm.eps, 2, neuron.threshold, True,
+            )  # fmt: skip
 
 
 def test_a_fixed_time_constant_trains_through_the_kernel():

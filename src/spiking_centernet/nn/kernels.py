@@ -191,7 +191,8 @@ class BatchNormPLIF(torch.autograd.Function):
         """Return the spikes; with ``training`` the batch's statistics are used and the running ones moved."""
         y = y.contiguous(memory_format=torch.channels_last)
         num_channels = y.shape[1]
-        tile = max(1, _TILE // num_channels) * num_channels
+        assert num_channels <= _TILE, f"{num_channels} channels do not fit a scratch row of {_TILE}"
+        tile = _TILE // num_channels * num_channels
         sums, forward, _, _ = _KERNELS[y.dtype]
         count = y.numel() // num_channels
         if training:
