@@ -18,7 +18,7 @@ def test_the_import_brings_no_optional_package_along(subprocess_env):
 
 
 def test_the_import_is_quick(subprocess_env):
-    """A promise of the package, in seconds of processor time, best of three, so that a busy machine does not fail it."""
+    """A promise, in seconds of processor time and best of three, so that a busy machine does not fail it."""
     code = "import spiking_centernet, time; print(time.process_time())"
     command = [sys.executable, "-c", code]
     runs = [subprocess.run(command, env=subprocess_env, capture_output=True, text=True, check=True) for _ in range(3)]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from spiking_centernet.nn.blocks import ConvNeuron, Membranes
+from spiking_centernet.nn.blocks import ConvNeuron, Membranes, _has_kernel
 from spiking_centernet.nn.kernels import BatchNormPLIF
 from spiking_centernet.nn.neuron import PLIF, make_neuron
 
@@ -161,20 +161,23 @@ def test_neurons_the_kernel_does_not_know_go_the_long_way(monkeypatch, kind, opt
     assert spikes.shape == (2, 1, 12, 5, 5)
 
 
+@pytest.mark.parametrize(("channels", "kernel"), [(512, True), (513, False)])
+def test_more_channels_than_a_tile_holds_go_the_long_way(channels, kernel):
+    norm, neuron = layers(channels, 1)
+    made = ConvNeuron(nn.Conv2d(1, channels, 1, bias=False), norm, neuron).train()
+    assert _has_kernel(torch.zeros(1, channels, 2, 2), neuron) == kernel
+    membranes = Membranes(None, keep=False)
+    assert made(torch.rand(2, 1, 1, 2, 2), membranes).shape == (2, 1, channels, 2, 2)
+    if not kernel:
+        with pytest.raises(ValueError, match="up to 512 channels, got 513"):
+            BatchNormPLIF.apply(
+                torch.zeros(2, channels, 2, 2), norm.weight, norm.bias, norm.running_mean, norm.running_var, neuron.w,
+                norm.momentum, norm.eps, 2, neuron.threshold, True,
+            )  # fmt: skip
+
+
 def test_a_fixed_time_constant_trains_through_the_kernel():
     fast, slow = block("lif"), block("lif")
     x = torch.rand(3, 1, 4, 6, 6)
     assert torch.equal(run(fast, x, keep=False)[0], run(slow, x, keep=True)[0])
     assert fast.neuron.w.grad is None
-
-
-def test_too_many_channels_are_refused_by_the_kernel_and_computed_by_the_block():
-    y = torch.randn(2, 513, 2, 2)
-    norm = nn.BatchNorm2d(513)
-    with pytest.raises(ValueError, match="up to 512 channels, got 513"):
-        BatchNormPLIF.apply(
-            y, norm.weight, norm.bias, norm.running_mean, norm.running_var, torch.tensor(0.0), 0.1, 1e-5, 2, 1.0, True
-        )
-    block = ConvNeuron(nn.Conv2d(3, 513, 1, bias=False), norm, PLIF()).train()
-    spikes = block(torch.rand(2, 1, 3, 4, 4), Membranes(None, keep=False))
-    assert spikes.shape == (2, 1, 513, 4, 4)

@@ -138,10 +138,7 @@ def blocks_of(model):
 
 
 def neuron_of(block):
-    for name in ("neuron", "project", "block"):
-        if hasattr(block, name):
-            inner = getattr(block, name)
-            return inner if name == "neuron" else inner.neuron
+    return block.neuron if isinstance(block, ConvNeuron) else block.project.neuron
 
 
 def test_fusing_changes_no_spike_away_from_the_threshold(network):

@@ -1,0 +1,44 @@
+"""What a user gets: the wheel holds every file of the package, and nothing else."""
+
+import subprocess
+import sys
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "spiking_centernet"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
+    (path,) = folder.glob("*.whl")
+    with ZipFile(path) as archive:
+        yield archive
+
+
+def test_the_wheel_holds_the_whole_package(wheel):
+    packed = {name for name in wheel.namelist() if name.startswith("spiking_centernet/")}
+    files = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert packed == {str(path.relative_to(PACKAGE.parent)) for path in files}
+    assert {"spiking_centernet/py.typed", "spiking_centernet/__init__.py"} <= packed
+    assert any(name.startswith("spiking_centernet/assets/icns_roadside_cars/") for name in packed)
+
+
+def test_the_wheel_states_licence_notice_and_command(wheel):
+    folder = next(name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name)
+    assert {f"{folder}/licenses/LICENSE", f"{folder}/licenses/NOTICE"} <= set(wheel.namelist())
+    about = Parser().parsestr(wheel.read(f"{folder}/METADATA").decode())
+    assert (about["License-Expression"], about["Requires-Python"]) == ("Apache-2.0", ">=3.11")
+    assert "scn = spiking_centernet.__main__:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+
+
+def test_the_pinned_versions_name_no_place():
+    """A pin is a name and a version: no file, no address, no local build."""
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    assert all(pin.count("==") == 1 and not set(pin) & set("/@+ ") for pin in pins)
