@@ -19,7 +19,9 @@ from typing import Any
 
 from spiking_centernet.errors import did_you_mean
 from spiking_centernet.evaluate import PROTOCOLS
+from spiking_centernet.nn import PRESETS, Detector
 from spiking_centernet.train import Recipe
+from spiking_centernet.weights import bundled
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- (results|code):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
@@ -193,6 +195,19 @@ def protocols(results: Results) -> str:
     return table(("name", "skipped", "to 640 px wide", "wider", "instants scored"), rows, words=5)
 
 
+def presets(results: Results) -> str:
+    """The sizes of the network, counted."""
+    weights = bundled()
+    rows = []
+    for name, config in PRESETS.items():
+        parameters = sum(p.numel() for p in Detector(config).parameters())
+        channels = ", ".join(map(str, config.widths))
+        rows.append(
+            (f"`{name}`", f"{parameters / 1e6:.2f} M", channels, config.stride, "yes" if name in weights else "not yet")
+        )
+    return table(("preset", "parameters", "encoder channels", "output stride", "weights ship"), rows)
+
+
 def recipe(results: Results) -> str:
     """The fields of a recipe from its docstring."""
     text = (inspect.getdoc(Recipe) or "").replace("``", "`")
@@ -218,7 +233,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     block.__name__: block
     for block in (
         events_speed, simulator_speed, noise_calibration, roads_statistics, roads_scenes, nano_scores, nano_classes,
-        real_clip, protocols, recipe,
+        real_clip, protocols, presets, recipe,
     )
 }  # fmt: skip
 
