@@ -2,6 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+import shape_checks
+from jaxtyping import install_import_hook
+
+# Before any test imports the package: the hook works on what is imported after it.
+install_import_hook(shape_checks.ROOMS, "shape_checks.checked")
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 

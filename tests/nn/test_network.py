@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 from calibrated import calibrated, potentials, random_cube, spikes_of
+from jaxtyping import TypeCheckError
 from torch import nn
 
 from spiking_centernet.errors import ConfigError
@@ -312,6 +313,11 @@ def test_an_unknown_preset_is_refused():
 def test_cubes_of_another_shape_are_refused(shape):
     with pytest.raises(ConfigError, match=r"takes cubes \[T, B, 4, H, W\]"):
         build("nano")(torch.zeros(shape))
+
+
+def test_shapes_are_checked_while_the_tests_run():
+    with pytest.raises(TypeCheckError, match="parameter 'v'"):
+        make_neuron("plif")(torch.zeros(2, 1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
 
 
 def test_a_configuration_cannot_be_changed():
