@@ -233,5 +233,7 @@ def build(preset: str = "nano", **changes) -> Detector:
     for name in changes:
         if name not in known:
             raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
+    # YAML and JSON know no tuples.
+    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
     values = {name: getattr(PRESETS[preset], name) for name in known} | changes
     return Detector(DetectorConfig(**values))
