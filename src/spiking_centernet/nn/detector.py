@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -234,6 +234,6 @@ def build(preset: str = "nano", **changes) -> Detector:
         if name not in known:
             raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
     # YAML and JSON know no tuples.
-    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-    values = {name: getattr(PRESETS[preset], name) for name in known} | changes
+    changed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    values = {name: getattr(PRESETS[preset], name) for name in known} | changed
     return Detector(DetectorConfig(**values))
