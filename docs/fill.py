@@ -195,6 +195,17 @@ def protocols(results: Results) -> str:
     return table(("name", "skipped", "to 640 px wide", "wider", "instants scored"), rows, words=5)
 
 
+def real_recordings(results: Results) -> str:
+    """What is found in real recordings without boxes."""
+    r = results["real_recordings"]
+    rows = [
+        (row["recording"], row["shows"], row["size"], row["instants"], *row["boxes"].values())
+        for row in r["recordings"]
+    ]
+    header = ("recording", "what it shows", "sensor", "instants", *r["recordings"][0]["boxes"])
+    return f"{table(header, rows, words=3)}\n\nAt score {r['min_score']:g}. {origin(r)}"
+
+
 def presets(results: Results) -> str:
     """The sizes of the network, counted."""
     weights = bundled()
@@ -233,7 +244,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     block.__name__: block
     for block in (
         events_speed, simulator_speed, noise_calibration, roads_statistics, roads_scenes, nano_scores, nano_classes,
-        real_clip, protocols, presets, recipe,
+        real_clip, real_recordings, protocols, presets, recipe,
     )
 }  # fmt: skip
 
