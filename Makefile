@@ -17,7 +17,7 @@ help: ## list the targets
 setup: $(READY) ## set up .venv with everything
 
 # torch comes first and by its exact version: left to the resolver, another build brings gigabytes of CUDA along.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(wildcard native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip

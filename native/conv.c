@@ -1,0 +1,3 @@
+// conv
+#include "scn.h"
+EXPORT void KERNEL(nothing_conv)(void) {}

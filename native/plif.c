@@ -1,0 +1,3 @@
+// plif
+#include "scn.h"
+EXPORT void KERNEL(nothing_plif)(void) {}
