@@ -141,13 +141,13 @@ def _joined(values: dict[str, float], keys: Sequence[str], digits: int) -> str:
 def roads_scenes(results: Results) -> str:
     """Mounts and light of the simulated clips."""
     r = results["roads_statistics"]
-    total, seconds = sum(s["clips"] for s in r["scenes"].values()), r["settings"]["duration_s"]
+    total = sum(s["clips"] for s in r["scenes"].values())
     rows = [
-        (name, s["clips"], f"{s['clips'] / total:.0%}", f"{s['events'] / s['clips'] / seconds * 1e-6:.2f}",
-         f"{s['boxes'] / s['clips']:.0f}")
+        (name, s["clips"], f"{s['clips'] / total:.0%}", f"{s['events'] / s['seconds'] * 1e-6:.2f}",
+         f"{s['boxes'] / s['seconds']:.1f}")
         for name, s in r["scenes"].items()
     ]  # fmt: skip
-    return table(("camera, light", "clips", "share", "Mev/s", "boxes per clip"), rows)
+    return table(("camera, light", "clips", "share", "Mev/s", "boxes a second"), rows)
 
 
 def nano_scores(results: Results) -> str:

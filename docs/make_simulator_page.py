@@ -43,15 +43,18 @@ def write_statistics(data: Path) -> Path:
     clips = described.pop("clips")
     asked = Counter(clip["split"] for clip in clips)
     counts = " ".join(f"--{split} {asked[split]}" for split in ("train", "val", "test"))
+    durations_s = described["duration_s"]
     simulated_by = (
-        f"scn simulate data/roads --seed {described['seed']} {counts} --duration_s {described['duration_s']:g}"
+        f"scn simulate data/roads --seed {described['seed']} {counts} --duration_s {durations_s['test']:g}"
+        f" --train_duration_s {durations_s['train']:g}"
     )
     scenes = {}
     for clip in clips:
         scene = scenes.setdefault(
-            f"{clip['scene']['mount']}, {clip['scene']['light']}", {"clips": 0, "events": 0, "boxes": 0}
+            f"{clip['scene']['mount']}, {clip['scene']['light']}", {"clips": 0, "seconds": 0.0, "events": 0, "boxes": 0}
         )
         scene["clips"] += 1
+        scene["seconds"] += durations_s[clip["split"]]
         scene["events"] += clip["events"]
         scene["boxes"] += clip["boxes"]
     head = provenance(
@@ -149,7 +152,8 @@ def main() -> None:
     for mount, (day, night) in PICTURES.items():
         rows = []
         for light, chosen in (("day", day), ("night", night)):
-            rows += picture(options.data, described["seed"], round(described["duration_s"] * 1e6), *chosen, light)
+            duration_us = round(described["duration_s"][chosen[0]] * 1e6)
+            rows += picture(options.data, described["seed"], duration_us, *chosen, light)
         body = mosaic(rows, 2, ground=THEMES["dark"].background)
         path = ROOT / "docs" / "images" / f"roads_{mount}.png"
         save_png(np.concatenate([_head(body.shape[1]), body]), path)

@@ -91,7 +91,8 @@ def _simulate(arguments: Any) -> None:
     from spiking_centernet.simulate.statistics import summarise
 
     simulate(
-        arguments.out, seed=arguments.seed, duration_s=arguments.duration_s, workers=arguments.workers,
+        arguments.out, seed=arguments.seed, duration_s=arguments.duration_s,
+        train_duration_s=arguments.train_duration_s, workers=arguments.workers,
         clips=Clips(train=arguments.train, val=arguments.val, test=arguments.test),
         progress=console(stderr=True).is_terminal,
     )  # fmt: skip

@@ -146,6 +146,7 @@ def _simulate(parser: ArgumentParser) -> None:
     parser.add_argument("--val", type=int, default=12, help="validation clips")
     parser.add_argument("--test", type=int, default=12, help="test clips")
     parser.add_argument("--duration_s", type=float, default=8.0, help="length of each clip in seconds")
+    parser.add_argument("--train_duration_s", type=float | None, default=None, help="the same of training clips alone")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; null: one per core")
 
 

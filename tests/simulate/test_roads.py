@@ -75,7 +75,8 @@ def test_labels_come_at_4_hz_in_the_33_byte_layout(data):
 def test_the_description_says_what_was_drawn(data):
     description = json.loads((data / "simulation.json").read_text())
     assert description["complete"]
-    assert (description["seed"], description["size_hw"], description["duration_s"]) == (3, [24, 40], 0.6)
+    assert (description["seed"], description["size_hw"]) == (3, [24, 40])
+    assert description["duration_s"] == {"train": 0.6, "val": 0.6, "test": 0.6}
     assert [clip["name"] for clip in description["clips"]] == [
         "sim3_train_0000", "sim3_train_0001", "sim3_val_0000", "sim3_test_0000",
     ]  # fmt: skip
@@ -156,7 +157,7 @@ def test_a_killed_job_leaves_nothing_under_a_final_name_and_the_next_run_sweeps_
     ("changes", "words"),
     [
         ({"seed": 4}, "holds a simulation with seed 3, not 4; choose a new folder"),
-        ({"duration_s": 0.7}, "duration_s 0.6, not 0.7"),
+        ({"train_duration_s": 0.7}, "duration_s .*'train': 0.6.*, not .*'train': 0.7"),
         ({"size_hw": (24, 41)}, r"size_hw \[24, 40\], not \[24, 41\]"),
         ({"make_scene": failing_scene}, "toy_scene, not toy_world.failing_scene"),
     ],

@@ -218,6 +218,7 @@ def simulate(
     seed: int = 0,
     clips: Clips = Clips(),
     duration_s: float = 8.0,
+    train_duration_s: float | None = None,
     size_hw: tuple[int, int] = (240, 304),
     workers: int | None = None,
     resume: bool = True,
@@ -235,6 +236,8 @@ def simulate(
         seed: decides everything.
         clips: how many per split.
         duration_s: length of each clip in seconds.
+        train_duration_s: length of each training clip; None takes ``duration_s``. Many short clips show a network more
+            scenes in the same time than few long ones.
         size_hw: rows and columns of the sensor.
         workers: processes, by default one per processor; 1 runs in this one.
         resume: skip finished clips; otherwise make all of them again.
@@ -253,13 +256,13 @@ def simulate(
         raise ConfigError(f"seed must not be negative, got {seed}")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every processor")
-    duration_us = round(duration_s * 1e6) if math.isfinite(duration_s) else 0
-    if not LABEL_PERIOD_US < duration_us < 2**31:
-        raise ConfigError(f"duration_s must be more than {LABEL_PERIOD_US * 1e-6} (the first label), got {duration_s}")
+    duration_us = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s))
+    if train_duration_s is not None:
+        duration_us["train"] = _duration_us("train_duration_s", train_duration_s)
     settings = {
         "simulator_version": VERSION,
         "seed": seed,
-        "duration_s": duration_us * 1e-6,
+        "duration_s": {split: us * 1e-6 for split, us in duration_us.items()},
         "size_hw": list(size_hw),
         "label_period_us": LABEL_PERIOD_US,
         "scene": f"{make_scene.__module__}.{make_scene.__qualname__}",
@@ -267,19 +270,21 @@ def simulate(
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
-        Clip(out, seed, split, index, duration_us, (size_hw[0], size_hw[1]), make_scene)
+        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene)
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
     _write_json(description_path, {**settings, "complete": False})
     finished = {job.name: report for job in jobs if (report := job.finished() if resume else None) is not None}
     todo = [job for job in jobs if job.name not in finished]
+    jobs_done = [job for job in jobs if job.name in finished]
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for job in todo:
         for half_written in (out / job.split).glob(f".{job.name}_*"):  # left by a process that was killed
             half_written.unlink()
-    with _Bar(progress, len(jobs) * duration_s, len(finished) * duration_s) as bar:
+    total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
+    with _Bar(progress, total_s, done_s) as bar:
         for report in _make_all(todo, min(workers, len(todo)), bar.advance):
             finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}
     for split in SPLITS:
@@ -287,6 +292,13 @@ def simulate(
     reports = [finished[job.name] for job in jobs]
     _write_json(description_path, {**settings, "complete": True, "clips": reports})
     return description_path
+
+
+def _duration_us(name: str, seconds: float) -> int:
+    duration_us = round(seconds * 1e6) if math.isfinite(seconds) else 0
+    if not LABEL_PERIOD_US < duration_us < 2**31:
+        raise ConfigError(f"{name} must be more than {LABEL_PERIOD_US * 1e-6} (the first label), got {seconds}")
+    return duration_us
 
 
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
