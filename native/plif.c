@@ -1,3 +1,155 @@
-// plif
+// Integrate-and-fire neurons over all steps of a window, forward and backward, with batch norm in front of them.
+//
+// The input is [T][N] with the channel fastest within N, as channels-last memory has it. The backward pass computes the
+// membranes again from the input, so that nothing else is kept. Every operation is rounded to float32 in the order of
+// nn/neuron.py, so that spikes equal those of its loop to the last bit. Sums are split in parts that depend on the size
+// alone and added up in one order: results depend neither on the number of threads nor on the instruction set.
 #include "scn.h"
-EXPORT void KERNEL(nothing_plif)(void) {}
+
+// Fewer values than this are not worth waking other threads for.
+#define SMALL 16384
+
+// The most steps for which the membranes are kept in registers.
+#define MOST_FEW 8
+
+// So many tiles are summed in float32 before they go to double.
+#define FLUSH_EVERY 16
+
+typedef struct {
+    float q, threshold, alpha;
+    int32_t leaky, decay_input, soft_reset, detach_reset;
+} Neuron;
+
+// What a neuron receives is (y - mean) * scale + bias. The rows [tile] repeat one value a channel.
+typedef struct {
+    i64 num_neurons, num_steps, num_channels;
+    i64 tile;  // a multiple of the channels: the memory is worked through in tiles
+    i64 parts;
+    const float *mean, *scale, *bias;
+    Neuron neuron;
+} Layer;
+
+INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
+
+INLINE int is_common(const Layer *layer)
+{
+    const Neuron *n = &layer->neuron;
+    return layer->num_steps <= MOST_FEW && n->leaky && n->decay_input && !n->soft_reset && n->detach_reset;
+}
+
+// The neuron that is_common() recognises, its options known to the compiler.
+INLINE Neuron common(const Layer *layer)
+{
+    const Neuron *n = &layer->neuron;
+    return (Neuron){n->q, n->threshold, n->alpha, 1, 1, 0, 1};
+}
+
+INLINE float charge(float x, float v, Neuron n)
+{
+    if (!n.leaky)
+        return v + x;
+    return n.decay_input ? v + (x - v) * n.q : v - v * n.q + x;
+}
+
+INLINE float after_spike(float h, Neuron n)
+{
+    const float reset = n.soft_reset ? h - n.threshold : 0.0f;
+    return h >= n.threshold ? reset : h;
+}
+
+// Gradient of the charged membrane h, from those of the spike and of the membrane after it.
+INLINE float grad_charged(float grad, float carried, float h, Neuron n)
+{
+    const float u = 1.57079632679489662f * n.alpha * (h - n.threshold);
+    const float slope = n.alpha * 0.5f / (1.0f + u * u);
+    if (!n.detach_reset)
+        grad -= carried * (n.soft_reset ? n.threshold : h);
+    const float kept = n.soft_reset ? carried : h >= n.threshold ? 0.0f : carried;
+    return grad * slope + kept;
+}
+
+INLINE float grad_input(float g_h, Neuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
+
+INLINE float grad_membrane(float g_h, Neuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
+
+INLINE float grad_leak(float g_h, float x, float v, Neuron n)
+{
+    return n.decay_input ? g_h * (x - v) : -(g_h * v);
+}
+
+INLINE void start(float *row, const float *from, i64 first, i64 n)
+{
+    if (from)
+        memcpy(row, from + first, (size_t)n * sizeof *row);
+    else
+        memset(row, 0, (size_t)n * sizeof *row);
+}
+
+// Float rows [count][tile] that are added to doubles [count][C] now and then.
+typedef struct {
+    float *rows;
+    double *totals;
+    i64 count, num_channels, tile, since;
+} Flush;
+
+INLINE void write_sums(Flush *f)
+{
+    for (i64 k = 0; k < f->count; k++) {
+        double *restrict total = f->totals + k * f->num_channels;
+        for (i64 first = 0; first < f->tile; first += f->num_channels) {
+            float *restrict row = f->rows + k * f->tile + first;
+            for (i64 c = 0; c < f->num_channels; c++) {
+                total[c] += row[c];
+                row[c] = 0.0f;
+            }
+        }
+    }
+    f->since = 0;
+}
+
+INLINE void clear(Flush *f)
+{
+    memset(f->rows, 0, (size_t)(f->count * f->tile) * sizeof *f->rows);
+    memset(f->totals, 0, (size_t)(f->count * f->num_channels) * sizeof *f->totals);
+}
+
+INLINE void count_tile(Flush *f)
+{
+    if (++f->since == FLUSH_EVERY)
+        write_sums(f);
+}
+
+INLINE float load_f32(float stored) { return stored; }
+INLINE float save_f32(float value) { return value; }
+
+INLINE float load_bf16(uint16_t stored)
+{
+    const uint32_t bits = (uint32_t)stored << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Rounded to nearest, ties to even.
+INLINE uint16_t save_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+#define STORED float
+#define SUFFIX f32
+#define load load_f32
+#define save save_f32
+#include "plif_stored.h"
+#undef STORED
+#undef SUFFIX
+#undef load
+#undef save
+
+#define STORED uint16_t
+#define SUFFIX bf16
+#define load load_bf16
+#define save save_bf16
+#include "plif_stored.h"

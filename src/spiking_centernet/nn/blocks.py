@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spiking_centernet.nn.kernels import MAX_CHANNELS, BatchNormPLIF
+from spiking_centernet.nn import kernels
 from spiking_centernet.nn.neuron import PLIF, Neuron
 
 MakeNeuron = Callable[[], Neuron]
@@ -63,7 +63,7 @@ def convolution(weight: Tensor, bias: Tensor, *, stride: int, padding: int) -> n
 class ConvNeuron(nn.Module):
     """``neuron(norm(conv(x)))`` on time-major tensors; once fused, the norm lives in the convolution.
 
-    On a CPU in training, where nobody asks for the membranes, batch norm and PLIF run as one kernel that keeps only the
+    In training, where nobody asks for the membranes, batch norm and PLIF run as one kernel that keeps only the
     convolution's output for the backward pass.
     """
 
@@ -90,12 +90,20 @@ class ConvNeuron(nn.Module):
     def norm_and_fire(self, y: Tensor, steps_batch: tuple[int, int], membranes: Membranes) -> Tensor:
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = membranes.next()
-        if v is None and not membranes.keep and self.norm is not None and self.training and _has_kernel(y, self.neuron):
-            spikes = _batch_norm_plif(y, self.norm, self.neuron, steps_batch[0]).unflatten(0, steps_batch)
-            return membranes.put(spikes, None)
+        if v is None and not membranes.keep and self._has_kernel(y):
+            assert self.norm is not None
+            assert isinstance(self.neuron, PLIF)
+            spikes = kernels.batch_norm_plif(
+                y, self.norm, self.neuron.w, num_steps=steps_batch[0], leaky=self.neuron.leaky,
+                options=self.neuron.options,
+            )  # fmt: skip
+            return membranes.put(spikes.unflatten(0, steps_batch), None)
         y = y if self.norm is None else self.norm(y)
         spikes, v = self.neuron(y.unflatten(0, steps_batch), v)
         return membranes.put(spikes, v)
+
+    def _has_kernel(self, y: Tensor) -> bool:
+        return kernels.takes_norm(self.norm) and isinstance(self.neuron, PLIF) and self.neuron.has_kernel(y)
 
     def fused(self) -> "ConvNeuron":
         """Return the same block with its batch norm folded into the convolution."""
@@ -103,26 +111,3 @@ class ConvNeuron(nn.Module):
         weight, bias = fold_batch_norm(self.conv, self.norm)
         conv = convolution(weight, bias, stride=self.conv.stride[0], padding=int(self.conv.padding[0]))
         return ConvNeuron(conv, None, self.neuron)
-
-
-def _has_kernel(y: Tensor, neuron: Neuron) -> bool:
-    return (
-        y.device.type == "cpu"
-        and y.dtype in (torch.float32, torch.bfloat16)
-        and y.shape[1] <= MAX_CHANNELS
-        and isinstance(neuron, PLIF)
-        and neuron.leaky
-        and neuron.decay_input
-        and neuron.detach_reset
-        and not neuron.soft_reset
-        and neuron.surrogate == "atan"
-    )
-
-
-def _batch_norm_plif(y: Tensor, norm: nn.BatchNorm2d, neuron: Neuron, num_steps: int) -> Tensor:
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    return BatchNormPLIF.apply(
-        y, norm.weight, norm.bias, norm.running_mean, norm.running_var, neuron.w,
-        norm.momentum, norm.eps, num_steps, neuron.threshold, True,
-    )  # fmt: skip  # pyright: ignore[reportReturnType]

@@ -1,246 +1,151 @@
-"""Batch norm and PLIF in one pass on the CPU, forward and backward, on channels-last memory.
+"""Neurons over all steps, alone or behind batch norm, as one differentiable operation.
 
-Only the convolution's output is kept for the backward pass; membranes are computed again from it in fast cache, in
-float32, whether the tensors are stored as float32 or bfloat16. Every sum is split in a fixed number of parts and added
-up in a fixed order, so that results do not depend on the number of threads.
+Only the input is kept for the backward pass, which computes the membranes again. On a CPU the passes are those of
+``native/plif.c``, on a GPU those of ``triton_kernels.py``; where there are none, or for what they do not know, callers
+take the eager loop, which gives the same spikes.
 """
 
-import math
 from typing import Any
 
-import numba as nb
-import numpy as np
 import torch
-from numba.extending import overload
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-_PARTS = 16
-_TILE = 512
+from spiking_centernet.nn import native_plif
+from spiking_centernet.nn.layer import Layer, NeuronOptions
 
-MAX_CHANNELS = _TILE
-"""More channels than this do not fit the kernels' scratch memory."""
-
-
-def _identity(stored):
-    return stored
+SURROGATE = "atan"
+"""The one surrogate that the kernels know."""
 
 
-def _widen(stored):
-    return np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32)
+def _passes(x: Tensor) -> Any:
+    """Return the module with the passes for this tensor's device and type, None where there is none."""
+    if native_plif.takes(x):
+        return native_plif
+    if x.device.type == "cuda":
+        try:
+            from spiking_centernet.nn import triton_kernels
+        except ImportError:
+            return None
+        return triton_kernels if triton_kernels.takes(x) else None
+    return None
 
 
-def _put(stored, j, value):
-    stored[j] = np.float32(value)
+def takes(x: Tensor) -> bool:
+    """Return whether the kernels compute this tensor: the type, the device, something to do, and nobody tracing."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter)
+    return not traced and x.numel() > 0 and _passes(x) is not None
 
 
-def _put_narrow(stored, j, value):
-    u = np.float32(value).view(np.uint32)
-    stored[j] = np.uint16((u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+def takes_norm(norm: nn.BatchNorm2d | None) -> bool:
+    """Return whether the fused kernel computes this batch norm: affine, its statistics of the batch and averaged."""
+    return norm is not None and norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
-def _load(stored: Any) -> Any:
-    """Return a stored value as float32: itself, or the upper half of one where bfloat16 is stored as uint16."""
-    return _identity(stored) if isinstance(stored, np.floating) else _widen(stored)
+def _is_step_major(x: Tensor) -> bool:
+    """Return whether [T, ...] lies in memory step after step without gaps, whatever the order within a step."""
+    dense = torch.empty_like(x, device="meta").stride() == x.stride()
+    return dense and x.stride(0) * x.shape[0] == x.numel()
 
 
-def _store(stored: Any, j: Any, value: Any) -> None:
-    """Store a float32, rounded to nearest even where bfloat16 is stored as uint16."""
-    (_put if np.issubdtype(stored.dtype, np.floating) else _put_narrow)(stored, j, value)
-
-
-# Compiled kernels choose by the type of the memory, once.
-overload(_load)(lambda stored: _identity if isinstance(stored, nb.types.Float) else _widen)
-overload(_store)(lambda stored, j, value: _put if isinstance(stored.dtype, nb.types.Float) else _put_narrow)
-
-# Kernels stand at module level, not in a factory: numba's cache never finds a closure again. 1-D arrays are [M * C]
-# with the channel fastest. Scratch rows share one array at constant offsets: the compiler gives up vectorising a loop
-# over many arrays that might overlap.
-_jit = nb.njit(parallel=True, cache=True, nogil=True, fastmath={"contract"})
-
-
-@_jit
-def _sums(y, num_channels, tile):
-    num_tiles = (y.size + tile - 1) // tile
-    partial = np.zeros((_PARTS, 2, num_channels))
-    for part in nb.prange(_PARTS):
-        s = np.zeros(2 * _TILE, np.float32)
-        since = 0
-        last = num_tiles * (part + 1) // _PARTS
-        for i in range(num_tiles * part // _PARTS, last):
-            first = i * tile
-            chunk = y[first : first + min(tile, y.size - first)]
-            for j in range(chunk.size):
-                value = _load(chunk[j])
-                s[j] += value
-                s[j + _TILE] += value * value
-            since += 1
-            if since == 64 or i + 1 == last:
-                for k in range(0, tile, num_channels):
-                    for c in range(num_channels):
-                        partial[part, 0, c] += s[k + c]
-                        partial[part, 1, c] += s[k + c + _TILE]
-                s[:] = np.float32(0)
-                since = 0
-    return partial.sum(axis=0)
-
-
-@_jit
-def _forward(y, spikes, scale_shift, q, threshold, num_steps, tile):
-    num_neurons = y.size // num_steps
-    num_tiles = (num_neurons + tile - 1) // tile
-    for part in nb.prange(_PARTS):
-        s = np.empty(3 * _TILE, np.float32)
-        s[: 2 * _TILE] = scale_shift
-        for i in range(num_tiles * part // _PARTS, num_tiles * (part + 1) // _PARTS):
-            size = min(tile, num_neurons - i * tile)
-            s[2 * _TILE :] = np.float32(0)
-            for t in range(num_steps):
-                base = t * num_neurons + i * tile
-                chunk = y[base : base + size]
-                out = spikes[base : base + size]
-                for j in range(size):
-                    v = s[j + 2 * _TILE]
-                    h = v + (_load(chunk[j]) * s[j] + s[j + _TILE] - v) * q
-                    fired = h >= threshold
-                    _store(out, j, np.float32(1) if fired else np.float32(0))
-                    s[j + 2 * _TILE] = np.float32(0) if fired else h
-
-
-@_jit
-def _backward(grad, y, grad_x, scale_shift, q, threshold, alpha, num_steps, tile, num_channels):
-    """Write the gradient at the neuron's input; return its sums per channel (plain, times y) and q's gradient."""
-    num_neurons = y.size // num_steps
-    num_tiles = (num_neurons + tile - 1) // tile
-    partial = np.zeros((_PARTS, 3, num_channels))
-    slope = np.float32(math.pi / 2) * alpha
-    peak = alpha * np.float32(0.5)
-    keep = np.float32(1) - q
-    one = np.float32(1)
-    for part in nb.prange(_PARTS):
-        # rows: scale, shift, membrane or carried gradient, three sums, then input and membrane of every step
-        s = np.zeros((6 + 3 * num_steps) * _TILE, np.float32)
-        s[: 2 * _TILE] = scale_shift
-        since = 0
-        last = num_tiles * (part + 1) // _PARTS
-        for i in range(num_tiles * part // _PARTS, last):
-            size = min(tile, num_neurons - i * tile)
-            s[2 * _TILE : 3 * _TILE] = np.float32(0)
-            for t in range(num_steps):
-                base = t * num_neurons + i * tile
-                chunk = y[base : base + size]
-                x_v_h = s[(6 + 3 * t) * _TILE : (9 + 3 * t) * _TILE]
-                for j in range(size):
-                    v = s[j + 2 * _TILE]
-                    value = _load(chunk[j])
-                    h = v + (value * s[j] + s[j + _TILE] - v) * q
-                    x_v_h[j] = value
-                    x_v_h[j + _TILE] = v
-                    x_v_h[j + 2 * _TILE] = h
-                    s[j + 2 * _TILE] = np.float32(0) if h >= threshold else h
-            s[2 * _TILE : 3 * _TILE] = np.float32(0)
-            for step in range(num_steps):
-                t = num_steps - 1 - step
-                base = t * num_neurons + i * tile
-                g_in = grad[base : base + size]
-                g_out = grad_x[base : base + size]
-                x_v_h = s[(6 + 3 * t) * _TILE : (9 + 3 * t) * _TILE]
-                for j in range(size):
-                    value = x_v_h[j]
-                    h = x_v_h[j + 2 * _TILE]
-                    u = slope * (h - threshold)
-                    carried = s[j + 2 * _TILE]
-                    carry = np.float32(0) if h >= threshold else carried
-                    g_h = _load(g_in[j]) * (peak / (one + u * u)) + carry
-                    g_x = g_h * q
-                    _store(g_out, j, g_x)
-                    s[j + 2 * _TILE] = g_h * keep
-                    s[j + 3 * _TILE] += g_x
-                    s[j + 4 * _TILE] += g_x * value
-                    s[j + 5 * _TILE] += g_h * (value * s[j] + s[j + _TILE] - x_v_h[j + _TILE])
-            since += 1
-            if since == 16 or i + 1 == last:
-                for k in range(0, tile, num_channels):
-                    for c in range(num_channels):
-                        partial[part, 0, c] += s[k + c + 3 * _TILE]
-                        partial[part, 1, c] += s[k + c + 4 * _TILE]
-                        partial[part, 2, c] += s[k + c + 5 * _TILE]
-                s[3 * _TILE : 6 * _TILE] = np.float32(0)
-                since = 0
-    return partial.sum(axis=0)
-
-
-@_jit
-def _affine(grad_x, y, abc, tile):
-    """Overwrite the gradient by ``a * grad_x + b * y + c``: batch norm's part of the backward pass."""
-    num_tiles = (y.size + tile - 1) // tile
-    for i in nb.prange(num_tiles):
-        first = i * tile
-        size = min(tile, y.size - first)
-        g = grad_x[first : first + size]
-        chunk = y[first : first + size]
-        for j in range(size):
-            _store(g, j, _load(g[j]) * abc[j] + _load(chunk[j]) * abc[j + _TILE] + abc[j + 2 * _TILE])
-
-
-def _flat(x: Tensor) -> np.ndarray:
-    """Return the memory of a channels-last [N, C, H, W] tensor as a 1-D array, bfloat16 as raw uint16."""
-    rows = x.detach().permute(0, 2, 3, 1).reshape(-1)
-    return (rows.view(torch.uint16) if x.dtype == torch.bfloat16 else rows).numpy()
-
-
-def _rows(*per_channel: Tensor) -> np.ndarray:
-    """Return float32 rows of ``_TILE`` values, each repeating one per-channel vector."""
-    repeats = -(-_TILE // per_channel[0].numel())
-    return torch.cat([row.float().repeat(repeats)[:_TILE] for row in per_channel]).numpy()
-
-
-class BatchNormPLIF(torch.autograd.Function):
-    """Batch norm over [T * B, C, H, W], then PLIF over T from rest: hard, detached reset and ATan surrogate."""
+class _PLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, v: Tensor | None, w: Tensor, leaky: bool, options: NeuronOptions):
+        x = x if _is_step_major(x) else x.contiguous()
+        v = None if v is None else torch.empty_like(x[0], dtype=torch.float32).copy_(v)
+        layer = Layer.plain(x.shape[0], torch.sigmoid(w.detach()) if leaky else None, options)
+        v_last = torch.empty_like(x[0], dtype=torch.float32)
+        spikes = _passes(x).forward(x, v, v_last, layer)
+        ctx.save_for_backward(x, v)
+        ctx.layer = layer
+        ctx.set_materialize_grads(False)
+        return spikes, v_last
 
     @staticmethod
-    def forward(ctx, y, weight, bias, running_mean, running_var, w, momentum, eps, num_steps, threshold, training):
-        """Return the spikes; with ``training`` the batch's statistics are used and the running ones moved."""
+    @once_differentiable
+    def backward(ctx, *grads):
+        (x, v), layer = ctx.saved_tensors, ctx.layer
+        grad, grad_v_last = grads
+        # The kernels read every tensor in the order of x's memory.
+        grad = torch.zeros_like(x) if grad is None else torch.empty_like(x).copy_(grad)
+        if grad_v_last is not None:
+            grad_v_last = torch.empty_like(x[0], dtype=torch.float32).copy_(grad_v_last)
+        grad_v = torch.empty_like(x[0], dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        grad_x, sums = _passes(x).backward(grad, x, v, grad_v_last, grad_v, layer)
+        return grad_x, grad_v, _grad_w(sums[2], layer.q) if layer.leaky else None, None, None
+
+
+def plif(x: Tensor, v: Tensor | None, w: Tensor, *, leaky: bool, options: NeuronOptions) -> tuple[Tensor, Tensor]:
+    """Return the spikes [T, ...] of every step and the membrane [...] after the last, as the loop of ``PLIF`` does.
+
+    Args:
+        x: input current [T, ...], float32 or bfloat16.
+        v: membrane before the first step, float32; None starts at rest.
+        w: the leak is ``sigmoid(w)``.
+        leaky: False integrates without a leak.
+        options: threshold and reset.
+    """
+    return _PLIF.apply(x, v, w, leaky, options)  # pyright: ignore[reportReturnType]
+
+
+def _grad_w(grad_q: Tensor, q: Tensor) -> Tensor:
+    q = q.double()
+    return (grad_q.sum() * q * (1 - q)).float()
+
+
+class _BatchNormPLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y: Tensor, weight: Tensor, bias: Tensor, w: Tensor, norm: nn.BatchNorm2d, num_steps: int,
+                leaky: bool, options: NeuronOptions):  # fmt: skip
         y = y.contiguous(memory_format=torch.channels_last)
         num_channels = y.shape[1]
-        if num_channels > MAX_CHANNELS:
-            raise ValueError(f"the kernels take up to {MAX_CHANNELS} channels, got {num_channels}")
-        tile = _TILE // num_channels * num_channels
         count = y.numel() // num_channels
-        if training:
-            s0, s1 = torch.from_numpy(_sums(_flat(y), num_channels, tile))
-            mean = s0 / count
-            var = (s1 / count - mean * mean).clamp_min(0)
-            running_mean.lerp_(mean.float(), momentum)
-            running_var.lerp_((var * (count / max(1, count - 1))).float(), momentum)
-        else:
-            mean, var = running_mean.double(), running_var.double()
-        inverse_std = torch.rsqrt(var + eps)
-        scale = (weight.detach().double() * inverse_std).float()
-        shift = (bias.detach().double() - mean * weight.detach().double() * inverse_std).float()
-        q = np.float32(torch.sigmoid(w.detach()).item())
-        spikes = torch.empty_like(y)
-        _forward(_flat(y), _flat(spikes), _rows(scale, shift), q, np.float32(threshold), num_steps, tile)
-        ctx.save_for_backward(y, scale, shift, mean, inverse_std)
-        ctx.constants = q, num_steps, threshold, tile, count, training
+        mean, var = _passes(y).moments(y)
+        _move_running_statistics(norm, mean, var * (count / max(1, count - 1)))
+        inverse_std = torch.rsqrt(var + norm.eps)
+        q = torch.sigmoid(w.detach())
+        scale = (weight.detach() * inverse_std).float()
+        layer = Layer(num_steps, num_channels, mean.float(), scale, bias.detach(), q, leaky, options)
+        spikes = _passes(y).forward(y, None, None, layer)
+        ctx.save_for_backward(y, inverse_std)
+        ctx.layer = layer
         return spikes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
-        """Return the gradients of the input, the affine parameters and ``w``."""
-        y, scale, shift, mean, inverse_std = ctx.saved_tensors
-        q, num_steps, threshold, tile, count, training = ctx.constants
-        num_channels = y.shape[1]
+        (y, inverse_std), layer = ctx.saved_tensors, ctx.layer
+        count = y.numel() // layer.num_channels
         grad = grads[0].contiguous(memory_format=torch.channels_last)
-        grad_x = torch.empty_like(y)
-        sums = _backward(
-            _flat(grad), _flat(y), _flat(grad_x), _rows(scale, shift),
-            q, np.float32(threshold), np.float32(2.0), num_steps, tile, num_channels,
-        )  # fmt: skip
-        g, gy, gq = torch.from_numpy(sums)
-        g_normalised = (gy - mean * g) * inverse_std
-        a = scale.double()
-        b = -a * inverse_std * g_normalised / count if training else torch.zeros_like(a)
-        c = -a * g / count - b * mean if training else torch.zeros_like(a)
-        _affine(_flat(grad_x), _flat(y), _rows(a, b, c), tile)
-        grad_w = torch.tensor(float(gq.sum()) * float(q) * (1 - float(q)), dtype=torch.float32)
-        return (grad_x, g_normalised.float(), g.float(), None, None, grad_w, None, None, None, None, None)
+        grad_x, (g, gy, gq) = _passes(y).backward(grad, y, None, None, None, layer)
+        grad_weight = gy * inverse_std
+        slope = layer.scale * inverse_std * grad_weight / -count
+        _passes(y).normalise(grad_x, y, layer.mean, layer.scale, slope.float(), (layer.scale * g / -count).float())
+        grad_w = _grad_w(gq, layer.q) if layer.leaky else None
+        return grad_x, grad_weight.float(), g.float(), grad_w, None, None, None, None
+
+
+def _move_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.momentum is not None
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean.float(), norm.momentum)
+    norm.running_var.lerp_(var.float(), norm.momentum)
+
+
+def batch_norm_plif(
+    y: Tensor, norm: nn.BatchNorm2d, w: Tensor, *, num_steps: int, leaky: bool, options: NeuronOptions
+) -> Tensor:
+    """Return the spikes of neurons that start at rest behind a batch norm in training, and move its running statistics.
+
+    Args:
+        y: a convolution's output [T * B, C, H, W], float32 or bfloat16; the spikes have its shape and type.
+        norm: a norm that ``takes_norm``.
+        w: the leak is ``sigmoid(w)``.
+        num_steps: T.
+        leaky: False integrates without a leak.
+        options: threshold and reset.
+    """
+    return _BatchNormPLIF.apply(y, norm.weight, norm.bias, w, norm, num_steps, leaky, options)  # pyright: ignore

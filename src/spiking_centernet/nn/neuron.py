@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.nn import kernels
+from spiking_centernet.nn.layer import NeuronOptions
 from spiking_centernet.nn.surrogate import SURROGATES, spike
 
 
@@ -103,10 +105,30 @@ class PLIF(nn.Module):
         """The leak ``1 / tau`` as a scalar tensor, None for integrate-and-fire."""
         return torch.sigmoid(self.w) if self.leaky else None
 
+    @property
+    def options(self) -> NeuronOptions:
+        """Threshold and reset as the kernels take them."""
+        return NeuronOptions(
+            threshold=self.threshold, soft_reset=self.soft_reset, decay_input=self.decay_input,
+            detach_reset=self.detach_reset,
+        )  # fmt: skip
+
+    def has_kernel(self, x: Tensor) -> bool:
+        """Return whether kernels compute this neuron for such an input; else it is computed step by step."""
+        return self.surrogate == kernels.SURROGATE and kernels.takes(x)
+
     def forward(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
     ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
         """Return the spikes of every step and the membrane potential after the last; ``v=None`` starts at rest (0)."""
+        if self.has_kernel(x):
+            return kernels.plif(x, v, self.w, leaky=self.leaky, options=self.options)
+        return self.step_by_step(x, v)
+
+    def step_by_step(
+        self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
+    ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
+        """Return what the call does, computed by torch one step after the other: the reference of the kernels."""
         v = torch.zeros_like(x[0], dtype=torch.float32) if v is None else v
         q = self.q
         spikes = []

@@ -1,0 +1,225 @@
+// The passes of plif.c for one type of storage. Included once for each, with STORED, SUFFIX, load() and save() defined.
+
+#define TYPED(name) JOIN(name, SUFFIX)
+#define TYPED_KERNEL(name) JOIN(JOIN(scn_##name, SUFFIX), SCN_ISA)
+
+// One pass over [rows][C]: sums per tile position of the distance to a pivot, and of its square.
+EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *layer, float *scratch, double *partial)
+{
+    const i64 tile = layer->tile, num_tiles = (size + tile - 1) / tile;
+#pragma omp parallel for schedule(static) if (size > SMALL)
+    for (i64 part = 0; part < layer->parts; part++) {
+        float *restrict sums = scratch + 2 * part * tile, *restrict squares = sums + tile;
+        const float *restrict pivot = layer->mean;
+        Flush flush = {sums, partial + 2 * part * layer->num_channels, 2, layer->num_channels, tile, 0};
+        clear(&flush);
+        for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
+            const STORED *restrict in = y + i * tile;
+            const i64 n = least(tile, size - i * tile);
+#pragma omp simd
+            for (i64 j = 0; j < n; j++) {
+                const float d = load(in[j]) - pivot[j];
+                sums[j] += d;
+                squares[j] += d * d;
+            }
+            count_tile(&flush);
+        }
+        write_sums(&flush);
+    }
+}
+
+// Steps known to the compiler: membranes stay in registers.
+INLINE void TYPED(forward_few)(const STORED *restrict y, STORED *restrict spikes, float *restrict v, i64 n, const int steps,
+                               const Layer *layer)
+{
+    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
+    const i64 stride = layer->num_neurons;
+    const Neuron neuron = common(layer);
+#pragma omp simd
+    for (i64 j = 0; j < n; j++) {
+        float membrane = v[j];
+#pragma GCC unroll 8
+        for (int t = 0; t < steps; t++) {
+            const float x = (load(y[t * stride + j]) - mean[j]) * scale[j] + bias[j];
+            const float h = charge(x, membrane, neuron);
+            spikes[t * stride + j] = save(h >= neuron.threshold ? 1.0f : 0.0f);
+            membrane = after_spike(h, neuron);
+        }
+        v[j] = membrane;
+    }
+}
+
+INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *restrict v, i64 n, const Layer *layer)
+{
+    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
+    const Neuron neuron = layer->neuron;
+    for (i64 t = 0; t < layer->num_steps; t++) {
+        const STORED *restrict in = y + t * layer->num_neurons;
+        STORED *restrict out = spikes + t * layer->num_neurons;
+#pragma omp simd
+        for (i64 j = 0; j < n; j++) {
+            const float h = charge((load(in[j]) - mean[j]) * scale[j] + bias[j], v[j], neuron);
+            out[j] = save(h >= neuron.threshold ? 1.0f : 0.0f);
+            v[j] = after_spike(h, neuron);
+        }
+    }
+}
+
+// v_first and v_last [N] may be NULL: start at rest, forget the end.
+EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const float *v_first, float *v_last,
+                                       const Layer *layer, float *scratch)
+{
+    const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
+    const int few = is_common(layer) ? (int)layer->num_steps : 0;
+#pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
+    for (i64 part = 0; part < layer->parts; part++) {
+        float *v = scratch + part * tile;
+        for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
+            const i64 first = i * tile, n = least(tile, size - first);
+            start(v, v_first, first, n);
+            switch (few) {
+#define FEW(steps)                                                                                                     \
+    case steps:                                                                                                        \
+        TYPED(forward_few)(y + first, spikes + first, v, n, steps, layer);                                             \
+        break;
+                FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
+#undef FEW
+            default:
+                TYPED(forward_many)(y + first, spikes + first, v, n, layer);
+            }
+            if (v_last)
+                memcpy(v_last + first, v, (size_t)n * sizeof *v);
+        }
+    }
+}
+
+INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restrict y, STORED *restrict grad_x,
+                                const float *restrict v, float *restrict carry, float *restrict sums, i64 n,
+                                const int steps, const Layer *layer)
+{
+    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
+    float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
+    const i64 stride = layer->num_neurons;
+    const Neuron neuron = common(layer);
+#pragma omp simd
+    for (i64 j = 0; j < n; j++) {
+        float centred[MOST_FEW], before[MOST_FEW], h[MOST_FEW];
+        float membrane = v[j];
+#pragma GCC unroll 8
+        for (int t = 0; t < steps; t++) {
+            centred[t] = load(y[t * stride + j]) - mean[j];
+            before[t] = membrane;
+            h[t] = charge(centred[t] * scale[j] + bias[j], membrane, neuron);
+            membrane = after_spike(h[t], neuron);
+        }
+        float carried = carry[j], g_sum = 0, gy_sum = 0, gq_sum = 0;
+#pragma GCC unroll 8
+        for (int t = steps - 1; t >= 0; t--) {
+            const float g_h = grad_charged(load(grad[t * stride + j]), carried, h[t], neuron);
+            const float g_x = grad_input(g_h, neuron);
+            grad_x[t * stride + j] = save(g_x);
+            carried = grad_membrane(g_h, neuron);
+            g_sum += g_x;
+            gy_sum += g_x * centred[t];
+            gq_sum += grad_leak(g_h, centred[t] * scale[j] + bias[j], before[t], neuron);
+        }
+        carry[j] = carried;
+        sum_g[j] += g_sum;
+        sum_gy[j] += gy_sum;
+        sum_gq[j] += gq_sum;
+    }
+}
+
+// `steps_rows` [3 * T][tile]: centred input, membrane before and after charging, of every step.
+INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *grad_x, float *restrict v,
+                                 float *restrict carry, float *restrict sums, float *steps_rows, i64 n,
+                                 const Layer *layer)
+{
+    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
+    float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
+    const Neuron neuron = layer->neuron;
+    for (i64 t = 0; t < layer->num_steps; t++) {
+        const STORED *restrict in = y + t * layer->num_neurons;
+        float *restrict centred = steps_rows + 3 * t * layer->tile, *restrict before = centred + layer->tile,
+                        *restrict h = before + layer->tile;
+#pragma omp simd
+        for (i64 j = 0; j < n; j++) {
+            centred[j] = load(in[j]) - mean[j];
+            before[j] = v[j];
+            h[j] = charge(centred[j] * scale[j] + bias[j], v[j], neuron);
+            v[j] = after_spike(h[j], neuron);
+        }
+    }
+    for (i64 t = layer->num_steps - 1; t >= 0; t--) {
+        const STORED *restrict g_in = grad + t * layer->num_neurons;
+        STORED *restrict g_out = grad_x + t * layer->num_neurons;
+        const float *restrict centred = steps_rows + 3 * t * layer->tile, *restrict before = centred + layer->tile,
+                              *restrict h = before + layer->tile;
+#pragma omp simd
+        for (i64 j = 0; j < n; j++) {
+            const float g_h = grad_charged(load(g_in[j]), carry[j], h[j], neuron);
+            const float g_x = grad_input(g_h, neuron);
+            g_out[j] = save(g_x);
+            carry[j] = grad_membrane(g_h, neuron);
+            sum_g[j] += g_x;
+            sum_gy[j] += g_x * centred[j];
+            sum_gq[j] += grad_leak(g_h, centred[j] * scale[j] + bias[j], before[j], neuron);
+        }
+    }
+}
+
+// Writes the gradient at the neurons' input, and for every part the sums per channel of it, of it times the centred y,
+// and of the gradient of q. v_first, grad_v_last (read) and grad_v_first (written) may be NULL.
+EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, const float *v_first,
+                                        const float *grad_v_last, STORED *grad_x, float *grad_v_first,
+                                        const Layer *layer, float *scratch, i64 scratch_rows, double *partial)
+{
+    const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
+    const int few = is_common(layer) ? (int)layer->num_steps : 0;
+#pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
+    for (i64 part = 0; part < layer->parts; part++) {
+        float *sums = scratch + part * scratch_rows * tile, *v = sums + 3 * tile, *carry = v + tile;
+        Flush flush = {sums, partial + 3 * part * layer->num_channels, 3, layer->num_channels, tile, 0};
+        clear(&flush);
+        for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
+            const i64 first = i * tile, n = least(tile, size - first);
+            start(v, v_first, first, n);
+            start(carry, grad_v_last, first, n);
+            switch (few) {
+#define FEW(steps)                                                                                                     \
+    case steps:                                                                                                        \
+        TYPED(backward_few)(grad + first, y + first, grad_x + first, v, carry, sums, n, steps, layer);                 \
+        break;
+                FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
+#undef FEW
+            default:
+                TYPED(backward_many)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, layer);
+            }
+            if (grad_v_first)
+                memcpy(grad_v_first + first, carry, (size_t)n * sizeof *carry);
+            count_tile(&flush);
+        }
+        write_sums(&flush);
+    }
+}
+
+// Batch norm's part of the backward pass, in place: grad_x = grad_x * scale + (y - mean) * slope + bias.
+EXPORT void TYPED_KERNEL(plif_normalise)(STORED *grad_x, const STORED *y, i64 size, const Layer *layer,
+                                         const float *slopes)
+{
+    const i64 tile = layer->tile, num_tiles = (size + tile - 1) / tile;
+    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
+    const float *restrict slope = slopes;
+#pragma omp parallel for schedule(static) if (size > SMALL)
+    for (i64 i = 0; i < num_tiles; i++) {
+        STORED *restrict g = grad_x + i * tile;
+        const STORED *restrict in = y + i * tile;
+        const i64 n = least(tile, size - i * tile);
+#pragma omp simd
+        for (i64 j = 0; j < n; j++)
+            g[j] = save(load(g[j]) * scale[j] + (load(in[j]) - mean[j]) * slope[j] + bias[j]);
+    }
+}
+
+#undef TYPED
+#undef TYPED_KERNEL

@@ -1,0 +1,52 @@
+"""What the kernels of a layer need to know, whichever device they run on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronOptions:
+    """How integrate-and-fire neurons behave; see ``plif_step``. The surrogate is ATan with slope ``alpha``."""
+
+    threshold: float = 1.0
+    soft_reset: bool = False
+    decay_input: bool = True
+    detach_reset: bool = True
+    alpha: float = 2.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Neurons over some steps whose input is ``(y - mean) * scale + bias``, a value a channel.
+
+    Attributes:
+        num_steps: T of the input [T, N].
+        num_channels: C; the channel is the fastest axis of N.
+        mean: [C].
+        scale: [C].
+        bias: [C].
+        q: the leak ``1 / tau``, a scalar.
+        leaky: False for integrate-and-fire, whatever ``q`` is.
+        options: threshold, reset, surrogate.
+    """
+
+    num_steps: int
+    num_channels: int
+    mean: Tensor
+    scale: Tensor
+    bias: Tensor
+    q: Tensor
+    leaky: bool
+    options: NeuronOptions
+
+    @staticmethod
+    def plain(
+        num_steps: int, q: Tensor | None = None, options: NeuronOptions | None = None, *, num_channels: int = 1
+    ) -> "Layer":
+        """Return a layer that takes its input as it is; ``q=None`` integrates without a leak."""
+        device = None if q is None else q.device
+        zero, one = torch.zeros(num_channels, device=device), torch.ones(num_channels, device=device)
+        leak = torch.zeros(()) if q is None else q
+        return Layer(num_steps, num_channels, zero, one, zero, leak, q is not None, options or NeuronOptions())

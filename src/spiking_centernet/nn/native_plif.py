@@ -1,0 +1,161 @@
+"""The passes of ``native/plif.c`` on the CPU, called through ctypes on torch's memory.
+
+Inputs are float32 or bfloat16 whose memory is [T, N], the channel fastest within N; membranes are float32.
+"""
+
+import ctypes
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.native import native
+from spiking_centernet.nn.layer import Layer
+
+_PARTS = 32
+"""Sums are split in so many parts at most; up to so many threads find work."""
+
+_UNIT = 16
+"""Values in the widest vector: tiles are a multiple of it, whichever instruction set is in use."""
+
+_TILE = 512
+"""Values a tile has at least: its rows stay in the first level of cache."""
+
+_FEW_STEPS_ROWS = 5
+"""Rows of scratch the backward pass takes besides those of every step."""
+
+_SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+_POINTER = ctypes.c_void_p
+
+
+class _Neuron(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_float) for name in ("q", "threshold", "alpha")),
+        *((name, ctypes.c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("num_neurons", "num_steps", "num_channels", "tile", "parts")),
+        *((name, _POINTER) for name in ("mean", "scale", "bias")),
+        ("neuron", _Neuron),
+    )
+
+
+_ARGUMENTS = {
+    "moments": [_POINTER, ctypes.c_int64, _POINTER, _POINTER, _POINTER],
+    "forward": [_POINTER] * 6,
+    "backward": [_POINTER] * 8 + [ctypes.c_int64, _POINTER],
+    "normalise": [_POINTER, _POINTER, ctypes.c_int64, _POINTER, _POINTER],
+}
+
+
+@cache
+def _kernel(name: str, dtype: torch.dtype):
+    library = native()
+    assert library is not None
+    return library.kernel(f"plif_{name}_{_SUFFIXES[dtype]}", _ARGUMENTS[name])
+
+
+def takes(x: Tensor) -> bool:
+    """Return whether the kernels compute this type of tensor here."""
+    return x.device.type == "cpu" and x.dtype in _SUFFIXES and native() is not None
+
+
+def _tile(num_channels: int) -> int:
+    unit = math.lcm(num_channels, _UNIT)
+    return unit * max(1, _TILE // unit)
+
+
+def _parts(size: int, tile: int) -> int:
+    return max(1, min(_PARTS, -(-size // tile)))
+
+
+def _rows(tile: int, *per_channel: Tensor) -> Tensor:
+    """Return float32 rows [K, tile], each repeating one vector of a value a channel."""
+    return torch.stack(per_channel).float().repeat(1, tile // per_channel[0].numel())
+
+
+def _described(layer: Layer, rows: Tensor, *, num_neurons: int, parts: int) -> _Layer:
+    """Return the C struct; ``rows`` must outlive it."""
+    o = layer.options
+    neuron = _Neuron(
+        float(layer.q), o.threshold, o.alpha, layer.leaky, o.decay_input, o.soft_reset, o.detach_reset
+    )  # fmt: skip
+    mean, scale, bias = (row.data_ptr() for row in rows[:3])
+    return _Layer(
+        num_neurons, layer.num_steps, layer.num_channels, rows.shape[1], parts, mean, scale, bias, neuron
+    )  # fmt: skip
+
+
+def _pointer(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def moments(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance [C] in float64 of a channels-last [M, C, H, W] tensor."""
+    num_channels = y.shape[1]
+    tile = _tile(num_channels)
+    parts = _parts(y.numel(), tile)
+    # Distances to a value of the channel, not to 0: the square of a large mean would swallow a small variance.
+    pivot = y[0, :, 0, 0].float()
+    rows = _rows(tile, pivot, pivot, pivot)
+    plain = Layer.plain(1, num_channels=num_channels)
+    scratch = torch.empty(parts, 2, tile)
+    partial = torch.empty(parts, 2, num_channels, dtype=torch.float64)
+    described = _described(plain, rows, num_neurons=y.numel(), parts=parts)
+    _kernel("moments", y.dtype)(
+        y.data_ptr(), y.numel(), ctypes.byref(described), scratch.data_ptr(), partial.data_ptr()
+    )  # fmt: skip
+    distance, square = partial.sum(0) * (num_channels / y.numel())
+    return pivot + distance, (square - distance * distance).clamp_min(0)
+
+
+def forward(y: Tensor, v: Tensor | None, v_last: Tensor | None, layer: Layer) -> Tensor:
+    """Return the spikes, stored as ``y`` is, and write the membrane [N] after the last step to ``v_last``."""
+    spikes = torch.empty_like(y)
+    tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
+    parts = _parts(num_neurons, tile)
+    rows = _rows(tile, layer.mean, layer.scale, layer.bias)
+    scratch = torch.empty(parts, tile)
+    described = _described(layer, rows, num_neurons=num_neurons, parts=parts)
+    _kernel("forward", y.dtype)(
+        y.data_ptr(), spikes.data_ptr(), _pointer(v), _pointer(v_last), ctypes.byref(described), scratch.data_ptr()
+    )
+    return spikes
+
+
+def backward(
+    grad: Tensor, y: Tensor, v: Tensor | None, grad_v_last: Tensor | None, grad_v: Tensor | None, layer: Layer
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient at the neurons' input and float64 sums [3, C] over it; write that of ``v`` to ``grad_v``.
+
+    The sums are of the gradient, of the gradient times ``y - mean``, and the gradient of the leak ``q``.
+    """
+    grad_x = torch.empty_like(y)
+    tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
+    parts = _parts(num_neurons, tile)
+    rows = _rows(tile, layer.mean, layer.scale, layer.bias)
+    scratch = torch.empty(parts, _FEW_STEPS_ROWS + 3 * layer.num_steps, tile)
+    partial = torch.empty(parts, 3, layer.num_channels, dtype=torch.float64)
+    described = _described(layer, rows, num_neurons=num_neurons, parts=parts)
+    _kernel("backward", y.dtype)(
+        grad.data_ptr(), y.data_ptr(), _pointer(v), _pointer(grad_v_last), grad_x.data_ptr(), _pointer(grad_v),
+        ctypes.byref(described), scratch.data_ptr(), scratch.shape[1], partial.data_ptr(),
+    )  # fmt: skip
+    return grad_x, partial.sum(0)
+
+
+def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
+    """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, vectors [C]."""
+    num_channels = y.shape[1]
+    tile = _tile(num_channels)
+    rows = _rows(tile, mean, scale, bias, slope)
+    plain = Layer.plain(1, num_channels=num_channels)
+    described = _described(plain, rows, num_neurons=y.numel(), parts=1)
+    _kernel("normalise", y.dtype)(
+        grad_x.data_ptr(), y.data_ptr(), y.numel(), ctypes.byref(described), rows[3].data_ptr()
+    )
