@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 
 from spiking_centernet.errors import ConfigError, TrainingError, did_you_mean
 from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
-from spiking_centernet.events import Augmentation, FolderDataset, collate
+from spiking_centernet.events import Augmentation, FolderDataset, collate, prefetch
 from spiking_centernet.firing import FiringRates
-from spiking_centernet.nn import PRESETS, Detector, build, centernet_loss, make_targets
+from spiking_centernet.nn import PRESETS, Detector, Memory, build, centernet_loss, make_targets
 from spiking_centernet.runfolder import RunFolder
 from spiking_centernet.types import Batch
 from spiking_centernet.validate import dataset_for, predict
@@ -47,7 +47,9 @@ class Recipe:
         val_every: epochs between validations.
         log_every: steps between rows of ``metrics.csv``.
         checkpoint_every: steps between checkpoints; 0 for one an epoch.
-        num_workers: processes that load; None chooses.
+        spikes: "uint8" keeps the spikes of the forward pass as bytes, "float" as they were computed.
+        checkpoint_stages: keep only the stages' inputs and compute the rest again in the backward pass.
+        num_workers: processes that load, 0 for a thread; None chooses.
         num_threads: threads that compute; None leaves it to PyTorch.
     """
 
@@ -68,6 +70,8 @@ class Recipe:
     val_every: int = 1
     log_every: int = 20
     checkpoint_every: int = 0
+    spikes: str = "float"
+    checkpoint_stages: bool = False
     num_workers: int | None = None
     num_threads: int | None = None
 
@@ -82,6 +86,7 @@ class Recipe:
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)
+        Memory(spikes=self.spikes, checkpoint_stages=self.checkpoint_stages)
 
     def build(self) -> Detector:
         """Return the untrained network, its weights fixed by the seed."""
@@ -163,11 +168,11 @@ class TrainState:
     def average(self, decay: float) -> None:
         """Move the running average of the weights towards the weights; it follows faster in the first steps."""
         decay = min(decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            if value.dtype.is_floating_point and decay > 0:
-                self.ema[name].lerp_(value.detach(), 1 - decay)
-            else:
-                self.ema[name].copy_(value)
+        values = {k: v.detach() for k, v in self.model.state_dict().items()}
+        moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
+        torch._foreach_lerp_([self.ema[k] for k in moving], [values[k] for k in moving], 1 - decay)
+        for name in values.keys() - set(moving):
+            self.ema[name].copy_(values[name])
 
     def averaged(self) -> Detector:
         """Return a detector with the averaged weights."""
@@ -180,7 +185,9 @@ def _optimizer(model: Detector, recipe: Recipe) -> torch.optim.AdamW:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     free = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    # On a CPU torch takes its slow way, one small operation after the other, unless told.
+    fused = True if next(model.parameters()).device.type == "cpu" else None
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
 
 
 class Trainer:
@@ -193,6 +200,7 @@ class Trainer:
             torch.set_num_threads(recipe.num_threads)
         native = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_native_bfloat16())
         self.recipe = recipe
+        self.memory = Memory(spikes=recipe.spikes, checkpoint_stages=recipe.checkpoint_stages)
         self.precision = "bfloat16" if native else "float32"
         self.fabric = Fabric(devices=1, precision="bf16-mixed" if native else "32-true")
         model = recipe.build().to(self.fabric.device)
@@ -250,7 +258,7 @@ class Trainer:
 
     def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
         since = time.perf_counter()
-        for batch in loader:
+        for batch in loader if loader.num_workers else prefetch(loader):
             loading_s = time.perf_counter() - since
             watch = self.state.step % self.recipe.log_every == 0
             rates = FiringRates(self.state.model.neuron_names) if watch else None
@@ -273,7 +281,7 @@ class Trainer:
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.forward.train()
-        output, _ = self.forward(batch.cube.to(self.fabric.device), observe=rates, keep_state=False)
+        output, _ = self.forward(batch.cube.to(self.fabric.device), observe=rates, keep_state=False, memory=self.memory)
         targets = make_targets(
             batch.boxes, num_classes=model.config.num_classes, stride=model.config.stride,
             size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,

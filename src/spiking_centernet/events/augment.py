@@ -57,7 +57,9 @@ def flip(sample: Sample) -> Sample:
     width = sample.cube.shape[-1]
     xyxy = sample.boxes.xyxy[:, [2, 1, 0, 3]]
     xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
-    return replace(sample, cube=sample.cube.flip(-1), boxes=replace(sample.boxes, xyxy=xyxy))
+    # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
+    mirrored = torch.from_numpy(np.ascontiguousarray(sample.cube.numpy()[..., ::-1]))
+    return replace(sample, cube=mirrored, boxes=replace(sample.boxes, xyxy=xyxy))
 
 
 def zoom(

@@ -211,7 +211,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         told = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
         raise DatasetError(f"a batch needs cubes of one size, got {told}; load one kind of recording at a time")
     return Batch(
-        torch.stack([sample.cube for sample in samples], dim=1),
+        # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
+        torch.from_numpy(np.stack([sample.cube.numpy() for sample in samples], axis=1)),
         [sample.boxes for sample in samples],
         [sample.t_us for sample in samples],
         [sample.recording for sample in samples],

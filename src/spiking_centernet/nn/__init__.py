@@ -9,5 +9,6 @@ from spiking_centernet.nn.detector import Detector as Detector
 from spiking_centernet.nn.detector import DetectorConfig as DetectorConfig
 from spiking_centernet.nn.detector import DetectorOutput as DetectorOutput
 from spiking_centernet.nn.detector import build as build
+from spiking_centernet.nn.memory import Memory as Memory
 from spiking_centernet.nn.neuron import PLIF as PLIF
 from spiking_centernet.nn.neuron import plif_step as plif_step

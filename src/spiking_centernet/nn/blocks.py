@@ -1,12 +1,14 @@
 """Convolution, batch norm and neuron as one block, and the folding of its batch norm."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.nn import kernels
+from spiking_centernet.nn.memory import Memory, convolve, run_stage
 from spiking_centernet.nn.neuron import PLIF, Neuron
 
 MakeNeuron = Callable[[], Neuron]
@@ -21,15 +23,42 @@ Observe = Callable[[Tensor], None]
 class Membranes:
     """Hands every neuron layer its membrane of the last call and collects the new ones."""
 
-    def __init__(self, state: State | None, observe: Observe | None = None, *, keep: bool = True):
+    def __init__(
+        self, state: State | None, observe: Observe | None = None, *, keep: bool = True, memory: Memory | None = None
+    ):
         self.keep = keep
+        self.memory = memory or Memory()
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
         self._observe = observe
+        self._as_bytes: tuple[Tensor, Tensor] | None = None
         self.new: State = []
 
     def next(self) -> Tensor | None:
         """Return the membrane of the layer that computes now, None at rest."""
         return None if self._old is None else next(self._old)
+
+    def bytes_of(self, x: Tensor) -> Tensor | None:
+        """Return spikes as uint8 for the backward pass, once for all who take them; None where floats are kept."""
+        if self.memory.spikes == "float" or not torch.is_grad_enabled():
+            return None
+        if self._as_bytes is None or self._as_bytes[0] is not x:
+            self._as_bytes = x, x.detach().to(torch.uint8)
+        return self._as_bytes[1]
+
+    def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
+        """Return ``compute(*inputs)``, kept or computed again in the backward pass as ``memory`` says."""
+        # A second computation could not be handed the membranes of the first once more.
+        if not self.memory.checkpoint_stages or self.keep or self._old is not None:
+            return compute(*inputs)
+        return run_stage(compute, *inputs, stage=stage, silence=self._unobserved)
+
+    @contextmanager
+    def _unobserved(self) -> Iterator[None]:
+        observe, self._observe = self._observe, None
+        try:
+            yield
+        finally:
+            self._observe = observe
 
     def put(self, spikes: Tensor, v: Tensor | None) -> Tensor:
         """Take the membrane after the last step; show the spikes [T, B, K, h, w] to the observer and return them."""
@@ -84,7 +113,8 @@ class ConvNeuron(nn.Module):
     def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
         """Return the spikes of every step; the membrane of the last step goes to ``membranes``."""
         steps, batch = x.shape[:2]
-        y = self.conv(x.flatten(0, 1))
+        as_bytes = membranes.bytes_of(x)
+        y = convolve(self.conv, x.flatten(0, 1), None if as_bytes is None else as_bytes.flatten(0, 1))
         return self.norm_and_fire(y, (steps, batch), membranes)
 
     def norm_and_fire(self, y: Tensor, steps_batch: tuple[int, int], membranes: Membranes) -> Tensor:

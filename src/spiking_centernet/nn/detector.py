@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.nn.blocks import ConvNeuron, Membranes, Observe, State
 from spiking_centernet.nn.m2unet import Decoder
+from spiking_centernet.nn.memory import Memory
 from spiking_centernet.nn.neuron import NEURONS, PLIF, Neuron, ReLU, make_neuron
 from spiking_centernet.nn.resnet import Encoder
 from spiking_centernet.nn.surrogate import SURROGATES
@@ -165,6 +167,7 @@ class Detector(nn.Module):
         *,
         observe: Observe | None = None,
         keep_state: bool = True,
+        memory: Memory | None = None,
     ) -> tuple[DetectorOutput, State]:
         """Detect in one window, or go on from the state of the window before.
 
@@ -173,7 +176,8 @@ class Detector(nn.Module):
             state: what the last call returned; None starts at rest.
             observe: called with every neuron layer's output [T * B, K, h, w] as it is computed, in the order of
                 ``neuron_names``.
-            keep_state: False returns no membranes, which lets training on a CPU take its fused kernel.
+            keep_state: False returns no membranes, which lets training take its fused kernel.
+            memory: what training keeps for the backward pass; None keeps everything as it was computed.
 
         Returns:
             The output averaged over the T steps, and the membranes after the last step.
@@ -190,9 +194,15 @@ class Detector(nn.Module):
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
         x = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).to(dtype).unflatten(0, cube.shape[:2])
-        membranes = Membranes(state, observe, keep=keep_state)
+        whole = self.config.neuron != "relu" and cube.dtype == torch.uint8
+        if memory is not None and memory.spikes == "uint8" and not whole:
+            raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
+        membranes = Membranes(state, observe, keep=keep_state, memory=memory)
         x = self.decoder(self.encoder(x, membranes), membranes)
-        out = {name: head(x, membranes) for name, head in self.heads.items()}
+        out = {
+            name: membranes.run_stage(partial(head, membranes=membranes), x, stage=head)
+            for name, head in self.heads.items()
+        }
         return DetectorOutput(**out), membranes.new
 
     @property

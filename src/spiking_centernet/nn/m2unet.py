@@ -1,11 +1,14 @@
 """The decoder: M2U-Net blocks whose skips concatenate binary spikes, and their merging into one convolution."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes, convolution, fold_batch_norm
+from spiking_centernet.nn.memory import convolve
 
 
 def join(x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
@@ -46,7 +49,8 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        y = self.expand_norm(self.expand(F.pad(join(x, skip), (1, 1, 1, 1))))
+        joined = F.pad(join(x, skip), (1, 1, 1, 1))
+        y = self.expand_norm(convolve(self.expand, joined, membranes.bytes_of(joined)))
         y = self.filter_norm(self.filter(y))
         return self.project.norm_and_fire(self.project.conv(y), (x.shape[0], x.shape[1]), membranes)
 
@@ -103,5 +107,5 @@ class Decoder(nn.Module):
         """Return the spikes of the last block."""
         x, skips = features[-1], features[-2::-1]
         for block, skip in zip(self.blocks, skips, strict=False):
-            x = block(x, skip, membranes)
+            x = membranes.run_stage(partial(block, membranes=membranes), x, skip, stage=block)
         return x

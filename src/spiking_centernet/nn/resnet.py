@@ -1,6 +1,7 @@
 """The encoder: ResNet-18 without identity additions, any neuron."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -36,12 +37,19 @@ class Encoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
         """Return the spikes of every stage, finest first."""
-        steps_batch = x.shape[:2]
-        x = self.stem(x, membranes)
-        x = F.max_pool2d(x.flatten(0, 1), 3, 2, 1).unflatten(0, steps_batch)
+
+        def stem(x: Tensor) -> Tensor:
+            spikes = self.stem(x, membranes)
+            return F.max_pool2d(spikes.flatten(0, 1), 3, 2, 1).unflatten(0, spikes.shape[:2])
+
+        def run(stage: nn.ModuleList, x: Tensor) -> Tensor:
+            for block in stage:
+                x = block(x, membranes)
+            return x
+
+        x = membranes.run_stage(stem, x, stage=self.stem)
         features = []
         for stage in self.stages:
-            for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(x, membranes)
+            x = membranes.run_stage(partial(run, stage), x, stage=stage)
             features.append(x)
         return features

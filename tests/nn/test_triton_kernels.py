@@ -1,0 +1,81 @@
+"""The GPU's passes against the loop, on a GPU where there is one, else in Triton's interpreter on the CPU."""
+
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+from spiking_centernet.nn import kernels
+from spiking_centernet.nn.neuron import PLIF, make_neuron
+
+pytest.importorskip("triton", reason="Triton is not installed")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def passes(monkeypatch):
+    """Let the kernels' functions take Triton's passes, whatever the device."""
+    if DEVICE == "cpu":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")  # read when the kernels are defined
+    module = importlib.import_module("spiking_centernet.nn.triton_kernels")
+    monkeypatch.setattr(kernels, "_passes", lambda _: module)
+    return module
+
+
+def assert_close(ours, theirs, rounding=1e-4):
+    torch.testing.assert_close(ours, theirs, rtol=rounding, atol=rounding * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "num_steps", "shape"),
+    [
+        ("plif", {}, 5, (2, 3, 4, 5)),
+        ("plif", {"decay_input": False, "soft_reset": True, "detach_reset": False}, 3, (1, 17, 13, 11)),
+        ("plif", {"detach_reset": False}, 9, (1, 3, 2, 2)),
+        ("if", {"soft_reset": True}, 1, (1, 1, 3, 3)),
+    ],
+)
+def test_neurons_equal_the_loop(kind, options, num_steps, shape):
+    torch.manual_seed(0)
+    neuron = make_neuron(kind, **options).to(DEVICE)
+    x, v = torch.randn(num_steps, *shape, device=DEVICE) + 0.4, torch.randn(shape, device=DEVICE) * 0.5
+    upstream = torch.randn_like(x), torch.randn_like(v)
+    results = []
+    for compute in (neuron, neuron.step_by_step):
+        leaves = [x.clone().requires_grad_(), v.clone().requires_grad_()]
+        inputs = leaves + [neuron.w] * neuron.leaky
+        outputs = compute(*leaves)
+        results.append((*outputs, torch.autograd.grad(outputs, inputs, upstream)))
+    ours, theirs = results
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    for a, b in zip(ours[2], theirs[2], strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 70, 3, 3), (1, 1, 1, 9)], ids=str)
+def test_batch_norm_and_neurons_equal_the_loop(shape, dtype):
+    torch.manual_seed(2)
+    steps, channels = 3, shape[1]
+    y = (torch.randn(steps * shape[0], *shape[1:], device=DEVICE) + 2).to(dtype)
+    results = []
+    for fused in (True, False):
+        norm, neuron = nn.BatchNorm2d(channels).to(DEVICE), PLIF().to(DEVICE)
+        nn.init.constant_(norm.bias, 0.7)
+        leaf = y.clone().requires_grad_()
+        if fused:
+            spikes = kernels.batch_norm_plif(leaf, norm, neuron.w, num_steps=steps, leaky=True, options=neuron.options)
+        else:
+            spikes = neuron.step_by_step(norm(leaf.float()).unflatten(0, (steps, -1)))[0].flatten(0, 1)
+        spikes.backward(torch.linspace(-1, 1, y.numel(), device=DEVICE).reshape(y.shape).to(spikes.dtype))
+        parameters = [p.grad for p in (norm.weight, norm.bias, neuron.w)]
+        results.append((spikes.detach().float(), leaf.grad.float(), parameters, norm.running_mean, norm.running_var))
+    ours, theirs = results
+    assert 0 < theirs[0].mean() < 1
+    assert torch.equal(ours[0], theirs[0])
+    rounding = 1e-4 if dtype == torch.float32 else 2e-2
+    assert_close(ours[1], theirs[1], rounding)
+    for a, b in zip((*ours[2], *ours[3:]), (*theirs[2], *theirs[3:]), strict=True):
+        assert_close(a, b, rounding)
