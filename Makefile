@@ -48,6 +48,7 @@ simulate: $(READY) ## write the simulated data set to ROADS from SEED
 	$(BIN)/scn simulate $(ROADS) --seed $(SEED)
 
 bench: $(READY) ## run every benchmark
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt --group bench
 	set -e; for script in benchmarks/*.py; do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
 

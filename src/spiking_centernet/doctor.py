@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from spiking_centernet.native import PATH_VARIABLE, native, why_missing
 from spiking_centernet.provenance import cpu_model, num_cores, package_version
 from spiking_centernet.train import has_native_bfloat16
 from spiking_centernet.weights import bundled
@@ -18,6 +19,9 @@ OPTIONAL = {
     "tensorboard": ("scn train", "pip install 'spiking-centernet[train]'"),
 }
 """Distribution -> what needs it, how to get it."""
+
+NO_COMPILER = "install a C compiler and CMake, then: pip install --force-reinstall --no-deps spiking-centernet"
+"""How to get the native kernels where none were built."""
 
 LITTLE_DISK_GB = 2.0
 """Below this a run folder or a simulated data set may not fit."""
@@ -41,6 +45,7 @@ def examine() -> list[Finding]:
         Finding("processor", f"{cpu_model()}; cores: {num_cores()}"),
         Finding("torch", f"{torch.__version__}; threads: {torch.get_num_threads()}"),
         Finding("native bfloat16", "yes" if has_native_bfloat16() else "no: training computes in float32"),
+        _kernels(),
         _load(),
         _gpu(),
         _codec(),
@@ -56,6 +61,16 @@ def examine() -> list[Finding]:
         Finding("disk", f"{free_gb:.1f} GB free here", free_gb >= LITTLE_DISK_GB, "free some space, or work elsewhere")
     )
     return findings
+
+
+def _kernels() -> Finding:
+    library = native()
+    if library is not None:
+        sets = ", ".join(library.instruction_sets)
+        return Finding("native kernels", f"{library.instruction_set} (this processor runs {sets}), {library.path}")
+    remedy = f"unset {PATH_VARIABLE}" if PATH_VARIABLE in os.environ else NO_COMPILER
+    found = f"none ({why_missing()}): torch computes the same, several times slower"
+    return Finding("native kernels", found, False, remedy)
 
 
 def _load() -> Finding:

@@ -1,6 +1,11 @@
-"""The GPU's passes against the loop, on a GPU where there is one, else in Triton's interpreter on the CPU."""
+"""The GPU's passes against the loop, on a GPU where there is one, else in Triton's interpreter on the CPU.
 
-import importlib
+Triton reads TRITON_INTERPRET when it is first imported, so the interpreter needs a process of its own.
+"""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,24 +14,37 @@ from torch import nn
 from spiking_centernet.nn import kernels
 from spiking_centernet.nn.neuron import PLIF, make_neuron
 
-pytest.importorskip("triton", reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+here = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="no GPU: runs in Triton's interpreter instead")
 
 
-@pytest.fixture(autouse=True)
+@pytest.mark.slow
+@pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="runs on the GPU, or is the interpreter's process")
+def test_everything_here_passes_in_the_interpreter(subprocess_env):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    run = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__]
+    env = subprocess_env | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "10 passed" in done.stdout
+
+
+@pytest.fixture
 def passes(monkeypatch):
     """Let the kernels' functions take Triton's passes, whatever the device."""
-    if DEVICE == "cpu":
-        monkeypatch.setenv("TRITON_INTERPRET", "1")  # read when the kernels are defined
-    module = importlib.import_module("spiking_centernet.nn.triton_kernels")
-    monkeypatch.setattr(kernels, "_passes", lambda _: module)
-    return module
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from spiking_centernet.nn import triton_kernels
+
+    monkeypatch.setattr(kernels, "_passes", lambda _: triton_kernels)
 
 
 def assert_close(ours, theirs, rounding=1e-4):
     torch.testing.assert_close(ours, theirs, rtol=rounding, atol=rounding * float(theirs.abs().max()))
 
 
+@here
+@pytest.mark.usefixtures("passes")
 @pytest.mark.parametrize(
     ("kind", "options", "num_steps", "shape"),
     [
@@ -54,6 +72,8 @@ def test_neurons_equal_the_loop(kind, options, num_steps, shape):
         assert_close(a, b)
 
 
+@here
+@pytest.mark.usefixtures("passes")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 70, 3, 3), (1, 1, 1, 9)], ids=str)
 def test_batch_norm_and_neurons_equal_the_loop(shape, dtype):

@@ -1,0 +1,202 @@
+"""A training step: ours against SpikingJelly 2.0 in the same run, time, peak memory, and proof that both train alike.
+
+Every measurement is a process of its own; the variants take turns, so that the machine's moods hit all. The peak is
+over what the process held after its imports. "tuned" is glibc's allocator told to keep big blocks instead of handing
+them back to the system after every use. Run it on a machine without other work; under 8 minutes for nano on two cores:
+
+    python -m pip install --no-deps -c constraints.txt --group bench
+    python benchmarks/training.py
+    python benchmarks/training.py --preset paper --batch 2 --rounds 1
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from stamp import stamp, this_command, write_result
+
+from spiking_centernet.nn import PRESETS, Memory, build, centernet_loss, make_targets
+from spiking_centernet.types import Boxes
+
+SIZE_HW = (240, 304)
+PEER = "spikingjelly float32"
+VARIANTS = {
+    PEER: None,
+    "spikingjelly bfloat16": None,
+    "ours float32": Memory(),
+    "ours bfloat16": Memory(),
+    "ours bfloat16, uint8 spikes": Memory(spikes="uint8"),
+    "ours bfloat16, checkpoints": Memory(spikes="uint8", checkpoint_stages=True),
+}
+ALLOCATORS = {
+    "default": "",
+    "tuned": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184",
+}
+AGREEMENT_STEPS = 20
+
+
+def rings(batch, seed):
+    """Return a cube [5, B, 4, H, W] of events on the outlines of ellipses, and boxes around some of them."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(SIZE_HW)
+    cube, boxes = np.zeros((5, batch, 4, *SIZE_HW), np.uint8), []
+    for b in range(batch):
+        centres = rng.uniform((20, 20), (SIZE_HW[0] - 20, SIZE_HW[1] - 20), (12, 2))
+        radii = rng.uniform(8, 38, (12, 2))
+        density = np.zeros(SIZE_HW)
+        for (y, x), (high, wide) in zip(centres, radii, strict=True):
+            ring = ((rows - y) / high) ** 2 + ((columns - x) / wide) ** 2
+            density = np.maximum(density, np.exp(-np.abs(ring - 1) * 4))
+        cube[:, b] = rng.random((5, 4, *SIZE_HW)) < (density * 0.06 / density.mean()).clip(max=0.9)
+        corners = np.concatenate([(centres - radii)[:, ::-1], (centres + radii)[:, ::-1]], 1)[:3]
+        boxes.append(Boxes(corners.astype(np.float32), rng.integers(0, 2, 3), np.arange(3)))
+    return torch.from_numpy(cube), boxes
+
+
+def resident_mb(which):
+    """Return what the system says about this process's memory: VmRSS now, VmHWM at most so far."""
+    return int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
+
+
+def network(variant, preset):
+    """Return the network, its step's forward pass, and its optimizer, with the weights of seed 0."""
+    torch.manual_seed(0)
+    ours = build(preset).train()
+    if variant.startswith("ours"):
+        optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-3, fused=True)
+        return ours, lambda cube: ours(cube, keep_state=False, memory=VARIANTS[variant])[0], optimizer
+    from spikingjelly_detector import Detector
+
+    peer = Detector(PRESETS[preset])
+    peer.load_state_dict(ours.state_dict())
+    peer.train()
+    return peer, peer, torch.optim.AdamW(peer.parameters(), lr=1e-3)
+
+
+def child(args):
+    """Measure one variant in this process and print what was found."""
+    if args.variant.startswith("spikingjelly"):
+        import spikingjelly_detector  # noqa: F401
+    torch.set_num_threads(args.num_threads)
+    baseline_mb = resident_mb("VmRSS")
+    model, forward, optimizer = network(args.variant, args.preset)
+    cube, boxes = rings(args.batch, args.seed)
+    stride = PRESETS[args.preset].stride
+    mixed = torch.autocast("cpu", torch.bfloat16) if "bfloat16" in args.variant else nullcontext()
+    seconds, losses = [], []
+    for step in range(args.steps):
+        start = time.perf_counter()
+        with mixed:
+            output = forward(cube)
+        size_hw = tuple(output.heatmap.shape[-2:])
+        targets = make_targets(boxes, num_classes=output.heatmap.shape[1], size_hw=size_hw, stride=stride)
+        loss = centernet_loss(output, targets).total
+        optimizer.zero_grad()
+        loss.backward()
+        if args.gradient and step == 0:
+            torch.save({name: p.grad.clone() for name, p in model.named_parameters()}, args.gradient)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        if hasattr(model, "reset"):
+            model.reset()
+        seconds.append(time.perf_counter() - start)
+    peak_mb = resident_mb("VmHWM") - baseline_mb
+    print(json.dumps({"ms": [s * 1e3 for s in seconds], "peak_mb": peak_mb, "losses": losses}))
+
+
+def measure(variant, allocator, num_threads, steps, args, gradient=""):
+    """Return what a process of its own measures."""
+    run = [sys.executable, __file__, "--variant", variant, "--num-threads", str(num_threads), "--steps", str(steps)]
+    run += ["--preset", args.preset, "--batch", str(args.batch), "--seed", str(args.seed), "--gradient", str(gradient)]
+    env = os.environ | {"GLIBC_TUNABLES": ALLOCATORS[allocator], "OMP_NUM_THREADS": str(num_threads)}
+    done = subprocess.run(run, env=env, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def agreement(args):
+    """Return how well gradients and losses agree with SpikingJelly's in float32, from the same weights."""
+    told, curves, gradients = {}, {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for i, variant in enumerate(VARIANTS):
+            path = Path(folder) / f"{i}.pt"
+            curves[variant] = measure(variant, "tuned", args.threads[-1], AGREEMENT_STEPS, args, path)["losses"]
+            gradients[variant] = torch.cat([g.flatten().double() for _, g in sorted(torch.load(path).items())])
+    for variant, losses in curves.items():
+        reference = np.asarray(curves[PEER])
+        told[variant] = {
+            "gradient_cosine": float(torch.cosine_similarity(gradients[variant], gradients[PEER], dim=0)),
+            "mean_relative_difference_of_losses": float(np.mean(np.abs(np.asarray(losses) - reference) / reference)),
+            "losses": [round(loss, 4) for loss in losses],
+        }
+    return told
+
+
+def rows(found):
+    """Return a row for every allocator, number of threads and variant, with its ratios to SpikingJelly in float32."""
+    told = []
+    for (allocator, num_threads, variant), runs in found.items():
+        ms = [statistics.median(run["ms"][2:]) for run in runs]
+        peak_mb = max(run["peak_mb"] for run in runs)
+        reference = found[allocator, num_threads, PEER]
+        # A ratio of each round: what disturbs a round disturbs both of its sides.
+        ratios = [statistics.median(r["ms"][2:]) / own for r, own in zip(reference, ms, strict=True)]
+        told.append({
+            "allocator": allocator, "threads": num_threads, "variant": variant,
+            "median_ms": round(statistics.median(ms), 1), "rounds_ms": [round(m, 1) for m in ms],
+            "peak_mb": round(peak_mb), "times_faster": round(statistics.median(ratios), 2),
+            "times_less_memory": round(max(r["peak_mb"] for r in reference) / peak_mb, 2),
+        })  # fmt: skip
+    return told
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="nano", choices=sorted(PRESETS))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--allocators", nargs="+", default=list(ALLOCATORS), choices=list(ALLOCATORS))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=6, help="steps a measurement; the first two are not counted")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-agreement", action="store_true", help="measure time and memory only")
+    parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)
+    parser.add_argument("--num-threads", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--gradient", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.variant:
+        child(args)
+        return
+    if find_spec("spikingjelly") is None:
+        sys.exit("SpikingJelly is missing: python -m pip install --no-deps -c constraints.txt --group bench")
+    found = {}
+    for turn in range(args.rounds):
+        for allocator in args.allocators:
+            for num_threads in args.threads:
+                for variant in VARIANTS:
+                    run = measure(variant, allocator, num_threads, args.steps, args)
+                    found.setdefault((allocator, num_threads, variant), []).append(run)
+                    ms = statistics.median(run["ms"][2:])
+                    place = f"round {turn + 1}, {allocator} allocator, {num_threads} thread(s)"
+                    print(f"{place}: {variant:28s} {ms:7.0f} ms a step, peak {run['peak_mb']:5.0f} MB", flush=True)
+    result = {"preset": args.preset, "batch": args.batch, "size_hw": SIZE_HW, "num_steps": 5, "rows": rows(found)}
+    if not args.no_agreement:
+        result["agreement"] = {"steps": AGREEMENT_STEPS, "with": PEER, "variants": agreement(args)}
+    name = "training_speed" if args.preset == "nano" else f"training_speed_{args.preset}"
+    path = write_result(name, {**stamp(command=this_command(), seed=args.seed), **result})
+    print(path.read_text())
+
+
+if __name__ == "__main__":
+    main()
