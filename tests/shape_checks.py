@@ -7,4 +7,4 @@ checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 ROOMS = [f"spiking_centernet.nn.{name}" for name in ("blocks", "centernet", "detector", "m2unet", "neuron", "resnet")]
 ROOMS += ["spiking_centernet.boxes"]
-"""Where arrays are annotated with their shapes; numba's kernels cannot be wrapped."""
+"""Where arrays are annotated with their shapes."""

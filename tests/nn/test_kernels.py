@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spiking_centernet.native import native
-from spiking_centernet.nn import kernels
+from spiking_centernet.nn import kernels, native_plif
 from spiking_centernet.nn.blocks import ConvNeuron, Membranes
 from spiking_centernet.nn.neuron import PLIF, make_neuron
 
@@ -100,9 +100,18 @@ def test_nothing_to_compute_goes_step_by_step():
     assert (spikes.shape, v.shape) == ((3, 0, 2, 4, 5), (0, 2, 4, 5))
 
 
+def test_without_the_library_torch_computes_the_same(monkeypatch):
+    x, neuron = torch.rand(4, 2, 3, 5, 7) * 2, PLIF()
+    spikes, v = neuron(x)
+    monkeypatch.setattr(native_plif, "native", lambda: None)
+    assert not neuron.has_kernel(x)
+    assert torch.equal(neuron(x)[0], spikes)
+    assert torch.equal(neuron(x)[1], v)
+
+
 def test_traced_networks_hold_torch_operations_only():
     neuron, x = PLIF(), torch.rand(2, 1, 3, 4, 4)
-    assert "PythonOp" not in str(torch.jit.trace(lambda x: neuron(x)[0], x).graph)
+    assert "_PLIF" not in str(torch.jit.trace(lambda x: neuron(x)[0], x).graph)
     exported = torch.export.export(neuron, (x,))
     assert torch.equal(exported.module()(x)[0], neuron(x)[0])
 

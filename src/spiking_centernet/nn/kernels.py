@@ -53,7 +53,7 @@ class _PLIF(torch.autograd.Function):
     def forward(ctx, x: Tensor, v: Tensor | None, w: Tensor, leaky: bool, options: NeuronOptions):
         x = x if _is_step_major(x) else x.contiguous()
         v = None if v is None else torch.empty_like(x[0], dtype=torch.float32).copy_(v)
-        layer = Layer.plain(x.shape[0], torch.sigmoid(w.detach()) if leaky else None, options)
+        layer = Layer.plain(x.shape[0], torch.sigmoid(w.detach()), leaky, options)
         v_last = torch.empty_like(x[0], dtype=torch.float32)
         spikes = _passes(x).forward(x, v, v_last, layer)
         ctx.save_for_backward(x, v)

@@ -42,11 +42,7 @@ class Layer:
     options: NeuronOptions
 
     @staticmethod
-    def plain(
-        num_steps: int, q: Tensor | None = None, options: NeuronOptions | None = None, *, num_channels: int = 1
-    ) -> "Layer":
-        """Return a layer that takes its input as it is; ``q=None`` integrates without a leak."""
-        device = None if q is None else q.device
-        zero, one = torch.zeros(num_channels, device=device), torch.ones(num_channels, device=device)
-        leak = torch.zeros(()) if q is None else q
-        return Layer(num_steps, num_channels, zero, one, zero, leak, q is not None, options or NeuronOptions())
+    def plain(num_steps: int, q: Tensor, leaky: bool, options: NeuronOptions) -> "Layer":
+        """Return a layer that takes its input as it is."""
+        zero, one = torch.zeros(1, device=q.device), torch.ones(1, device=q.device)
+        return Layer(num_steps, 1, zero, one, zero, q, leaky, options)

@@ -79,16 +79,21 @@ def _rows(tile: int, *per_channel: Tensor) -> Tensor:
     return torch.stack(per_channel).float().repeat(1, tile // per_channel[0].numel())
 
 
+def _affine(rows: Tensor, num_channels: int, parts: int) -> _Layer:
+    """Return the C struct without neurons; ``rows``, of which it points to the first three, must outlive it."""
+    described = _Layer(num_channels=num_channels, tile=rows.shape[1], parts=parts)
+    described.mean, described.scale, described.bias = (row.data_ptr() for row in rows[:3])
+    return described
+
+
 def _described(layer: Layer, rows: Tensor, *, num_neurons: int, parts: int) -> _Layer:
     """Return the C struct; ``rows`` must outlive it."""
-    o = layer.options
-    neuron = _Neuron(
+    described, o = _affine(rows, layer.num_channels, parts), layer.options
+    described.num_neurons, described.num_steps = num_neurons, layer.num_steps
+    described.neuron = _Neuron(
         float(layer.q), o.threshold, o.alpha, layer.leaky, o.decay_input, o.soft_reset, o.detach_reset
     )  # fmt: skip
-    mean, scale, bias = (row.data_ptr() for row in rows[:3])
-    return _Layer(
-        num_neurons, layer.num_steps, layer.num_channels, rows.shape[1], parts, mean, scale, bias, neuron
-    )  # fmt: skip
+    return described
 
 
 def _pointer(x: Tensor | None) -> int | None:
@@ -103,10 +108,9 @@ def moments(y: Tensor) -> tuple[Tensor, Tensor]:
     # Distances to a value of the channel, not to 0: the square of a large mean would swallow a small variance.
     pivot = y[0, :, 0, 0].float()
     rows = _rows(tile, pivot, pivot, pivot)
-    plain = Layer.plain(1, num_channels=num_channels)
     scratch = torch.empty(parts, 2, tile)
     partial = torch.empty(parts, 2, num_channels, dtype=torch.float64)
-    described = _described(plain, rows, num_neurons=y.numel(), parts=parts)
+    described = _affine(rows, num_channels, parts)
     _kernel("moments", y.dtype)(
         y.data_ptr(), y.numel(), ctypes.byref(described), scratch.data_ptr(), partial.data_ptr()
     )  # fmt: skip
@@ -154,8 +158,7 @@ def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Ten
     num_channels = y.shape[1]
     tile = _tile(num_channels)
     rows = _rows(tile, mean, scale, bias, slope)
-    plain = Layer.plain(1, num_channels=num_channels)
-    described = _described(plain, rows, num_neurons=y.numel(), parts=1)
+    described = _affine(rows, num_channels, parts=1)
     _kernel("normalise", y.dtype)(
         grad_x.data_ptr(), y.data_ptr(), y.numel(), ctypes.byref(described), rows[3].data_ptr()
     )

@@ -50,17 +50,19 @@ def _after_spike(h, threshold, SOFT: tl.constexpr):
 def _forward(y, spikes, v_first, v_last, mean, scale, bias, q_pointer, threshold, num_neurons, num_channels, num_steps,
              HAS_FIRST: tl.constexpr, HAS_LAST: tl.constexpr, LEAKY: tl.constexpr, DECAY_INPUT: tl.constexpr,
              SOFT: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    program = tl.program_id(0).to(tl.int64)
+    step = program * 0 + num_neurons  # 64 bits wide: T * N may need more than 31
+    at = program * BLOCK + tl.arange(0, BLOCK)
     inside = at < num_neurons
     channel = at % num_channels
     centre, factor = tl.load(mean + channel), tl.load(scale + channel)
     shift, q = tl.load(bias + channel), tl.load(q_pointer)
     v = tl.load(v_first + at, mask=inside, other=0.0) if HAS_FIRST else tl.zeros([BLOCK], tl.float32)
     for t in range(num_steps):
-        x = (tl.load(y + t * num_neurons + at, mask=inside, other=0.0).to(tl.float32) - centre) * factor + shift
+        x = (tl.load(y + t * step + at, mask=inside, other=0.0).to(tl.float32) - centre) * factor + shift
         h = _charge(x, v, q, LEAKY, DECAY_INPUT)
         fired = tl.where(h >= threshold, 1.0, 0.0)
-        tl.store(spikes + t * num_neurons + at, fired.to(spikes.dtype.element_ty), mask=inside)
+        tl.store(spikes + t * step + at, fired.to(spikes.dtype.element_ty), mask=inside)
         v = _after_spike(h, threshold, SOFT)
     if HAS_LAST:
         tl.store(v_last + at, v, mask=inside)
@@ -86,9 +88,9 @@ def _moments(y, pivot, partial, num_rows, num_channels, rows_per_part, ROWS: tl.
 
 @triton.jit
 def _backward(grad, y, v_first, grad_v_last, grad_x, grad_v, partial, mean, scale, bias, q_pointer, threshold, alpha,
-              num_rows, num_channels, num_steps, rows_per_part, HAS_FIRST: tl.constexpr, HAS_LAST: tl.constexpr,
-              WANTS_FIRST: tl.constexpr, LEAKY: tl.constexpr, DECAY_INPUT: tl.constexpr, SOFT: tl.constexpr,
-              DETACH: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+              num_rows, num_channels, num_neurons, num_steps, rows_per_part, HAS_FIRST: tl.constexpr,
+              HAS_LAST: tl.constexpr, WANTS_FIRST: tl.constexpr, LEAKY: tl.constexpr, DECAY_INPUT: tl.constexpr,
+              SOFT: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     part = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known = channel < num_channels
@@ -96,7 +98,7 @@ def _backward(grad, y, v_first, grad_v_last, grad_x, grad_v, partial, mean, scal
     factor = tl.load(scale + channel, mask=known, other=0.0)[None, :]
     shift = tl.load(bias + channel, mask=known, other=0.0)[None, :]
     q = tl.load(q_pointer)
-    num_neurons = num_rows.to(tl.int64) * num_channels
+    step = part * 0 + num_neurons
     sum_g, sum_gy = tl.zeros([CHANNELS], tl.float32), tl.zeros([CHANNELS], tl.float32)
     sum_gq = tl.zeros([CHANNELS], tl.float32)
     for first in range(0, rows_per_part, ROWS):
@@ -111,19 +113,19 @@ def _backward(grad, y, v_first, grad_v_last, grad_x, grad_v, partial, mean, scal
             last = num_steps - 1 - done
             v = rest
             for t in range(last):
-                x = (tl.load(y + t * num_neurons + at, mask=inside, other=0.0).to(tl.float32) - centre) * factor + shift
+                x = (tl.load(y + t * step + at, mask=inside, other=0.0).to(tl.float32) - centre) * factor + shift
                 v = _after_spike(_charge(x, v, q, LEAKY, DECAY_INPUT), threshold, SOFT)
-            d = tl.load(y + last * num_neurons + at, mask=inside, other=0.0).to(tl.float32) - centre
+            d = tl.load(y + last * step + at, mask=inside, other=0.0).to(tl.float32) - centre
             x = d * factor + shift
             h = _charge(x, v, q, LEAKY, DECAY_INPUT)
-            g = tl.load(grad + last * num_neurons + at, mask=inside, other=0.0).to(tl.float32)
+            g = tl.load(grad + last * step + at, mask=inside, other=0.0).to(tl.float32)
             u = 1.5707963267948966 * alpha * (h - threshold)
             if not DETACH:
                 g -= carried * (threshold if SOFT else h)
             kept = carried if SOFT else tl.where(h >= threshold, 0.0, carried)
             g_h = g * (alpha * 0.5 / (1.0 + u * u)) + kept
             g_x = g_h * q if LEAKY and DECAY_INPUT else g_h
-            tl.store(grad_x + last * num_neurons + at, g_x.to(grad_x.dtype.element_ty), mask=inside)
+            tl.store(grad_x + last * step + at, g_x.to(grad_x.dtype.element_ty), mask=inside)
             carried = g_h * (1.0 - q) if LEAKY else g_h
             g_x = tl.where(inside, g_x, 0.0)
             sum_g += tl.sum(g_x, 0)
@@ -213,7 +215,8 @@ def backward(
         _backward[grid](
             grad, y, y if v is None else v, grad if grad_v_last is None else grad_v_last, grad_x,
             grad_x if grad_v is None else grad_v, partial, layer.mean, layer.scale, layer.bias, layer.q.to(y.device),
-            layer.options.threshold, layer.options.alpha, num_rows, layer.num_channels, layer.num_steps, rows_per_part,
+            layer.options.threshold, layer.options.alpha, num_rows, layer.num_channels, num_rows * layer.num_channels,
+            layer.num_steps, rows_per_part,
             HAS_FIRST=v is not None, HAS_LAST=grad_v_last is not None, WANTS_FIRST=grad_v is not None,
             **_neuron(layer), DETACH=layer.options.detach_reset, **shape, enable_fp_fusion=False,
         )  # fmt: skip
