@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,6 +83,26 @@ def network(variant, preset):
     return peer, peer, torch.optim.AdamW(peer.parameters(), lr=1e-3)
 
 
+def train_step(model, forward, optimizer, cube, boxes, preset, variant, gradient=""):
+    """Take one step and return its loss; write the gradient, before it is clipped, to a path if there is one."""
+    with torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in variant):
+        output = forward(cube)
+    size_hw = tuple(output.heatmap.shape[-2:])
+    targets = make_targets(
+        boxes, num_classes=output.heatmap.shape[1], size_hw=size_hw, stride=PRESETS[preset].stride
+    )  # fmt: skip
+    loss = centernet_loss(output, targets).total
+    optimizer.zero_grad()
+    loss.backward()
+    if gradient:
+        torch.save({name: p.grad.clone() for name, p in model.named_parameters()}, gradient)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    if hasattr(model, "reset"):
+        model.reset()
+    return loss.item()
+
+
 def child(args):
     """Measure one variant in this process and print what was found."""
     if args.variant.startswith("spikingjelly"):
@@ -92,25 +111,11 @@ def child(args):
     baseline_mb = resident_mb("VmRSS")
     model, forward, optimizer = network(args.variant, args.preset)
     cube, boxes = rings(args.batch, args.seed)
-    stride = PRESETS[args.preset].stride
-    mixed = torch.autocast("cpu", torch.bfloat16) if "bfloat16" in args.variant else nullcontext()
     seconds, losses = [], []
     for step in range(args.steps):
         start = time.perf_counter()
-        with mixed:
-            output = forward(cube)
-        size_hw = tuple(output.heatmap.shape[-2:])
-        targets = make_targets(boxes, num_classes=output.heatmap.shape[1], size_hw=size_hw, stride=stride)
-        loss = centernet_loss(output, targets).total
-        optimizer.zero_grad()
-        loss.backward()
-        if args.gradient and step == 0:
-            torch.save({name: p.grad.clone() for name, p in model.named_parameters()}, args.gradient)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-        if hasattr(model, "reset"):
-            model.reset()
+        path = args.gradient if step == 0 else ""
+        losses.append(train_step(model, forward, optimizer, cube, boxes, args.preset, args.variant, path))
         seconds.append(time.perf_counter() - start)
     peak_mb = resident_mb("VmHWM") - baseline_mb
     print(json.dumps({"ms": [s * 1e3 for s in seconds], "peak_mb": peak_mb, "losses": losses}))
@@ -121,7 +126,7 @@ def measure(variant, allocator, num_threads, steps, args, gradient=""):
     run = [sys.executable, __file__, "--variant", variant, "--num-threads", str(num_threads), "--steps", str(steps)]
     run += ["--preset", args.preset, "--batch", str(args.batch), "--seed", str(args.seed), "--gradient", str(gradient)]
     env = os.environ | {"GLIBC_TUNABLES": ALLOCATORS[allocator], "OMP_NUM_THREADS": str(num_threads)}
-    done = subprocess.run(run, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(run, env=env, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
