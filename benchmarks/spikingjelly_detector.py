@@ -107,5 +107,5 @@ class Detector(nn.Module):
         x = self.decoder(self.encoder(cube.float()))
         return DetectorOutput(**{name: head(x) for name, head in self.heads.items()})
 
-    def reset(self):
+    def start_at_rest(self):
         functional.reset_net(self)

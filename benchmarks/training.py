@@ -98,8 +98,8 @@ def train_step(model, forward, optimizer, cube, boxes, preset, variant, gradient
         torch.save({name: p.grad.clone() for name, p in model.named_parameters()}, gradient)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    if hasattr(model, "reset"):
-        model.reset()
+    if hasattr(model, "start_at_rest"):
+        model.start_at_rest()
     return loss.item()
 
 

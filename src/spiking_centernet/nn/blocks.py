@@ -1,7 +1,8 @@
 """Convolution, batch norm and neuron as one block, and the folding of its batch norm."""
 
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -30,7 +31,7 @@ class Membranes:
         self.memory = memory or Memory()
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
         self._observe = observe
-        self._as_bytes: tuple[Tensor, Tensor] | None = None
+        self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
         self.new: State = []
 
     def next(self) -> Tensor | None:
@@ -41,8 +42,8 @@ class Membranes:
         """Return spikes as uint8 for the backward pass, once for all who take them; None where floats are kept."""
         if self.memory.spikes == "float" or not torch.is_grad_enabled():
             return None
-        if self._as_bytes is None or self._as_bytes[0] is not x:
-            self._as_bytes = x, x.detach().to(torch.uint8)
+        if self._as_bytes is None or self._as_bytes[0]() is not x:
+            self._as_bytes = weakref.ref(x), x.detach().to(torch.uint8)
         return self._as_bytes[1]
 
     def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
@@ -51,6 +52,15 @@ class Membranes:
         if not self.memory.checkpoint_stages or self.keep or self._old is not None:
             return compute(*inputs)
         return run_stage(compute, *inputs, stage=stage, silence=self._unobserved)
+
+    def run_lean(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
+        """Return ``compute(*inputs)``, which has no neurons and is cheap up to its last operation, keeping the inputs.
+
+        The backward pass computes again only up to what the last operation is given.
+        """
+        if self.keep:
+            return compute(*inputs)
+        return run_stage(compute, *inputs, stage=stage, silence=nullcontext)
 
     @contextmanager
     def _unobserved(self) -> Iterator[None]:

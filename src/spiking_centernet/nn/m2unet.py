@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes, convolution, fold_batch_norm
-from spiking_centernet.nn.memory import convolve
 
 
 def join(x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
@@ -49,10 +48,21 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        joined = F.pad(join(x, skip), (1, 1, 1, 1))
-        y = self.expand_norm(convolve(self.expand, joined, membranes.bytes_of(joined)))
-        y = self.filter_norm(self.filter(y))
-        return self.project.norm_and_fire(self.project.conv(y), (x.shape[0], x.shape[1]), membranes)
+
+        def expand(x: Tensor, skip: Tensor) -> Tensor:
+            return self.expand(F.pad(join(x, skip), (1, 1, 1, 1)))
+
+        def filters(y: Tensor) -> Tensor:
+            return self.filter(self.expand_norm(y))
+
+        def project(y: Tensor) -> Tensor:
+            return self.project.conv(self.filter_norm(y))
+
+        # What a convolution here is given costs less to compute again than to keep; the convolution itself runs once.
+        y = membranes.run_lean(expand, x, skip, stage=self)
+        y = membranes.run_lean(filters, y, stage=self.expand_norm)
+        y = membranes.run_lean(project, y, stage=self.filter_norm)
+        return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), membranes)
 
     def fused(self) -> "FusedDecoderBlock":
         """Return the block with its three convolutions and batch norms merged into one 3x3 convolution."""
