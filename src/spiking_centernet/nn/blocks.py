@@ -40,11 +40,18 @@ class Membranes:
 
     def bytes_of(self, x: Tensor) -> Tensor | None:
         """Return spikes as uint8 for the backward pass, once for all who take them; None where floats are kept."""
-        if self.memory.spikes == "float" or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return None
-        if self._as_bytes is None or self._as_bytes[0]() is not x:
-            self._as_bytes = weakref.ref(x), x.detach().to(torch.uint8)
-        return self._as_bytes[1]
+        if self._as_bytes is not None and self._as_bytes[0]() is x:
+            return self._as_bytes[1]
+        if self.memory.spikes == "float":
+            return None
+        self.remember(x, x.detach().to(torch.uint8))
+        return self.bytes_of(x)
+
+    def remember(self, x: Tensor, as_bytes: Tensor) -> None:
+        """Take note that ``as_bytes`` holds the values of ``x``, as those of the network's input do."""
+        self._as_bytes = weakref.ref(x), as_bytes
 
     def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
         """Return ``compute(*inputs)``, kept or computed again in the backward pass as ``memory`` says."""

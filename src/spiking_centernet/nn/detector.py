@@ -193,11 +193,14 @@ class Detector(nn.Module):
         device = cube.device.type
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
-        x = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).to(dtype).unflatten(0, cube.shape[:2])
+        stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
+        x = stored.to(dtype)
         whole = self.config.neuron != "relu" and cube.dtype == torch.uint8
         if memory is not None and memory.spikes == "uint8" and not whole:
             raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
         membranes = Membranes(state, observe, keep=keep_state, memory=memory)
+        if stored.dtype == torch.uint8:
+            membranes.remember(x, stored)
         x = self.decoder(self.encoder(x, membranes), membranes)
         out = {
             name: membranes.run_stage(partial(head, membranes=membranes), x, stage=head)
