@@ -54,11 +54,11 @@ class Membranes:
         self._as_bytes = weakref.ref(x), as_bytes
 
     def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
-        """Return ``compute(*inputs)``, kept or computed again in the backward pass as ``memory`` says."""
+        """Return ``compute(*inputs, self)``, kept or computed again in the backward pass as ``memory`` says."""
         # A second computation could not be handed the membranes of the first once more.
         if not self.memory.checkpoint_stages or self.keep or self._old is not None:
-            return compute(*inputs)
-        return run_stage(compute, *inputs, stage=stage, silence=self._unobserved)
+            return compute(*inputs, self)
+        return run_stage(lambda *x: compute(*x, self), *inputs, stage=stage, silence=self._unobserved)
 
     def run_lean(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
         """Return ``compute(*inputs)``, which has no neurons and is cheap up to its last operation, keeping the inputs.

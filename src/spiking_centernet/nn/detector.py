@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -202,10 +201,7 @@ class Detector(nn.Module):
         if stored.dtype == torch.uint8:
             membranes.remember(x, stored)
         x = self.decoder(self.encoder(x, membranes), membranes)
-        out = {
-            name: membranes.run_stage(partial(head, membranes=membranes), x, stage=head)
-            for name, head in self.heads.items()
-        }
+        out = {name: membranes.run_stage(head, x, stage=head) for name, head in self.heads.items()}
         return DetectorOutput(**out), membranes.new
 
     @property

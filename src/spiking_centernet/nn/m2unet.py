@@ -1,7 +1,5 @@
 """The decoder: M2U-Net blocks whose skips concatenate binary spikes, and their merging into one convolution."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -117,5 +115,5 @@ class Decoder(nn.Module):
         """Return the spikes of the last block."""
         x, skips = features[-1], features[-2::-1]
         for block, skip in zip(self.blocks, skips, strict=False):
-            x = membranes.run_stage(partial(block, membranes=membranes), x, skip, stage=block)
+            x = membranes.run_stage(block, x, skip, stage=block)
         return x

@@ -38,11 +38,11 @@ class Encoder(nn.Module):
     def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
         """Return the spikes of every stage, finest first."""
 
-        def stem(x: Tensor) -> Tensor:
+        def stem(x: Tensor, membranes: Membranes) -> Tensor:
             spikes = self.stem(x, membranes)
             return F.max_pool2d(spikes.flatten(0, 1), 3, 2, 1).unflatten(0, spikes.shape[:2])
 
-        def run(stage: nn.ModuleList, x: Tensor) -> Tensor:
+        def run(stage: nn.ModuleList, x: Tensor, membranes: Membranes) -> Tensor:
             for block in stage:
                 x = block(x, membranes)
             return x
