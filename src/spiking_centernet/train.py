@@ -170,7 +170,8 @@ class TrainState:
         decay = min(decay, (1 + self.step) / (10 + self.step))
         values = {k: v.detach() for k, v in self.model.state_dict().items()}
         moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
-        torch._foreach_lerp_([self.ema[k] for k in moving], [values[k] for k in moving], 1 - decay)
+        old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
+        torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for name in values.keys() - set(moving):
             self.ema[name].copy_(values[name])
 

@@ -33,7 +33,8 @@ def _passes(x: Tensor) -> Any:
 
 def takes(x: Tensor) -> bool:
     """Return whether the kernels compute this tensor: the type, the device, something to do, and nobody tracing."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter)
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    traced = torch.compiler.is_compiling() or tracing or type(x) not in (Tensor, nn.Parameter)
     return not traced and x.numel() > 0 and _passes(x) is not None
 
 

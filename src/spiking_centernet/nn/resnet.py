@@ -42,8 +42,8 @@ class Encoder(nn.Module):
             spikes = self.stem(x, membranes)
             return F.max_pool2d(spikes.flatten(0, 1), 3, 2, 1).unflatten(0, spikes.shape[:2])
 
-        def run(stage: nn.ModuleList, x: Tensor, membranes: Membranes) -> Tensor:
-            for block in stage:
+        def run(stage: nn.Module, x: Tensor, membranes: Membranes) -> Tensor:
+            for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
                 x = block(x, membranes)
             return x
 

@@ -6,6 +6,7 @@ every step: it computes them again for every step, ``T (T + 1) / 2`` readings of
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import triton
@@ -159,6 +160,11 @@ def _on(x: Tensor) -> AbstractContextManager:
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
+def _launch(kernel: Any, grid: tuple[int, ...]) -> Any:
+    """Return the kernel over a grid; Triton types neither its constants nor its options."""
+    return kernel[grid]
+
+
 def _blocks(num_rows: int, num_channels: int) -> tuple[tuple[int, int], int, dict[str, int]]:
     """Return the grid of a summing kernel (parts, channel blocks), the rows of a part, and the block's shape."""
     channels = min(_MOST_CHANNELS, triton.next_power_of_2(num_channels))
@@ -176,7 +182,7 @@ def moments(y: Tensor) -> tuple[Tensor, Tensor]:
     grid, rows_per_part, shape = _blocks(num_rows, num_channels)
     partial = torch.empty(grid[0], 2, num_channels, device=y.device)
     with _on(y):
-        _moments[grid](y, pivot, partial, num_rows, num_channels, rows_per_part, **shape)
+        _launch(_moments, grid)(y, pivot, partial, num_rows, num_channels, rows_per_part, **shape)
     distance, square = partial.double().sum(0) / num_rows
     return pivot + distance, (square - distance * distance).clamp_min(0)
 
@@ -191,7 +197,7 @@ def forward(y: Tensor, v: Tensor | None, v_last: Tensor | None, layer: Layer) ->
     num_neurons = y.numel() // layer.num_steps
     # Without contraction: the compiler would round a product and a sum once, the eager loop rounds both.
     with _on(y):
-        _forward[(triton.cdiv(num_neurons, _BLOCK),)](
+        _launch(_forward, (triton.cdiv(num_neurons, _BLOCK),))(
             y, spikes, y if v is None else v, spikes if v_last is None else v_last, layer.mean, layer.scale,
             layer.bias, layer.q.to(y.device), layer.options.threshold, num_neurons, layer.num_channels,
             layer.num_steps, HAS_FIRST=v is not None, HAS_LAST=v_last is not None, **_neuron(layer), BLOCK=_BLOCK,
@@ -212,7 +218,7 @@ def backward(
     grid, rows_per_part, shape = _blocks(num_rows, layer.num_channels)
     partial = torch.empty(grid[0], 3, layer.num_channels, device=y.device)
     with _on(y):
-        _backward[grid](
+        _launch(_backward, grid)(
             grad, y, y if v is None else v, grad if grad_v_last is None else grad_v_last, grad_x,
             grad_x if grad_v is None else grad_v, partial, layer.mean, layer.scale, layer.bias, layer.q.to(y.device),
             layer.options.threshold, layer.options.alpha, num_rows, layer.num_channels, num_rows * layer.num_channels,
@@ -227,4 +233,4 @@ def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Ten
     """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, vectors [C]."""
     grid = (triton.cdiv(y.numel(), _BLOCK),)
     with _on(y):
-        _normalise[grid](grad_x, y, mean, scale, slope, bias, y.numel(), y.shape[1], BLOCK=_BLOCK)
+        _launch(_normalise, grid)(grad_x, y, mean, scale, slope, bias, y.numel(), y.shape[1], BLOCK=_BLOCK)
