@@ -38,6 +38,23 @@ class CLayer(Structure):
     )  # fmt: skip
 
 
+class CFactored(Structure):
+    """``Factored``."""
+
+    _fields_ = (  # noqa: RUF012
+        [(name, POINTER(CPlane)) for name in ("coarse", "skip")]
+        + [("layer", POINTER(CLayer))]
+        + [
+            (name, c_void_p)
+            for name in (
+                "expand_coarse", "expand_skip", "expand_bias", "expand_shift", "filter", "filter_bias", "filter_shift",
+                "project", "coarse_sums", "expanded", "filtered",
+            )
+        ]
+        + [("hidden", c_int64)]
+    )  # fmt: skip
+
+
 class CLists(Structure):
     """``Lists``."""
 
@@ -84,6 +101,7 @@ class Kernels:
     list_events: Any
     dense: Any
     events: Any
+    factored: Any
 
     @staticmethod
     def of(native: Native, isa: str | None = None) -> "Kernels":
@@ -96,6 +114,7 @@ class Kernels:
             list_events=native.kernel("list", [layer, i64, lists], isa=isa),
             dense=native.kernel("dense", [layer], i64, isa=isa),
             events=native.kernel("events", [layer, i64, lists], i64, isa=isa),
+            factored=native.kernel("factored", [POINTER(CFactored)], i64, isa=isa),
         )
 
 
