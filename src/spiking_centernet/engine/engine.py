@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_centernet.engine.costs import events_pay
+from spiking_centernet.engine.floats import FloatNetwork
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
 from spiking_centernet.engine.network import Network, unfold
@@ -17,7 +18,7 @@ from spiking_centernet.native import native
 from spiking_centernet.nn import Detector, DetectorConfig, DetectorOutput
 from spiking_centernet.nn.blocks import Observe, State
 
-PRECISIONS = ("int8",)
+PRECISIONS = ("fp32", "bf16", "int8")
 SPARSE = ("auto", "never", "always")
 
 
@@ -98,8 +99,8 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -
 
     Args:
         model: the detector, fused or not; it is left unchanged.
-        precision: "int8" weights and spikes as bytes.
-        sparse: of int8: whether layers add up only the weights of active inputs: "auto" decides for every layer and call
+        precision: of weights and sums, "fp32", "bf16" or "int8"; membranes are float32 in all of them.
+        sparse: with int8, whether layers add up only the weights of active inputs: "auto" decides for every layer and call
             by the number of its input's spikes, "never" and "always" say so.
 
     Raises:
@@ -108,17 +109,21 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -
     for name, value, known in (("precision", precision, PRECISIONS), ("sparse", sparse, SPARSE)):
         if value not in known:
             raise ConfigError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
-    network = unfold(model)
-    return Engine(network, _int8(network, sparse), precision, sparse)
+    if precision != "int8" and sparse == "always":
+        raise ConfigError(f'sparse="always" needs precision="int8", got {precision!r}')
+    network, library = unfold(model), native()
+    kernels = None if library is None else Kernels.of(library)
+    if precision == "int8":
+        path = PlainInt8Network(network) if kernels is None else _int8(network, kernels, sparse)
+    else:
+        path = FloatNetwork(network, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision], kernels)
+    return Engine(network, path, precision, sparse)
 
 
-def _int8(network: Network, sparse: str) -> Path:
-    library = native()
-    if library is None:
-        return PlainInt8Network(network)
+def _int8(network: Network, kernels: Kernels, sparse: str) -> Int8Network:
     decide: dict[str, Callable] = {
         "auto": events_pay,
         "never": lambda layer, count: False,
         "always": lambda layer, count: True,
     }
-    return Int8Network(network, Kernels.of(library), decide[sparse])
+    return Int8Network(network, kernels, decide[sparse])

@@ -24,7 +24,7 @@ class CPlane(Structure):
 class CLayer(Structure):
     """``Layer``."""
 
-    _fields_ = (  # noqa: RUF012
+    _fields_ = (
         [(name, POINTER(CPlane)) for name in ("input", "output")]
         + [(name, c_void_p) for name in ("dense_weights", "event_weights", "scale", "bias", "q", "threshold")]
         + [(name, c_void_p) for name in ("old_membranes", "membranes", "counts")]
@@ -41,7 +41,7 @@ class CLayer(Structure):
 class CLists(Structure):
     """``Lists``."""
 
-    _fields_ = [("keys", POINTER(c_uint32)), ("offsets", POINTER(c_int32))]  # noqa: RUF012
+    _fields_ = [("keys", POINTER(c_uint32)), ("offsets", POINTER(c_int32))]
 
 
 class Plane:
@@ -84,6 +84,8 @@ class Kernels:
     list_events: Any
     dense: Any
     events: Any
+    fire_float32: Any
+    fire_bfloat16: Any
 
     @staticmethod
     def of(native: Native, isa: str | None = None) -> "Kernels":
@@ -96,6 +98,8 @@ class Kernels:
             list_events=native.kernel("list", [layer, i64, lists], isa=isa),
             dense=native.kernel("dense", [layer], i64, isa=isa),
             events=native.kernel("events", [layer, i64, lists], i64, isa=isa),
+            fire_float32=native.kernel("fire_float32", [layer, c_void_p, i64], isa=isa),
+            fire_bfloat16=native.kernel("fire_bfloat16", [layer, c_void_p, i64], isa=isa),
         )
 
 

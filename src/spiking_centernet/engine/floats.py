@@ -1,0 +1,190 @@
+"""The network in float32 or bfloat16: torch's own convolutions with packed weights, the neurons in one native pass."""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spiking_centernet.engine.kernels import CLayer, Kernels
+from spiking_centernet.engine.membranes import MembranePool
+from spiking_centernet.engine.network import Block, Network, halved, traverse
+from spiking_centernet.engine.packing import LANES, padded
+from spiking_centernet.nn.blocks import Observe, State
+from spiking_centernet.nn.m2unet import join
+
+MAX_SHAPES = 4
+"""Shapes of cubes for which weights are packed at a time."""
+
+
+class FloatNetwork:
+    """The network in float32 or bfloat16; membranes are float32 in both.
+
+    Args:
+        network: what to compute.
+        dtype: of weights, sums and spikes.
+        kernels: the native kernels; None fires the neurons in torch operations.
+    """
+
+    def __init__(self, network: Network, dtype: torch.dtype, kernels: Kernels | None):
+        self.network = network
+        self.dtype = dtype
+        self.kernels = kernels
+        self.weights = [block.weight.to(dtype, memory_format=torch.channels_last) for block in network.blocks]
+        self.biases = [block.bias.to(dtype) for block in network.blocks]
+        self._plans: dict[tuple[int, ...], _Plan] = {}
+
+    def __call__(
+        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
+    ) -> tuple[Tensor, State]:
+        """Return the heads' spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
+        shape = tuple(cube.shape)
+        if shape not in self._plans:
+            if len(self._plans) == MAX_SHAPES:
+                del self._plans[next(iter(self._plans))]
+            self._plans[shape] = _Plan(self, shape)
+        return self._plans[shape].run(cube, state, observe, keep_state=keep_state)
+
+
+@dataclass
+class _Convolution:
+    """A block's convolution for one input size; weights packed by oneDNN on the first call, where there is oneDNN."""
+
+    block: Block
+    weight: Tensor
+    bias: Tensor
+    packed: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        pad, stride = [self.block.kernel // 2] * 2, [self.block.stride] * 2
+        x = x.contiguous(memory_format=torch.channels_last)
+        if not _has_onednn(x.dtype):
+            y = F.conv2d(x, self.weight, self.bias, stride, pad)
+            return y.contiguous(memory_format=torch.channels_last)
+        if self.packed is None:
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, pad, stride, [1, 1], 1, list(x.shape)
+            )
+        y = torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, pad, stride, [1, 1], 1, "none", [], "")
+        return y.contiguous(memory_format=torch.channels_last)
+
+
+def _has_onednn(dtype: torch.dtype) -> bool:
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class _Plan:
+    """The way through the network for one shape of cube."""
+
+    def __init__(self, owner: FloatNetwork, shape: tuple[int, ...]):
+        self.owner = owner
+        network = owner.network
+        self.steps, self.batch = shape[:2]
+        self.convolutions = [
+            _Convolution(*parts) for parts in zip(network.blocks, owner.weights, owner.biases, strict=True)
+        ]
+        self.sizes = _sizes(network, (shape[3], shape[4]))
+        widths = [padded(block.weight.shape[0], LANES) for block in network.blocks]
+        self.membranes = MembranePool(
+            network, [(self.batch, *size, width) for size, width in zip(self.sizes, widths, strict=True)]
+        )
+        self.counts = torch.zeros(self.batch, *self.sizes[-1], widths[-1])
+        self.constants = [
+            (F.pad(block.q, (0, width - len(block.q)), value=1.0), F.pad(block.threshold, (0, width - len(block.q)), value=1.0))
+            for block, width in zip(network.blocks, widths, strict=True)
+        ]  # fmt: skip
+        self.layers = [self._layer(i) for i in range(len(network.blocks))]
+        self.observe: Observe | None = None
+        self.old: State = []
+        self.new: State = []
+
+    def _layer(self, index: int) -> CLayer:
+        neuron, (q, threshold) = self.owner.network.blocks[index].neurons[0], self.constants[index]
+        return CLayer(
+            num_steps=self.steps, batch=self.batch, height=self.sizes[index][0], width=self.sizes[index][1],
+            padded_channels=len(q), q=q.data_ptr(), threshold=threshold.data_ptr(),
+            leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.soft_reset,
+        )  # fmt: skip
+
+    def run(
+        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
+    ) -> tuple[Tensor, State]:
+        """See :class:`FloatNetwork`."""
+        nothing: tuple[State, list[int | None]] = ([], [None] * len(self.layers))
+        # Held until the call ends: the pool gives away what nobody holds.
+        old, before = nothing if state is None else self.membranes.place(state)
+        new, after = self.membranes.take() if keep_state or self.owner.kernels is None else nothing
+        for layer, source, target in zip(self.layers, before, after, strict=True):
+            layer.old_membranes, layer.membranes = source, target
+        self.observe, self.old, self.new = observe, old, new
+        x = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).to(self.owner.dtype)
+        features = traverse(self.owner.network, self, x)
+        last = len(self.layers) - 1
+        heads = self.owner.network.heads
+        if observe is None and self.owner.kernels is not None:
+            y = self.convolutions[last](features)
+            self.layers[last].counts = self.counts.data_ptr()
+            self._fire_natively(last, y)
+            self.layers[last].counts = None
+            counts = self.counts[..., : sum(heads.widths)]
+        else:
+            spikes = self.fire(last, features)
+            counts = spikes.unflatten(0, (self.steps, self.batch)).float().sum(0).permute(0, 2, 3, 1)
+        self.old = self.new = []
+        return counts, new if keep_state else []
+
+    def fire(self, index: int, x: Tensor) -> Tensor:
+        """See ``Ops``."""
+        y = self.convolutions[index](x)
+        if self.owner.kernels is None:
+            y = self._fire_in_torch(index, y)
+        else:
+            self._fire_natively(index, y)
+        if self.observe is not None:
+            for part in y.split(self.owner.network.blocks[index].widths, dim=1):
+                self.observe(part.to(torch.uint8))
+        return y
+
+    def _fire_natively(self, index: int, y: Tensor) -> None:
+        assert self.owner.kernels is not None
+        fire = self.owner.kernels.fire_float32 if y.dtype == torch.float32 else self.owner.kernels.fire_bfloat16
+        fire(ctypes.byref(self.layers[index]), y.data_ptr(), y.shape[1])
+
+    def _fire_in_torch(self, index: int, y: Tensor) -> Tensor:
+        block = self.owner.network.blocks[index]
+        first = sum(len(b.names) for b in self.owner.network.blocks[:index])
+        parts = []
+        for i, (part, neuron) in enumerate(zip(y.split(block.widths, dim=1), block.neurons, strict=True), first):
+            spikes, v = neuron(part.unflatten(0, (self.steps, self.batch)), self.old[i] if self.old else None)
+            target = self.new[i]
+            assert target is not None
+            target.copy_(v)
+            parts.append(spikes.flatten(0, 1))
+        return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """See ``Ops``."""
+        return F.max_pool2d(x, 3, 2, 1)
+
+    def join(self, index: int, x: Tensor, skip: Tensor) -> Tensor:
+        """See ``Ops``."""
+        return join(x[None], skip[None])
+
+
+def _sizes(network: Network, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return height and width of every block's output."""
+    sizes = [network.stem.size_hw(size_hw)]
+    now = (halved(sizes[0][0], 2), halved(sizes[0][1], 2))
+    features = []
+    for stage in network.stages:
+        for block in stage:
+            now = block.size_hw(now)
+            sizes.append(now)
+        features.append(now)
+    for _, skip in zip(network.decoder, features[-2::-1], strict=False):
+        now = skip
+        sizes.append(now)
+    return [*sizes, now]
