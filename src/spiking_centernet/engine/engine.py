@@ -100,8 +100,8 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -
     Args:
         model: the detector, fused or not; it is left unchanged.
         precision: of weights and sums, "fp32", "bf16" or "int8"; membranes are float32 in all of them.
-        sparse: with int8, whether layers add up only the weights of active inputs: "auto" decides for every layer and call
-            by the number of its input's spikes, "never" and "always" say so.
+        sparse: with int8, whether layers add up only the weights of active inputs: "auto" decides for every layer and
+            call by the number of its input's spikes, "never" and "always" say so; the results are the same.
 
     Raises:
         ConfigError: an unknown precision or sparsity, or the detector is an ANN.

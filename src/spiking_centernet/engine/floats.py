@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spiking_centernet.engine.kernels import CLayer, Kernels
 from spiking_centernet.engine.membranes import MembranePool
-from spiking_centernet.engine.network import Block, Network, halved, traverse
+from spiking_centernet.engine.network import Block, Network, traverse
 from spiking_centernet.engine.packing import LANES, padded
 from spiking_centernet.nn.blocks import Observe, State
 from spiking_centernet.nn.m2unet import join
@@ -86,16 +86,16 @@ class _Plan:
         self.convolutions = [
             _Convolution(*parts) for parts in zip(network.blocks, owner.weights, owner.biases, strict=True)
         ]
-        self.sizes = _sizes(network, (shape[3], shape[4]))
+        self.sizes = network.sizes_hw((shape[3], shape[4]))
         widths = [padded(block.weight.shape[0], LANES) for block in network.blocks]
         self.membranes = MembranePool(
             network, [(self.batch, *size, width) for size, width in zip(self.sizes, widths, strict=True)]
         )
         self.counts = torch.zeros(self.batch, *self.sizes[-1], widths[-1])
         self.constants = [
-            (F.pad(block.q, (0, width - len(block.q)), value=1.0), F.pad(block.threshold, (0, width - len(block.q)), value=1.0))
+            tuple(F.pad(values, (0, width - len(values)), value=1.0) for values in (block.q, block.threshold))
             for block, width in zip(network.blocks, widths, strict=True)
-        ]  # fmt: skip
+        ]
         self.layers = [self._layer(i) for i in range(len(network.blocks))]
         self.observe: Observe | None = None
         self.old: State = []
@@ -172,19 +172,3 @@ class _Plan:
     def join(self, index: int, x: Tensor, skip: Tensor) -> Tensor:
         """See ``Ops``."""
         return join(x[None], skip[None])
-
-
-def _sizes(network: Network, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return height and width of every block's output."""
-    sizes = [network.stem.size_hw(size_hw)]
-    now = (halved(sizes[0][0], 2), halved(sizes[0][1], 2))
-    features = []
-    for stage in network.stages:
-        for block in stage:
-            now = block.size_hw(now)
-            sizes.append(now)
-        features.append(now)
-    for _, skip in zip(network.decoder, features[-2::-1], strict=False):
-        now = skip
-        sizes.append(now)
-    return [*sizes, now]

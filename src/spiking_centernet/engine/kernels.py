@@ -18,7 +18,7 @@ LIST_SLACK = 16
 class CPlane(Structure):
     """``Plane``."""
 
-    _fields_ = [(name, c_int64) for name in ("height", "width", "channels", "halo")] + [("bytes", POINTER(c_uint8))]  # noqa: RUF012
+    _fields_ = [(name, c_int64) for name in ("height", "width", "channels", "halo")] + [("bytes", POINTER(c_uint8))]
 
 
 class CLayer(Structure):
@@ -28,14 +28,10 @@ class CLayer(Structure):
         [(name, POINTER(CPlane)) for name in ("input", "output")]
         + [(name, c_void_p) for name in ("dense_weights", "event_weights", "scale", "bias", "q", "threshold")]
         + [(name, c_void_p) for name in ("old_membranes", "membranes", "counts")]
-        + [
-            (name, c_int64)
-            for name in (
-                "num_steps", "batch", "kernel", "stride", "height", "width", "padded_channels", "dense_block", "event_block"
-            )
-        ]
+        + [(name, c_int64) for name in ("num_steps", "batch", "kernel", "stride", "height", "width")]
+        + [(name, c_int64) for name in ("padded_channels", "dense_block", "event_block")]
         + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "reserved")]
-    )  # fmt: skip
+    )
 
 
 class CLists(Structure):
