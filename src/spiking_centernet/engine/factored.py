@@ -1,9 +1,9 @@
-"""Decoder blocks in their three convolutions, as integers: a fraction of the merged convolution's work, the same function.
+"""Decoder blocks in their three convolutions, as integers: the merged convolution's function at a fraction of its work.
 
-``expanded = (W_e s + b_e) >> r_e`` over the joined spikes ``s``, ``filtered = (W_f * expanded + b_f) >> r_f`` per channel,
-``current = scale * (W_p filtered) + bias``. Weights stand on power-of-two grids. Grids and shifts follow from the largest
-sums that the weights allow, whatever the spikes, so that ``expanded`` and ``filtered`` fit 16 bits, sums 32 bits, and
-nothing ever overflows.
+``expanded = (W_e s + b_e) >> r_e`` over the joined spikes ``s``, ``filtered = (W_f * expanded + b_f) >> r_f`` in every
+channel, ``current = scale * (W_p filtered) + bias``. Weights stand on power-of-two grids. Grids and shifts follow from
+the largest sums that the weights allow, whatever the spikes: ``expanded`` and ``filtered`` fit 16 bits, sums 32 bits,
+and nothing overflows.
 """
 
 from dataclasses import dataclass
@@ -68,9 +68,8 @@ def factor(block: DecoderBlock) -> Factors:
     weight, bias = _folded(block.filter, block.filter_norm)
     weight = weight[:, 0]
     reach = weight.abs().sum((1, 2)) * most
-    scale = _power_of_two(
-        torch.stack([weight.abs().amax((1, 2)) / LARGEST_16, reach / LARGEST_SUM, bias.abs() / grid / LARGEST_SUM]).amax(0)
-    )
+    tallest = weight.abs().amax((1, 2)) / LARGEST_16
+    scale = _power_of_two(torch.stack([tallest, reach / LARGEST_SUM, bias.abs() / grid / LARGEST_SUM]).amax(0))
     filters = (weight / scale[:, None, None]).round()
     filter_bias, filter_shift, most, grid = _narrow(
         (bias / scale / grid).round(), filters.abs().sum((1, 2)) * most, scale * grid
@@ -98,7 +97,7 @@ def _power_of_two(least: Tensor, at_least: float = 2.0**-60) -> Tensor:
 
 
 def _narrow(bias: Tensor, most: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the bias with its rounding, the shift that brings sums to 16 bits, the largest value then, and its grid."""
+    """Return the bias with its rounding, the shift that brings sums to 16 bits, and the largest value and grid then."""
     reach = bias.abs() + most
     shift = torch.ceil(torch.log2((reach + 1) / LARGEST_16)).clamp_min(0)
     half = torch.where(shift > 0, torch.exp2(shift - 1), 0)
@@ -107,7 +106,7 @@ def _narrow(bias: Tensor, most: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, T
     return (bias + half).to(torch.int32), shift.to(torch.int32), largest, grid * torch.exp2(shift)
 
 
-def current(factors: Factors, joined: Tensor) -> Tensor:
+def currents(factors: Factors, joined: Tensor) -> Tensor:
     """Return the neurons' input float32 [N, O, H, W] for joined spikes [N, C, H, W], in torch operations.
 
     Float64 holds every integer exactly, so this equals the native kernel to the last bit.
@@ -163,6 +162,4 @@ def pack_factors(factors: Factors, parts: tuple[int, ...], padded_channels: int,
         for values in (factors.expand_bias, factors.expand_shift, factors.filter_bias, factors.filter_shift)
     )
     expand_bias, expand_shift, filter_bias, filter_shift = per_channel
-    return PackedFactors(
-        hidden, coarse, skip, expand_bias, expand_shift, filters, filter_bias, filter_shift, pairs
-    )
+    return PackedFactors(hidden, coarse, skip, expand_bias, expand_shift, filters, filter_bias, filter_shift, pairs)

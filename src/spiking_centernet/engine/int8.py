@@ -23,8 +23,8 @@ from spiking_centernet.engine.kernels import (
 from spiking_centernet.engine.membranes import MembranePool
 from spiking_centernet.engine.network import Network, halved, traverse
 from spiking_centernet.engine.packing import pack, with_currents
+from spiking_centernet.engine.plain import binary, check_binary
 from spiking_centernet.engine.quantise import quantise
-from spiking_centernet.errors import ConfigError
 from spiking_centernet.nn.blocks import Observe, State
 
 MAX_WORKSPACES = 4
@@ -72,12 +72,13 @@ class Int8Network:
         }
         for index, found in (factors or {}).items():
             self.packed[index] = with_currents(self.packed[index], found.scale, found.bias)
+        self.lists = EventLists()
         self._workspaces: OrderedDict[tuple[int, ...], Workspace] = OrderedDict()
 
     def __call__(
         self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
     ) -> tuple[Tensor, State]:
-        """Return the head's spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
+        """Return the heads' spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
         workspace = self._workspace(tuple(cube.shape))
         return workspace.run(cube, state, observe, keep_state=keep_state)
 
@@ -97,7 +98,6 @@ class Workspace:
         self.owner = owner
         steps, self.batch, _, height, width = shape
         self.num = steps * self.batch
-        self.lists = EventLists()
         self.layers: list[CLayer] = []
         self.targets: list[Plane] = []
         self._joined: dict[int, Plane] = {}
@@ -148,6 +148,7 @@ class Workspace:
     def _add(self, index: int, source: Plane, target: Plane | None) -> Plane:
         block, packed = self.owner.network.blocks[index], self.owner.packed[index]
         neuron = block.neurons[0]
+        assert source.c.halo >= block.kernel // 2
         layer = c_layer(
             packed, source, target, block.size_hw((source.c.height, source.c.width)),
             num_steps=self.num // self.batch, batch=self.batch, kernel=block.kernel, stride=block.stride,
@@ -187,7 +188,7 @@ class Workspace:
         self._observe = observe
         nothing: tuple[State, list[int | None]] = ([], [None] * len(self.layers))
         # Held until the call ends: the pool gives away what nobody holds.
-        old, before = nothing if state is None else self.membranes.place(state)
+        _old, before = nothing if state is None else self.membranes.place(state)
         new, after = self.membranes.take() if keep_state else nothing
         for layer, source, target in zip(self.layers, before, after, strict=True):
             layer.old_membranes, layer.membranes = source, target
@@ -208,15 +209,11 @@ class Workspace:
     def fill(self, cube: Tensor) -> None:
         """Take the cube's spikes."""
         largest = c_int64()
-        cube = cube.contiguous()
+        cube = binary(cube).contiguous()
         self.cube.count = self.owner.kernels.fill(
             cube.data_ptr(), self.num, cube.shape[2], byref(self.cube.c), byref(largest)
         )
-        if largest.value > 1:
-            raise ConfigError(
-                f"the int8 engine takes binary cubes, this one holds {largest.value}; "
-                'use cube.clamp(max=1), or precision="fp32"'
-            )
+        check_binary(largest.value)
 
     def compute(self, index: int, x: Plane) -> int:
         """Compute a block from its input; returns the number of spikes."""
@@ -224,8 +221,8 @@ class Workspace:
         if index in self._factored:
             return self.owner.kernels.factored(byref(self._factored[index]))
         if self.owner.uses_events(layer, x.count) and keys_fit(layer):
-            self.lists.reserve(layer)
-            return run_events(self.owner.kernels, layer, self.lists)
+            self.owner.lists.reserve(layer)
+            return run_events(self.owner.kernels, layer, self.owner.lists)
         return run_dense(self.owner.kernels, layer)
 
     def fire(self, index: int, x: Plane) -> Plane:

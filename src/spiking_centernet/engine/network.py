@@ -88,6 +88,26 @@ class Network:
         """Every block in the order of computing."""
         return (self.stem, *(block for stage in self.stages for block in stage), *self.decoder, self.heads)
 
+    @property
+    def first_decoder(self) -> int:
+        """The index of the decoder's first block among ``blocks``."""
+        return 1 + sum(len(stage) for stage in self.stages)
+
+    def sizes_hw(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return height and width of every block's output for a cube's."""
+        sizes = [self.stem.size_hw(size_hw)]
+        now = (halved(sizes[0][0], 2), halved(sizes[0][1], 2))
+        features = []
+        for stage in self.stages:
+            for block in stage:
+                now = block.size_hw(now)
+                sizes.append(now)
+            features.append(now)
+        for _, skip in zip(self.decoder, features[-2::-1], strict=False):
+            sizes.append(skip)
+            now = skip
+        return [*sizes, now]
+
 
 def unfold(model: Detector) -> Network:
     """Return the network of a detector, which is fused here and left unchanged.
