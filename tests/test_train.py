@@ -68,6 +68,15 @@ def test_the_loss_falls_and_the_blobs_are_found(data, tmp_path):
     assert rows[-1]["ap50"] > 0.1, (losses[::8], rows[-1])
 
 
+@pytest.mark.parametrize("spikes", ["float", "uint8"])
+def test_mixed_precision_trains(data, tmp_path, spikes):
+    rows = []
+    train(recipe(epochs=1, precision="bfloat16", spikes=spikes), data, out=tmp_path / "run", report=rows.append)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == STEPS_PER_EPOCH
+    assert all(math.isfinite(loss) for loss in losses)
+
+
 def test_the_loss_curve_is_the_golden_one(whole):
     losses = [row["loss"] for row in whole[1] if "loss" in row]
     assert len(losses) == STEPS_PER_EPOCH * EPOCHS

@@ -86,7 +86,7 @@ class Recipe:
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)
-        Memory(spikes=self.spikes, checkpoint_stages=self.checkpoint_stages)
+        Memory(self.spikes, self.checkpoint_stages).checked()
 
     def build(self) -> Detector:
         """Return the untrained network, its weights fixed by the seed."""

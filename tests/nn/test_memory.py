@@ -87,7 +87,7 @@ def test_bytes_are_refused_where_values_are_not_whole(neuron, dtype):
 
 def test_an_unknown_way_is_refused():
     with pytest.raises(ConfigError, match="float or uint8, got 'uint'; did you mean 'uint8'"):
-        Memory(spikes="uint")
+        Memory(spikes="uint").checked()
 
 
 def test_state_and_inference_are_left_alone():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,8 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 STORAGES = ("float", "uint8")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Ways to train in less memory. Neither changes a result.
+class Memory(NamedTuple):
+    """Ways to train in less memory. Neither changes a result. A tuple, which wrappers of the network let through.
 
     Attributes:
         spikes: "uint8" keeps a convolution's spikes as bytes, "float" as they were computed.
@@ -27,10 +26,16 @@ class Memory:
     spikes: str = "float"
     checkpoint_stages: bool = False
 
-    def __post_init__(self):
+    def checked(self) -> "Memory":
+        """Return itself.
+
+        Raises:
+            ConfigError: there is no such way to keep spikes.
+        """
         if self.spikes not in STORAGES:
             told = did_you_mean(self.spikes, STORAGES)
             raise ConfigError(f"spikes must be float or uint8, got {self.spikes!r}{told}")
+        return self
 
 
 class _ByteConvolution(torch.autograd.Function):
