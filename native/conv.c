@@ -10,42 +10,65 @@
 
 #define MAX_BLOCK 128
 
-// What both ways do around their sums: rows of output, block by block of channels, in parallel.
-INLINE i64 index_of(const Layer *layer, i64 b, i64 y, i64 x)
+// Where one row of one sample's output goes, for the channels from k on: what both ways do around their sums.
+typedef struct {
+    const Layer *layer;
+    i64 k, block;
+    const float *old_membranes;  // of the first pixel, NULL like the layer's
+    float *membranes, *counts;
+    uint8_t *out;
+    i64 out_step, out_pixel, room;  // bytes from step to step, from pixel to pixel; channels of the plane from k on
+    VecI tally;
+} Row;
+
+INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
 {
-    return ((b * layer->height + y) * layer->width + x) * layer->padded_channels;
+    const i64 index = (b * layer->height + y) * layer->width * layer->padded_channels + k;
+    const Plane *out = layer->out;
+    return (Row){
+        .layer = layer,
+        .k = k,
+        .block = block,
+        .old_membranes = layer->old_membranes ? layer->old_membranes + index : NULL,
+        .membranes = layer->membranes ? layer->membranes + index : NULL,
+        .counts = layer->counts ? layer->counts + index : NULL,
+        .out = out ? pixel(out, b, y, 0) + k : NULL,
+        .out_step = out ? layer->batch * sample_bytes(out) : 0,
+        .out_pixel = out ? out->channels : 0,
+        .room = out ? out->channels - k : 0,
+    };
 }
 
-INLINE i64 sum_lanes(VecI tally)
+INLINE void begin(const Row *row, i64 x, float *v)
+{
+    const i64 at = x * row->layer->padded_channels;
+    if (row->old_membranes)
+        memcpy(v, row->old_membranes + at, (size_t)row->block * sizeof *v);
+    else
+        memset(v, 0, (size_t)row->block * sizeof *v);
+    if (row->counts)
+        memset(row->counts + at, 0, (size_t)row->block * sizeof *v);
+}
+
+INLINE void end(const Row *row, i64 x, const float *v)
+{
+    if (row->membranes)
+        memcpy(row->membranes + x * row->layer->padded_channels, v, (size_t)row->block * sizeof *v);
+}
+
+INLINE void fire_pixel(Row *row, const int32_t *sums, float *v, i64 t, i64 x)
+{
+    uint8_t *out = row->out ? row->out + t * row->out_step + x * row->out_pixel : NULL;
+    float *counts = row->counts ? row->counts + x * row->layer->padded_channels : NULL;
+    fire(sums, v, row->layer, row->k, row->block, out, row->room, counts, &row->tally);
+}
+
+INLINE i64 fired(const Row *row)
 {
     i64 total = 0;
     for (int lane = 0; lane < LANES; lane++)
-        total += tally[lane];
+        total += row->tally[lane];
     return total;
-}
-
-INLINE void begin(const Layer *layer, i64 index, i64 k, i64 block, float *v)
-{
-    if (layer->old_membranes)
-        memcpy(v, layer->old_membranes + index + k, (size_t)block * sizeof *v);
-    else
-        memset(v, 0, (size_t)block * sizeof *v);
-    if (layer->counts)
-        memset(layer->counts + index + k, 0, (size_t)block * sizeof *v);
-}
-
-INLINE void end(const Layer *layer, i64 index, i64 k, i64 block, const float *v)
-{
-    if (layer->membranes)
-        memcpy(layer->membranes + index + k, v, (size_t)block * sizeof *v);
-}
-
-INLINE void fire_pixel(const Layer *layer, const int32_t *sums, float *v, i64 t, i64 b, i64 y, i64 x, i64 k, i64 block,
-                       VecI *tally)
-{
-    uint8_t *out = layer->out ? pixel(layer->out, t * layer->batch + b, y, x) + k : NULL;
-    float *counts = layer->counts ? layer->counts + index_of(layer, b, y, x) + k : NULL;
-    fire(sums, v, layer, k, block, out, layer->out ? layer->out->channels - k : 0, counts, tally);
 }
 
 // ---- dense
@@ -147,37 +170,38 @@ INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *la
         dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
 }
 
-INLINE i64 dense_row(const Layer *layer, i64 b, i64 y, i64 k, const int vectors)
+INLINE i64 dense_row(const Layer *shared, i64 b, i64 y, i64 k, const int vectors)
 {
+    // A copy of its own: the compiler then knows that no byte written changes it.
+    const Layer own = *shared, *layer = &own;
     const i64 block = 16 * vectors, K = layer->kernel, T = layer->num_steps, S = layer->stride;
     const int8_t *weights = layer->dense_weights + k * K * K * layer->in->channels;
     // Whole groups where possible; a long window is cut into stretches of steps.
-    i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, pixels = MAX_COLUMNS / stretch;
-    if (pixels > GROUP)
-        pixels -= pixels % GROUP;
+    const i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, most = MAX_COLUMNS / stretch;
+    const i64 pixels = most > GROUP ? most - most % GROUP : most;
     int32_t sums[MAX_COLUMNS * 64];
     float membranes[MAX_COLUMNS * 64];
     const uint8_t *in[MAX_COLUMNS];
-    VecI tally = {0};
+    Row row = row_of(layer, b, y, k, block);
     for (i64 first = 0; first < layer->width; first += pixels) {
         const i64 size = layer->width - first < pixels ? layer->width - first : pixels;
         for (i64 j = 0; j < size; j++)
-            begin(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
+            begin(&row, first + j, membranes + j * block);
         for (i64 start = 0; start < T; start += stretch) {
             const i64 steps = T - start < stretch ? T - start : stretch;
             for (i64 j = 0; j < size; j++)
                 for (i64 t = 0; t < steps; t++)
-                    in[j * steps + t] = pixel(layer->in, (start + t) * layer->batch + b, y * S - K / 2, (first + j) * S - K / 2);
+                    in[j * steps + t] =
+                        pixel(layer->in, (start + t) * layer->batch + b, y * S - K / 2, (first + j) * S - K / 2);
             dense_columns(in, size * steps, layer, weights, sums, vectors);
             for (i64 j = 0; j < size; j++)
                 for (i64 t = 0; t < steps; t++)
-                    fire_pixel(layer, sums + (j * steps + t) * block, membranes + j * block, start + t, b, y, first + j, k,
-                               block, &tally);
+                    fire_pixel(&row, sums + (j * steps + t) * block, membranes + j * block, start + t, first + j);
         }
         for (i64 j = 0; j < size; j++)
-            end(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
+            end(&row, first + j, membranes + j * block);
     }
-    return sum_lanes(tally);
+    return fired(&row);
 }
 
 // Returns the number of spikes.
@@ -206,66 +230,76 @@ EXPORT i64 KERNEL(dense)(const Layer *layer)
 // 16 bits, that is for 255 inputs.
 #define MAX_ADDENDS 255
 
-#define DEFINE_EVENT_ROW(UNIT, UNITS)                                                                                      \
-    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(UNIT)));                                           \
-    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(UNIT)));                                           \
-    typedef uint16_t Loose_##UNIT##_##UNITS __attribute__((vector_size(UNIT), aligned(1), may_alias));                    \
+#if defined(__AVX512F__)
+#define WIDEST 64
+#elif defined(__AVX2__)
+#define WIDEST 32
+#else
+#define WIDEST 16
+#endif
+
+#define DEFINE_EVENT_ROW(UNIT, UNITS)                                                                                     \
+    enum { PART_##UNIT##_##UNITS = UNIT < WIDEST ? UNIT : WIDEST };                                                       \
+    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
+    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
+    typedef uint16_t Loose_##UNIT##_##UNITS                                                                               \
+        __attribute__((vector_size(PART_##UNIT##_##UNITS), aligned(1), may_alias));                                       \
     INLINE void gather_##UNIT##_##UNITS(const uint32_t *keys, i64 count, const uint8_t *weights, int32_t *sums)           \
     {                                                                                                                     \
-        enum { HALF = UNIT / 2 };                                                                                         \
+        enum { PART = PART_##UNIT##_##UNITS, PARTS = UNIT * UNITS / PART, HALF = UNIT / 2 };                              \
         i64 done = 0;                                                                                                     \
         do {                                                                                                              \
             const i64 size = count - done < MAX_ADDENDS ? count - done : MAX_ADDENDS;                                     \
-            Lanes_##UNIT##_##UNITS both[UNITS], high[UNITS];                                                              \
-            for (int u = 0; u < UNITS; u++)                                                                               \
-                both[u] = high[u] = (Lanes_##UNIT##_##UNITS){0};                                                          \
+            Lanes_##UNIT##_##UNITS both[PARTS], high[PARTS];                                                              \
+            for (int p = 0; p < PARTS; p++)                                                                               \
+                both[p] = high[p] = (Lanes_##UNIT##_##UNITS){0};                                                          \
             for (const uint32_t *key = keys + done; key < keys + done + size; key++)                                      \
-                for (int u = 0; u < UNITS; u++) {                                                                         \
-                    const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + u * UNIT);        \
-                    both[u] += w;                                                                                         \
-                    high[u] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                 \
+                for (int p = 0; p < PARTS; p++) {                                                                         \
+                    const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + p * PART);        \
+                    both[p] += w;                                                                                         \
+                    high[p] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                 \
                 }                                                                                                         \
-            for (int u = 0; u < UNITS; u++) {                                                                             \
-                uint16_t low[HALF];                                                                                       \
-                int16_t top[HALF];                                                                                        \
-                const Lanes_##UNIT##_##UNITS rest = both[u] - (high[u] << 8);                                             \
-                memcpy(low, &rest, UNIT);                                                                                 \
-                memcpy(top, &high[u], UNIT);                                                                              \
-                int32_t *to = sums + u * UNIT;                                                                            \
-                if (!done)                                                                                                \
-                    memset(to, 0, UNIT * sizeof *to);                                                                     \
-                for (int i = 0; i < HALF; i++) {                                                                          \
-                    to[i] += (int32_t)low[i] - 128 * (int32_t)size;                                                       \
-                    to[HALF + i] += top[i];                                                                               \
+            for (int p = 0; p < PARTS; p++) {                                                                             \
+                uint16_t low[PART / 2];                                                                                   \
+                int16_t top[PART / 2];                                                                                    \
+                const Lanes_##UNIT##_##UNITS rest = both[p] - (high[p] << 8);                                             \
+                memcpy(low, &rest, PART);                                                                                 \
+                memcpy(top, &high[p], PART);                                                                              \
+                int32_t *to = sums + p * PART / UNIT * UNIT + p * PART % UNIT / 2;                                        \
+                for (int i = 0; i < PART / 2; i++) {                                                                      \
+                    const int32_t l = (int32_t)low[i] - 128 * (int32_t)size, h = top[i];                                  \
+                    to[i] = done ? to[i] + l : l;                                                                         \
+                    to[HALF + i] = done ? to[HALF + i] + h : h;                                                           \
                 }                                                                                                         \
             }                                                                                                             \
             done += size;                                                                                                 \
         } while (done < count);                                                                                           \
     }                                                                                                                     \
-    static i64 event_row_##UNIT##_##UNITS(const Layer *layer, const Lists *lists, i64 b, i64 y, i64 k)                    \
+    static i64 event_row_##UNIT##_##UNITS(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 k)                   \
     {                                                                                                                     \
         enum { BLOCK = UNIT * UNITS };                                                                                    \
+        const Layer own = *shared, *layer = &own;                                                                         \
         const Plane *in = layer->in;                                                                                      \
-        const i64 K = layer->kernel, wide = in->width + 2 * in->halo, capacity = list_capacity(layer);                    \
-        const i64 column = K * in->channels * BLOCK;                                                                      \
+        const i64 K = layer->kernel, S = layer->stride, T = layer->num_steps, wide = in->width + 2 * in->halo;            \
+        const i64 capacity = list_capacity(layer), column = K * in->channels * BLOCK;                                     \
         const uint8_t *weights = layer->event_weights + k * K * K * in->channels;                                         \
-        VecI tally = {0};                                                                                                 \
+        const uint32_t *keys = lists->keys + y * capacity;                                                                \
+        const int32_t *offsets = lists->offsets + y * (wide + 1);                                                         \
+        Row row = row_of(layer, b, y, k, BLOCK);                                                                          \
         for (i64 x = 0; x < layer->width; x++) {                                                                          \
-            const i64 left = x * layer->stride - K / 2 + in->halo;                                                        \
+            const i64 left = x * S - K / 2 + in->halo;                                                                    \
             const uint8_t *base = (const uint8_t *)((uintptr_t)weights - (uintptr_t)(left * column));                     \
             float membranes[BLOCK];                                                                                       \
             int32_t sums[BLOCK];                                                                                          \
-            begin(layer, index_of(layer, b, y, x), k, BLOCK, membranes);                                                  \
-            for (i64 t = 0; t < layer->num_steps; t++) {                                                                  \
-                const i64 row = t * layer->height + y;                                                                    \
-                const int32_t *offsets = lists->offsets + row * (wide + 1);                                               \
-                const i64 from = offsets[left], to = offsets[left + K];                                                   \
-                gather_##UNIT##_##UNITS(lists->keys + row * capacity + from, to - from, base, sums);                      \
-                fire_pixel(layer, sums, membranes, t, b, y, x, k, BLOCK, &tally);                                         \
+            begin(&row, x, membranes);                                                                                    \
+            for (i64 t = 0; t < T; t++) {                                                                                 \
+                const int32_t *at = offsets + t * layer->height * (wide + 1) + left;                                      \
+                gather_##UNIT##_##UNITS(keys + t * layer->height * capacity + at[0], at[K] - at[0], base, sums);          \
+                fire_pixel(&row, sums, membranes, t, x);                                                                  \
             }                                                                                                             \
-            end(layer, index_of(layer, b, y, x), k, BLOCK, membranes);                                                    \
+            end(&row, x, membranes);                                                                                      \
         }                                                                                                                 \
-        return sum_lanes(tally);                                                                                          \
+        return fired(&row);                                                                                               \
     }
 
 DEFINE_EVENT_ROW(16, 1)

@@ -1,6 +1,5 @@
 """A detector compiled for a processor: same call, same results, faster."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -113,17 +112,15 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -
         raise ConfigError(f'sparse="always" needs precision="int8", got {precision!r}')
     network, library = unfold(model), native()
     kernels = None if library is None else Kernels.of(library)
-    if precision == "int8":
-        path = PlainInt8Network(network) if kernels is None else _int8(network, kernels, sparse)
-    else:
+    if precision != "int8":
         path = FloatNetwork(network, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision], kernels)
+    elif library is None or kernels is None:
+        path = PlainInt8Network(network)
+    else:
+        decide = {
+            "auto": events_pay(library.instruction_set),
+            "never": lambda layer, count: False,
+            "always": lambda layer, count: True,
+        }
+        path = Int8Network(network, kernels, decide[sparse])
     return Engine(network, path, precision, sparse)
-
-
-def _int8(network: Network, kernels: Kernels, sparse: str) -> Int8Network:
-    decide: dict[str, Callable] = {
-        "auto": events_pay,
-        "never": lambda layer, count: False,
-        "always": lambda layer, count: True,
-    }
-    return Int8Network(network, kernels, decide[sparse])
