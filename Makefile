@@ -9,7 +9,7 @@ ROADS ?= data/roads
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench results wheel clean
+.PHONY: help setup demo test test-fast sanitize lint format simulate bench results wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ test: $(READY) ## check the code and run every test
 
 test-fast: $(READY) ## run the tests that take less than ten seconds each
 	$(BIN)/python -m pytest -m "not slow"
+
+sanitize: $(READY) ## run the native kernels' tests under the address and undefined-behaviour sanitizers
+	$(BIN)/python -m pytest tests/test_sanitized.py
 
 lint: $(READY) ## ruff, its formatter and pyright
 	$(BIN)/ruff check

@@ -131,66 +131,76 @@ EXPORT i64 KERNEL(dense)(const Layer *layer)
 // 16 bits, that is for 255 inputs.
 #define MAX_ADDENDS 255
 
-#define DEFINE_EVENT_ROW(UNIT, UNITS)                                                                                      \
-    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(UNIT)));                                           \
-    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(UNIT)));                                           \
-    typedef uint16_t Loose_##UNIT##_##UNITS __attribute__((vector_size(UNIT), aligned(1), may_alias));                    \
+#if defined(__AVX512F__)
+#define WIDEST 64
+#elif defined(__AVX2__)
+#define WIDEST 32
+#else
+#define WIDEST 16
+#endif
+
+#define DEFINE_EVENT_ROW(UNIT, UNITS)                                                                                     \
+    enum { PART_##UNIT##_##UNITS = UNIT < WIDEST ? UNIT : WIDEST };                                                       \
+    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
+    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
+    typedef uint16_t Loose_##UNIT##_##UNITS                                                                               \
+        __attribute__((vector_size(PART_##UNIT##_##UNITS), aligned(1), may_alias));                                       \
     INLINE void gather_##UNIT##_##UNITS(const uint32_t *keys, i64 count, const uint8_t *weights, int32_t *sums)           \
     {                                                                                                                     \
-        enum { HALF = UNIT / 2 };                                                                                         \
+        enum { PART = PART_##UNIT##_##UNITS, PARTS = UNIT * UNITS / PART, HALF = UNIT / 2 };                              \
         i64 done = 0;                                                                                                     \
         do {                                                                                                              \
             const i64 size = count - done < MAX_ADDENDS ? count - done : MAX_ADDENDS;                                     \
-            Lanes_##UNIT##_##UNITS both[UNITS], high[UNITS];                                                              \
-            for (int u = 0; u < UNITS; u++)                                                                               \
-                both[u] = high[u] = (Lanes_##UNIT##_##UNITS){0};                                                          \
+            Lanes_##UNIT##_##UNITS both[PARTS], high[PARTS];                                                              \
+            for (int p = 0; p < PARTS; p++)                                                                               \
+                both[p] = high[p] = (Lanes_##UNIT##_##UNITS){0};                                                          \
             for (const uint32_t *key = keys + done; key < keys + done + size; key++)                                      \
-                for (int u = 0; u < UNITS; u++) {                                                                         \
-                    const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + u * UNIT);        \
-                    both[u] += w;                                                                                         \
-                    high[u] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                 \
+                for (int p = 0; p < PARTS; p++) {                                                                         \
+                    const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + p * PART);        \
+                    both[p] += w;                                                                                         \
+                    high[p] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                 \
                 }                                                                                                         \
-            for (int u = 0; u < UNITS; u++) {                                                                             \
-                uint16_t low[HALF];                                                                                       \
-                int16_t top[HALF];                                                                                        \
-                const Lanes_##UNIT##_##UNITS rest = both[u] - (high[u] << 8);                                             \
-                memcpy(low, &rest, UNIT);                                                                                 \
-                memcpy(top, &high[u], UNIT);                                                                              \
-                int32_t *to = sums + u * UNIT;                                                                            \
-                if (!done)                                                                                                \
-                    memset(to, 0, UNIT * sizeof *to);                                                                     \
-                for (int i = 0; i < HALF; i++) {                                                                          \
-                    to[i] += (int32_t)low[i] - 128 * (int32_t)size;                                                       \
-                    to[HALF + i] += top[i];                                                                               \
+            for (int p = 0; p < PARTS; p++) {                                                                             \
+                uint16_t low[PART / 2];                                                                                   \
+                int16_t top[PART / 2];                                                                                    \
+                const Lanes_##UNIT##_##UNITS rest = both[p] - (high[p] << 8);                                             \
+                memcpy(low, &rest, PART);                                                                                 \
+                memcpy(top, &high[p], PART);                                                                              \
+                int32_t *to = sums + p * PART / UNIT * UNIT + p * PART % UNIT / 2;                                        \
+                for (int i = 0; i < PART / 2; i++) {                                                                      \
+                    const int32_t l = (int32_t)low[i] - 128 * (int32_t)size, h = top[i];                                  \
+                    to[i] = done ? to[i] + l : l;                                                                         \
+                    to[HALF + i] = done ? to[HALF + i] + h : h;                                                           \
                 }                                                                                                         \
             }                                                                                                             \
             done += size;                                                                                                 \
         } while (done < count);                                                                                           \
     }                                                                                                                     \
-    static i64 event_row_##UNIT##_##UNITS(const Layer *layer, const Lists *lists, i64 b, i64 y, i64 k)                    \
+    static i64 event_row_##UNIT##_##UNITS(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 k)                   \
     {                                                                                                                     \
         enum { BLOCK = UNIT * UNITS };                                                                                    \
+        const Layer own = *shared, *layer = &own;                                                                         \
         const Plane *in = layer->in;                                                                                      \
-        const i64 K = layer->kernel, wide = in->width + 2 * in->halo, capacity = list_capacity(layer);                    \
-        const i64 column = K * in->channels * BLOCK;                                                                      \
+        const i64 K = layer->kernel, S = layer->stride, T = layer->num_steps, wide = in->width + 2 * in->halo;            \
+        const i64 capacity = list_capacity(layer), column = K * in->channels * BLOCK;                                     \
         const uint8_t *weights = layer->event_weights + k * K * K * in->channels;                                         \
-        VecI tally = {0};                                                                                                 \
+        const uint32_t *keys = lists->keys + y * capacity;                                                                \
+        const int32_t *offsets = lists->offsets + y * (wide + 1);                                                         \
+        Row row = row_of(layer, b, y, k, BLOCK);                                                                          \
         for (i64 x = 0; x < layer->width; x++) {                                                                          \
-            const i64 left = x * layer->stride - K / 2 + in->halo;                                                        \
+            const i64 left = x * S - K / 2 + in->halo;                                                                    \
             const uint8_t *base = (const uint8_t *)((uintptr_t)weights - (uintptr_t)(left * column));                     \
             float membranes[BLOCK];                                                                                       \
             int32_t sums[BLOCK];                                                                                          \
-            begin(layer, index_of(layer, b, y, x), k, BLOCK, membranes);                                                  \
-            for (i64 t = 0; t < layer->num_steps; t++) {                                                                  \
-                const i64 row = t * layer->height + y;                                                                    \
-                const int32_t *offsets = lists->offsets + row * (wide + 1);                                               \
-                const i64 from = offsets[left], to = offsets[left + K];                                                   \
-                gather_##UNIT##_##UNITS(lists->keys + row * capacity + from, to - from, base, sums);                      \
-                fire_pixel(layer, sums, membranes, t, b, y, x, k, BLOCK, &tally);                                         \
+            begin(&row, x, membranes);                                                                                    \
+            for (i64 t = 0; t < T; t++) {                                                                                 \
+                const int32_t *at = offsets + t * layer->height * (wide + 1) + left;                                      \
+                gather_##UNIT##_##UNITS(keys + t * layer->height * capacity + at[0], at[K] - at[0], base, sums);          \
+                fire_pixel(&row, sums, membranes, t, x);                                                                  \
             }                                                                                                             \
-            end(layer, index_of(layer, b, y, x), k, BLOCK, membranes);                                                    \
+            end(&row, x, membranes);                                                                                      \
         }                                                                                                                 \
-        return sum_lanes(tally);                                                                                          \
+        return fired(&row);                                                                                               \
     }
 
 DEFINE_EVENT_ROW(16, 1)

@@ -9,41 +9,65 @@
 // Pixels of a row whose sums are kept until their neurons fire: steps * pixels columns of sums stay in the first cache.
 #define MAX_COLUMNS 96
 
-INLINE i64 index_of(const Layer *layer, i64 b, i64 y, i64 x)
+// Where one row of one sample's output goes, for the channels from k on: what both ways do around their sums.
+typedef struct {
+    const Layer *layer;
+    i64 k, block;
+    const float *old_membranes;  // of the first pixel, NULL like the layer's
+    float *membranes, *counts;
+    uint8_t *out;
+    i64 out_step, out_pixel, room;  // bytes from step to step, from pixel to pixel; channels of the plane from k on
+    VecI tally;
+} Row;
+
+INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
 {
-    return ((b * layer->height + y) * layer->width + x) * layer->padded_channels;
+    const i64 index = (b * layer->height + y) * layer->width * layer->padded_channels + k;
+    const Plane *out = layer->out;
+    return (Row){
+        .layer = layer,
+        .k = k,
+        .block = block,
+        .old_membranes = layer->old_membranes ? layer->old_membranes + index : NULL,
+        .membranes = layer->membranes ? layer->membranes + index : NULL,
+        .counts = layer->counts ? layer->counts + index : NULL,
+        .out = out ? pixel(out, b, y, 0) + k : NULL,
+        .out_step = out ? layer->batch * sample_bytes(out) : 0,
+        .out_pixel = out ? out->channels : 0,
+        .room = out ? out->channels - k : 0,
+    };
 }
 
-INLINE i64 sum_lanes(VecI tally)
+INLINE void begin(const Row *row, i64 x, float *v)
+{
+    const i64 at = x * row->layer->padded_channels;
+    if (row->old_membranes)
+        memcpy(v, row->old_membranes + at, (size_t)row->block * sizeof *v);
+    else
+        memset(v, 0, (size_t)row->block * sizeof *v);
+    if (row->counts)
+        memset(row->counts + at, 0, (size_t)row->block * sizeof *v);
+}
+
+INLINE void end(const Row *row, i64 x, const float *v)
+{
+    if (row->membranes)
+        memcpy(row->membranes + x * row->layer->padded_channels, v, (size_t)row->block * sizeof *v);
+}
+
+INLINE void fire_pixel(Row *row, const int32_t *sums, float *v, i64 t, i64 x)
+{
+    uint8_t *out = row->out ? row->out + t * row->out_step + x * row->out_pixel : NULL;
+    float *counts = row->counts ? row->counts + x * row->layer->padded_channels : NULL;
+    fire(sums, v, row->layer, row->k, row->block, out, row->room, counts, &row->tally);
+}
+
+INLINE i64 fired(const Row *row)
 {
     i64 total = 0;
     for (int lane = 0; lane < LANES; lane++)
-        total += tally[lane];
+        total += row->tally[lane];
     return total;
-}
-
-INLINE void begin(const Layer *layer, i64 index, i64 k, i64 block, float *v)
-{
-    if (layer->old_membranes)
-        memcpy(v, layer->old_membranes + index + k, (size_t)block * sizeof *v);
-    else
-        memset(v, 0, (size_t)block * sizeof *v);
-    if (layer->counts)
-        memset(layer->counts + index + k, 0, (size_t)block * sizeof *v);
-}
-
-INLINE void end(const Layer *layer, i64 index, i64 k, i64 block, const float *v)
-{
-    if (layer->membranes)
-        memcpy(layer->membranes + index + k, v, (size_t)block * sizeof *v);
-}
-
-INLINE void fire_pixel(const Layer *layer, const int32_t *sums, float *v, i64 t, i64 b, i64 y, i64 x, i64 k, i64 block,
-                       VecI *tally)
-{
-    uint8_t *out = layer->out ? pixel(layer->out, t * layer->batch + b, y, x) + k : NULL;
-    float *counts = layer->counts ? layer->counts + index_of(layer, b, y, x) + k : NULL;
-    fire(sums, v, layer, k, block, out, layer->out ? layer->out->channels - k : 0, counts, tally);
 }
 
 // Steps [start, start + steps) of the output pixels [first, first + size) of row y of sample b.
@@ -54,32 +78,32 @@ typedef struct {
 // Writes sums[size][steps][16 * vectors] of the output channels from k on.
 typedef void (*Sums)(const void *context, const Layer *layer, const Stretch *at, i64 k, int32_t *sums, const int vectors);
 
-INLINE i64 fire_row(const Layer *layer, Sums sums_of, const void *context, i64 b, i64 y, i64 k, const int vectors)
+INLINE i64 fire_row(const Layer *shared, Sums sums_of, const void *context, i64 b, i64 y, i64 k, const int vectors)
 {
+    // A copy of its own: the compiler then knows that no byte written changes it.
+    const Layer own = *shared, *layer = &own;
     const i64 block = 16 * vectors, T = layer->num_steps;
     // Whole groups where possible; a long window is cut into stretches of steps.
-    i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, pixels = MAX_COLUMNS / stretch;
-    if (pixels > GROUP)
-        pixels -= pixels % GROUP;
+    const i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, most = MAX_COLUMNS / stretch;
+    const i64 pixels = most > GROUP ? most - most % GROUP : most;
     int32_t sums[MAX_COLUMNS * 64];
     float membranes[MAX_COLUMNS * 64];
-    VecI tally = {0};
+    Row row = row_of(layer, b, y, k, block);
     for (i64 first = 0; first < layer->width; first += pixels) {
         Stretch at = {b, y, first, layer->width - first < pixels ? layer->width - first : pixels, 0, 0};
         for (i64 j = 0; j < at.size; j++)
-            begin(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
+            begin(&row, first + j, membranes + j * block);
         for (at.start = 0; at.start < T; at.start += stretch) {
             at.steps = T - at.start < stretch ? T - at.start : stretch;
             sums_of(context, layer, &at, k, sums, vectors);
             for (i64 j = 0; j < at.size; j++)
                 for (i64 t = 0; t < at.steps; t++)
-                    fire_pixel(layer, sums + (j * at.steps + t) * block, membranes + j * block, at.start + t, b, y,
-                               first + j, k, block, &tally);
+                    fire_pixel(&row, sums + (j * at.steps + t) * block, membranes + j * block, at.start + t, first + j);
         }
         for (i64 j = 0; j < at.size; j++)
-            end(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
+            end(&row, first + j, membranes + j * block);
     }
-    return sum_lanes(tally);
+    return fired(&row);
 }
 
 // A function, by its name and a constant `Sums`, that returns the number of spikes. Not a parameter: the compiler takes the

@@ -40,6 +40,19 @@ EXPORT i64 KERNEL(fill)(const uint8_t *cube, i64 num_samples, i64 cube_channels,
     return total;
 }
 
+INLINE i64 count_spikes(const uint8_t *bytes, i64 size)
+{
+    i64 total = 0, i = 0;
+    for (; i + 8 <= size; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, bytes + i, 8);
+        total += __builtin_popcountll(eight);
+    }
+    for (; i < size; i++)
+        total += bytes[i];
+    return total;
+}
+
 // Max-pooling 3x3 with stride 2 and padding 1, which over spikes is an OR. Returns the number of spikes.
 EXPORT i64 KERNEL(or_pool)(const Plane *in, const Plane *out, i64 num_samples)
 {
@@ -53,16 +66,14 @@ EXPORT i64 KERNEL(or_pool)(const Plane *in, const Plane *out, i64 num_samples)
         for (i64 x = 0; x < out->width; x++) {
             const uint8_t *restrict a = from + 2 * x * C;
             uint8_t *restrict o = to + x * C;
-            int32_t count = 0;
             for (i64 c = 0; c < C; c++) {
                 uint8_t any = 0;
                 for (i64 k = 0; k < 3; k++)
                     any |= a[k * row + c] | a[k * row + C + c] | a[k * row + 2 * C + c];
                 o[c] = any;
-                count += any;
             }
-            total += count;
         }
+        total += count_spikes(to, out->width * C);
     }
     return total;
 }
@@ -82,32 +93,43 @@ EXPORT i64 KERNEL(join)(const Plane *coarse, const Plane *skip, const Plane *out
             memcpy(to + x * C, up + x / 2 * a, (size_t)a);
             memcpy(to + x * C + a, same + x * b, (size_t)b);
         }
-        int32_t count = 0;
-        for (i64 k = 0; k < out->width * C; k++)
-            count += to[k];
-        total += count;
+        total += count_spikes(to, out->width * C);
     }
     return total;
 }
 
-// Append first + i * factor for every nonzero byte in[i], i < size, size a multiple of 4; returns how many there are.
-INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, uint32_t factor, uint32_t *keys)
+// Append first + (i << shift) for every nonzero byte in[i], i < size, size a multiple of 4; returns how many there are.
+INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift, uint32_t *keys)
 {
     int32_t n = 0;
     i64 i = 0;
 #if defined(__AVX512F__)
-    const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i ramp = _mm512_mullo_epi32(iota, _mm512_set1_epi32((int)factor));
+    static const uint8_t ramp[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                     22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+                                     44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i iota = _mm512_loadu_si512(ramp);
+    const __m128i by = _mm_cvtsi32_si128(shift);
     for (; i < size; i += 64) {
         const __mmask64 inside = size - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (size - i)) - 1;
         const __m512i bytes = _mm512_maskz_loadu_epi8(inside, in + i);
-        uint64_t active = _mm512_test_epi8_mask(bytes, bytes);
-        for (uint32_t base = first + (uint32_t)i * factor; active; active >>= 16, base += 16 * factor) {
-            const __mmask16 some = (__mmask16)active;
-            const __m512i key = _mm512_add_epi32(ramp, _mm512_set1_epi32((int)base));
-            _mm512_storeu_si512(keys + n, _mm512_maskz_compress_epi32(some, key));
-            n += __builtin_popcount(some);
+        const __mmask64 active = _mm512_test_epi8_mask(bytes, bytes);
+        const __m512i places = _mm512_maskz_compress_epi8(active, iota);
+        const __m512i base = _mm512_set1_epi32((int)(first + ((uint32_t)i << shift)));
+        const int32_t count = (int32_t)__builtin_popcountll(active);
+        // No branch up to 32 of 64 active: which way it went could not be foretold.
+        const __m512i early = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(places));
+        const __m512i later = _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(places, 1));
+        _mm512_storeu_si512(keys + n, _mm512_add_epi32(base, _mm512_sll_epi32(early, by)));
+        _mm512_storeu_si512(keys + n + 16, _mm512_add_epi32(base, _mm512_sll_epi32(later, by)));
+        if (count > 32) {
+            uint8_t rest[64];
+            _mm512_storeu_si512(rest, places);
+            for (int32_t j = 32; j < count; j += 16) {
+                const __m512i next = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(rest + j)));
+                _mm512_storeu_si512(keys + n + j, _mm512_add_epi32(base, _mm512_sll_epi32(next, by)));
+            }
         }
+        n += count;
     }
 #else
     for (; i < size; i += 4) {
@@ -116,7 +138,7 @@ INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, uint32_t 
         if (!word)
             continue;
         for (i64 j = 0; j < 4; j++) {
-            keys[n] = first + (uint32_t)(i + j) * factor;
+            keys[n] = first + ((uint32_t)(i + j) << shift);
             n += in[i + j] != 0;
         }
     }
@@ -124,27 +146,44 @@ INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, uint32_t 
     return n;
 }
 
+// With so few channels the bytes of a pixel's whole column of the kernel are brought together before they are listed.
+#define FEW_CHANNELS 16
+
 // List the active inputs of every output row of sample `b`.
 EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
 {
     const Plane *in = layer->in;
     const i64 C = in->channels, wide = in->width + 2 * in->halo, capacity = list_capacity(layer), K = layer->kernel;
-    const uint32_t factor = (uint32_t)layer->event_block;
+    const int shift = __builtin_ctzll((unsigned long long)layer->event_block);
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < layer->num_steps * layer->height; i++) {
         const i64 t = i / layer->height, y = i % layer->height, first = y * layer->stride - K / 2;
-        const i64 from = first < 0 ? -first : 0, to = first + K > in->height ? in->height - first : K;
         uint32_t *keys = lists->keys + i * capacity;
         int32_t *offsets = lists->offsets + i * (wide + 1);
         int32_t n = 0;
         for (i64 x = 0; x < in->halo; x++)
             offsets[x] = 0;
-        const uint8_t *column = pixel(in, t * layer->batch + b, first + from, 0);
-        for (i64 x = in->halo; x < in->halo + in->width; x++, column += C) {
-            offsets[x] = n;
-            const uint8_t *bytes = column;
-            for (i64 ky = from; ky < to; ky++, bytes += row_bytes(in))
-                n += list_bytes(bytes, C, (uint32_t)((x * K + ky) * C) * factor, factor, keys + n);
+        if (C <= FEW_CHANNELS) {
+            // At the end of the row's own list, which the keys of the bytes read so far never reach.
+            uint8_t *columns = (uint8_t *)(keys + capacity) - K * in->width * C;
+            for (i64 ky = 0; ky < K; ky++) {
+                const uint8_t *from = pixel(in, t * layer->batch + b, 0, 0) + (first + ky) * row_bytes(in);
+                for (i64 x = 0; x < in->width; x++)
+                    for (i64 c = 0; c < C; c += 4)
+                        memcpy(columns + (x * K + ky) * C + c, from + x * C + c, 4);
+            }
+            for (i64 x = 0; x < in->width; x++) {
+                offsets[in->halo + x] = n;
+                n += list_bytes(columns + x * K * C, K * C, (uint32_t)((in->halo + x) * K * C) << shift, shift, keys + n);
+            }
+        } else {
+            const i64 from = first < 0 ? -first : 0, to = first + K > in->height ? in->height - first : K;
+            for (i64 x = in->halo; x < in->halo + in->width; x++) {
+                offsets[x] = n;
+                const uint8_t *bytes = pixel(in, t * layer->batch + b, first + from, x - in->halo);
+                for (i64 ky = from; ky < to; ky++, bytes += row_bytes(in))
+                    n += list_bytes(bytes, C, (uint32_t)((x * K + ky) * C) << shift, shift, keys + n);
+            }
         }
         for (i64 x = in->halo + in->width; x <= wide; x++)
             offsets[x] = n;

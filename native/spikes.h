@@ -43,8 +43,8 @@ typedef struct {
     int32_t *offsets;  // [T * height][W + 2 halo + 1]
 } Lists;
 
-// A vector store of compressed keys may write this many keys past the last one.
-#define LIST_SLACK 16
+// Vector stores of compressed keys may write 32 keys past the last one, and must not reach what is still to be read.
+#define LIST_SLACK 64
 
 INLINE i64 list_capacity(const Layer *l) { return l->kernel * row_bytes(l->in) + LIST_SLACK; }
 

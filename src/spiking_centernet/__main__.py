@@ -141,11 +141,20 @@ def _train(arguments: Any) -> None:
     _say(f"best weights: {best}\nscore them: scn val {best} --data {arguments.data}")
 
 
-def _val(arguments: Any) -> None:
-    from spiking_centernet import scorecard
+def _model(arguments: Any) -> Any:
+    from spiking_centernet.engine import compile
     from spiking_centernet.weights import load
 
     model = load(arguments.model)
+    if arguments.precision is None:
+        return model
+    return compile(model, precision=arguments.precision, sparse=arguments.sparse)
+
+
+def _val(arguments: Any) -> None:
+    from spiking_centernet import scorecard
+
+    model = _model(arguments)
     protocols = arguments.protocol.split(",")
     card = scorecard.score(
         model, arguments.data, split=arguments.split, protocols=protocols, batch_size=arguments.batch_size,
@@ -153,7 +162,7 @@ def _val(arguments: Any) -> None:
     )  # fmt: skip
     _scores(card)
     if arguments.save is not None:
-        notes = {"model": arguments.model, "data": arguments.data}
+        notes = {"model": arguments.model, "data": arguments.data, "precision": arguments.precision}
         for path in scorecard.save(card, model, arguments.save, notes=notes).values():
             _say(f"wrote {path}")
 
@@ -184,10 +193,9 @@ def _scores(card: Any) -> None:
 def _detect(arguments: Any) -> None:
     from spiking_centernet.detect import detect
     from spiking_centernet.events import open as open_recording
-    from spiking_centernet.weights import load
 
     run = detect(
-        load(arguments.model), open_recording(arguments.recording), arguments.out, save=arguments.save.split(","),
+        _model(arguments), open_recording(arguments.recording), arguments.out, save=arguments.save.split(","),
         every_us=round(arguments.every_ms * 1000), min_score=arguments.min_score, speed=arguments.speed,
         shown_us=round(arguments.shown_ms * 1000), progress=track,
     )  # fmt: skip

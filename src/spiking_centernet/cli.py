@@ -169,6 +169,7 @@ def _val(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", default="prophesee", help="names, separated by commas, or all")
     parser.add_argument("--save", type=str | None, default=None, metavar="DIR", help="folder for score, plots, mosaic")
     parser.add_argument("--batch_size", type=int, default=8, help="windows at a time")
+    _engine(parser)
 
 
 def _detect(parser: ArgumentParser) -> None:
@@ -180,6 +181,14 @@ def _detect(parser: ArgumentParser) -> None:
     parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
     parser.add_argument("--speed", type=float, default=1.0, help="of the video over real time; 0.1 is slower")
     parser.add_argument("--shown_ms", type=float, default=40.0, help="milliseconds of events in a frame")
+    _engine(parser)
+
+
+def _engine(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", type=str | None, default=None, help="compile for this processor: fp32, bf16, int8; null: do not"
+    )
+    parser.add_argument("--sparse", default="auto", help="of int8: compute from active inputs: auto, never, always")
 
 
 def _doctor(parser: ArgumentParser) -> None:

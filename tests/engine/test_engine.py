@@ -8,6 +8,7 @@ from torch import Tensor
 
 import spiking_centernet as scn
 from spiking_centernet.engine import compile, engine
+from spiking_centernet.engine.costs import events_pay
 from spiking_centernet.engine.floats import FloatNetwork
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
@@ -191,6 +192,24 @@ def test_arbitrary_weights_layer_by_layer(kernels, precision):
         near = near.cumsum(0) > 0
         assert torch.equal(spikes[~near], (h >= block.neurons[0].threshold).float()[~near])
         assert near.float().mean() < {"fp32": 0.01, "bf16": 0.6}[precision]
+
+
+@needs_library
+def test_dense_or_event_driven_by_the_number_of_spikes():
+    """Silence is computed event-driven, a storm densely; between them the choice changes once."""
+    model = tiny_detector(widths=(64, 128, 256, 512), head_width=256, decoder_blocks=2)
+    path = compile(model)._path
+    assert isinstance(path, Int8Network)
+    path(random_cube((64, 64), batch=1), None, None, keep_state=False)
+    (workspace,) = path._workspaces.values()
+    pay = events_pay("avx512")
+    for layer in workspace.layers[1:]:
+        plane = layer.input.contents
+        places = layer.num_steps * layer.batch * plane.height * plane.width * plane.channels
+        chosen = [pay(layer, round(places * share / 100)) for share in range(101)]
+        assert chosen[0]
+        assert not chosen[-1]
+        assert sorted(chosen, reverse=True) == chosen
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -1,6 +1,5 @@
 """A detector compiled for a processor: same call, same results, faster."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_centernet.engine.costs import events_pay
-from spiking_centernet.engine.factored import Factors, factor, pays
+from spiking_centernet.engine.factored import factor, pays
 from spiking_centernet.engine.floats import FloatNetwork
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
@@ -122,14 +121,19 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
     network, library = unfold(model), native()
     kernels = None if library is None else Kernels.of(library)
     unmerged = _unmerged(network, decoder)
-    if precision == "int8":
-        if kernels is None:
-            return compile_in_torch(model, decoder=decoder)
-        factors = {index: factor(block) for index, block in unmerged.items()}
-        path = _int8(network, kernels, sparse, factors)
-    else:
+    if precision != "int8":
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         path = FloatNetwork(network, dtype, kernels, unmerged)
+    elif library is None or kernels is None:
+        return compile_in_torch(model, decoder=decoder)
+    else:
+        decide = {
+            "auto": events_pay(library.instruction_set),
+            "never": lambda layer, count: False,
+            "always": lambda layer, count: True,
+        }
+        factors = {index: factor(block) for index, block in unmerged.items()}
+        path = Int8Network(network, kernels, decide[sparse], factors)
     return Engine(network, path, precision, sparse)
 
 
@@ -146,12 +150,3 @@ def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:
         raise ConfigError('this detector is fused: decoder="factored" needs it as trained')
     blocks = enumerate(network.unmerged, start=network.first_decoder)
     return {i: block for i, block in blocks if decoder == "factored" or (decoder == "auto" and pays(block))}
-
-
-def _int8(network: Network, kernels: Kernels, sparse: str, factors: dict[int, Factors]) -> Int8Network:
-    decide: dict[str, Callable] = {
-        "auto": events_pay,
-        "never": lambda layer, count: False,
-        "always": lambda layer, count: True,
-    }
-    return Int8Network(network, kernels, decide[sparse], factors)

@@ -11,8 +11,8 @@ from torch import Tensor
 from spiking_centernet.engine.packing import Packed, plane_channels
 from spiking_centernet.native import Native
 
-LIST_SLACK = 16
-"""Keys that a vector store may write past the last one (LIST_SLACK in native/spikes.h)."""
+LIST_SLACK = 64
+"""Keys of room behind a full list (LIST_SLACK in native/spikes.h)."""
 
 
 class CPlane(Structure):
