@@ -1,3 +1,294 @@
-// conv
-#include "scn.h"
-EXPORT void KERNEL(nothing_conv)(void) {}
+// Convolutions of spikes with int8 weights, each fused with its neurons over all steps: no sum reaches memory.
+//
+// Dense: every input byte times every weight. Event-driven: only the weights of active inputs are added up. Both give the
+// same integers.
+#include "neuron.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define MAX_BLOCK 128
+
+// What both ways do around their sums: rows of output, block by block of channels, in parallel.
+INLINE i64 index_of(const Layer *layer, i64 b, i64 y, i64 x)
+{
+    return ((b * layer->height + y) * layer->width + x) * layer->padded_channels;
+}
+
+INLINE i64 sum_lanes(VecI tally)
+{
+    i64 total = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        total += tally[lane];
+    return total;
+}
+
+INLINE void begin(const Layer *layer, i64 index, i64 k, i64 block, float *v)
+{
+    if (layer->old_membranes)
+        memcpy(v, layer->old_membranes + index + k, (size_t)block * sizeof *v);
+    else
+        memset(v, 0, (size_t)block * sizeof *v);
+    if (layer->counts)
+        memset(layer->counts + index + k, 0, (size_t)block * sizeof *v);
+}
+
+INLINE void end(const Layer *layer, i64 index, i64 k, i64 block, const float *v)
+{
+    if (layer->membranes)
+        memcpy(layer->membranes + index + k, v, (size_t)block * sizeof *v);
+}
+
+INLINE void fire_pixel(const Layer *layer, const int32_t *sums, float *v, i64 t, i64 b, i64 y, i64 x, i64 k, i64 block,
+                       VecI *tally)
+{
+    uint8_t *out = layer->out ? pixel(layer->out, t * layer->batch + b, y, x) + k : NULL;
+    float *counts = layer->counts ? layer->counts + index_of(layer, b, y, x) + k : NULL;
+    fire(sums, v, layer, k, block, out, layer->out ? layer->out->channels - k : 0, counts, tally);
+}
+
+// ---- dense
+
+// Columns of sums that are computed together: a pixel of a step is one.
+#define GROUP 6
+// Pixels of a row whose sums are kept until their neurons fire: steps * pixels columns of sums stay in the first cache.
+#define MAX_COLUMNS 96
+
+// sums[g][block] for the input windows in[0..columns), each `rows` pieces of `run` bytes that lie `pitch` bytes apart.
+#if defined(__AVX512F__)
+INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
+                        int32_t *sums, const int vectors)
+{
+    __m512i sum[GROUP][4];
+    for (int g = 0; g < columns; g++)
+        for (int v = 0; v < vectors; v++)
+            sum[g][v] = _mm512_setzero_si512();
+    for (i64 r = 0; r < rows; r++)
+        for (i64 i = r * pitch; i < r * pitch + run; i += 4, weights += 64 * vectors) {
+            __m512i w[4];
+            for (int v = 0; v < vectors; v++)
+                w[v] = _mm512_loadu_si512(weights + 64 * v);
+            for (int g = 0; g < columns; g++) {
+                int32_t four;
+                memcpy(&four, in[g] + i, 4);
+                const __m512i x = _mm512_set1_epi32(four);
+                for (int v = 0; v < vectors; v++)
+                    sum[g][v] = _mm512_dpbusd_epi32(sum[g][v], x, w[v]);
+            }
+        }
+    for (int g = 0; g < columns; g++)
+        for (int v = 0; v < vectors; v++)
+            _mm512_storeu_si512(sums + (g * vectors + v) * 16, sum[g][v]);
+}
+#elif defined(__AVX2__)
+// Spikes are 0 or 1: a pair of products fits 16 bits, and so do 64 of them.
+INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
+                        int32_t *sums, const int vectors)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int v = 0; v < vectors; v++) {
+        __m256i sum[GROUP][2];
+        for (int g = 0; g < columns; g++)
+            sum[g][0] = sum[g][1] = _mm256_setzero_si256();
+        for (i64 r = 0; r < rows; r++)
+            for (i64 first = 0; first < run; first += 256) {
+                const i64 last = first + 256 < run ? first + 256 : run;
+                __m256i pairs[GROUP][2];
+                for (int g = 0; g < columns; g++)
+                    pairs[g][0] = pairs[g][1] = _mm256_setzero_si256();
+                for (i64 i = first; i < last; i += 4) {
+                    const int8_t *w = weights + ((r * run + i) / 4 * vectors + v) * 64;
+                    const __m256i low = _mm256_loadu_si256((const __m256i *)w);
+                    const __m256i high = _mm256_loadu_si256((const __m256i *)(w + 32));
+                    for (int g = 0; g < columns; g++) {
+                        int32_t four;
+                        memcpy(&four, in[g] + r * pitch + i, 4);
+                        const __m256i x = _mm256_set1_epi32(four);
+                        pairs[g][0] = _mm256_add_epi16(pairs[g][0], _mm256_maddubs_epi16(x, low));
+                        pairs[g][1] = _mm256_add_epi16(pairs[g][1], _mm256_maddubs_epi16(x, high));
+                    }
+                }
+                for (int g = 0; g < columns; g++)
+                    for (int h = 0; h < 2; h++)
+                        sum[g][h] = _mm256_add_epi32(sum[g][h], _mm256_madd_epi16(pairs[g][h], ones));
+            }
+        for (int g = 0; g < columns; g++)
+            for (int h = 0; h < 2; h++)
+                _mm256_storeu_si256((__m256i *)(sums + (g * vectors + v) * 16 + 8 * h), sum[g][h]);
+    }
+}
+#else
+INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
+                        int32_t *sums, const int vectors)
+{
+    const int block = 16 * vectors;
+    memset(sums, 0, (size_t)(columns * block) * sizeof *sums);
+    for (i64 r = 0; r < rows; r++)
+        for (i64 i = 0; i < run; i += 4, weights += 4 * block)
+            for (int g = 0; g < columns; g++)
+                for (int j = 0; j < 4; j++)
+                    if (in[g][r * pitch + i + j])
+                        for (int k = 0; k < block; k++)
+                            sums[g * block + k] += weights[4 * k + j];
+}
+#endif
+
+INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *layer, const int8_t *weights, int32_t *sums,
+                          const int vectors)
+{
+    const i64 rows = layer->kernel, run = layer->kernel * layer->in->channels, pitch = row_bytes(layer->in);
+    i64 c = 0;
+    for (; c + GROUP <= columns; c += GROUP)
+        dense_group(in + c, GROUP, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
+    for (; c + 2 <= columns; c += 2)
+        dense_group(in + c, 2, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
+    if (c < columns)
+        dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
+}
+
+INLINE i64 dense_row(const Layer *layer, i64 b, i64 y, i64 k, const int vectors)
+{
+    const i64 block = 16 * vectors, K = layer->kernel, T = layer->num_steps, S = layer->stride;
+    const int8_t *weights = layer->dense_weights + k * K * K * layer->in->channels;
+    // Whole groups where possible; a long window is cut into stretches of steps.
+    i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, pixels = MAX_COLUMNS / stretch;
+    if (pixels > GROUP)
+        pixels -= pixels % GROUP;
+    int32_t sums[MAX_COLUMNS * 64];
+    float membranes[MAX_COLUMNS * 64];
+    const uint8_t *in[MAX_COLUMNS];
+    VecI tally = {0};
+    for (i64 first = 0; first < layer->width; first += pixels) {
+        const i64 size = layer->width - first < pixels ? layer->width - first : pixels;
+        for (i64 j = 0; j < size; j++)
+            begin(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
+        for (i64 start = 0; start < T; start += stretch) {
+            const i64 steps = T - start < stretch ? T - start : stretch;
+            for (i64 j = 0; j < size; j++)
+                for (i64 t = 0; t < steps; t++)
+                    in[j * steps + t] = pixel(layer->in, (start + t) * layer->batch + b, y * S - K / 2, (first + j) * S - K / 2);
+            dense_columns(in, size * steps, layer, weights, sums, vectors);
+            for (i64 j = 0; j < size; j++)
+                for (i64 t = 0; t < steps; t++)
+                    fire_pixel(layer, sums + (j * steps + t) * block, membranes + j * block, start + t, b, y, first + j, k,
+                               block, &tally);
+        }
+        for (i64 j = 0; j < size; j++)
+            end(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
+    }
+    return sum_lanes(tally);
+}
+
+// Returns the number of spikes.
+EXPORT i64 KERNEL(dense)(const Layer *layer)
+{
+    const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;
+    i64 total = 0;
+#pragma omp parallel for schedule(dynamic, 1) reduction(+ : total)
+    for (i64 i = 0; i < blocks * rows; i++) {
+        const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;
+        if (layer->dense_block == 64)
+            total += dense_row(layer, b, y, k, 4);
+        else if (layer->dense_block == 32)
+            total += dense_row(layer, b, y, k, 2);
+        else
+            total += dense_row(layer, b, y, k, 1);
+    }
+    return total;
+}
+
+// ---- event-driven
+
+// The 2 n weights of one input sit in n lanes of 16 bits, two in each: the high byte is a signed weight h, the low byte a
+// weight l plus 128. Adding whole lanes gives 256 sum(h) + sum(l + 128) modulo 2^16, adding the lanes' high bytes gives
+// sum(h): three additions and shifts for two weights of 8 bits, and both sums come back exact as long as neither leaves
+// 16 bits, that is for 255 inputs.
+#define MAX_ADDENDS 255
+
+#define DEFINE_EVENT_ROW(UNIT, UNITS)                                                                                      \
+    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(UNIT)));                                           \
+    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(UNIT)));                                           \
+    typedef uint16_t Loose_##UNIT##_##UNITS __attribute__((vector_size(UNIT), aligned(1), may_alias));                    \
+    INLINE void gather_##UNIT##_##UNITS(const uint32_t *keys, i64 count, const uint8_t *weights, int32_t *sums)           \
+    {                                                                                                                     \
+        enum { HALF = UNIT / 2 };                                                                                         \
+        i64 done = 0;                                                                                                     \
+        do {                                                                                                              \
+            const i64 size = count - done < MAX_ADDENDS ? count - done : MAX_ADDENDS;                                     \
+            Lanes_##UNIT##_##UNITS both[UNITS], high[UNITS];                                                              \
+            for (int u = 0; u < UNITS; u++)                                                                               \
+                both[u] = high[u] = (Lanes_##UNIT##_##UNITS){0};                                                          \
+            for (const uint32_t *key = keys + done; key < keys + done + size; key++)                                      \
+                for (int u = 0; u < UNITS; u++) {                                                                         \
+                    const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + u * UNIT);        \
+                    both[u] += w;                                                                                         \
+                    high[u] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                 \
+                }                                                                                                         \
+            for (int u = 0; u < UNITS; u++) {                                                                             \
+                uint16_t low[HALF];                                                                                       \
+                int16_t top[HALF];                                                                                        \
+                const Lanes_##UNIT##_##UNITS rest = both[u] - (high[u] << 8);                                             \
+                memcpy(low, &rest, UNIT);                                                                                 \
+                memcpy(top, &high[u], UNIT);                                                                              \
+                int32_t *to = sums + u * UNIT;                                                                            \
+                if (!done)                                                                                                \
+                    memset(to, 0, UNIT * sizeof *to);                                                                     \
+                for (int i = 0; i < HALF; i++) {                                                                          \
+                    to[i] += (int32_t)low[i] - 128 * (int32_t)size;                                                       \
+                    to[HALF + i] += top[i];                                                                               \
+                }                                                                                                         \
+            }                                                                                                             \
+            done += size;                                                                                                 \
+        } while (done < count);                                                                                           \
+    }                                                                                                                     \
+    static i64 event_row_##UNIT##_##UNITS(const Layer *layer, const Lists *lists, i64 b, i64 y, i64 k)                    \
+    {                                                                                                                     \
+        enum { BLOCK = UNIT * UNITS };                                                                                    \
+        const Plane *in = layer->in;                                                                                      \
+        const i64 K = layer->kernel, wide = in->width + 2 * in->halo, capacity = list_capacity(layer);                    \
+        const i64 column = K * in->channels * BLOCK;                                                                      \
+        const uint8_t *weights = layer->event_weights + k * K * K * in->channels;                                         \
+        VecI tally = {0};                                                                                                 \
+        for (i64 x = 0; x < layer->width; x++) {                                                                          \
+            const i64 left = x * layer->stride - K / 2 + in->halo;                                                        \
+            const uint8_t *base = (const uint8_t *)((uintptr_t)weights - (uintptr_t)(left * column));                     \
+            float membranes[BLOCK];                                                                                       \
+            int32_t sums[BLOCK];                                                                                          \
+            begin(layer, index_of(layer, b, y, x), k, BLOCK, membranes);                                                  \
+            for (i64 t = 0; t < layer->num_steps; t++) {                                                                  \
+                const i64 row = t * layer->height + y;                                                                    \
+                const int32_t *offsets = lists->offsets + row * (wide + 1);                                               \
+                const i64 from = offsets[left], to = offsets[left + K];                                                   \
+                gather_##UNIT##_##UNITS(lists->keys + row * capacity + from, to - from, base, sums);                      \
+                fire_pixel(layer, sums, membranes, t, b, y, x, k, BLOCK, &tally);                                         \
+            }                                                                                                             \
+            end(layer, index_of(layer, b, y, x), k, BLOCK, membranes);                                                    \
+        }                                                                                                                 \
+        return sum_lanes(tally);                                                                                          \
+    }
+
+DEFINE_EVENT_ROW(16, 1)
+DEFINE_EVENT_ROW(32, 1)
+DEFINE_EVENT_ROW(64, 1)
+DEFINE_EVENT_ROW(64, 2)
+
+// Sample `b`; returns the number of spikes.
+EXPORT i64 KERNEL(events)(const Layer *layer, i64 b, const Lists *lists)
+{
+    const i64 block = layer->event_block, blocks = layer->padded_channels / block;
+    i64 total = 0;
+#pragma omp parallel for schedule(dynamic, 1) reduction(+ : total)
+    for (i64 i = 0; i < blocks * layer->height; i++) {
+        const i64 k = i / layer->height * block, y = i % layer->height;
+        if (block == 128)
+            total += event_row_64_2(layer, lists, b, y, k);
+        else if (block == 64)
+            total += event_row_64_1(layer, lists, b, y, k);
+        else if (block == 32)
+            total += event_row_32_1(layer, lists, b, y, k);
+        else
+            total += event_row_16_1(layer, lists, b, y, k);
+    }
+    return total;
+}

@@ -1,7 +1,7 @@
 // Spikes on a grid, and what a convolution of them needs to know.
 //
 // A plane holds the spikes of T steps and B samples as bytes 0 or 1, uint8 [T * B][H + 2 halo][W + 2 halo][C]: the halo is
-// always zero, so that no convolution looks out for the border. C is a multiple of 4.
+// always zero, so that no convolution looks out for the border. C is a multiple of 4; channels without meaning are zero.
 #ifndef SPIKES_H
 #define SPIKES_H
 
@@ -15,29 +15,37 @@ typedef struct {
 INLINE i64 row_bytes(const Plane *p) { return (p->width + 2 * p->halo) * p->channels; }
 INLINE i64 sample_bytes(const Plane *p) { return (p->height + 2 * p->halo) * row_bytes(p); }
 
-// Active inputs of a plane, row by row: keys[row][...] are x * C + c (x counted from the halo's edge), and the keys of the
-// pixels before x number offsets[row][x]. Rows of the halo are empty.
+// The first byte of a pixel; -halo <= y < height + halo, likewise x.
+INLINE uint8_t *pixel(const Plane *p, i64 n, i64 y, i64 x)
+{
+    return p->bytes + n * sample_bytes(p) + (y + p->halo) * row_bytes(p) + (x + p->halo) * p->channels;
+}
+
+// One layer: a square convolution with padding kernel / 2 and its neurons, current = sum * scale + bias. Arrays of one value
+// a channel are padded to padded_channels, a multiple of both blocks; so are the membranes and the counts.
 typedef struct {
-    uint32_t *keys;    // [T * B * (H + 2 halo)][row_bytes + LIST_SLACK]
-    int32_t *offsets;  // [T * B * (H + 2 halo)][W + 2 halo + 1]
+    const Plane *in, *out;  // out may be NULL: then only the counts are kept
+    const int8_t *dense_weights;  // [padded_channels / dense_block][kernel][kernel * C / 4][dense_block][4]
+    const uint8_t *event_weights; // [padded_channels / event_block][kernel (x)][kernel (y)][C][event_block], see conv.c
+    const float *scale, *bias, *q, *threshold;
+    const float *old_membranes;  // [B][H][W][padded_channels], NULL at rest
+    float *membranes;            // the same after the last step; NULL: not wanted
+    float *counts;               // [B][H][W][padded_channels]: spikes summed over the steps; NULL: not wanted
+    i64 num_steps, batch, kernel, stride, height, width, padded_channels, dense_block, event_block;
+    int32_t leaky, decay_input, soft_reset, reserved;
+} Layer;
+
+// Active inputs of one sample's output rows. keys[t][y][...] are byte offsets of event weights, ((x * kernel + ky) * C + c) *
+// event_block, x counted from the halo's edge: the inputs of one output pixel lie side by side. offsets[t][y][x] is how many
+// keys come before column x.
+typedef struct {
+    uint32_t *keys;    // [T * height][list_capacity(layer)]
+    int32_t *offsets;  // [T * height][W + 2 halo + 1]
 } Lists;
 
 // A vector store of compressed keys may write this many keys past the last one.
-#define LIST_SLACK 64
+#define LIST_SLACK 16
 
-// The neurons of a layer, one value a channel, padded to the block size: current = sum * scale + bias.
-typedef struct {
-    const float *scale, *bias, *q, *threshold;
-    int32_t leaky, decay_input, soft_reset, reserved;
-} Neurons;
-
-// Where the results go. Exactly one of spikes, counts and sums is used.
-typedef struct {
-    const Plane *spikes;  // spikes of every step
-    uint8_t *counts;      // [B][H][W][channels]: spikes summed over the steps, zero before the call
-    int32_t *sums;        // [T * B][H][W][padded channels]: the convolution's bare sums, no neurons
-    float *membranes;     // [B][H][W][padded channels], read and overwritten; NULL: start at rest and forget
-    i64 height, width, channels, padded_channels;
-} Target;
+INLINE i64 list_capacity(const Layer *l) { return l->kernel * row_bytes(l->in) + LIST_SLACK; }
 
 #endif

@@ -1,0 +1,124 @@
+"""A detector compiled for a processor: same call, same results, faster."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spiking_centernet.engine.costs import events_pay
+from spiking_centernet.engine.int8 import Int8Network
+from spiking_centernet.engine.kernels import Kernels
+from spiking_centernet.engine.network import Network, unfold
+from spiking_centernet.engine.plain import PlainInt8Network
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.native import native
+from spiking_centernet.nn import Detector, DetectorConfig, DetectorOutput
+from spiking_centernet.nn.blocks import Observe, State
+
+PRECISIONS = ("int8",)
+SPARSE = ("auto", "never", "always")
+
+
+class Path(Protocol):
+    """A way of computing the network up to the hidden layer of the heads."""
+
+    def __call__(
+        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
+    ) -> tuple[Tensor, State]:
+        """Return the spikes of the heads summed over the steps, float32 [B, h, w, K], and the membranes."""
+        ...
+
+
+class Engine:
+    """A compiled detector; made by :func:`compile`, called like the detector.
+
+    Attributes:
+        config: the detector's.
+        precision: "fp32", "bf16" or "int8".
+        sparse: "auto", "never" or "always".
+    """
+
+    def __init__(self, network: Network, path: Path, precision: str, sparse: str):
+        self.config: DetectorConfig = network.config
+        self.precision = precision
+        self.sparse = sparse
+        self.device = torch.device("cpu")
+        self._network = network
+        self._path = path
+
+    def __call__(
+        self,
+        cube: Tensor,
+        state: State | None = None,
+        *,
+        observe: Observe | None = None,
+        keep_state: bool = True,
+    ) -> tuple[DetectorOutput, State]:
+        """Return the raw output and the new state.
+
+        Args:
+            cube: voxel cubes [T, B, C, H, W] of any T, B, H and W; for int8 of 0 and 1.
+            state: what the last call returned; None starts at rest.
+            observe: called with every neuron layer's spikes uint8 [T * B, K, h, w], in the order of ``neuron_names``.
+            keep_state: False returns no membranes and saves writing them.
+
+        Raises:
+            ConfigError: the cube or the state does not fit the network.
+        """
+        if cube.ndim != 5 or cube.shape[2] != self.config.in_channels or 0 in cube.shape:
+            raise ConfigError(
+                f"the network takes cubes [T, B, {self.config.in_channels}, H, W], got {list(cube.shape)}; "
+                "add the batch axis with cube[:, None]"
+            )
+        with torch.inference_mode():
+            counts, new = self._path(cube, state, observe, keep_state=keep_state)
+            # A mean of spikes through a linear layer is the mean of its outputs.
+            mean = counts / cube.shape[0]
+            out = F.linear(mean, self._network.out_weight, self._network.out_bias).permute(0, 3, 1, 2)
+            parts = out.contiguous().split(self._network.out_widths, dim=1)
+        return DetectorOutput(**dict(zip(self._network.head_names, parts, strict=True))), new
+
+    @property
+    def neuron_names(self) -> list[str]:
+        """The neuron layers in the order in which they compute."""
+        return [name for block in self._network.blocks for name in block.names]
+
+    def fuse(self) -> "Engine":
+        """Return itself: it is fused."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"Engine(precision={self.precision!r}, sparse={self.sparse!r})"
+
+
+def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -> Engine:
+    """Return a detector compiled for this processor.
+
+    Args:
+        model: the detector, fused or not; it is left unchanged.
+        precision: "int8" weights and spikes as bytes.
+        sparse: of int8: whether layers add up only the weights of active inputs: "auto" decides for every layer and call
+            by the number of its input's spikes, "never" and "always" say so.
+
+    Raises:
+        ConfigError: an unknown precision or sparsity, or the detector is an ANN.
+    """
+    for name, value, known in (("precision", precision, PRECISIONS), ("sparse", sparse, SPARSE)):
+        if value not in known:
+            raise ConfigError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
+    network = unfold(model)
+    return Engine(network, _int8(network, sparse), precision, sparse)
+
+
+def _int8(network: Network, sparse: str) -> Path:
+    library = native()
+    if library is None:
+        return PlainInt8Network(network)
+    decide: dict[str, Callable] = {
+        "auto": events_pay,
+        "never": lambda layer, count: False,
+        "always": lambda layer, count: True,
+    }
+    return Int8Network(network, Kernels.of(library), decide[sparse])

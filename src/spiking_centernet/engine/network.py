@@ -1,0 +1,170 @@
+"""A detector laid out for execution: its convolutions in order, heads merged, and the way through them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.nn import Detector, DetectorConfig
+from spiking_centernet.nn.blocks import ConvNeuron
+from spiking_centernet.nn.neuron import PLIF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A convolution with folded batch norm and the neurons behind it.
+
+    Attributes:
+        names: the neuron layers computed together, one but for the heads, as in ``Detector.neuron_names``.
+        widths: output channels of each of them.
+        weight: float32 [O, I, k, k]; the padding is ``k // 2``.
+        bias: float32 [O].
+        stride: of the convolution.
+        q: float32 [O], the leak; 1 for integrate-and-fire.
+        threshold: float32 [O].
+        neurons: the neuron layers themselves.
+    """
+
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+    weight: Tensor
+    bias: Tensor
+    stride: int
+    q: Tensor
+    threshold: Tensor
+    neurons: tuple[PLIF, ...]
+
+    @property
+    def kernel(self) -> int:
+        """Side of the kernel."""
+        return self.weight.shape[-1]
+
+    def size_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the output."""
+        height, width = (halved(side, self.stride) for side in size_hw)
+        return height, width
+
+
+def halved(side: int, stride: int) -> int:
+    """Return the output's side of an odd kernel with padding ``k // 2``."""
+    return (side - 1) // stride + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The whole detector.
+
+    Attributes:
+        config: the detector's.
+        stem: the first block; a 3x3 max-pooling with stride 2 follows.
+        stages: the encoder's blocks, stage by stage.
+        decoder: each takes the joined channels of the coarser spikes, repeated 2x2, and of the skip.
+        heads: the hidden layers of all heads as one block.
+        out_weight: float32 [outputs, heads' channels], block-diagonal.
+        out_bias: float32 [outputs].
+        out_widths: output channels of every head.
+        head_names: in the same order.
+    """
+
+    config: DetectorConfig
+    stem: Block
+    stages: tuple[tuple[Block, ...], ...]
+    decoder: tuple[Block, ...]
+    heads: Block
+    out_weight: Tensor
+    out_bias: Tensor
+    out_widths: tuple[int, ...]
+    head_names: tuple[str, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every block in the order of computing."""
+        return (self.stem, *(block for stage in self.stages for block in stage), *self.decoder, self.heads)
+
+
+def unfold(model: Detector) -> Network:
+    """Return the network of a detector, which is fused here and left unchanged.
+
+    Raises:
+        ConfigError: the detector is an ANN: its activations are no spikes.
+    """
+    if model.config.neuron == "relu":
+        raise ConfigError('the engine computes with spikes; neuron="relu" makes an ANN: call the detector itself')
+    fused = model.fuse().cpu().float()
+    names = iter(fused.neuron_names)
+    stem = _block([fused.encoder.stem], [next(names)])
+    stages = tuple(tuple(_block([layer], [next(names)]) for layer in stage) for stage in fused.encoder.stages)  # pyright: ignore
+    decoder = tuple(_block([layer.block], [next(names)]) for layer in fused.decoder.blocks)  # pyright: ignore
+    heads = dict(fused.heads.items())
+    outs = [head.out for head in heads.values()]
+    return Network(
+        config=model.config,
+        stem=stem,
+        stages=stages,
+        decoder=decoder,
+        heads=_block([head.block for head in heads.values()], list(names)),  # pyright: ignore
+        out_weight=torch.block_diag(*(out.weight.detach()[:, :, 0, 0] for out in outs)),  # pyright: ignore
+        out_bias=torch.cat([out.bias.detach() for out in outs]),  # pyright: ignore
+        out_widths=tuple(out.out_channels for out in outs),  # pyright: ignore
+        head_names=tuple(heads),
+    )
+
+
+def _block(layers: Sequence[ConvNeuron], names: Sequence[str]) -> Block:
+    convs, neurons = [layer.conv for layer in layers], [layer.neuron for layer in layers]
+    widths = tuple(conv.out_channels for conv in convs)
+    for conv in convs:
+        assert conv.padding == (conv.kernel_size[0] // 2, conv.kernel_size[0] // 2)
+    leaks = [1.0 if neuron.q is None else float(neuron.q) for neuron in neurons]  # pyright: ignore
+    return Block(
+        names=tuple(names),
+        widths=widths,
+        weight=torch.cat([conv.weight.detach() for conv in convs]).contiguous(),
+        bias=torch.cat([conv.bias.detach() for conv in convs]),  # pyright: ignore
+        stride=convs[0].stride[0],
+        q=_per_channel(leaks, widths),
+        threshold=_per_channel([neuron.threshold for neuron in neurons], widths),  # pyright: ignore
+        neurons=tuple(neurons),  # pyright: ignore
+    )
+
+
+def _per_channel(values: Sequence[float], widths: Sequence[int]) -> Tensor:
+    return torch.cat([torch.full((width,), value) for value, width in zip(values, widths, strict=True)])
+
+
+X = TypeVar("X")
+
+
+class Ops(Protocol[X]):
+    """What a way of computing must offer; ``X`` is how it holds the spikes of a layer."""
+
+    def fire(self, index: int, x: X) -> X:
+        """Return the spikes of block ``index``."""
+        ...
+
+    def pool(self, x: X) -> X:
+        """Return the 3x3 max-pooling with stride 2."""
+        ...
+
+    def join(self, index: int, x: X, skip: X) -> X:
+        """Return the input of decoder block ``index``: ``x`` repeated 2x2 and cropped, and the skip behind it."""
+        ...
+
+
+def traverse(network: Network, ops: Ops[X], x: X) -> X:
+    """Take the input through the network; returns the input of the heads."""
+    index = 0
+    x = ops.pool(ops.fire(index, x))
+    features = []
+    for stage in network.stages:
+        for _ in stage:
+            index += 1
+            x = ops.fire(index, x)
+        features.append(x)
+    for skip in features[-2 : -2 - len(network.decoder) : -1]:
+        index += 1
+        x = ops.fire(index, ops.join(index, x, skip))
+    return x
