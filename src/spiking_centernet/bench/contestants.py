@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spiking_centernet.bench import peers
 from spiking_centernet.bench.peers import Run
 from spiking_centernet.engine import compile as compile_engine
-from spiking_centernet.engine import reference
+from spiking_centernet.engine.reference import reference
 from spiking_centernet.nn import Detector
 
 OURS: dict[str, dict[str, str]] = {

@@ -66,7 +66,7 @@ class SpikingJellyDetector(nn.Module):
             x = block(torch.cat([up.unflatten(0, x.shape[:2]), skip], 2))
         return [head(x).mean(0) for head in self.heads]
 
-    def reset(self) -> None:
+    def rest(self) -> None:
         """Put every membrane to rest."""
         from spikingjelly.activation_based import functional
 
@@ -80,7 +80,7 @@ def _jelly_neuron(neuron: PLIF) -> nn.Module:
     node = jelly.ParametricLIFNode(
         init_tau=2.0, decay_input=neuron.decay_input, v_threshold=neuron.threshold,
         v_reset=None if neuron.soft_reset else 0.0, surrogate_function=surrogate.ATan(), detach_reset=True,
-        step_mode="m", backend="torch",
+        step_mode="m",
     )  # fmt: skip
     node.w.data.copy_(neuron.w.detach())
     return node
@@ -132,7 +132,7 @@ def spikingjelly(model: Detector, *, compiled: bool = False) -> Run:
 
     def run(cube: Tensor) -> list[Tensor]:
         with torch.inference_mode():
-            twin.reset()
+            twin.rest()
             return call(cube.float())
 
     return run
