@@ -2,7 +2,7 @@
 //
 // Dense: every input byte times every weight. Event-driven: only the weights of active inputs are added up. Both give the
 // same integers.
-#include "neuron.h"
+#include "rows.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -10,50 +10,7 @@
 
 #define MAX_BLOCK 128
 
-// What both ways do around their sums: rows of output, block by block of channels, in parallel.
-INLINE i64 index_of(const Layer *layer, i64 b, i64 y, i64 x)
-{
-    return ((b * layer->height + y) * layer->width + x) * layer->padded_channels;
-}
-
-INLINE i64 sum_lanes(VecI tally)
-{
-    i64 total = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        total += tally[lane];
-    return total;
-}
-
-INLINE void begin(const Layer *layer, i64 index, i64 k, i64 block, float *v)
-{
-    if (layer->old_membranes)
-        memcpy(v, layer->old_membranes + index + k, (size_t)block * sizeof *v);
-    else
-        memset(v, 0, (size_t)block * sizeof *v);
-    if (layer->counts)
-        memset(layer->counts + index + k, 0, (size_t)block * sizeof *v);
-}
-
-INLINE void end(const Layer *layer, i64 index, i64 k, i64 block, const float *v)
-{
-    if (layer->membranes)
-        memcpy(layer->membranes + index + k, v, (size_t)block * sizeof *v);
-}
-
-INLINE void fire_pixel(const Layer *layer, const int32_t *sums, float *v, i64 t, i64 b, i64 y, i64 x, i64 k, i64 block,
-                       VecI *tally)
-{
-    uint8_t *out = layer->out ? pixel(layer->out, t * layer->batch + b, y, x) + k : NULL;
-    float *counts = layer->counts ? layer->counts + index_of(layer, b, y, x) + k : NULL;
-    fire(sums, v, layer, k, block, out, layer->out ? layer->out->channels - k : 0, counts, tally);
-}
-
 // ---- dense
-
-// Columns of sums that are computed together: a pixel of a step is one.
-#define GROUP 6
-// Pixels of a row whose sums are kept until their neurons fire: steps * pixels columns of sums stay in the first cache.
-#define MAX_COLUMNS 96
 
 // sums[g][block] for the input windows in[0..columns), each `rows` pieces of `run` bytes that lie `pitch` bytes apart.
 #if defined(__AVX512F__)
@@ -147,55 +104,21 @@ INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *la
         dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
 }
 
-INLINE i64 dense_row(const Layer *layer, i64 b, i64 y, i64 k, const int vectors)
+INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *at, i64 k, int32_t *sums, const int vectors)
 {
-    const i64 block = 16 * vectors, K = layer->kernel, T = layer->num_steps, S = layer->stride;
-    const int8_t *weights = layer->dense_weights + k * K * K * layer->in->channels;
-    // Whole groups where possible; a long window is cut into stretches of steps.
-    i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, pixels = MAX_COLUMNS / stretch;
-    if (pixels > GROUP)
-        pixels -= pixels % GROUP;
-    int32_t sums[MAX_COLUMNS * 64];
-    float membranes[MAX_COLUMNS * 64];
+    const i64 K = layer->kernel, S = layer->stride;
     const uint8_t *in[MAX_COLUMNS];
-    VecI tally = {0};
-    for (i64 first = 0; first < layer->width; first += pixels) {
-        const i64 size = layer->width - first < pixels ? layer->width - first : pixels;
-        for (i64 j = 0; j < size; j++)
-            begin(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
-        for (i64 start = 0; start < T; start += stretch) {
-            const i64 steps = T - start < stretch ? T - start : stretch;
-            for (i64 j = 0; j < size; j++)
-                for (i64 t = 0; t < steps; t++)
-                    in[j * steps + t] = pixel(layer->in, (start + t) * layer->batch + b, y * S - K / 2, (first + j) * S - K / 2);
-            dense_columns(in, size * steps, layer, weights, sums, vectors);
-            for (i64 j = 0; j < size; j++)
-                for (i64 t = 0; t < steps; t++)
-                    fire_pixel(layer, sums + (j * steps + t) * block, membranes + j * block, start + t, b, y, first + j, k,
-                               block, &tally);
-        }
-        for (i64 j = 0; j < size; j++)
-            end(layer, index_of(layer, b, y, first + j), k, block, membranes + j * block);
-    }
-    return sum_lanes(tally);
+    for (i64 j = 0; j < at->size; j++)
+        for (i64 t = 0; t < at->steps; t++)
+            in[j * at->steps + t] =
+                pixel(layer->in, (at->start + t) * layer->batch + at->b, at->y * S - K / 2, (at->first + j) * S - K / 2);
+    dense_columns(in, at->size * at->steps, layer, (const int8_t *)weights + k * K * K * layer->in->channels, sums, vectors);
 }
 
 // Returns the number of spikes.
 EXPORT i64 KERNEL(dense)(const Layer *layer)
 {
-    const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;
-    i64 total = 0;
-#pragma omp parallel for schedule(dynamic, 1) reduction(+ : total)
-    for (i64 i = 0; i < blocks * rows; i++) {
-        const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;
-        if (layer->dense_block == 64)
-            total += dense_row(layer, b, y, k, 4);
-        else if (layer->dense_block == 32)
-            total += dense_row(layer, b, y, k, 2);
-        else
-            total += dense_row(layer, b, y, k, 1);
-    }
-    return total;
+    return fire_rows(layer, dense_sums, layer->dense_weights);
 }
 
 // ---- event-driven

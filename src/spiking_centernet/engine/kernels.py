@@ -18,30 +18,43 @@ LIST_SLACK = 16
 class CPlane(Structure):
     """``Plane``."""
 
-    _fields_ = [(name, c_int64) for name in ("height", "width", "channels", "halo")] + [("bytes", POINTER(c_uint8))]  # noqa: RUF012
+    _fields_ = [(name, c_int64) for name in ("height", "width", "channels", "halo")] + [("bytes", POINTER(c_uint8))]
 
 
 class CLayer(Structure):
     """``Layer``."""
 
-    _fields_ = (  # noqa: RUF012
+    _fields_ = (
         [(name, POINTER(CPlane)) for name in ("input", "output")]
         + [(name, c_void_p) for name in ("dense_weights", "event_weights", "scale", "bias", "q", "threshold")]
         + [(name, c_void_p) for name in ("old_membranes", "membranes", "counts")]
+        + [(name, c_int64) for name in ("num_steps", "batch", "kernel", "stride", "height", "width")]
+        + [(name, c_int64) for name in ("padded_channels", "dense_block", "event_block")]
+        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "reserved")]
+    )
+
+
+class CFactored(Structure):
+    """``Factored``."""
+
+    _fields_ = (
+        [(name, POINTER(CPlane)) for name in ("coarse", "skip")]
+        + [("layer", POINTER(CLayer))]
         + [
-            (name, c_int64)
+            (name, c_void_p)
             for name in (
-                "num_steps", "batch", "kernel", "stride", "height", "width", "padded_channels", "dense_block", "event_block"
+                "expand_coarse", "expand_skip", "expand_bias", "expand_shift", "filter", "filter_bias", "filter_shift",
+                "project", "coarse_sums", "expanded", "filtered",
             )
         ]
-        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "reserved")]
+        + [("hidden", c_int64)]
     )  # fmt: skip
 
 
 class CLists(Structure):
     """``Lists``."""
 
-    _fields_ = [("keys", POINTER(c_uint32)), ("offsets", POINTER(c_int32))]  # noqa: RUF012
+    _fields_ = [("keys", POINTER(c_uint32)), ("offsets", POINTER(c_int32))]
 
 
 class Plane:
@@ -84,6 +97,9 @@ class Kernels:
     list_events: Any
     dense: Any
     events: Any
+    factored: Any
+    fire_float32: Any
+    fire_bfloat16: Any
 
     @staticmethod
     def of(native: Native, isa: str | None = None) -> "Kernels":
@@ -96,6 +112,9 @@ class Kernels:
             list_events=native.kernel("list", [layer, i64, lists], isa=isa),
             dense=native.kernel("dense", [layer], i64, isa=isa),
             events=native.kernel("events", [layer, i64, lists], i64, isa=isa),
+            factored=native.kernel("factored", [POINTER(CFactored)], i64, isa=isa),
+            fire_float32=native.kernel("fire_float32", [layer, c_void_p, i64], isa=isa),
+            fire_bfloat16=native.kernel("fire_bfloat16", [layer, c_void_p, i64], isa=isa),
         )
 
 

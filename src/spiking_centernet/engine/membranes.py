@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class MembranePool:
         own, addresses = self._like(state)
         if own is None:
             own, addresses = self.take()
-            self._check(state, own)
+            check_state(self._names, state, [t.shape for t in own if t is not None])
             for target, source in zip(own, state, strict=True):
                 assert target is not None
                 target.copy_(torch.zeros(()) if source is None else source)
@@ -78,12 +79,18 @@ class MembranePool:
         self._arrays.append(np.zeros(self._size, np.float32))
         return self._arrays[-1]
 
-    def _check(self, state: State, own: State) -> None:
-        if len(state) != len(own):
-            raise ConfigError(f"the state has {len(state)} membranes, the network {len(own)} neuron layers")
-        for name, given, wanted in zip(self._names, state, own, strict=True):
-            if given is not None and wanted is not None and given.shape != wanted.shape:
-                raise ConfigError(
-                    f"the state of {name} is {list(given.shape)}, this cube needs {list(wanted.shape)}; "
-                    "start a cube of another size or batch with state=None"
-                )
+
+def check_state(names: Sequence[str], state: State, shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse a state that belongs to another network or cube.
+
+    Raises:
+        ConfigError: the number of membranes or a shape differs.
+    """
+    if len(state) != len(names):
+        raise ConfigError(f"the state has {len(state)} membranes, the network {len(names)} neuron layers")
+    for name, given, wanted in zip(names, state, shapes, strict=True):
+        if given is not None and tuple(given.shape) != tuple(wanted):
+            raise ConfigError(
+                f"the state of {name} is {list(given.shape)}, this cube needs {list(wanted)}; "
+                "start a cube of another size or batch with state=None"
+            )

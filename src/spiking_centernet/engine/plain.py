@@ -1,9 +1,13 @@
 """The int8 network in torch operations alone, for where the native library is missing: slower, the same results."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spiking_centernet.engine.factored import Factors, currents
+from spiking_centernet.engine.membranes import check_state
 from spiking_centernet.engine.network import Network, traverse
 from spiking_centernet.engine.quantise import Int8, quantise
 from spiking_centernet.errors import ConfigError
@@ -14,33 +18,81 @@ from spiking_centernet.nn.m2unet import join
 class PlainInt8Network:
     """Same call as ``Int8Network``; spikes are float32 [T, B, C, h, w]."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, factors: Mapping[int, Factors] | None = None):
         self.network = network
+        self.factors = factors or {}
         self.layers = [quantise(block) for block in network.blocks]
 
     def __call__(
         self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
     ) -> tuple[Tensor, State]:
-        """Return the head's spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
-        if int(cube.max() if cube.numel() else 0) > 1:
-            raise ConfigError("")
-        call = _Call(self.network, self.layers, state, observe)
+        """Return the heads' spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
+        cube = binary(cube)
+        check_binary(int(cube.max()))
+        if state is not None:
+            names = [name for block in self.network.blocks for name in block.names]
+            sizes = self.network.sizes_hw((cube.shape[3], cube.shape[4]))
+            shapes = [
+                (cube.shape[1], width, *size)
+                for block, size in zip(self.network.blocks, sizes, strict=True)
+                for width in block.widths
+            ]
+            check_state(names, state, shapes)
+        call = _Call(self.network, self.layers, self.factors, state, observe)
         features = traverse(self.network, call, cube.float())
         spikes = call.fire(len(self.layers) - 1, features)
         return spikes.sum(0).permute(0, 2, 3, 1), call.new if keep_state else []
 
 
+def binary(cube: Tensor) -> Tensor:
+    """Return the cube as uint8.
+
+    Raises:
+        ConfigError: it holds anything but 0 and 1.
+    """
+    whole = cube if cube.dtype == torch.uint8 else cube.to(torch.uint8)
+    if whole is not cube and not torch.equal(whole.to(cube.dtype), cube):
+        raise ConfigError(f'precision="int8" takes cubes of 0 and 1, this one holds other values ({cube.dtype})')
+    return whole
+
+
+def check_binary(largest: int) -> None:
+    """Refuse a cube whose largest value is above 1.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if largest > 1:
+        raise ConfigError(
+            f'precision="int8" takes cubes of 0 and 1, this one holds {largest}; '
+            'use cube.clamp(max=1), or precision="fp32"'
+        )
+
+
 class _Call:
-    def __init__(self, network: Network, layers: list[Int8], state: State | None, observe: Observe | None):
-        self.network, self.layers, self.observe = network, layers, observe
+    """One call's state and the torch operations of the traversal."""
+
+    def __init__(
+        self,
+        network: Network,
+        layers: list[Int8],
+        factors: Mapping[int, Factors],
+        state: State | None,
+        observe: Observe | None,
+    ):
+        self.network, self.layers, self.factors, self.observe = network, layers, factors, observe
         self.old = [None] * sum(len(b.names) for b in network.blocks) if state is None else list(state)
         self.new: State = []
 
     def fire(self, index: int, x: Tensor) -> Tensor:
+        """See ``Ops``."""
         block, layer = self.network.blocks[index], self.layers[index]
-        # Whole numbers below 2**24: float32 holds every partial sum exactly.
-        sums = F.conv2d(x.flatten(0, 1), layer.weight.float(), None, block.stride, block.kernel // 2)
-        y = sums * layer.scale[:, None, None] + layer.bias[:, None, None]
+        if index in self.factors:
+            y = currents(self.factors[index], x.flatten(0, 1))
+        else:
+            # Whole numbers below 2**24: float32 holds every partial sum exactly.
+            sums = F.conv2d(x.flatten(0, 1), layer.weight.float(), None, block.stride, block.kernel // 2)
+            y = sums * layer.scale[:, None, None] + layer.bias[:, None, None]
         parts = []
         for current, neuron in zip(y.split(block.widths, dim=1), block.neurons, strict=True):
             spikes, v = neuron(current.unflatten(0, x.shape[:2]), self.old[len(self.new)])
@@ -51,7 +103,9 @@ class _Call:
         return torch.cat(parts, 2)
 
     def pool(self, x: Tensor) -> Tensor:
+        """See ``Ops``."""
         return F.max_pool2d(x.flatten(0, 1), 3, 2, 1).unflatten(0, x.shape[:2])
 
     def join(self, index: int, x: Tensor, skip: Tensor) -> Tensor:
+        """See ``Ops``."""
         return join(x, skip).unflatten(0, x.shape[:2])

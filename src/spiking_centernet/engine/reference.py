@@ -10,7 +10,8 @@ from spiking_centernet.nn import Detector
 def reference(model: Detector) -> Detector:
     """Return the fused detector in float32 with int8 weights on power-of-two scales: every sum in it is exact.
 
-    Its spikes equal those of the int8 engine to the last bit; its outputs up to the rounding of the last, real-valued layer.
+    Its spikes equal those of the int8 engine to the last bit; its outputs up to the rounding of the last layer, whose
+    weights and sums are real numbers.
     """
     fused = model.fuse().cpu().float()
     layers = [
