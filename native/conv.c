@@ -115,10 +115,12 @@ INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *a
     dense_columns(in, at->size * at->steps, layer, (const int8_t *)weights + k * K * K * layer->in->channels, sums, vectors);
 }
 
+DEFINE_FIRE_ROWS(fire_dense, dense_sums)
+
 // Returns the number of spikes.
 EXPORT i64 KERNEL(dense)(const Layer *layer)
 {
-    return fire_rows(layer, dense_sums, layer->dense_weights);
+    return fire_dense(layer, layer->dense_weights);
 }
 
 // ---- event-driven

@@ -192,11 +192,13 @@ INLINE void project_sums(const void *context, const Layer *layer, const Stretch 
         project_group(in + c, 1, f->hidden / 2, weights, sums + c * 16 * vectors, vectors);
 }
 
+DEFINE_FIRE_ROWS(fire_projected, project_sums)
+
 // Returns the number of spikes.
 EXPORT i64 KERNEL(factored)(const Factored *f)
 {
     expand_coarse(f);
     expand(f);
     filter(f);
-    return fire_rows(f->layer, project_sums, f);
+    return fire_projected(f->layer, f);
 }

@@ -82,22 +82,24 @@ INLINE i64 fire_row(const Layer *layer, Sums sums_of, const void *context, i64 b
     return sum_lanes(tally);
 }
 
-// Returns the number of spikes.
-INLINE i64 fire_rows(const Layer *layer, Sums sums_of, const void *context)
-{
-    const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;
-    i64 total = 0;
-#pragma omp parallel for schedule(dynamic, 1) reduction(+ : total)
-    for (i64 i = 0; i < blocks * rows; i++) {
-        const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;
-        if (layer->dense_block == 64)
-            total += fire_row(layer, sums_of, context, b, y, k, 4);
-        else if (layer->dense_block == 32)
-            total += fire_row(layer, sums_of, context, b, y, k, 2);
-        else
-            total += fire_row(layer, sums_of, context, b, y, k, 1);
+// A function, by its name and a constant `Sums`, that returns the number of spikes. Not a parameter: the compiler takes the
+// body of a parallel loop out of its function, and what is passed on there is no constant any more.
+#define DEFINE_FIRE_ROWS(NAME, SUMS)                                                                                      \
+    static i64 NAME(const Layer *layer, const void *context)                                                              \
+    {                                                                                                                     \
+        const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;              \
+        i64 total = 0;                                                                                                    \
+        _Pragma("omp parallel for schedule(dynamic, 1) reduction(+ : total)") for (i64 i = 0; i < blocks * rows; i++)     \
+        {                                                                                                                 \
+            const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;             \
+            if (layer->dense_block == 64)                                                                                 \
+                total += fire_row(layer, SUMS, context, b, y, k, 4);                                                      \
+            else if (layer->dense_block == 32)                                                                            \
+                total += fire_row(layer, SUMS, context, b, y, k, 2);                                                      \
+            else                                                                                                          \
+                total += fire_row(layer, SUMS, context, b, y, k, 1);                                                      \
+        }                                                                                                                 \
+        return total;                                                                                                     \
     }
-    return total;
-}
 
 #endif

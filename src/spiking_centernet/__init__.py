@@ -1,5 +1,7 @@
 """Object detection from event cameras with spiking neural networks."""
 
+from spiking_centernet.engine import Engine as Engine
+from spiking_centernet.engine import compile as compile
 from spiking_centernet.events import open as open
 from spiking_centernet.events import voxelize as voxelize
 from spiking_centernet.nn import Detector as Detector

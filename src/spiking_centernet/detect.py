@@ -13,7 +13,7 @@ import numpy as np
 from spiking_centernet.draw import VideoWriter, draw_boxes, events_image, save_png
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.events import Recording, boxes_at, write_boxes
-from spiking_centernet.nn import Detector
+from spiking_centernet.nn import AnyDetector
 from spiking_centernet.provenance import provenance, write_json
 from spiking_centernet.stream import stream
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE, Detections
@@ -40,7 +40,7 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 def detect(
-    model: Detector,
+    model: AnyDetector,
     recording: Recording,
     out: str | os.PathLike[str],
     *,
@@ -115,7 +115,7 @@ def detect(
 class _Painter:
     """Draws the frame of an instant."""
 
-    def __init__(self, model: Detector, recording: Recording, shown_us: int, truth: np.ndarray | None):
+    def __init__(self, model: AnyDetector, recording: Recording, shown_us: int, truth: np.ndarray | None):
         self.classes, self.recording, self.shown_us, self.truth = model.config.classes, recording, shown_us, truth
 
     def frame(self, result: Detections) -> np.ndarray:

@@ -13,7 +13,7 @@ from spiking_centernet.draw import draw_boxes, events_image, mosaic, pr_plot, sa
 from spiking_centernet.evaluate import PROTOCOLS, Instant, Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import FolderDataset
 from spiking_centernet.firing import FiringRates
-from spiking_centernet.nn import Detector
+from spiking_centernet.nn import AnyDetector
 from spiking_centernet.provenance import provenance, write_json
 from spiking_centernet.runfolder import events_of
 from spiking_centernet.types import Boxes, Detections
@@ -59,7 +59,7 @@ class Scorecard:
 
 
 def score(
-    model: Detector,
+    model: AnyDetector,
     data: str | os.PathLike[str],
     *,
     split: str = "val",
@@ -94,7 +94,7 @@ def score(
 
 
 def save(
-    card: Scorecard, model: Detector, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
+    card: Scorecard, model: AnyDetector, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
 ) -> dict[str, Path]:
     """Write ``score.json``, a ``pr_<protocol>.png`` for each protocol and ``mosaic.png``.
 
@@ -117,7 +117,7 @@ def save(
     return paths
 
 
-def draw_mosaic(card: Scorecard, model: Detector) -> np.ndarray:
+def draw_mosaic(card: Scorecard, model: AnyDetector) -> np.ndarray:
     """Picture ground truth (dashed) and the detections shown by default (solid) at instants spread over the split."""
     dataset = card.dataset
     pictures = []

@@ -6,12 +6,12 @@ import torch
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import Recording, Window, voxelize
-from spiking_centernet.nn import Detector, detections
+from spiking_centernet.nn import AnyDetector, detections
 from spiking_centernet.types import Detections
 
 
 def stream(
-    model: Detector, recording: Recording, *, every_us: int = 50_000, min_score: float | None = None
+    model: AnyDetector, recording: Recording, *, every_us: int = 50_000, min_score: float | None = None
 ) -> Iterator[Detections]:
     """Detect in a recording at every multiple of ``every_us``, each time in the window that ends there.
 
@@ -39,7 +39,7 @@ def stream(
 
 
 def detect_windows(
-    model: Detector, windows: Iterable[Window], *, size_hw: tuple[int, int], min_score: float | None = None
+    model: AnyDetector, windows: Iterable[Window], *, size_hw: tuple[int, int], min_score: float | None = None
 ) -> Iterator[Detections]:
     """Detect in windows of events from anywhere; see :func:`stream`.
 
@@ -56,7 +56,7 @@ def detect_windows(
     least = config.score_threshold if min_score is None else min_score
     if not 0 <= least <= 1:
         raise ConfigError(f"min_score must lie in [0, 1], got {least}")
-    device = next(model.parameters()).device
+    device = model.device
     fused = model.fuse()
 
     def results() -> Iterator[Detections]:

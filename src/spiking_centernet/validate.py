@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from spiking_centernet.evaluate import Instant, Protocol, Score, evaluate_boxes
 from spiking_centernet.events import FolderDataset, collate
-from spiking_centernet.nn import Detector, detections
+from spiking_centernet.nn import AnyDetector, detections
 from spiking_centernet.nn.blocks import Observe
 from spiking_centernet.types import Batch, Boxes, Detections
 
@@ -16,7 +16,7 @@ Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 """Wraps an iterable of known length to show how far it is: ``progress(batches, total, what)``."""
 
 
-def dataset_for(model: Detector, root: str | os.PathLike[str], split: str) -> FolderDataset:
+def dataset_for(model: AnyDetector, root: str | os.PathLike[str], split: str) -> FolderDataset:
     """Return the split as the network was trained to see it: same window, steps, bins and classes.
 
     Raises:
@@ -29,7 +29,7 @@ def dataset_for(model: Detector, root: str | os.PathLike[str], split: str) -> Fo
 
 
 def predict(
-    model: Detector,
+    model: AnyDetector,
     dataset: FolderDataset,
     *,
     batch_size: int = 8,
@@ -54,7 +54,7 @@ def predict(
     Returns:
         Ground truth and detections by recording and instant, and the height and width of the sensor in pixels.
     """
-    device = next(model.parameters()).device
+    device = model.device
     fused = model.fuse()
     loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=num_workers)  # pyright: ignore
     batches: Iterable[Batch] = loader if progress is None else progress(loader, len(loader), "detecting")
@@ -76,7 +76,7 @@ def _instants(batch: Batch) -> Iterator[Instant]:
 
 
 def evaluate(
-    model: Detector,
+    model: AnyDetector,
     root: str | os.PathLike[str],
     *,
     split: str = "val",

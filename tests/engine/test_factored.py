@@ -10,10 +10,9 @@ from spiking_centernet.engine.factored import currents, factor, pays
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
 from spiking_centernet.engine.network import unfold
-from spiking_centernet.engine.plain import PlainInt8Network
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.native import native
-from spiking_centernet.nn import PRESETS, Detector, build
+from spiking_centernet.nn import PRESETS, build
 from spiking_centernet.nn.m2unet import DecoderBlock, join
 
 LIBRARY = native()
@@ -25,12 +24,6 @@ def seen_by(run, cube: Tensor, state=None):
     spikes: list[Tensor] = []
     output, state = run(cube, state, observe=spikes.append)
     return output, spikes, state
-
-
-def in_torch(model: Detector) -> engine.Engine:
-    network = unfold(model)
-    blocks = enumerate(network.unmerged, start=network.first_decoder)
-    return engine.Engine(network, PlainInt8Network(network, {i: factor(b) for i, b in blocks}), "int8", "never")
 
 
 @needs_library
@@ -49,7 +42,7 @@ def test_every_path_gives_the_same_spikes(isa, size_hw, batch, threads):
         output, spikes, _ = seen_by(engine.Engine(network, path, "int8", ""), cube)
     finally:
         torch.set_num_threads(before)
-    wanted_output, wanted, _ = seen_by(in_torch(model), cube)
+    wanted_output, wanted, _ = seen_by(engine.compile_in_torch(model), cube)
     for name, found, expected in zip(model.neuron_names, spikes, wanted, strict=True):
         assert torch.equal(found, expected), name
     for part, expected in zip(output, wanted_output, strict=True):

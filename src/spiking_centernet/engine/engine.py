@@ -123,12 +123,21 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
     kernels = None if library is None else Kernels.of(library)
     unmerged = _unmerged(network, decoder)
     if precision == "int8":
+        if kernels is None:
+            return compile_in_torch(model, decoder=decoder)
         factors = {index: factor(block) for index, block in unmerged.items()}
-        path = PlainInt8Network(network, factors) if kernels is None else _int8(network, kernels, sparse, factors)
+        path = _int8(network, kernels, sparse, factors)
     else:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         path = FloatNetwork(network, dtype, kernels, unmerged)
     return Engine(network, path, precision, sparse)
+
+
+def compile_in_torch(model: Detector, *, decoder: str = "auto") -> Engine:
+    """Return the int8 engine in torch operations alone: what ``compile`` takes where the native library is missing."""
+    network = unfold(model)
+    factors = {index: factor(block) for index, block in _unmerged(network, decoder).items()}
+    return Engine(network, PlainInt8Network(network, factors), "int8", "never")
 
 
 def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:

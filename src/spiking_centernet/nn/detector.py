@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -116,6 +116,35 @@ class DetectorOutput(NamedTuple):
     offset: Float[Tensor, "B 2 h w"]
 
 
+class AnyDetector(Protocol):
+    """What detects: a :class:`Detector`, or one compiled for a processor."""
+
+    @property
+    def config(self) -> DetectorConfig:
+        """What the network was built from."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cubes must go."""
+        ...
+
+    @property
+    def neuron_names(self) -> list[str]:
+        """The neuron layers in the order in which they compute."""
+        ...
+
+    def fuse(self) -> "AnyDetector":
+        """Return the detector for inference."""
+        ...
+
+    def __call__(
+        self, cube: Tensor, state: State | None = None, *, observe: Observe | None = None, keep_state: bool = True
+    ) -> tuple[DetectorOutput, State]:
+        """Return the raw output and the membranes; see :meth:`Detector.forward`."""
+        ...
+
+
 class Head(nn.Module):
     """3x3 convolution with its neuron, then a 1x1 convolution on the spikes; no neuron after it: real values."""
 
@@ -194,6 +223,11 @@ class Detector(nn.Module):
         x = self.decoder(self.encoder(x, membranes), membranes)
         out = {name: head(x, membranes) for name, head in self.heads.items()}
         return DetectorOutput(**out), membranes.new
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie and the cubes must go."""
+        return next(self.parameters()).device
 
     @property
     def neuron_names(self) -> list[str]:
