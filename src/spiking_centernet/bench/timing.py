@@ -37,23 +37,18 @@ def take_turns(
     *,
     seconds: float,
     least: int = 5,
-    warm_up: int = 2,
-    progress: Callable[[int], object] = lambda _: None,
 ) -> dict[str, Times]:
     """Call the contestants in turn until each has had its share of the time; returns the durations of each.
 
-    What disturbs the machine then disturbs all alike, and a ratio of medians keeps its meaning.
+    What disturbs the machine then disturbs all alike, and a ratio of medians keeps its meaning. A turn is two calls of
+    which the second counts: the first brings a contestant's weights back into the caches, as its call before would have
+    done in use.
 
     Args:
         contestants: what to time, by name.
-        seconds: in total, after warming up; slow contestants get at least ``least`` turns all the same.
+        seconds: in total; slow contestants get at least ``least`` turns all the same.
         least: turns that every contestant gets.
-        warm_up: turns that are not counted.
-        progress: called after every turn with 1.
     """
-    for call in contestants.values():
-        for _ in range(warm_up):
-            call()
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     collecting = gc.isenabled()
     gc.collect()
@@ -62,10 +57,10 @@ def take_turns(
         end = time.perf_counter() + seconds
         while any(len(ms) < least for ms in taken.values()) or time.perf_counter() < end:
             for name, call in contestants.items():
+                call()
                 began = time.perf_counter()
                 call()
                 taken[name].append((time.perf_counter() - began) * 1e3)
-                progress(1)
     finally:
         if collecting:
             gc.enable()

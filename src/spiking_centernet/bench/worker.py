@@ -54,9 +54,8 @@ def race(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(job["threads"])
     cube = _cube(job)
     model = _model(job, cube)
-    reference = expected(model, cube)
     runs = {name: make(name, model, cube, threads=job["threads"]) for name in job["contestants"]}
-    differences = {name: agreement(run(cube), reference) for name, run in runs.items()}
+    differences = {name: agreement(run(cube), expected(name, model, cube)) for name, run in runs.items()}
     rates = FiringRates(model.neuron_names)
     with torch.inference_mode():
         model(cube, observe=rates)
