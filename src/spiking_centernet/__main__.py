@@ -9,7 +9,7 @@ from typing import Any
 
 from spiking_centernet import cli
 from spiking_centernet.console import TrainingLine, console, track
-from spiking_centernet.errors import SpikingCenterNetError
+from spiking_centernet.errors import ConfigError, SpikingCenterNetError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -205,6 +205,27 @@ def _detect(arguments: Any) -> None:
         _say(f"wrote {path}")
 
 
+def _bench(arguments: Any) -> None:
+    from spiking_centernet.bench import bench, race_rows
+
+    try:
+        threads = [int(word) for word in arguments.threads.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--threads takes numbers separated by commas, got {arguments.threads!r}") from error
+    watched = console(stderr=True)
+    result = bench(
+        arguments.out, preset=arguments.preset, threads=threads, seconds=arguments.seconds,
+        firing_rate=arguments.firing_rate, slow=not arguments.fast, seed=arguments.seed,
+        say=lambda part: watched.print(f"{part} ...", markup=False),
+    )  # fmt: skip
+    for race in result["races"]:
+        title = f"{race['threads']} threads, allocator {race['allocator']}, firing rate {race['firing_rate']:.1%}"
+        _table(title, ("", "ms", "p95", "x SpikingJelly", "of the floor"), race_rows(race))
+    for name, how in result["missing"].items():
+        _say(f"{name} did not take part; {how}")
+    _say(f"wrote {Path(arguments.out) / 'bench.json'} and the plots beside it")
+
+
 def _doctor(arguments: Any) -> None:
     from rich.text import Text
 
@@ -220,7 +241,7 @@ def _doctor(arguments: Any) -> None:
 
 _COMMANDS = {
     "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "doctor": _doctor,
+    "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ SUMMARIES = {
     "train": "train a detector by a recipe; the recipe's fields can be overridden",
     "val": "score a detector on a data set under a named protocol",
     "detect": "detect in a recording; write video, JSON, box file",
+    "bench": "measure this machine: ours beside the floor and whatever peers are installed",
     "doctor": "say what is missing on this machine, and the fix",
 }
 EXAMPLES = {
@@ -31,6 +32,7 @@ EXAMPLES = {
     "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
+    "bench": "scn bench --preset paper --threads 1,2 --out bench",
     "doctor": "scn doctor",
 }
 
@@ -191,13 +193,23 @@ def _engine(parser: ArgumentParser) -> None:
     parser.add_argument("--sparse", default="auto", help="of int8: compute from active inputs: auto, never, always")
 
 
+def _bench(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", default="bench", help="folder for bench.json and the plots")
+    parser.add_argument("--preset", default="paper", help="the network, with random weights that fire as asked")
+    parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each race")
+    parser.add_argument("--firing_rate", type=float, default=0.12, help="of every layer, in the races")
+    parser.add_argument("--fast", action="store_true", help="leave out what takes a minute to build")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and events")
+
+
 def _doctor(parser: ArgumentParser) -> None:
     pass
 
 
 _FILL = {
     "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "doctor": _doctor,
+    "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

@@ -1,0 +1,106 @@
+"""Who takes part: our paths and the peers, each as a function from a cube to the heads' outputs."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spiking_centernet.bench import peers
+from spiking_centernet.bench.peers import Run
+from spiking_centernet.engine import compile as compile_engine
+from spiking_centernet.engine.engine import compile_in_torch
+from spiking_centernet.engine.reference import reference
+from spiking_centernet.nn import Detector
+
+OURS: dict[str, dict[str, str]] = {
+    "ours fp32": {"precision": "fp32", "sparse": "never"},
+    "ours bf16": {"precision": "bf16", "sparse": "never"},
+    "ours int8 dense": {"precision": "int8", "sparse": "never"},
+    "ours int8 event-driven": {"precision": "int8", "sparse": "always"},
+    "ours int8 auto": {"precision": "int8", "sparse": "auto"},
+}
+PEERS: dict[str, str] = {
+    "SpikingJelly eager": "spikingjelly",
+    "SpikingJelly eager, merged": "spikingjelly",
+    "SpikingJelly compiled": "spikingjelly",
+    "ONNX Runtime fp32": "onnxruntime",
+    "OpenVINO fp32": "openvino",
+}
+"""Peer -> what it needs. SpikingJelly runs the network as trained; "merged" is what every other path computes."""
+
+SLOW_TO_BUILD = ("SpikingJelly compiled",)
+
+
+def names(*, slow: bool) -> list[str]:
+    """Return everybody who can take part on this machine; ``slow`` includes those that take a minute to build."""
+    gone = peers.missing()
+    there = [name for name, needs in PEERS.items() if needs not in gone and (slow or name not in SLOW_TO_BUILD)]
+    return [*OURS, *there]
+
+
+def make(name: str, model: Detector, cube: Tensor, *, threads: int) -> Run:
+    """Build one contestant for cubes of this shape.
+
+    Args:
+        name: one of ``names``.
+        model: the detector whose int8 values, on power-of-two scales, everybody gets as weights, so that outputs must
+            agree; ours in fp32 and bf16 and "SpikingJelly eager" compute with its float weights, as trained.
+        cube: [T, B, C, H, W] uint8.
+        threads: for runtimes that do not follow torch's.
+    """
+    torch.set_num_threads(threads)
+    if name in OURS:
+        engine = compile_engine(model, **OURS[name])
+
+        def run(cube: Tensor) -> list[Tensor]:
+            output, _ = engine(cube, keep_state=False)
+            return [output.heatmap, output.wh, output.offset]
+
+        return run
+    if name == "SpikingJelly eager":
+        return peers.spikingjelly(model)
+    same = reference(model)
+    if PEERS[name] == "spikingjelly":
+        return peers.spikingjelly(same, compiled=name in SLOW_TO_BUILD)
+    with tempfile.TemporaryDirectory() as folder:
+        path = peers.write_onnx(same, cube, Path(folder) / "detector.onnx")
+        open_file: Callable[..., Run] = peers.onnx_runtime if PEERS[name] == "onnxruntime" else peers.openvino
+        return open_file(path, threads=threads)
+
+
+def dense_gmac(model: Detector, cube: Tensor) -> float:
+    """Return the billions of multiply-accumulates of the merged network on a cube, as if all inputs were active."""
+    total = 0
+
+    def count(conv: nn.Module, _: object, output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        nonlocal total
+        total += output.numel() * conv.weight[0].numel()
+
+    fused = model.fuse()
+    hooks = [m.register_forward_hook(count) for m in fused.modules() if isinstance(m, nn.Conv2d)]
+    with torch.inference_mode():
+        fused(cube, keep_state=False)
+    for hook in hooks:
+        hook.remove()
+    return total * 1e-9
+
+
+def expected(name: str, model: Detector, cube: Tensor) -> list[Tensor]:
+    """Return what a contestant must answer, computed eagerly in torch operations.
+
+    Ours in int8 has a reference of its own, bit for bit; those that were given int8 values as float weights must equal
+    the merged detector with these. With float weights a spike flips where rounding decides, and one flipped spike grows
+    to percents at the heads of a random network: there the difference says nothing but that.
+    """
+    if "int8" in name:
+        call = compile_in_torch(model)
+    elif name in OURS or name == "SpikingJelly eager":
+        call = model
+    else:
+        call = reference(model)
+    with torch.inference_mode():
+        output, _ = call(cube, keep_state=False)
+    return [output.heatmap, output.wh, output.offset]
