@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.events import Augmentation
 from spiking_centernet.nn import PRESETS, DetectorConfig
+from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.provenance import package_version
 from spiking_centernet.train import Recipe
 from spiking_centernet.weights import config_from_dict, config_to_dict
@@ -79,6 +80,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         (Recipe, values, "recipe field"),
         (DetectorConfig, values.get("network"), "network setting"),
         (Augmentation, values.get("augmentation"), "augmentation setting"),
+        (SpikePenalty, values.get("penalty"), "penalty setting"),
     ):
         known = [field.name for field in dataclasses.fields(kind)]
         for name in found if isinstance(found, dict) else ():
@@ -96,8 +98,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 def _recipe(arguments: Namespace) -> Recipe:
     values = {field.name: arguments[field.name] for field in dataclasses.fields(Recipe)}
-    if values["augmentation"] is not None:
-        values["augmentation"] = Augmentation(**vars(values["augmentation"]))
+    for name, kind in (("augmentation", Augmentation), ("penalty", SpikePenalty)):
+        if values[name] is not None:
+            values[name] = kind(**vars(values[name]))
     recipe = Recipe(**values)
     # Built here so that a wrong network setting is refused before any work.
     config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)

@@ -152,6 +152,12 @@ def reach(conv: nn.Conv2d, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.nda
     return taps[0], taps[1]
 
 
+def fan_out(conv: nn.Conv2d, size_hw: tuple[int, int]) -> np.ndarray:
+    """Return how many weights of one output channel an input at every position meets, int64 [H, W]."""
+    rows, columns = reach(conv, size_hw)
+    return np.outer(rows.sum(0), columns.sum(0))
+
+
 def pairs(conv: nn.Conv2d, active: np.ndarray, *, pruned: bool = False) -> int:
     """Return how many pairs of active input and weight meet in a convolution.
 
@@ -162,10 +168,11 @@ def pairs(conv: nn.Conv2d, active: np.ndarray, *, pruned: bool = False) -> int:
         active: [C, H, W], how often every input was active.
         pruned: leave out weights that are zero.
     """
-    rows, columns = reach(conv, (active.shape[1], active.shape[2]))
+    size_hw = (active.shape[1], active.shape[2])
     if not pruned:
-        fan_out = np.outer(rows.sum(0), columns.sum(0)) * (conv.out_channels // conv.groups)
-        return int((active.sum(0, dtype=np.int64) * fan_out).sum())
+        met = active.sum(0, dtype=np.int64) * fan_out(conv, size_hw)
+        return int(met.sum()) * (conv.out_channels // conv.groups)
+    rows, columns = reach(conv, size_hw)
     kernels = (conv.weight.detach() != 0).cpu().numpy()
     by_group = kernels.reshape(conv.groups, -1, *kernels.shape[1:]).sum(1)  # [G, C / G, kh, kw]
     weights = by_group.reshape(conv.in_channels, *kernels.shape[2:])

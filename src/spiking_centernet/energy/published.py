@@ -125,9 +125,9 @@ class Published:
 def published() -> list[Published]:
     """Return the paper's energy table (arXiv 2402.01287) with the operations counted anew.
 
-    Cordone et al. (arXiv 2205.04339) publish 2.33 G accumulations a step for DenseNet121-24 with SSD; its backbone alone
-    has 2.24 G, so that the published count is a dense one. The layers of 64-ST-VGG are not at hand: its 1.73 G is the
-    printed energy over 0.9 pJ.
+    Cordone et al. (arXiv 2205.04339) publish 2.33 G accumulations a step for DenseNet121-24 with SSD; its backbone
+    alone has 2.24 G, so that the published count is a dense one. The layers of 64-ST-VGG are not at hand: its 1.73 G is
+    the printed energy over 0.9 pJ.
     """
     ours = spiking_centernet_macs()
     densenet = densenet_macs(24, DENSENET121)
