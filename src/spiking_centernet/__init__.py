@@ -1,5 +1,6 @@
 """Object detection from event cameras with spiking neural networks."""
 
+from spiking_centernet.energy import count_ops as count_ops
 from spiking_centernet.events import open as open
 from spiking_centernet.events import voxelize as voxelize
 from spiking_centernet.nn import Detector as Detector

@@ -23,6 +23,7 @@ SUMMARIES = {
     "train": "train a detector by a recipe; the recipe's fields can be overridden",
     "val": "score a detector on a data set under a named protocol",
     "detect": "detect in a recording; write video, JSON, box file",
+    "energy": "count what a detection costs: operations, firing rates, energy models, measured joules",
     "doctor": "say what is missing on this machine, and the fix",
 }
 EXAMPLES = {
@@ -32,6 +33,7 @@ EXAMPLES = {
     "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
+    "energy": "scn energy nano --data roads --split test --report costs",
     "doctor": "scn doctor",
 }
 
@@ -185,13 +187,23 @@ def _detect(parser: ArgumentParser) -> None:
     parser.add_argument("--shown_ms", type=float, default=40.0, help="milliseconds of events in a frame")
 
 
+def _energy(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("--data", required=True, help="folder that holds the splits")
+    parser.add_argument("--split", default="test", help="folder of the split")
+    parser.add_argument("--report", type=str | None, default=None, metavar="DIR", help="folder for a page and the JSON")
+    parser.add_argument("--curve", type=str | None, default=None, metavar="JSON", help="a firing rate study to show")
+    parser.add_argument("--measure_s", type=float, default=60.0, help="most seconds to measure joules for; 0 for none")
+    parser.add_argument("--batch_size", type=int, default=4, help="windows at a time")
+
+
 def _doctor(parser: ArgumentParser) -> None:
     pass
 
 
 _FILL = {
     "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "doctor": _doctor,
+    "energy": _energy, "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

@@ -76,6 +76,16 @@ class NeuronOperations:
         """Spikes over (neurons x steps)."""
         return self.spikes / max(1, self.updates)
 
+    @property
+    def dead_share(self) -> float:
+        """Share of the neurons that never fired."""
+        return self.dead / self.neurons
+
+    @property
+    def saturated_share(self) -> float:
+        """Share of the neurons that fired at every step."""
+        return self.saturated / self.neurons
+
 
 @dataclass(frozen=True)
 class Operations:
