@@ -9,7 +9,7 @@ ROADS ?= data/roads
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench results wheel clean
+.PHONY: help setup demo test test-fast lint format simulate bench results firing-rate-study wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,8 +47,9 @@ format: $(READY) ## let ruff mend what it can
 simulate: $(READY) ## write the simulated data set to ROADS from SEED
 	$(BIN)/scn simulate $(ROADS) --seed $(SEED)
 
+# Studies train for hours and are asked for by name.
 bench: $(READY) ## run every benchmark
-	set -e; for script in benchmarks/*.py; do \
+	set -e; for script in $(filter-out %_study.py,$(wildcard benchmarks/*.py)); do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
 
 # In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.
@@ -63,6 +64,10 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	cp demo/demo.json results/demo.json
 	$(MAKE) bench
 	$(BIN)/python docs/make_simulator_page.py --data data/roads
+	$(BIN)/python docs/fill.py
+
+firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and three seeds; goes on where it was stopped
+	$(BIN)/python benchmarks/firing_rate_study.py --data data/roads --out runs/firing_rate
 	$(BIN)/python docs/fill.py
 
 wheel: $(READY) ## build the wheel into dist/

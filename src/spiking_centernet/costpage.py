@@ -28,8 +28,8 @@ REMARKS = {
     "memory free. memory adds every read and write of weights, membranes and spikes (SRAM of 10, 20 and 100 pJ for 4 "
     "bytes at 8 KB, 32 KB and 1 MB) to 32-bit integer arithmetic. Both are arithmetic on counts, no measurement.",
     BREAK_EVEN: "The equal ANN computes the same convolutions once, its activations having as many bits as the number "
-    "of steps can tell. Below the break-even rate the spiking network costs less. What is counted decides: where memory "
-    "is free, nearly every rate wins.",
+    "of steps can tell. Below the break-even rate the spiking network costs less. What is counted decides: where "
+    "memory is free, nearly every rate wins.",
 }
 
 
