@@ -60,6 +60,8 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	cp runs/nano/best.safetensors src/spiking_centernet/models/nano.safetensors
 	$(BIN)/scn val nano --data data/roads --split test --protocol all --save runs/nano/test
 	cp runs/nano/test/score.json results/nano_roads.json
+	$(BIN)/scn energy nano --data data/roads --split test --report runs/nano/energy
+	cp runs/nano/energy/energy.json results/nano_energy.json
 	$(BIN)/scn demo --out demo
 	cp demo/demo.json results/demo.json
 	$(MAKE) bench

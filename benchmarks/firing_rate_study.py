@@ -21,9 +21,9 @@ from spiking_centernet.costs import costs
 from spiking_centernet.energy.models import LITERATURE_BREAK_EVEN
 from spiking_centernet.events import Augmentation
 from spiking_centernet.penalty import SpikePenalty
+from spiking_centernet.provenance import write_json
 from spiking_centernet.train import Recipe, train
 from spiking_centernet.validate import evaluate
-from spiking_centernet.weights import load
 
 TARGETS = (None, 0.20, 0.12, 0.08, 0.057, 0.04, 0.03)
 """None is the control: the same fine-tuning without a penalty."""
@@ -64,12 +64,16 @@ def run_one(target: float | None, seed: int, data: Path, out: Path, recipe: Reci
     """Train and score one run, or take what an earlier call left."""
     folder = out / f"{'control' if target is None else f'{target:g}'}_seed{seed}"
     kept = folder / "study.json"
-    # What is kept belongs to this recipe: another one is not mistaken for it, training refuses to resume.
+    # Threads change nothing that is measured, so that a study may go on with another number of them.
+    key = json.loads(json.dumps(dataclasses.asdict(recipe) | {"num_threads": None, "data": str(data)}))
     if kept.is_file():
-        return json.loads(kept.read_text())
+        before = json.loads(kept.read_text())
+        if before["key"] != key:
+            raise SystemExit(f"{folder}: was run by another recipe or on other data; choose another --out")
+        return before["result"]
     model = train(recipe, data, out=folder, resume=(folder / "config.yaml").is_file())
     result = {"target": target, "seed": seed} | {split: measure(model, data, split) for split in SPLITS}
-    kept.write_text(json.dumps(result))
+    write_json(kept, {"key": key, "result": result})
     return result
 
 
