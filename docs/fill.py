@@ -241,8 +241,8 @@ def nano_energy(results: Results) -> str:
     told = joules.get("reason") or f"measured {joules['per_window']:.3g} J a window ({joules['source']})"
     return (
         f"{table(('a window', '', ''), rows)}\n\nFiring rate {r['firing_rate']:.1%}; break-even {evens}; literature "
-        f"{r['break_even_literature']:.1%}. Joules: {told}. Simulated roads, split `{r['split']}`, {r['windows']} windows. "
-        f"{origin(r)}"
+        f"{r['break_even_literature']:.1%}. Joules: {told}. Simulated roads, split `{r['split']}`, "
+        f"{r['windows']} windows. {origin(r)}"
     )
 
 
@@ -259,8 +259,8 @@ def firing_rate_study(results: Results) -> str:
     chosen = "none" if r["chosen_on_val"] is None else f"{r['chosen_on_val']:.1%}"
     return (
         f"{table(header, rows)}\n\n![AP over firing rate and over operations](images/firing_rate_study.png)\n\n"
-        f"Cheapest target with 95 % of the control's AP on val: {chosen}. The goal, under 5.7 % at a loss of at most 5 % "
-        f"of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
+        f"Cheapest target with 95 % of the control's AP on val: {chosen}. The goal, under 5.7 % at a loss of at most "
+        f"5 % of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
     )
 
 
