@@ -73,7 +73,7 @@ def test_where_and_when_agree_with_each_other_and_with_the_recording(model, data
     recording = open_recording(data / "val" / "clip2_td.dat")
     found = clip_activity(model, recording, max_windows=2)
     assert list(found.where) == model.neuron_names
-    assert found.events.sum() == recording.num_events * 2 // 3 or found.events.sum() < recording.num_events
+    assert found.events.sum() == len(recording.read(0, 200_000)) < recording.num_events
     assert len(found.events) == 2 * model.config.num_steps
     for name in model.neuron_names:
         assert found.when[name].shape == (2 * model.config.num_steps,)

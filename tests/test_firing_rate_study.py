@@ -1,4 +1,4 @@
-"""The study of accuracy over firing rate runs to its end on the toy folder, skips what is done, and stops for another recipe."""
+"""The study of accuracy over firing rate: it runs on the toy folder, skips what is done, refuses another recipe."""
 
 import importlib.util
 import json
@@ -58,7 +58,8 @@ def test_the_study_runs_and_goes_on(study, tmp_path, monkeypatch, capsys):
     shutil.copytree(data / "val", data / "test")
     train(toy_roads.recipe(epochs=1), data, out=tmp_path / "start")
     fields = {
-        "network": toy_roads.NETWORK | {"widths": list(toy_roads.NETWORK["widths"])}, "weights": str(tmp_path / "start"),
+        "network": toy_roads.NETWORK | {"widths": list(toy_roads.NETWORK["widths"])},
+        "weights": str(tmp_path / "start"),
         "epochs": 1, "batch_size": 4, "precision": "float32", "num_workers": 0, "penalty": {"target": 0.1},
     }  # fmt: skip
     recipe = tmp_path / "recipe.yaml"
