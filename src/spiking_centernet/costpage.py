@@ -245,7 +245,7 @@ def where_plot(activity: ClipActivity, path: Path) -> None:
         axes.set_title(f"{_short(name)}  {rates.mean():.1%}", fontsize=8)
         axes.set_axis_off()
     assert shown is not None
-    figure.colorbar(shown, ax=figure.axes, shrink=0.6, label="firing rate", format="{x:.0%}", extend="max")
+    figure.colorbar(shown, ax=figure.axes, shrink=0.6, label="firing rate", format=_percent(), extend="max")
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
@@ -268,9 +268,15 @@ def when_plot(activity: ClipActivity, path: Path) -> None:
     shown = below.imshow(rates, aspect="auto", cmap="magma", interpolation="nearest", extent=extent, vmin=0)
     below.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=7)
     below.set_xlabel("seconds; every window starts at rest")
-    figure.colorbar(shown, ax=below, label="firing rate", format="{x:.0%}")
+    figure.colorbar(shown, ax=below, label="firing rate", format=_percent())
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
+
+
+def _percent() -> Any:
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(1, decimals=0)
 
 
 def _short(name: str) -> str:
