@@ -96,7 +96,8 @@ def write_page(
             report.image("when.png", "Share of neurons that fired at every step, by layer, and the events above."),
         )
     for title, header, rows, _ in tables(found):
-        page.section(title, report.table(rows, header), *([report.paragraph(REMARKS[title])] * (title in REMARKS)))
+        remarks = [report.paragraph(REMARKS[title])] if title in REMARKS else []
+        page.section(title, report.table(rows, header), *remarks)
     title, header, rows, _ = published_table()
     page.section(title, report.table(rows, header), report.paragraph(what_follows(published())))
     page.section("Measured joules", report.paragraph(joules_in_words(found)))

@@ -109,20 +109,21 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         if observe is not None:
             observe(spikes)
 
-    def meet(geometry: nn.Conv2d, out_channels: int, x: Tensor) -> None:
-        fan = torch.from_numpy(fan_out(geometry, (x.shape[-2], x.shape[-1]))).to(x.device, torch.float32)
-        activity.done.append((x.sum((0, 1), dtype=torch.float32) * fan).sum() * out_channels)
-        activity.most.append(float(fan.sum()) * x.shape[0] * x.shape[1] * out_channels)
+    def meet(conv: _Merged, x: Tensor) -> None:
+        # What was padded before the convolution is no input.
+        edge = slice(conv.padded, -conv.padded or None)
+        fan = fan_out(conv.geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * conv.out_channels
+        weights = torch.from_numpy(fan).to(x.device, torch.float32)
+        activity.done.append((x[..., edge, edge].sum((0, 1), dtype=torch.float32) * weights).sum())
+        activity.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
 
     if penalty.of == "spikes":
         activity.observe = see
         yield activity
         return
     handles = [
-        conv.register_forward_pre_hook(
-            lambda _, inputs, geometry=geometry, width=width: meet(geometry, width, inputs[0])
-        )
-        for conv, geometry, width in _merged_convolutions(model)
+        conv.conv.register_forward_pre_hook(lambda _, inputs, conv=conv: meet(conv, inputs[0]))
+        for conv in _merged_convolutions(model)
     ]
     try:
         yield activity
@@ -131,16 +132,30 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
             handle.remove()
 
 
-def _merged_convolutions(model: Detector) -> list[tuple[nn.Conv2d, nn.Conv2d, int]]:
-    """Return for every convolution of the merged network whose input it has, its geometry, and its output channels."""
-    found, inside = [], set()
+@dataclass(frozen=True)
+class _Merged:
+    """A convolution of the merged network, found in one that is not.
+
+    Attributes:
+        conv: which receives its input.
+        geometry: which has its kernel, stride and padding.
+        out_channels: how many output channels an input channel meets.
+        padded: zeros that stand around the input already.
+    """
+
+    conv: nn.Conv2d
+    geometry: nn.Conv2d
+    out_channels: int
+    padded: int = 0
+
+
+def _merged_convolutions(model: Detector) -> list[_Merged]:
+    """Return every convolution of the merged network but the first."""
+    found, inside = [], {id(model.encoder.stem.conv)}
     for module in model.modules():
         if isinstance(module, DecoderBlock):
             # Merged, the three convolutions are one that sees the padded input as the 3x3 filter does.
-            found.append((module.expand, module.filter, module.out_channels))
+            found.append(_Merged(module.expand, module.filter, module.out_channels, padded=1))
             inside |= {id(m) for m in module.modules()}
-    stem = model.encoder.stem.conv
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and id(module) not in inside and module is not stem:
-            found.append((module, module, module.out_channels // module.groups))
-    return found
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside)
+    return found + [_Merged(conv, conv, conv.out_channels // conv.groups) for conv in convs]
