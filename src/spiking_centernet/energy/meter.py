@@ -67,7 +67,7 @@ class NvmlCounter:
     """
 
     def __init__(self, index: int = 0):
-        import pynvml
+        import pynvml  # pyright: ignore[reportMissingImports]
 
         self._nvml = pynvml
         try:
