@@ -277,7 +277,7 @@ def when_plot(activity: ClipActivity, path: Path) -> None:
 def _percent() -> Any:
     from matplotlib.ticker import PercentFormatter
 
-    return PercentFormatter(1, decimals=0)
+    return PercentFormatter(1)
 
 
 def _short(name: str) -> str:
@@ -319,10 +319,11 @@ def curve_plot(runs: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], 
             text = f"break-even {LITERATURE_BREAK_EVEN:.1%} (arXiv 2409.08290)"
             axes.axvline(100 * LITERATURE_BREAK_EVEN, color="#555555", linestyle="--", linewidth=1, label=text)
         axes.set(xlabel=label, ylabel=f"AP, prophesee, {split}")
+        axes.margins(0.1)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     with atomic_write(path) as temporary:
         figure.savefig(temporary)
