@@ -9,7 +9,7 @@ ROADS ?= data/roads
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sanitize lint format simulate bench results wheel clean
+.PHONY: help setup demo test test-fast sanitize lint format simulate bench results firing-rate-study wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,9 +50,10 @@ format: $(READY) ## let ruff mend what it can
 simulate: $(READY) ## write the simulated data set to ROADS from SEED
 	$(BIN)/scn simulate $(ROADS) --seed $(SEED)
 
+# Studies train for hours and are asked for by name.
 bench: $(READY) ## run every benchmark
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt --group bench
-	set -e; for script in benchmarks/*.py; do \
+	set -e; for script in $(filter-out %_study.py,$(wildcard benchmarks/*.py)); do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
 
 # In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.
@@ -63,10 +64,16 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	cp runs/nano/best.safetensors src/spiking_centernet/models/nano.safetensors
 	$(BIN)/scn val nano --data data/roads --split test --protocol all --save runs/nano/test
 	cp runs/nano/test/score.json results/nano_roads.json
+	$(BIN)/scn energy nano --data data/roads --split test --report runs/nano/energy
+	cp runs/nano/energy/energy.json results/nano_energy.json
 	$(BIN)/scn demo --out demo
 	cp demo/demo.json results/demo.json
 	$(MAKE) bench
 	$(BIN)/python docs/make_simulator_page.py --data data/roads
+	$(BIN)/python docs/fill.py
+
+firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and three seeds; goes on where it was stopped
+	$(BIN)/python benchmarks/firing_rate_study.py --data data/roads --out runs/firing_rate
 	$(BIN)/python docs/fill.py
 
 wheel: $(READY) ## build the wheel into dist/

@@ -15,9 +15,9 @@ def stamp(*, command: str, seed: int | None) -> dict:
     return provenance(command=command, seed=seed, root=ROOT, ignore=("results",))
 
 
-def write_result(name: str, result: dict) -> Path:
-    """Write ``results/<name>.json``, whole or not at all, and return its path."""
-    return write_json(RESULTS / f"{name}.json", result)
+def write_result(name: str, result: dict, folder: Path = RESULTS) -> Path:
+    """Write ``results/<name>.json`` (or to another folder), whole or not at all, and return its path."""
+    return write_json(folder / f"{name}.json", result)
 
 
 def this_command() -> str:

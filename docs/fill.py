@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spiking_centernet.costpage import published_table
+from spiking_centernet.energy import published, what_follows
 from spiking_centernet.errors import did_you_mean
 from spiking_centernet.evaluate import PROTOCOLS
 from spiking_centernet.nn import PRESETS, Detector
@@ -219,6 +221,55 @@ def presets(results: Results) -> str:
     return table(("preset", "parameters", "encoder channels", "output stride", "weights ship"), rows)
 
 
+def nano_energy(results: Results) -> str:
+    """What a detection costs the shipped weights."""
+    r = results["nano_energy"]
+    window = r["per_window"]
+    rows = [
+        ("dense operations", f"{window['dense'] / 1e6:.0f} M", "every pair of input and weight"),
+        ("synaptic operations", f"{window['synaptic'] / 1e6:.0f} M", "pairs whose input is a spike"),
+        ("membrane updates", f"{window['membrane_updates'] / 1e6:.2f} M", "a multiplication and an addition each"),
+        *(
+            (f"energy, `{name}`", f"{bill['total']:.0f} uJ", "arithmetic on counts")
+            for name, bill in r["energy_uj_per_window"].items()
+        ),
+    ]
+    evens = ", ".join(
+        f"{'none' if e['rate'] is None else format(e['rate'], '.1%')} by {e['model']}" for e in r["break_even"]
+    )
+    joules = r["joules"]
+    told = joules.get("reason") or f"measured {joules['per_window']:.3g} J a window ({joules['source']})"
+    return (
+        f"{table(('a window', '', ''), rows)}\n\nFiring rate {r['firing_rate']:.1%}; break-even {evens}; literature "
+        f"{r['break_even_literature']:.1%}. Joules: {told}. Simulated roads, split `{r['split']}`, "
+        f"{r['windows']} windows. {origin(r)}"
+    )
+
+
+def firing_rate_study(results: Results) -> str:
+    """Accuracy over firing rate, mean over seeds."""
+    r = results["firing_rate_study"]
+    rows = [
+        ("none" if row["target"] is None else f"{row['target']:.1%}", row["seeds"], number(row["val_ap"]),
+         number(row["test_ap"]), f"{row['test_firing_rate']:.1%}", f"{row['test_synaptic'] / 1e6:.0f} M")
+        for row in r["by_target"]
+    ]  # fmt: skip
+    header = ("target", "seeds", "AP val", "AP test", "firing rate test", "synaptic operations a window")
+    reached = "is" if r["under_break_even_at_95_percent_of_ap"] else "is not"
+    chosen = "none" if r["chosen_on_val"] is None else f"{r['chosen_on_val']:.1%}"
+    return (
+        f"{table(header, rows)}\n\n![AP over firing rate and over operations](images/firing_rate_study.png)\n\n"
+        f"Cheapest target with 95 % of the control's AP on val: {chosen}. The goal, under 5.7 % at a loss of at most "
+        f"5 % of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
+    )
+
+
+def published_energy(results: Results) -> str:
+    """Energies that papers print, reckoned alike."""
+    _, header, rows, _ = published_table()
+    return f"{table(header, rows)}\n\n{what_follows(published())}"
+
+
 def recipe(results: Results) -> str:
     """The fields of a recipe from its docstring."""
     text = (inspect.getdoc(Recipe) or "").replace("``", "`")
@@ -244,7 +295,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     block.__name__: block
     for block in (
         events_speed, simulator_speed, noise_calibration, roads_statistics, roads_scenes, nano_scores, nano_classes,
-        real_clip, real_recordings, protocols, presets, recipe,
+        real_clip, real_recordings, protocols, presets, recipe, nano_energy, firing_rate_study, published_energy,
     )
 }  # fmt: skip
 

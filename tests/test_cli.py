@@ -10,6 +10,7 @@ from tiny import some_events, tiny_detector
 from spiking_centernet import cli, weights
 from spiking_centernet.__main__ import main
 from spiking_centernet.events import read_boxes, write_boxes, write_dat
+from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.types import BOX_DTYPE
 
 COMMANDS = sorted(cli.SUMMARIES)
@@ -120,6 +121,8 @@ def test_debug_shows_where_an_error_came_from(monkeypatch):
         ("epoch: 3", "unknown recipe field 'epoch'; did you mean 'epochs'"),
         ("network: {neurons: relu}", "unknown network setting 'neurons'; did you mean 'neuron'"),
         ("augmentation: {flips: 1}", "unknown augmentation setting 'flips'; did you mean 'flip'"),
+        ("penalty: {targt: 0.1}", "unknown penalty setting 'targt'; did you mean 'target'"),
+        ("penalty: {target: 2.0}", "target must be a share between 0 and 1"),
         ("network: {neuron: rely}", "did you mean 'relu'"),
         ("network: {tau: fast}", "tau must be float"),
         ("epochs: many", 'key "epochs"'),
@@ -147,6 +150,17 @@ def test_the_command_line_overrides_the_recipe_and_the_recipe_the_defaults(tmp_p
     assert (recipe.augmentation.flip, recipe.augmentation.zoom) == (0.25, 0)
     _, found = cli.parse(["train", str(path), "--data", "d", "--out", "o", "--augmentation", "null"])
     assert found.recipe.augmentation is None
+
+
+def test_a_recipe_prices_spikes(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("weights: nano\npenalty: {target: 0.05, of: operations}\n")
+    _, found = cli.parse(["train", str(path), "--data", "d", "--out", "o", "--penalty.target", "0.03"])
+    assert found.recipe.penalty == SpikePenalty(target=0.03, of="operations")
+    assert found.recipe.weights == "nano"
+    path.write_text("epochs: 1\n")
+    _, found = cli.parse(["train", str(path), "--data", "d", "--out", "o"])
+    assert found.recipe.penalty is None
 
 
 @pytest.mark.parametrize("name", RECORDINGS)

@@ -153,6 +153,12 @@ def test_a_run_stopped_while_validating_resumes_to_the_same_end(whole, data, tmp
     assert_same_run(tmp_path / "run", whole[0])
 
 
+def test_training_goes_on_from_given_weights(whole, data, tmp_path):
+    start = load(whole[0])
+    model = recipe(weights=str(whole[0])).build()
+    assert all(torch.equal(value, start.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 def test_resuming_a_finished_run_changes_nothing(whole, data, tmp_path):
     train(recipe(checkpoint_every=2), data, out=tmp_path / "run")
     detector = train(recipe(checkpoint_every=2), data, out=tmp_path / "run", resume=True)

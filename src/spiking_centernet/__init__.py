@@ -1,5 +1,6 @@
 """Object detection from event cameras with spiking neural networks."""
 
+from spiking_centernet.energy import count_ops as count_ops
 from spiking_centernet.engine import Engine as Engine
 from spiking_centernet.engine import compile as compile
 from spiking_centernet.events import open as open

@@ -226,6 +226,34 @@ def _bench(arguments: Any) -> None:
     _say(f"wrote {Path(arguments.out) / 'bench.json'} and the plots beside it")
 
 
+def _energy(arguments: Any) -> None:
+    from spiking_centernet import costpage, costs
+    from spiking_centernet.energy import published, what_follows
+    from spiking_centernet.events import open as open_recording
+    from spiking_centernet.provenance import provenance
+    from spiking_centernet.validate import dataset_for
+    from spiking_centernet.weights import load
+
+    if arguments.curve is not None:
+        costpage.read_study(arguments.curve)  # refused now, not after the counting
+    model = load(arguments.model)
+    found = costs.costs(
+        model, arguments.data, split=arguments.split, batch_size=arguments.batch_size, measure_s=arguments.measure_s,
+        progress=track,
+    )  # fmt: skip
+    for title, header, rows, words in (*costpage.tables(found), costpage.published_table()):
+        _table(title, header, rows, words=words)
+    _say(f"{what_follows(published())}\n{found.verdict}\njoules: {costpage.joules_in_words(found)}")
+    if arguments.report is not None:
+        clip = dataset_for(model, arguments.data, arguments.split).recordings[0]
+        _say(f"wrote {costs.save(found, arguments.report, notes={'model': arguments.model, 'data': arguments.data})}")
+        page = costpage.write_page(
+            found, arguments.report, model=arguments.model, stamp=provenance(),
+            clip=(clip.name, costs.clip_activity(model, open_recording(clip.path))), curve=arguments.curve,
+        )  # fmt: skip
+        _say(f"open {page}")
+
+
 def _doctor(arguments: Any) -> None:
     from rich.text import Text
 
@@ -241,7 +269,7 @@ def _doctor(arguments: Any) -> None:
 
 _COMMANDS = {
     "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "bench": _bench, "doctor": _doctor,
+    "energy": _energy, "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 

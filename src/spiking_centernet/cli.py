@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.events import Augmentation
 from spiking_centernet.nn import PRESETS, DetectorConfig
+from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.provenance import package_version
 from spiking_centernet.train import Recipe
 from spiking_centernet.weights import config_from_dict, config_to_dict
@@ -23,6 +24,7 @@ SUMMARIES = {
     "val": "score a detector on a data set under a named protocol",
     "detect": "detect in a recording; write video, JSON, box file",
     "bench": "measure this machine: ours beside the floor and whatever peers are installed",
+    "energy": "count what a detection costs: operations, firing rates, energy models, measured joules",
     "doctor": "say what is missing on this machine, and the fix",
 }
 EXAMPLES = {
@@ -33,6 +35,7 @@ EXAMPLES = {
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
     "bench": "scn bench --preset paper --threads 1,2 --out bench",
+    "energy": "scn energy nano --data roads --split test --report costs",
     "doctor": "scn doctor",
 }
 
@@ -81,6 +84,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         (Recipe, values, "recipe field"),
         (DetectorConfig, values.get("network"), "network setting"),
         (Augmentation, values.get("augmentation"), "augmentation setting"),
+        (SpikePenalty, values.get("penalty"), "penalty setting"),
     ):
         known = [field.name for field in dataclasses.fields(kind)]
         for name in found if isinstance(found, dict) else ():
@@ -98,8 +102,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 def _recipe(arguments: Namespace) -> Recipe:
     values = {field.name: arguments[field.name] for field in dataclasses.fields(Recipe)}
-    if values["augmentation"] is not None:
-        values["augmentation"] = Augmentation(**vars(values["augmentation"]))
+    for name, kind in (("augmentation", Augmentation), ("penalty", SpikePenalty)):
+        if values[name] is not None:
+            values[name] = kind(**vars(values[name]))
     recipe = Recipe(**values)
     # Built here so that a wrong network setting is refused before any work.
     config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)
@@ -203,13 +208,23 @@ def _bench(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights and events")
 
 
+def _energy(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("--data", required=True, help="folder that holds the splits")
+    parser.add_argument("--split", default="test", help="folder of the split")
+    parser.add_argument("--report", type=str | None, default=None, metavar="DIR", help="folder for a page and the JSON")
+    parser.add_argument("--curve", type=str | None, default=None, metavar="JSON", help="a firing rate study to show")
+    parser.add_argument("--measure_s", type=float, default=60.0, help="most seconds to measure joules for; 0 for none")
+    parser.add_argument("--batch_size", type=int, default=4, help="windows at a time")
+
+
 def _doctor(parser: ArgumentParser) -> None:
     pass
 
 
 _FILL = {
     "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "bench": _bench, "doctor": _doctor,
+    "energy": _energy, "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

@@ -46,7 +46,7 @@ class TrainingLine:
         self._console = console(stderr=True)
         self._epochs, self._dead_below = epochs, dead_below
         self._loss = self._seconds = math.nan
-        self._ap = self._rate = math.nan
+        self._ap = self._rate = self._activity = math.nan
         self._warned: set[str] = set()
         self._printed_at = -math.inf
         self._progress = Progress(
@@ -68,6 +68,7 @@ class TrainingLine:
             self._loss = _smooth(self._loss, row["loss"])
             self._seconds = _smooth(self._seconds, row["seconds"])
         self._rate = row.get("firing_rate", row.get("val_firing_rate", self._rate))
+        self._activity = row.get("activity", self._activity)
         validated = "ap" in row
         if validated:
             self._ap = row["ap"]
@@ -85,6 +86,8 @@ class TrainingLine:
         parts = [f"epoch {row['epoch'] + 1}/{self._epochs}", f"step {row['step']}/{row['num_steps']}"]
         for name, value, form in (("loss", self._loss, ".3f"), ("AP", self._ap, ".3f"), ("firing", self._rate, ".1%")):
             parts.append(f"{name} {'-' if math.isnan(value) else format(value, form)}")
+        if not math.isnan(self._activity):
+            parts.append(f"activity {self._activity:.1%}")
         if self._seconds > 0:
             left_s = round((row["num_steps"] - row["step"]) * self._seconds)
             parts.append(f"{1 / self._seconds:.2f} steps/s")

@@ -36,6 +36,10 @@ class EvaluationError(SpikingCenterNetError, ValueError):
     """Detections or ground truth cannot be scored, or scoring would mislead."""
 
 
+class NotSpikingError(SpikingCenterNetError, ValueError):
+    """A network that should be fully spiking passes on something other than 0 and 1."""
+
+
 class TrainingError(SpikingCenterNetError, RuntimeError):
     """Training cannot go on, for example because the loss is not finite."""
 

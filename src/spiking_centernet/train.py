@@ -19,10 +19,11 @@ from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import Augmentation, FolderDataset, collate, prefetch
 from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import PRESETS, Detector, Memory, build, centernet_loss, make_targets
+from spiking_centernet.penalty import SpikePenalty, watched
 from spiking_centernet.runfolder import RunFolder
 from spiking_centernet.types import Batch
 from spiking_centernet.validate import dataset_for, predict
-from spiking_centernet.weights import config_to_dict
+from spiking_centernet.weights import config_to_dict, start_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Recipe:
     Attributes:
         preset: the network to start from: "nano", "small" or "paper".
         network: single fields of ``DetectorConfig`` to change, for example ``{neuron: relu}``.
+        weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id of the
+            same network.
         epochs: passes over the training split.
         batch_size: windows a step.
         learning_rate: peak learning rate of AdamW.
@@ -42,6 +45,7 @@ class Recipe:
         ema_decay: of the running average of the weights, which is what is evaluated and shipped; 0 switches it off.
         precision: "bfloat16", "float32", or "auto": bfloat16 where the processor computes it natively.
         augmentation: how training samples vary; null for none.
+        penalty: what spikes cost, for example ``{target: 0.05, of: operations}``; null for nothing.
         seed: of initial weights, order of samples and augmentation.
         protocol: under which the validation split is scored.
         val_every: epochs between validations.
@@ -55,6 +59,7 @@ class Recipe:
 
     preset: str = "nano"
     network: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
     epochs: int = 30
     batch_size: int = 8
     learning_rate: float = 2e-3
@@ -65,6 +70,7 @@ class Recipe:
     ema_decay: float = 0.999
     precision: str = "auto"
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+    penalty: SpikePenalty | None = None
     seed: int = 0
     protocol: str = "prophesee"
     val_every: int = 1
@@ -89,9 +95,10 @@ class Recipe:
         Memory(self.spikes, self.checkpoint_stages).checked()
 
     def build(self) -> Detector:
-        """Return the untrained network, its weights fixed by the seed."""
+        """Return the network to train: its weights are fixed by the seed, or are those to start from."""
         torch.manual_seed(self.seed)
-        return build(self.preset, **self.network)
+        model = build(self.preset, **self.network)
+        return model if self.weights is None else start_from(model, self.weights)
 
 
 def learning_rate_at(step: int, num_steps: int, recipe: Recipe) -> float:
@@ -282,23 +289,26 @@ class Trainer:
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.forward.train()
-        output, _ = self.forward(batch.cube.to(self.fabric.device), observe=rates, keep_state=False, memory=self.memory)
+        with watched(model, recipe.penalty, rates) as activity:
+            cube = batch.cube.to(self.fabric.device)
+            output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
         targets = make_targets(
             batch.boxes, num_classes=model.config.num_classes, stride=model.config.stride,
             size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,
         )  # fmt: skip
         loss = centernet_loss(output, targets)
-        self._refuse_not_finite(loss.total, "loss", batch)
+        total = loss.total + activity.loss()
+        self._refuse_not_finite(total, "loss", batch)
         self.optimizer.zero_grad()
-        self.fabric.backward(loss.total)
+        self.fabric.backward(total)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         self._refuse_not_finite(norm, "gradient's norm", batch)
         self.optimizer.step()
         self.state.step += 1
         self.state.average(recipe.ema_decay)
         return {
-            "loss": loss.total.item(), "loss_heatmap": loss.heatmap.item(), "loss_wh": loss.wh.item(),
-            "loss_offset": loss.offset.item(), "grad_norm": float(norm), "learning_rate": rate,
+            "loss": total.item(), "loss_heatmap": loss.heatmap.item(), "loss_wh": loss.wh.item(),
+            "loss_offset": loss.offset.item(), "grad_norm": float(norm), "learning_rate": rate, **activity.row(),
         }  # fmt: skip
 
     def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:

@@ -149,6 +149,28 @@ def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
     return model.to(device).eval()
 
 
+def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
+    """Give a detector the weights of another of the same shape, and return it.
+
+    Args:
+        model: what to fill; keeps its own score threshold.
+        name: what :func:`load` takes.
+
+    Raises:
+        WeightsError: the weights are missing or belong to another network; the settings that differ are named.
+    """
+    other = load(name)
+    mine, theirs = config_to_dict(model.config), config_to_dict(other.config)
+    differ = [key for key in mine if mine[key] != theirs[key] and key != "score_threshold"]
+    if differ:
+        told = ", ".join(f"{key} is {theirs[key]!r} there, {mine[key]!r} here" for key in differ)
+        raise WeightsError(
+            f"{name}: cannot start from the weights of another network: {told}; change preset or network"
+        )
+    model.load_state_dict(other.state_dict())
+    return model
+
+
 def notes(name: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what training wrote beside the weights: scores with their protocol, recipe, seed, versions."""
     return read_tensors(find(name))[2]
