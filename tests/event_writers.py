@@ -95,10 +95,11 @@ def write_bin(path, events) -> Path:
 
 
 def _flatbuffer(identifier: bytes, fields: list[bytes], tail: bytes, points_at: int) -> bytes:
-    """A flatbuffer after its length: a table of inline fields (8 bytes each), the last of them an offset to ``tail``."""
+    """A flatbuffer after its length: a table of fields of 8 bytes, one of them an offset to ``tail``."""
     directory = struct.pack("<HH", 4 + 2 * len(fields), 4 + 8 * len(fields))
     directory += b"".join(struct.pack("<H", 4 + 8 * k) for k in range(len(fields)))
-    directory += bytes(-len(directory) % 8)
+    # The table itself starts 4 bytes before a multiple of 8, so that its fields lie on one.
+    directory += bytes((4 - len(directory)) % 8)
     table_at = 8 + len(directory)
     table = struct.pack("<i", len(directory)) + b"".join(field.ljust(8, b"\0") for field in fields)
     offset_at = table_at + 4 + 8 * points_at
@@ -130,7 +131,8 @@ def write_aedat4(path, events, size_hw, *, start_us=1_589_163_147_368_868, compr
 
     attributes = {"compression": "x", "typeIdentifier": "EVTS"}
     size = "".join(
-        f'<attr key="{key}" type="int">{side}</attr>' for key, side in zip(("sizeX", "sizeY"), size_hw[::-1], strict=True)
+        f'<attr key="{key}" type="int">{side}</attr>'
+        for key, side in zip(("sizeX", "sizeY"), size_hw[::-1], strict=True)
     )
     text = (
         '<dv version="2.0"><node name="outInfo" path="/">'
@@ -180,12 +182,9 @@ def ecf_chunk(events, packing) -> bytes:
     if packing == "all":
         for k in range(0, len(events), 4):
             v = [y[i] << 12 | x[i] << 1 | p[i] if i < len(events) else 0 for i in range(k, k + 4)]
-            joined = v[0] << 72 | v[1] << 48 | v[2] << 24 | v[3]
-            # Most significant u24 first; one u32 after the other, but the parts of a value are spread low bits first.
             out += struct.pack(
                 "<III", v[0] << 8 | v[1] & 0xFF, (v[1] >> 8) << 16 | v[2] & 0xFFFF, (v[2] >> 16) << 24 | v[3]
             )
-            assert joined >= 0
         return bytes(out)
     for row, count in runs(y):
         out += struct.pack("<HH", row << 5 | 31, count) if count >= 31 else struct.pack("<H", row << 5 | count)
@@ -216,6 +215,7 @@ CD_DTYPE = np.dtype(
 def write_metavision(path, events, size_hw, *, ecf=True, chunk=500) -> Path:
     import h5py
 
+    chunk = min(chunk, len(events))
     stored = np.zeros(len(events), CD_DTYPE)
     for name in "txyp":
         stored[name] = events[name]

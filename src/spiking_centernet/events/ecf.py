@@ -4,9 +4,9 @@ Format: the Apache-2.0 plugin https://github.com/prophesee-ai/hdf5_ecf. hdf5plug
 chunk's bytes are taken from the file as they are and unpacked here.
 
 A chunk is u32 (number of events << 2 | how places are packed), then times, then places. Times: u64 of the first, then
-bytes ``dt:4 count:4``; count 15 is followed by u16 count; bytes with dt 15 carry four bits each of a longer step, lowest
-first. Places in one of three ways: y, x and polarity in 24 bits; y in runs, x and polarity in 12 bits; y, x and polarity
-in runs.
+bytes ``dt:4 count:4``; count 15 is followed by u16 count; bytes with dt 15 carry four bits each of a longer step,
+lowest first. Places in one of three ways: y, x and polarity in 24 bits; y in runs, x and polarity in 12 bits; y, x and
+polarity in runs.
 """
 
 import numba

@@ -93,7 +93,7 @@ def _header_lines(path: Path, file: BinaryIO) -> tuple[list[str], int]:
         line = file.readline(4096)
         text = line[2:].decode("latin-1").strip()
         # Words may happen to begin with "% " where there is no "% end": such a line is no text.
-        if not line.startswith(b"% ") or not text.isprintable():
+        if not line.startswith(b"% ") or not (text.isascii() and text.isprintable()):
             return lines, offset
         if not line.endswith(b"\n"):
             raise EventFileError(

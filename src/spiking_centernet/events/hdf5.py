@@ -31,30 +31,40 @@ class Hdf5Recording(BlockRecording):
 
     def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
         """Open and index an HDF5 file; see ``BlockRecording``."""
-        path = Path(path)
+        self.path = path = Path(path)
         h5py = needed(path, "h5py")
         try:
             self._file: Any = h5py.File(path, "r")
         except OSError as error:
             raise EventFileError(f"{path}: cannot be opened as HDF5 ({error}); copy or export it again") from error
+        try:
+            kind, said_hw = self._find_events(h5py)
+            super().__init__(path, kind=kind, size_hw=size_hw or said_hw)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _find_events(self, h5py: Any) -> tuple[str, tuple[int, int] | None]:
+        """Set where the events are; return the layout in words, and the height and width if the file says them."""
+        path, file = self.path, self._file
         self._table, self._columns = None, {}
-        if "CD/events" in self._file:
-            self._table = self._file["CD/events"]
-            fields = self._table.dtype.names or ()
-            kind, missing = "Metavision HDF5", [name for name in "xypt" if name not in fields]
-            said = re.fullmatch(r"(\d+)x(\d+)", _text(self._file.attrs.get("geometry", "")))
+        if "CD/events" in file:
+            self._table = file["CD/events"]
+            kind, found = "Metavision HDF5", self._table.dtype.names or ()
+            said = re.fullmatch(r"(\d+)x(\d+)", _text(file.attrs.get("geometry", "")))
             said_hw = None if said is None else (int(said[2]), int(said[1]))
-        elif "events/t" in self._file:
-            group = self._file["events"]
+        elif "events/t" in file:
+            group = file["events"]
+            kind, found = "HDF5 with columns (DSEC, RVT)", list(group)
             self._columns = {name: group[name] for name in "xypt" if name in group}
-            kind, missing = "HDF5 with columns (DSEC, RVT)", [name for name in "xypt" if name not in group]
             sides = [int(group[name][()]) for name in ("height", "width") if name in group]
             said_hw = (sides[0], sides[1]) if len(sides) == 2 else None
         else:
             raise EventFileError(
-                f"{path}: holds {sorted(self._file)}, but neither 'CD/events' (Metavision) nor 'events/t' (DSEC, RVT); "
+                f"{path}: holds {sorted(file)}, but neither 'CD/events' (Metavision) nor 'events/t' (DSEC, RVT); "
                 "export its events in one of these layouts"
             )
+        missing = [name for name in "xypt" if name not in found]
         if missing:
             raise EventFileError(f"{path}: its events lack {missing}; export them again")
         sources = [self._columns[name] for name in "xypt"] if self._table is None else [self._table]
@@ -65,7 +75,7 @@ class Hdf5Recording(BlockRecording):
         self._ecf = self._table is not None and _filters(self._table) == [ECF_FILTER]
         for source in () if self._ecf else sources:
             _check_filters(path, h5py, source)
-        super().__init__(path, kind=f"{kind}, ECF" if self._ecf else kind, size_hw=size_hw or said_hw)
+        return (f"{kind}, ECF" if self._ecf else kind), said_hw
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
         # A block of compressed chunks that starts within one would unpack it twice.
