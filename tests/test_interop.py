@@ -185,7 +185,7 @@ def test_classes_of_a_data_set_of_its_own(tmp_path):
 
 
 def test_files_of_other_tools(tmp_path):
-    """COCO with ids of its own and no times; YOLO with a folder labels; MOT detections with -1 for what is not known."""
+    """COCO with ids of its own and no times, YOLO in a folder labels, MOT with -1 for what is not known."""
     document = {
         "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
         "images": [{"id": 7, "file_name": "b.png", "width": 8, "height": 6},
