@@ -155,3 +155,20 @@ def test_what_cannot_be_scored():
         score_tracks({}, {})
     with pytest.raises(EvaluationError, match="a: a box has no track"):
         score_tracks({("a", 1): Boxes(np.zeros((1, 4), np.float32), np.zeros(1, np.int64))}, {})
+
+
+def test_detections_carry_their_numbers_along():
+    found = numbered(0, (1, 0, 4), (50, 1, 9))
+    assert found.above(0.5).track_ids.tolist() == [4, 9]
+    assert found.above(0.95).track_ids.tolist() == []
+    assert seen(0, (1, 0.9, 0)).track_ids.tolist() == [-1]
+    with pytest.raises(ValueError, match=r"track_ids must be \[2\] like xyxy, got \[1\]"):
+        Detections(found.xyxy, found.scores, found.labels, 0, np.zeros(1, np.int64))
+
+
+def test_the_number_is_drawn():
+    from spiking_centernet.draw import draw_boxes
+
+    image = np.zeros((60, 120, 3), np.uint8)
+    plain, tracked = seen(0, (20, 0.9, 0)), numbered(0, (20, 0, 4))
+    assert (draw_boxes(image, plain) != draw_boxes(image, tracked)).any()

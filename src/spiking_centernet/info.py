@@ -65,7 +65,7 @@ def describe(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = 
     height, width = recording.size_hw
     counts = np.zeros(height * width, np.int64)
     num_on = 0
-    length_us = 1_000_000
+    length_us = 200_000  # of dense recordings a second would be hundreds of megabytes
     for window in recording.windows(length_us, length_us):
         pixel = window.events["y"].astype(np.int64) * width + window.events["x"]
         counts += np.bincount(pixel, minlength=height * width)

@@ -31,13 +31,7 @@ class BlockRecording(Recording):
 
     A format makes the blocks with :meth:`_blocks`, decodes one again with :meth:`_decode` and says with :meth:`_place`
     where in the file an event stands.
-
-    Attributes:
-        clock_us: what was subtracted from the stored times: that of the first event if the file counts from another
-            start, else 0.
     """
-
-    clock_us: int
 
     def __init__(
         self, path: str | os.PathLike[str], *, kind: str, size_hw: tuple[int, int] | None, own_clock: bool = False

@@ -37,6 +37,8 @@ class Recording(ABC):
         stop_us: first microsecond after the last event; 0 in a recording without events.
         num_events: how many events it holds.
         num_unsorted: how many events carry a time before an earlier one's; they read as the latest time before them.
+        clock_us: what was subtracted from the stored times: that of the first event if the file counts from another
+            start, else 0.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Recording(ABC):
     stop_us: int
     num_events: int
     num_unsorted: int
+    clock_us: int = 0
 
     @abstractmethod
     def _read(self, start_us: int, stop_us: int) -> np.ndarray: ...

@@ -158,7 +158,6 @@ def _to_dat(recording: Recording, target: Path, progress: Progress | None) -> Co
     lost = []
     if recording.num_unsorted:
         lost.append(f"own times of {recording.num_unsorted} events out of order")
-    clock_us = getattr(recording, "clock_us", 0)
-    if clock_us:
-        lost.append(f"the clock's start ({clock_us} us is 0 now)")
+    if recording.clock_us:
+        lost.append(f"the clock's start ({recording.clock_us} us is 0 now)")
     return Conversion(target, f"{recording.kind}, {recording.num_events} events", tuple(lost))
