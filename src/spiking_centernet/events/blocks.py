@@ -79,7 +79,9 @@ class BlockRecording(Recording):
             if not keys:
                 latest = int(events["t"][0])
             before = latest
-            late_here, outside, negative, y, x, latest = settle(events.view(PAIRED_DTYPE), before, height, width)
+            late_here, outside, negative, y, x, latest = map(
+                int, settle(events.view(PAIRED_DTYPE), before, height, width)
+            )
             if outside >= 0:
                 raise EventFileError(
                     f"{self.path}: event {total + outside}{self._place(key, outside)} lies at "

@@ -70,10 +70,10 @@ def read_evt_header(path: Path) -> EvtHeader:
     """
     with open_bytes(path) as file:
         lines, offset = _header_lines(path, file)
-    fields = dict(line.lower().partition(" ")[::2] for line in lines)
+    fields = _pairs(lines, " ")
     # "format EVT3;height=720;width=1280" of newer files, "evt 3.0" and "geometry 1280x720" of older ones.
     kind, _, rest = fields.get("format", "").partition(";")
-    options = dict(part.strip().partition("=")[::2] for part in rest.split(";"))
+    options = _pairs(rest.split(";"), "=")
     version = {"evt2": "2.0", "evt21": "2.1", "evt3": "3.0"}.get(kind.strip(), fields.get("evt", "").strip())
     if version not in ENCODINGS:
         said = f"says {kind or version!r}" if kind or version else "does not say an encoding"
@@ -84,6 +84,11 @@ def read_evt_header(path: Path) -> EvtHeader:
     width, height = (options.get("width", ""), options.get("height", "")) if geometry is None else geometry.groups()
     size_hw = (int(height), int(width)) if height.isdigit() and width.isdigit() else None
     return EvtHeader(ENCODINGS[version], options.get("endianness") == "legacy", size_hw, offset)
+
+
+def _pairs(parts: list[str], between: str) -> dict[str, str]:
+    split = (part.strip().lower().partition(between) for part in parts)
+    return {name: value for name, _, value in split}
 
 
 def _header_lines(path: Path, file: BinaryIO) -> tuple[list[str], int]:

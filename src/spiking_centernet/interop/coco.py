@@ -71,13 +71,11 @@ def read(path: Path, *, every_us: int | None = None) -> Labels:
             else time_of(rank, every_us, path, "its pictures carry no t_us")
             for rank, image in enumerate(images, start=1)
         }
-        rows: list[Row] = [
-            (
-                time[a["image_id"]], *map(float, a["bbox"]), label_of[a["category_id"]],
-                float(a.get("confidence", a.get("score", 1))), int(a.get("track_id", k)),
-            )
-            for k, a in enumerate(document["annotations"])
-        ]  # fmt: skip
+        rows: list[Row] = []
+        for k, a in enumerate(document["annotations"]):
+            x, y, w, h = map(float, a["bbox"])
+            confidence, track = float(a.get("confidence", a.get("score", 1))), int(a.get("track_id", k))
+            rows.append((time[a["image_id"]], x, y, w, h, label_of[a["category_id"]], confidence, track))
     except OSError as error:
         raise BoxFileError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except json.JSONDecodeError as error:
