@@ -117,7 +117,9 @@ def aedat4_packet(events, start_us) -> bytes:
     return _flatbuffer(b"EVTS", [b""], struct.pack("<I", len(events)) + stored.tobytes(), 0)
 
 
-def write_aedat4(path, events, size_hw, *, start_us=1_589_163_147_368_868, compression="", packet=1000) -> Path:
+def write_aedat4(
+    path, events, size_hw, *, start_us=1_589_163_147_368_868, compression="", packet=1000, table=-1
+) -> Path:
     def pack(data):
         if compression == "lz4":
             import lz4.frame
@@ -144,7 +146,7 @@ def write_aedat4(path, events, size_hw, *, start_us=1_589_163_147_368_868, compr
     ).encode()
     number = {"": 0, "lz4": 1, "zstd": 3}[compression]
     tail = struct.pack("<I", len(text)) + text + b"\0"
-    head = _flatbuffer(b"IOHE", [struct.pack("<i", number), struct.pack("<q", -1), b""], tail, 2)
+    head = _flatbuffer(b"IOHE", [struct.pack("<i", number), struct.pack("<q", table), b""], tail, 2)
     out = bytearray(b"#!AER-DAT4.0\r\n" + head)
     for first in range(0, len(events), packet):
         part = events[first : first + packet]

@@ -67,6 +67,18 @@ def test_aedat4(tmp_path, events, compression):
     refused(path, "header at byte 14 cannot be read")
 
 
+def test_aedat4_cut_between_two_packets_is_told_by_its_table(tmp_path, events):
+    path = writers.write_aedat4(tmp_path / "a.aedat4", events, SIZE_HW, table=1 << 40)
+    with pytest.warns(
+        UserWarning, match=f"ends at byte {path.stat().st_size}, before its table of packets at byte 109951"
+    ):
+        assert len(scn_events.open(path).read()) == 3000
+    size = path.stat().st_size
+    writers.write_aedat4(path, events, SIZE_HW, table=size)
+    path.write_bytes(path.read_bytes() + b"the table, which is no packet")
+    assert len(scn_events.open(path).read()) == 3000
+
+
 def test_hdf5(tmp_path, events):
     import h5py
 

@@ -6,6 +6,7 @@ is read. The few flatbuffer fields are taken apart here, because windows need pa
 
 import os
 import struct
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,12 @@ class Aedat4Recording(BlockRecording):
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
         size = self.path.stat().st_size
         end = self._table if 0 < self._table <= size else size
+        if self._table > size:
+            warnings.warn(
+                f"{self.path}: ends at byte {size}, before its table of packets at byte {self._table}: the copy was "
+                "cut short, and the end of the recording is missing",
+                stacklevel=6,
+            )
         offset = self._data_offset
         with self.path.open("rb") as file:
             while offset < end:

@@ -84,7 +84,7 @@ class ArrayRecording(BlockRecording):
                 )
         t = stored["t"]
         events = np.empty(key[1] - key[0], EVENT_DTYPE)
-        events["t"] = np.rint(t * 1e6) if self._in_seconds else t
+        events["t"] = np.rint(t.astype(np.float64) * 1e6) if self._in_seconds else t
         events["x"], events["y"], events["p"] = stored["x"], stored["y"], stored["p"] > 0
         return events
 
