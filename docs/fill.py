@@ -208,6 +208,18 @@ def real_recordings(results: Results) -> str:
     return f"{table(header, rows, words=3)}\n\nAt score {r['min_score']:g}. {origin(r)}"
 
 
+def tracking(results: Results) -> str:
+    """How well the shipped weights track simulated objects."""
+    r = results["tracking"]
+    keys = ("hota", "det_a", "ass_a", "mota", "motp", "idf1")
+    row = (*(number(r[key]) for key in keys), r["num_switches"], r["objects"], r["num_truth"], r["num_instants"])
+    header = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", "IDF1", "switches", "objects", "boxes", "instants")
+    return (
+        f"{table(header, [row], words=0)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
+        f"detections every {r['every_us'] / 1000:g} ms, tracks start at score {r['start_score']:g}. {origin(r)}"
+    )
+
+
 def presets(results: Results) -> str:
     """The sizes of the network, counted."""
     weights = bundled()
@@ -296,6 +308,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for block in (
         events_speed, simulator_speed, noise_calibration, roads_statistics, roads_scenes, nano_scores, nano_classes,
         real_clip, real_recordings, protocols, presets, recipe, nano_energy, firing_rate_study, published_energy,
+        tracking,
     )
 }  # fmt: skip
 

@@ -3,14 +3,17 @@
 import importlib.util
 from pathlib import Path
 
+import event_writers
 import pytest
 import toy_roads
-from tiny import tiny_detector
+from tiny import some_events, tiny_detector
 
 from spiking_centernet.weights import load, save
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-TESTED = {"detect_recording", "evaluate_folder", "train_tiny"}
+TESTED = {
+    "convert_labels", "detect_recording", "evaluate_folder", "read_any_format", "track_recording", "train_tiny",
+}  # fmt: skip
 
 
 def example(name):
@@ -42,6 +45,39 @@ def test_evaluate_folder(tmp_path, capsys):
     assert [line.split(":")[0] for line in lines] == ["prophesee", "prophesee-script", "cordone", "none"]
     assert lines[0].endswith(" 0 boxes")  # all of the toy's boxes are under 30 px
     assert lines[3].endswith(" 6 boxes")
+
+
+def test_read_any_format(tmp_path, capsys):
+    events = some_events(num=500, stop_us=200_000, size_hw=(34, 34))
+    digit = event_writers.write_bin(tmp_path / "digit.bin", events)
+    drive = event_writers.write_raw(tmp_path / "drive.raw", "EVT3", events, (34, 34))
+    example("read_any_format").main([str(digit), str(drive), "--size", "34x34"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "digit.bin: N-MNIST .bin, 34 x 34, 500 events in"
+    assert lines[2] == "drive.raw: RAW, EVT3, 34 x 34, 500 events in"
+    assert lines[1] == lines[3]
+    example("read_any_format").main([])
+    assert capsys.readouterr().out.startswith("icns_roadside_cars_td.dat: DAT version 2, event type 0, 346 x 260, 6676")
+
+
+def test_convert_labels(tmp_path, capsys):
+    from spiking_centernet.demo import real_clip
+
+    example("convert_labels").main([str(real_clip().with_name("icns_roadside_cars_bbox.npy")), str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{tmp_path / 'labels.json'}: lost nothing"
+    assert lines[1].startswith(f"{tmp_path / 'labels.csv'}: lost times")
+    assert lines[2].startswith(f"{tmp_path / 'yolo'}: lost track ids")
+    assert len(list((tmp_path / "yolo").glob("*_*.txt"))) == 7
+
+
+def test_track_recording(tmp_path, capsys):
+    weights = save(tiny_detector(), tmp_path / "tiny")
+    example("track_recording").main(["--model", str(weights), "--min_score", "0.05"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"icns_roadside_cars_td.dat: {len(lines) - 1} tracks"
+    assert len(lines) > 1
+    assert all(line.split()[1] in ("car:", "pedestrian:") for line in lines[1:])
 
 
 @pytest.mark.slow

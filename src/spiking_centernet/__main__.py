@@ -108,7 +108,7 @@ def _info(arguments: Any) -> None:
     from spiking_centernet.info import describe
 
     for path in arguments.recordings:
-        found = describe(path)
+        found = describe(path, size_hw=cli.size_hw(arguments.size))
         height, width = found.size_hw
         rows = [
             ("format", found.kind),
@@ -118,7 +118,7 @@ def _info(arguments: Any) -> None:
             ("events", f"{found.num_events:,}"),
             ("rate", "-" if found.rate_hz is None else f"{found.rate_hz / 1e6:.4f} Mev/s"),
             ("ON share", _share(found.on_share)),
-            ("unsorted events", "-" if found.num_unsorted is None else f"{found.num_unsorted:,}"),
+            ("unsorted events", f"{found.num_unsorted:,}"),
             ("silent pixels", _share(found.silent_share)),
             ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
             ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
@@ -195,12 +195,14 @@ def _detect(arguments: Any) -> None:
     from spiking_centernet.events import open as open_recording
 
     run = detect(
-        _model(arguments), open_recording(arguments.recording), arguments.out, save=arguments.save.split(","),
+        _model(arguments), open_recording(arguments.recording, size_hw=cli.size_hw(arguments.size)), arguments.out,
+        save=arguments.save.split(","), track=arguments.track,
         every_us=round(arguments.every_ms * 1000), min_score=arguments.min_score, speed=arguments.speed,
         shown_us=round(arguments.shown_ms * 1000), progress=track,
     )  # fmt: skip
     boxes = sum(len(found) for found in run.detections)
-    _say(f"{boxes} boxes at {len(run.detections)} instants")
+    numbers = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
+    _say(f"{boxes} boxes at {len(run.detections)} instants" + (f", {len(numbers)} tracks" if arguments.track else ""))
     for path in run.paths.values():
         _say(f"wrote {path}")
 
@@ -254,6 +256,19 @@ def _energy(arguments: Any) -> None:
         _say(f"open {page}")
 
 
+def _convert(arguments: Any) -> None:
+    from spiking_centernet.interop import convert
+
+    done = convert(
+        arguments.source, arguments.target, to=arguments.to, size_hw=cli.size_hw(arguments.size),
+        classes=None if arguments.classes is None else arguments.classes.split(","),
+        every_us=None if arguments.every_ms is None else round(arguments.every_ms * 1000), progress=track,
+    )  # fmt: skip
+    _say(f"read {done.found}\nwrote {done.path}")
+    for what in done.lost or ("nothing",):
+        _say(f"lost: {what}")
+
+
 def _doctor(arguments: Any) -> None:
     from rich.text import Text
 
@@ -268,8 +283,8 @@ def _doctor(arguments: Any) -> None:
 
 
 _COMMANDS = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "energy": _energy, "bench": _bench, "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
+    "detect": _detect, "energy": _energy, "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 

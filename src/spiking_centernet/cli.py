@@ -20,22 +20,24 @@ SUMMARIES = {
     "demo": "simulate a drive, detect, score, detect in a real recording, write a page",
     "simulate": "write a labelled data set of simulated roads in GEN1's layout",
     "info": "say what is in a recording",
+    "convert": "convert labels (Prophesee, COCO, YOLO, MOT), or a recording to DAT",
     "train": "train a detector by a recipe; the recipe's fields can be overridden",
     "val": "score a detector on a data set under a named protocol",
-    "detect": "detect in a recording; write video, JSON, box file",
-    "bench": "measure this machine: ours beside the floor and whatever peers are installed",
+    "detect": "detect in a recording; write video, JSON, box file, tracks",
     "energy": "count what a detection costs: operations, firing rates, energy models, measured joules",
+    "bench": "measure this machine: ours beside the floor and whatever peers are installed",
     "doctor": "say what is missing on this machine, and the fix",
 }
 EXAMPLES = {
     "demo": "scn demo --out demo",
     "simulate": "scn simulate roads --seed 0 --train 60 --val 12 --test 12",
     "info": "scn info drive_td.dat",
+    "convert": "scn convert drive_bbox.npy drive.json --size 304x240",
     "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
-    "bench": "scn bench --preset paper --threads 1,2 --out bench",
     "energy": "scn energy nano --data roads --split test --report costs",
+    "bench": "scn bench --preset paper --threads 1,2 --out bench",
     "doctor": "scn doctor",
 }
 
@@ -158,7 +160,8 @@ def _simulate(parser: ArgumentParser) -> None:
 
 
 def _info(parser: ArgumentParser) -> None:
-    parser.add_argument("recordings", nargs="+", metavar="REC", help="recordings")
+    parser.add_argument("recordings", nargs="+", metavar="REC", help="recordings of any known format")
+    _size(parser)
 
 
 def _train(parser: ArgumentParser) -> None:
@@ -182,7 +185,7 @@ def _val(parser: ArgumentParser) -> None:
 def _detect(parser: ArgumentParser) -> None:
     parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
     parser.add_argument("recording", metavar="REC", help="a recording of any sensor size")
-    parser.add_argument("--save", default="mp4,json,npy", help="what to write: mp4, json, npy, png")
+    parser.add_argument("--save", default="mp4,json,npy", help="what to write: mp4, json, npy, png, csv (tracks)")
     parser.add_argument("--out", default=".", help="folder for the files")
     parser.add_argument("--every_ms", type=float, default=50.0, help="milliseconds between detections")
     parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
@@ -216,6 +219,35 @@ def _energy(parser: ArgumentParser) -> None:
     parser.add_argument("--curve", type=str | None, default=None, metavar="JSON", help="a firing rate study to show")
     parser.add_argument("--measure_s", type=float, default=60.0, help="most seconds to measure joules for; 0 for none")
     parser.add_argument("--batch_size", type=int, default=4, help="windows at a time")
+    parser.add_argument("--track", action="store_true", help="number the objects; keep only what belongs to a track")
+    _size(parser)
+
+
+def _convert(parser: ArgumentParser) -> None:
+    parser.add_argument("source", help="box file, COCO JSON, folder of YOLO labels, MOT text, or a recording")
+    parser.add_argument("target", help="what to write; its ending says the format, none is a folder for YOLO")
+    parser.add_argument("--to", type=str | None, default=None, help="gen1, 1mpx, coco, yolo, mot or dat instead")
+    parser.add_argument("--classes", type=str | None, default=None, help="names, where the source has numbers only")
+    parser.add_argument("--every_ms", type=float | None, default=None, help="between pictures without times")
+    _size(parser)
+
+
+def _size(parser: ArgumentParser) -> None:
+    parser.add_argument("--size", type=str | None, default=None, metavar="WIDTHxHEIGHT", help="of the sensor in pixels")
+
+
+def size_hw(text: str | None) -> tuple[int, int] | None:
+    """Return height and width from "WIDTHxHEIGHT", None from None.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError(f"--size {text} must be WIDTHxHEIGHT in pixels, for example 640x480")
+    return int(height), int(width)
 
 
 def _doctor(parser: ArgumentParser) -> None:
@@ -223,8 +255,8 @@ def _doctor(parser: ArgumentParser) -> None:
 
 
 _FILL = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
-    "energy": _energy, "bench": _bench, "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
+    "detect": _detect, "energy": _energy, "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

@@ -13,13 +13,17 @@ import numpy as np
 from spiking_centernet.draw import VideoWriter, draw_boxes, events_image, save_png
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.events import Recording, boxes_at, write_boxes
+from spiking_centernet.interop import Labels, mot
 from spiking_centernet.nn import AnyDetector
 from spiking_centernet.provenance import provenance, write_json
 from spiking_centernet.stream import stream
+from spiking_centernet.tracking import CONTINUE_SCORE
+from spiking_centernet.tracking import track as follow
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE, Detections
 
-FORMATS = ("mp4", "json", "npy", "png")
-"""What :func:`detect` can write: a video, the boxes with their instants, a GEN1 box file, the fullest frame."""
+FORMATS = ("mp4", "json", "npy", "png", "csv")
+"""What :func:`detect` can write: a video, the boxes with their instants, a GEN1 box file, the fullest frame, and tracks
+as MOT text."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def detect(
     speed: float = 1.0,
     shown_us: int = 40_000,
     truth: np.ndarray | None = None,
+    track: bool = False,
     progress: Progress | None = None,
 ) -> DetectionRun:
     """Detect in a recording and write what was found.
@@ -64,19 +69,26 @@ def detect(
         speed: of the video over real time; 0.1 is ten times slower.
         shown_us: how many microseconds of events before the instant a frame shows.
         truth: BOX_DTYPE, drawn dashed at the instants they stand at.
+        track: number the objects, see ``tracking.track``; only detections that belong to a track are kept.
         progress: shows how far it is.
 
     Raises:
-        ConfigError: an unknown format, or a setting that is impossible.
+        ConfigError: an unknown format, a setting that is impossible, or tracking without the package it needs.
         WindowError: the recording holds no events.
         EventFileError: the events are damaged.
     """
     for name in save:
         if name not in FORMATS:
             raise ConfigError(f"cannot save {name!r}{did_you_mean(name, FORMATS)}")
+    if "csv" in save and not track:
+        raise ConfigError("csv is MOT's format for tracks; switch tracking on (--track) or leave it out")
     if not speed > 0 or shown_us < 1:
         raise ConfigError(f"speed and shown_us must be positive, got {speed} and {shown_us}")
-    found = stream(model, recording, every_us=every_us, min_score=min_score)
+    start_score = model.config.score_threshold if min_score is None else min_score
+    least = min(CONTINUE_SCORE, start_score) if track else start_score
+    found: Iterable[Detections] = stream(model, recording, every_us=every_us, min_score=least)
+    if track:
+        found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
     if not recording.num_events:
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     total = (recording.stop_us - 1) // every_us - recording.start_us // every_us + 1
@@ -103,10 +115,13 @@ def detect(
         save_png(painter.frame(fullest), paths["png"])
     if "npy" in paths:
         write_boxes(paths["npy"], as_box_array(results), classes=model.config.classes)
+    if "csv" in paths:
+        instants_us = np.array([result.t_us for result in results], np.int64)
+        mot.write(paths["csv"], Labels(as_box_array(results), model.config.classes, recording.size_hw, instants_us))
     if "json" in paths:
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
                 "window_us": model.config.window_us, "classes": list(model.config.classes),
-                "min_score": model.config.score_threshold if min_score is None else min_score}  # fmt: skip
+                "min_score": start_score}  # fmt: skip
         instants = [_plain(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": provenance()})
     return DetectionRun(results, paths)
@@ -133,7 +148,7 @@ def events_before(recording: Recording, t_us: int, length_us: int) -> np.ndarray
     return recording.read(start_us, t_us)
 
 
-def as_box_array(results: Iterable[Detections]) -> np.ndarray:
+def as_box_array(results: Sequence[Detections]) -> np.ndarray:
     """Return detections in GEN1's layout, BOX_DTYPE [N], the score as ``confidence``."""
     rows = []
     for result in results:
@@ -144,8 +159,11 @@ def as_box_array(results: Iterable[Detections]) -> np.ndarray:
         part["class_id"], part["confidence"] = result.labels, result.scores
         rows.append(part)
     boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *rows])
-    # Nothing is tracked: a number of its own keeps two boxes of one instant from passing as one object.
-    boxes["track_id"] = np.arange(len(boxes))
+    ids = np.concatenate([np.zeros(0, np.int64), *(result.track_ids for result in results)])
+    # What is not tracked gets a number of its own, which keeps two boxes of one instant from passing as one object.
+    alone = ids < 0
+    ids[alone] = ids.max(initial=-1) + 1 + np.arange(alone.sum())
+    boxes["track_id"] = ids
     return boxes
 
 
@@ -154,4 +172,7 @@ def _plain(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
         {"class": classes[label], "label": label, "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(result.labels.tolist(), result.scores.tolist(), result.xyxy.tolist(), strict=True)
     ]
+    for box, track_id in zip(boxes, result.track_ids.tolist(), strict=True):
+        if track_id >= 0:
+            box["track_id"] = track_id
     return {"t_us": result.t_us, "boxes": boxes}

@@ -17,6 +17,11 @@ from spiking_centernet.weights import bundled
 OPTIONAL = {
     "lightning": ("scn train", "pip install 'spiking-centernet[train]'"),
     "tensorboard": ("scn train", "pip install 'spiking-centernet[train]'"),
+    "h5py": ("HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
+    "hdf5plugin": ("compressed HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
+    "lz4": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
+    "zstandard": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
+    "trackers": ("scn detect --track", "pip install 'spiking-centernet[track]'"),
 }
 """Distribution -> what needs it, how to get it."""
 

@@ -106,7 +106,7 @@ def draw_boxes(
     scale: int | None = None,
     caption: str = "",
 ) -> Image:
-    """Enlarge a picture and draw detections (solid, with class and score) and ground truth (dashed) into it.
+    """Enlarge a picture and draw detections (solid, with class, score and track) and ground truth (dashed) into it.
 
     Args:
         image: uint8 [H, W, 3] at the sensor's size.
@@ -142,7 +142,8 @@ def draw_boxes(
             colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
             corners = _corners(detections.xyxy[k] * scale, pen.im.size)
             pen.rectangle(corners, outline=colour, width=2)
-            _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}", colour)
+            track = f" #{detections.track_ids[k]}" if detections.track_ids[k] >= 0 else ""
+            _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}{track}", colour)
     if caption:
         _text(pen, (0, canvas.height), caption, (235, 235, 235), (18, 22, 33))
     return np.asarray(canvas).copy()

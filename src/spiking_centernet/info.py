@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet import events
-from spiking_centernet.events import DatRecording
 
 HOT_HZ = 50.0
 """A pixel that fires more often than this over the whole recording may be hot; noise of sound pixels is under 1 Hz."""
@@ -29,7 +28,7 @@ class RecordingInfo:
         num_events: how many events it holds.
         rate_hz: events a second between first and last event; None without events.
         on_share: share of ON events; None without events.
-        num_unsorted: events with a time before an earlier one's; None where the format does not tell.
+        num_unsorted: events with a time before an earlier one's.
         silent_share: share of the pixels without any event.
         hot_pixels: pixels above 50 events/s and five times the median of their neighbours.
         hot_event_share: their share of the events; None without events.
@@ -44,25 +43,29 @@ class RecordingInfo:
     num_events: int
     rate_hz: float | None
     on_share: float | None
-    num_unsorted: int | None
+    num_unsorted: int
     silent_share: float
     hot_pixels: int
     hot_event_share: float | None
     num_boxes: int | None
 
 
-def describe(path: str | os.PathLike[str]) -> RecordingInfo:
+def describe(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None) -> RecordingInfo:
     """Read a recording once, piece by piece, and describe it.
+
+    Args:
+        path: the file.
+        size_hw: height and width of the sensor in pixels, for files that do not say or say it wrong.
 
     Raises:
         EventFileError: the format is unknown or the file damaged.
         BoxFileError: the box file beside it is damaged.
     """
-    recording = events.open(path)
+    recording = events.open(path, size_hw=size_hw)
     height, width = recording.size_hw
     counts = np.zeros(height * width, np.int64)
     num_on = 0
-    length_us = 1_000_000
+    length_us = 200_000  # of dense recordings a second would be hundreds of megabytes
     for window in recording.windows(length_us, length_us):
         pixel = window.events["y"].astype(np.int64) * width + window.events["x"]
         counts += np.bincount(pixel, minlength=height * width)
@@ -70,18 +73,17 @@ def describe(path: str | os.PathLike[str]) -> RecordingInfo:
     num_events = recording.num_events
     duration_s = (recording.stop_us - recording.start_us) * 1e-6 if num_events else 0.0
     hot = hot_pixels(counts.reshape(height, width), duration_s)
-    dat = recording.dat if isinstance(recording, DatRecording) else None
     boxes = _boxes_beside(recording.path)
     return RecordingInfo(
         path=recording.path,
-        kind="unknown" if dat is None else f"DAT version {dat.header.version}, event type {dat.header.event_type}",
+        kind=recording.kind,
         size_hw=recording.size_hw,
         start_us=recording.start_us,
         stop_us=recording.stop_us,
         num_events=num_events,
         rate_hz=num_events / duration_s if num_events else None,
         on_share=num_on / num_events if num_events else None,
-        num_unsorted=None if dat is None else dat.num_unsorted,
+        num_unsorted=recording.num_unsorted,
         silent_share=float((counts == 0).mean()),
         hot_pixels=int(hot.sum()),
         hot_event_share=float(counts[hot.ravel()].sum() / num_events) if num_events else None,

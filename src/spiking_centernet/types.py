@@ -73,19 +73,24 @@ class Detections:
         scores: float32 [N] in [0, 1].
         labels: int64 [N], index of the class, from 0.
         t_us: the instant (exclusive end of the window) in microseconds of the recording.
+        track_ids: int64 [N], one number per object and recording; -1 where unknown.
     """
 
     xyxy: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     t_us: int
+    track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
+        if self.track_ids is None:
+            object.__setattr__(self, "track_ids", np.full(len(self.labels), -1, np.int64))
         _check(self.xyxy.ndim == 2 and self.xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(self.xyxy.shape)}")
         n = len(self.xyxy)
         _check(self.scores.shape == (n,), f"scores must be [{n}] like xyxy, got {list(self.scores.shape)}")
         _check(self.labels.shape == (n,), f"labels must be [{n}] like xyxy, got {list(self.labels.shape)}")
         _check(self.labels.dtype == np.int64, f"labels must be int64, got {self.labels.dtype}")
+        _check(self.track_ids.shape == (n,), f"track_ids must be [{n}] like xyxy, got {list(self.track_ids.shape)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,7 +98,7 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Return only the detections with at least this score."""
         keep = self.scores >= score
-        return Detections(self.xyxy[keep], self.scores[keep], self.labels[keep], self.t_us)
+        return Detections(self.xyxy[keep], self.scores[keep], self.labels[keep], self.t_us, self.track_ids[keep])
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from spiking_centernet.events.dat import write_dat as write_dat
 from spiking_centernet.events.dataset import FolderDataset as FolderDataset
 from spiking_centernet.events.dataset import LabelledRecording as LabelledRecording
 from spiking_centernet.events.dataset import collate as collate
+from spiking_centernet.events.door import open as open
 from spiking_centernet.events.prefetch import prefetch as prefetch
 from spiking_centernet.events.recording import DatRecording as DatRecording
 from spiking_centernet.events.recording import Recording as Recording
 from spiking_centernet.events.recording import Window as Window
-from spiking_centernet.events.recording import open as open
 from spiking_centernet.events.voxel import voxelize as voxelize
 from spiking_centernet.events.voxel import voxelize_dat as voxelize_dat

@@ -1,16 +1,16 @@
-"""One door to a recording, whatever its file format."""
+"""A recording, whatever its file format: windows of events in time."""
 
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from spiking_centernet.errors import EventFileError, WindowError, did_you_mean
+from spiking_centernet.errors import EventFileError, WindowError
 from spiking_centernet.events.dat import SCAN_LIMIT, DatFile
 from spiking_centernet.events.voxel import Mode, voxelize, voxelize_dat
 
@@ -31,17 +31,24 @@ class Recording(ABC):
 
     Attributes:
         path: where it is stored.
+        kind: its format, in words.
         size_hw: height and width of the sensor in pixels.
         start_us: time of the first event.
         stop_us: first microsecond after the last event; 0 in a recording without events.
         num_events: how many events it holds.
+        num_unsorted: how many events carry a time before an earlier one's; they read as the latest time before them.
+        clock_us: what was subtracted from the stored times: that of the first event if the file counts from another
+            start, else 0.
     """
 
     path: Path
+    kind: str
     size_hw: tuple[int, int]
     start_us: int
     stop_us: int
     num_events: int
+    num_unsorted: int
+    clock_us: int = 0
 
     @abstractmethod
     def _read(self, start_us: int, stop_us: int) -> np.ndarray: ...
@@ -128,6 +135,7 @@ class DatRecording(Recording):
         """
         self.dat = DatFile(path, size_hw=size_hw)
         self.path = self.dat.path
+        self.kind = f"DAT version {self.dat.header.version}, event type {self.dat.header.event_type}"
         self.num_events = self.dat.num_events
         if self.dat.size_hw is None:
             self.dat.size_hw = self._infer_size()
@@ -136,6 +144,11 @@ class DatRecording(Recording):
             self.dat.scan()
         self.start_us = self.dat.first_us
         self.stop_us = self.dat.last_us + 1 if self.num_events else 0
+
+    @property
+    def num_unsorted(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How many events carry a time before an earlier one's; reads the whole file once."""
+        return self.dat.num_unsorted
 
     def _infer_size(self) -> tuple[int, int]:
         if not self.num_events:
@@ -157,23 +170,3 @@ class DatRecording(Recording):
         """Return the voxel cube of ``[start_us, stop_us)`` straight from the file's records; see ``Recording.cube``."""
         self._check_window(start_us, stop_us)
         return voxelize_dat(self.dat, start_us=start_us, stop_us=stop_us, num_steps=num_steps, bins=bins, mode=mode)
-
-
-OPENERS: dict[str, Callable[..., Recording]] = {".dat": DatRecording}
-"""File suffix -> opener; another format moves in by adding its line."""
-
-
-def open(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None) -> Recording:
-    """Open a recording of any known format.
-
-    Args:
-        path: the file.
-        size_hw: height and width of the sensor in pixels, for files that do not say or say it wrong.
-
-    Raises:
-        EventFileError: the format is unknown or the file damaged.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in OPENERS:
-        raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")
-    return OPENERS[suffix](path, size_hw=size_hw)

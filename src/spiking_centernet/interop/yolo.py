@@ -1,0 +1,91 @@
+"""YOLO's text files (https://docs.ultralytics.com/datasets/detect/): a folder with one for every labelled instant.
+
+A line is ``class cx cy w h`` in shares of the picture; of detections ``confidence track_id`` follow, as Ultralytics
+saves them. The time stands in the file's name, the names of the classes in ``classes.txt``.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spiking_centernet.errors import BoxFileError
+from spiking_centernet.files import atomic_write
+from spiking_centernet.interop.labels import Labels, Row, boxes_from, time_of
+
+NAMES = "classes.txt"
+
+
+def write(folder: Path, labels: Labels, *, stem: str) -> list[str]:
+    """Write ``<stem>_<t_us>.txt`` into a folder; return what it cannot hold, in words.
+
+    Raises:
+        BoxFileError: the sensor's size is not known, or the folder holds text files already.
+    """
+    height, width = labels.sized("YOLO")
+    if folder.is_dir() and any(folder.glob("*.txt")):
+        raise BoxFileError(
+            f"{folder}: holds text files already, which would mix with the new ones; choose another folder"
+        )
+    digits = len(str(max([0, *labels.instants_us.tolist()])))
+    with_scores = labels.are_detections
+    for t_us in labels.instants_us.tolist():
+        lines = []
+        for box in labels.boxes[labels.boxes["ts"] == t_us]:
+            x, y, w, h = (float(box[name]) for name in ("x", "y", "w", "h"))
+            words = [box["class_id"], (x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+            words += [box["confidence"], box["track_id"]] if with_scores else []
+            lines.append(" ".join(map(str, words)) + "\n")
+        with atomic_write(folder / f"{stem}_{t_us:0{digits}}.txt") as temporary:
+            temporary.write_text("".join(lines))
+    with atomic_write(folder / NAMES) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in labels.classes))
+    return [] if with_scores or not len(labels.boxes) else ["track ids (YOLO's labels have none)"]
+
+
+def read(
+    folder: Path, *, size_hw: tuple[int, int] | None, classes: Sequence[str], every_us: int | None = None
+) -> Labels:
+    """Read a folder of text files as the labels of one recording.
+
+    Args:
+        folder: with the files, or with a folder ``labels`` that has them.
+        size_hw: height and width of the sensor in pixels.
+        classes: used where there is no ``classes.txt``.
+        every_us: microseconds between pictures whose names do not end in ``_<microseconds>``.
+
+    Raises:
+        BoxFileError: a line is no box, or size or times are not known.
+    """
+    folder = folder / "labels" if (folder / "labels").is_dir() else folder
+    if (folder / NAMES).is_file():
+        classes = (folder / NAMES).read_text().split("\n")
+        classes = tuple(name.strip() for name in classes if name.strip())
+    paths = sorted(path for path in folder.glob("*.txt") if path.name != NAMES)
+    if not paths:
+        raise BoxFileError(f"{folder}: holds no text files; give the folder of YOLO's labels")
+    height, width = Labels(boxes_from(folder, [], classes), tuple(classes), size_hw).sized("YOLO")
+    rows: list[Row] = []
+    instants = []
+    for rank, path in enumerate(paths, start=1):
+        named = re.search(r"_(\d+)$", path.stem)
+        t_us = time_of(rank, every_us, path, "its name has no time") if every_us or named is None else int(named[1])
+        instants.append(t_us)
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            words = line.split()
+            if not words:
+                continue
+            try:
+                if len(words) not in (5, 6, 7):
+                    raise ValueError
+                cx, cy, w, h = (float(word) for word in words[1:5])
+                confidence = float(words[5]) if len(words) > 5 else 1.0
+                track = int(words[6]) if len(words) > 6 else len(rows)
+                box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
+                rows.append((t_us, *box, int(words[0]), confidence, track))
+            except ValueError:
+                raise BoxFileError(
+                    f"{path}: line {number} is {line!r}, must be: class cx cy w h [confidence [track]]; correct it"
+                ) from None
+    return Labels(boxes_from(folder, rows, classes), tuple(classes), (height, width), np.array(instants, np.int64))
