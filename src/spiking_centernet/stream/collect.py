@@ -68,7 +68,7 @@ class WindowCollector:
     def __init__(self, size_hw: tuple[int, int], *, length_us: int, every_us: int, num_steps: int, bins: int):
         if every_us < 1 or length_us < 1:
             raise ConfigError(
-                f"a window and the time between windows must last at least 1 microsecond, got {length_us} and {every_us}"
+                f"windows and the time between them must last at least 1 microsecond, got {length_us} and {every_us}"
             )
         self.size_hw, self.length_us, self.every_us = size_hw, length_us, every_us
         self.num_steps, self.bins = num_steps, bins
@@ -150,6 +150,6 @@ class WindowCollector:
 def _times(events: np.ndarray) -> np.ndarray:
     if not isinstance(events, np.ndarray) or events.dtype != EVENT_DTYPE or events.ndim != 1:
         raise ConfigError(
-            f"a packet must be a flat array of EVENT_DTYPE {EVENT_DTYPE} or a Packet of one, got {type(events).__name__}"
+            f"a packet must be a flat array of EVENT_DTYPE {EVENT_DTYPE} or hold one, got {type(events).__name__}"
         )
     return events["t"]

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spiking_centernet.errors import ConfigError
+from spiking_centernet.errors import ConfigError, need
 from spiking_centernet.events import Recording
 from spiking_centernet.stream.collect import Packet
 from spiking_centernet.types import EVENT_DTYPE
@@ -80,10 +80,9 @@ class Udp:
     """
 
     def __init__(self, address: str, size_hw: tuple[int, int], *, timestamps: bool = False, packet_us: int = 5_000):
-        from eventcv import UdpReceiver
-
+        eventcv = need("eventcv", "receiving events", "live")
         try:
-            self._receiver: Any = UdpReceiver(address, (size_hw[1], size_hw[0]), timestamps=timestamps)
+            self._receiver: Any = eventcv.UdpReceiver(address, (size_hw[1], size_hw[0]), timestamps=timestamps)
         except (ValueError, OSError, RuntimeError) as error:
             raise ConfigError(f"cannot listen at {address!r} ({error}); give host:port, as in 0.0.0.0:3333") from error
         self.size_hw, self.timestamps, self.packet_us = size_hw, timestamps, packet_us
@@ -124,8 +123,7 @@ class Camera:
     """
 
     def __init__(self, *, serial: str | None = None, packet_us: int = 5_000):
-        import eventcv
-
+        eventcv = need("eventcv", "an event camera", "live")
         if not eventcv.list_cameras():
             raise ConfigError("no event camera is connected, or this user may not open it (on Linux: udev rules)")
         self._camera: Any = eventcv.stream(serial, dt_us=packet_us)
