@@ -100,9 +100,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
     config = model.config
     steps = config.num_steps if num_steps is None else num_steps
     if steps < 1 or config.num_steps % steps:
-        raise ExportError(
-            f"a window has {config.num_steps} steps; a call must take a divisor of that, got {steps}"
-        )
+        raise ExportError(f"a window has {config.num_steps} steps; a call must take a divisor of that, got {steps}")
     if min(size_hw) < 2 * config.stride:
         raise ExportError(f"size_hw must be at least {2 * config.stride} pixels each way, got {size_hw}")
     with torch.inference_mode():

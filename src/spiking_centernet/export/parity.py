@@ -98,15 +98,15 @@ def score(
         sample = dataset[k]
         size_hw = (int(sample.cube.shape[-2]), int(sample.cube.shape[-1]))
         if size_hw != contract.size_hw:
-            raise ExportError(f"{sample.recording} is {size_hw} and the file takes {contract.size_hw}; export that size")
+            raise ExportError(
+                f"{sample.recording} is {size_hw} and the file takes {contract.size_hw}; export that size"
+            )
         heads = mean_heads(run_window(run, contract, sample.cube.numpy()))
         output = DetectorOutput(*(torch.from_numpy(heads[name]) for name in HEADS))
         key = sample.recording, sample.t_us
         truth[key] = sample.boxes
         found[key] = detections(output, [sample.t_us], stride=contract.stride, size_hw=size_hw)[0]
-    return evaluate_boxes(
-        truth, found, size_hw=contract.size_hw, protocol=protocol, class_names=contract.classes
-    ).ap
+    return evaluate_boxes(truth, found, size_hw=contract.size_hw, protocol=protocol, class_names=contract.classes).ap
 
 
 def shipped_windows(contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:

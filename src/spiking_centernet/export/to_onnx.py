@@ -91,7 +91,9 @@ def _quantise_weights(model: Any) -> None:
         if node.op_type == "Conv":
             x, name = node.input[0], node.input[1]
             if name not in weights:
-                raise ExportError(f"the weights of {node.name} are not stored in the graph; this torch exports otherwise")
+                raise ExportError(
+                    f"the weights of {node.name} are not stored in the graph; this torch exports otherwise"
+                )
             if x not in integer_inputs:
                 integer_inputs[x] = f"{x}_integer"
                 nodes.append(helper.make_node("QuantizeLinear", [x, "one", "zero_u8"], [f"{x}_u8"]))
