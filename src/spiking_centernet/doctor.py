@@ -16,6 +16,12 @@ from spiking_centernet.weights import bundled
 OPTIONAL = {
     "lightning": ("scn train", "pip install 'spiking-centernet[train]'"),
     "tensorboard": ("scn train", "pip install 'spiking-centernet[train]'"),
+    "eventcv": ("scn stream from a camera or socket", "pip install 'spiking-centernet[live]'"),
+    "onnx": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
+    "onnxscript": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
+    "onnxruntime": ("scn export --check of .onnx", "pip install 'spiking-centernet[onnx]'"),
+    "openvino": ("scn export to .xml", "pip install 'spiking-centernet[openvino]'"),
+    "nir": ("scn export to .nir", "pip install 'spiking-centernet[nir]'"),
 }
 """Distribution -> what needs it, how to get it."""
 

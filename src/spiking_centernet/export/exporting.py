@@ -1,6 +1,5 @@
 """One door to every format: the file's suffix decides."""
 
-import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from spiking_centernet.nn import Detector
 Weights = Literal["float32", "int8"]
 WEIGHTS = ("float32", "int8")
 SUFFIXES = {".onnx": "ONNX", ".xml": "OpenVINO", ".pt2": "AOTInductor", ".nir": "NIR"}
-"""Suffix -> format. ``.nir`` is written by :func:`spiking_centernet.export.nir_file.write_nir`."""
+"""Suffix -> format. ``.nir`` is written by :func:`write_nir`."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,3 @@ def check(
         before, after = (score(r, contract, dataset, protocol=protocol, progress=progress) for r in (original, theirs))
         ap = before, after
     return Report(parity, rounding, ap)
-
-
-def report_as_dict(report: Report) -> dict:
-    """Return a report as plain JSON values."""
-    return dataclasses.asdict(report)

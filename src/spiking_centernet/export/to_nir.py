@@ -39,7 +39,7 @@ def nir_graph(
       the threshold is the next smaller float32.
     - Concatenation and convolution become two ``Conv2d`` into one ``LIF``, which adds what comes in.
     - Maximum over spikes becomes ``SumPool2d -> Threshold``, or, for importers that know neither, ``Conv2d`` of ones
-      and a ``LIF`` without memory.
+      and a ``LIF`` that any spike fires.
     - Upsampling becomes phase populations, see :mod:`spiking_centernet.export.phases`.
 
     The output's channels are, for each phase, the heatmap's classes, then wh, then offset.
@@ -209,7 +209,8 @@ class _Builder:
         if pooling == "neuron":
             ones = np.zeros((channels, channels, 3, 3), np.float32)
             ones[range(channels), range(channels)] = 1
-            return self._lif("pool", [self.conv("pool", source, (ones, None, 2, 1))], 1.0, 0.5)
+            # Any spike fires it and resets it, and without one it stays at 0: it carries nothing to the next step.
+            return self._lif("pool", [self.conv("pool", source, (ones, None, 2, 1))], 0.5, 0.5)
         pair = {"kernel_size": np.array([3, 3]), "stride": np.array([2, 2]), "padding": np.array([1, 1])}
         self._nodes["pool.sum"] = self._nir.SumPool2d(**pair)
         shape = (channels, (height - 1) // 2 + 1, (width - 1) // 2 + 1)
