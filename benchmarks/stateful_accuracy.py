@@ -6,8 +6,8 @@
 - last_steps: only the last 1..5 steps before the instant, from rest: a shorter window.
 - first_steps: the answer that the window allows after its first 1..5 steps, scored at the window's end; early_stop takes
   the first whose confidence reaches a value.
-- stateful: membranes carried from the recording's start, the last 1..5 steps averaged. Steps end on a fixed grid, so
-  that an answer can be older than its instant by up to a step; the mean age is reported.
+- stateful: membranes carried from the recording's start, the last 1..5 steps averaged. Steps end on a fixed grid, so an
+  answer can be older than its instant by up to a step; the mean age is reported.
 """
 
 import argparse
@@ -77,13 +77,14 @@ def stateful(fused, dataset, scores, ages_us):
     step_us = config.window_us // config.num_steps
     for labelled in track(dataset.recordings, len(dataset.recordings), "stateful"):
         instants = sorted(t for name, t in scores.truth if name == labelled.name)
+        recording = scn.open(labelled.path)
         state, recent, at_us = None, deque(maxlen=config.num_steps), 0
         for t_us in instants:
             while at_us + step_us <= t_us:
                 start_us, at_us = at_us, at_us + step_us
-                if start_us >= labelled.recording.stop_us:
+                if start_us >= recording.stop_us:
                     continue
-                frame = labelled.recording.cube(start_us, at_us, num_steps=1, bins=config.bins)
+                frame = recording.cube(start_us, at_us, num_steps=1, bins=config.bins)
                 output, state = fused(frame[:, None], state)
                 recent.append(output)
             ages_us.append(t_us - at_us)
