@@ -4,8 +4,8 @@
 
 - windowed: each labelled instant from rest, as ``scn val``.
 - last_steps: only the last 1..5 steps before the instant, from rest: a shorter window.
-- first_steps: the answer that the window allows after its first 1..5 steps, scored at the window's end; early_stop takes
-  the first whose confidence reaches a value.
+- first_steps: the answer that the window allows after its first 1..5 steps, scored at the window's end; early_stop
+  takes the first whose confidence reaches a value.
 - stateful: membranes carried from the recording's start, the last 1..5 steps averaged. Steps end on a fixed grid, so an
   answer can be older than its instant by up to a step; the mean age is reported.
 """
