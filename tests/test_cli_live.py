@@ -13,10 +13,11 @@ from spiking_centernet.events import write_dat
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a tiny detector that NIR can hold, and a recording of noise."""
+    """A folder with a tiny detector, one that NIR can hold, and a recording of noise."""
     folder = tmp_path_factory.mktemp("live")
-    weights.save(tiny_detector(widths=(8, 8, 16), decoder_blocks=1), folder / "tiny")
-    write_dat(folder / "noise_td.dat", some_events(2000, 220_000), (56, 72))
+    weights.save(tiny_detector(), folder / "tiny")
+    weights.save(tiny_detector(widths=(8, 8, 16), decoder_blocks=1), folder / "flat")
+    write_dat(folder / "noise_td.dat", some_events(20_000, 220_000), (56, 72))
     return folder
 
 
@@ -70,7 +71,7 @@ def test_a_socket_needs_a_size(capsys, place):
 def test_export_to_nir_checks_spikes_and_chips(capsys, place, tmp_path):
     pytest.importorskip("nir", reason="the extra [nir] is not installed")
     code, out, _ = run(
-        capsys, "export", place / "tiny.safetensors", tmp_path / "tiny.nir", "--size", "72x56", "--check"
+        capsys, "export", place / "flat.safetensors", tmp_path / "tiny.nir", "--size", "72x56", "--check"
     )
     assert code == 0
     assert "SynSense Xylo" in out
