@@ -15,9 +15,8 @@ from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
 from spiking_centernet.console import track
-from spiking_centernet.export import check, export
+from spiking_centernet.export import check, export, run
 from spiking_centernet.export.contract import run_torch, run_window
-from spiking_centernet.export.exporting import run
 from spiking_centernet.export.parity import score, shipped_windows
 from spiking_centernet.validate import dataset_for
 

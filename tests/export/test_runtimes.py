@@ -12,9 +12,8 @@ from dyadic import dyadic
 from tiny import tiny_detector
 
 from spiking_centernet.errors import ExportError, MissingPackageError, need
-from spiking_centernet.export import check, export
+from spiking_centernet.export import check, export, run
 from spiking_centernet.export.contract import HEADS, contract_of, mean_heads, run_torch, run_window
-from spiking_centernet.export.exporting import run
 from spiking_centernet.export.parity import compare, score, shipped_windows
 from spiking_centernet.export.quantise import quantised, to_int8
 from spiking_centernet.nn import DetectorOutput, detections
@@ -106,7 +105,7 @@ def test_an_ann_has_no_membranes(tmp_path):
     assert max(report.parity.max_difference.values()) < 1e-3
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".xml", marks=pytest.mark.slow)])
 def test_int8_weights_leave_spikes_exact(tmp_path, suffix):
     for module in NEEDS[suffix]:
         pytest.importorskip(module, reason=f"{module} is not installed")

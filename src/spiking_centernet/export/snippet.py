@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from spiking_centernet.export.contract import Contract
+from spiking_centernet.files import atomic_write
 
 LOADERS = {
     ".onnx": (
@@ -63,5 +64,6 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
         steps=contract.window_steps, step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
-    own.write_text(text)
+    with atomic_write(own) as temporary:
+        temporary.write_text(text)
     return own

@@ -1,6 +1,5 @@
 """OpenVINO: an .xml with its .bin, computed in float32."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from spiking_centernet.errors import need
 from spiking_centernet.export.contract import Contract, Run
 from spiking_centernet.export.to_onnx import onnx_model
+from spiking_centernet.files import atomic_write
 from spiking_centernet.nn import Detector
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -25,13 +25,13 @@ def write_openvino(fused: Detector, contract: Contract, path: Path, *, int8: boo
     """
     openvino = need("openvino", "writing OpenVINO's format", "openvino")
     model = openvino.Core().read_model(onnx_model(fused, contract, int8=int8).SerializeToString())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / path.name
         openvino.save_model(model, str(written), compress_to_fp16=False)
         # The weights first: whoever finds the .xml finds them too.
-        os.replace(written.with_suffix(".bin"), path.with_suffix(".bin"))
-        os.replace(written, path)
+        for suffix in (".bin", path.suffix):
+            with atomic_write(path.with_suffix(suffix)) as temporary:
+                temporary.write_bytes(written.with_suffix(suffix).read_bytes())
 
 
 def run_openvino(path: Path, contract: Contract) -> Run:
