@@ -4,7 +4,8 @@ import sys
 
 OPTIONAL = {
     "lightning", "tensorboard", "matplotlib", "av", "faster_coco_eval", "huggingface_hub", "safetensors", "PIL",
-    "jsonargparse", "rich", "beartype", "pycocotools", "eventcv", "onnx", "onnxscript", "onnxruntime", "openvino", "nir",
+    "jsonargparse", "rich", "beartype", "pycocotools", "eventcv", "onnx", "onnxscript", "onnxruntime", "openvino",
+    "nir",
 }  # fmt: skip
 """Optional or slow packages; each is imported by the function that needs it."""
 

@@ -150,4 +150,4 @@ def run_window(run: Run, contract: Contract, cube: np.ndarray) -> list[dict[str,
 
 def mean_heads(calls: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the heads averaged over the calls of a window."""
-    return {name: np.mean([call[name] for call in calls], axis=0, dtype=np.float32) for name in HEADS}
+    return {name: np.stack([call[name] for call in calls]).mean(axis=0, dtype=np.float32) for name in HEADS}

@@ -60,7 +60,7 @@ def check_nir(
     """
     graph = need("nir", "reading NIR", "nir").read(path)
     fused, padded_hw = model.fuse().cpu(), nir_size(model.config, size_hw)
-    largest = dict.fromkeys(HEADS, 0.0)
+    largest: dict[str, float] = dict.fromkeys(HEADS, 0.0)
     num_windows = differing = compared = 0
     for cube in shipped_windows(contract_of(fused, padded_hw)) if cubes is None else cubes:
         num_windows += 1

@@ -69,11 +69,11 @@ def _step(name: str, node: Any, x: Tensor, state: dict[str, Tensor], step_s: flo
     if kind not in ("LIF", "IF"):
         raise ExportError(f"{name}: the checker knows no {kind}")
     v = state.get(name, torch.zeros_like(x))
-    current = torch.as_tensor(node.r) * x
+    current, step = torch.as_tensor(node.r) * x, torch.tensor(step_s, dtype=torch.float32)
     if kind == "LIF":
-        h = v + np.float32(step_s) / torch.as_tensor(node.tau) * (torch.as_tensor(node.v_leak) - v + current)
+        h = v + step / torch.as_tensor(node.tau) * (torch.as_tensor(node.v_leak) - v + current)
     else:
-        h = v + np.float32(step_s) * current
+        h = v + step * current
     spikes = (h > torch.as_tensor(node.v_threshold)).float()
     state[name] = torch.where(spikes > 0, torch.as_tensor(node.v_reset), h)
     return spikes

@@ -54,7 +54,7 @@ def compare(reference: Run, run: Run, contract: Contract, cubes: Iterable[np.nda
     Raises:
         ExportError: there is no window.
     """
-    largest = dict.fromkeys(HEADS, 0.0)
+    largest: dict[str, float] = dict.fromkeys(HEADS, 0.0)
     num_windows = num_membranes = flipped = moved = 0
     for cube in cubes:
         num_windows += 1

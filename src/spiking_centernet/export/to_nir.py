@@ -71,8 +71,8 @@ def nir_graph(
         features.append(x)
     phases = 1
     for i, (block, skip) in enumerate(zip(fused.decoder.blocks, features[-2::-1], strict=False)):
-        name, conv = f"decoder.blocks.{i}", block.block.conv  # pyright: ignore
-        weight, bias = _arrays(conv)
+        name = f"decoder.blocks.{i}"
+        weight, bias = _arrays(block.block.conv)  # pyright: ignore
         split = weight.shape[1] - builder.shapes[skip][0]
         phases *= 2
         parts = [
