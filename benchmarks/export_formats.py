@@ -25,14 +25,14 @@ FILES = ((".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".xml", 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="labelled folder; without it no AP")
+    parser.add_argument("--data", default="data/roads", help="labelled folder; empty: no AP")
     parser.add_argument("--split", default="val")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = scn.load(options.model)
-    dataset = None if options.data is None else dataset_for(model, options.data, options.split)
+    dataset = dataset_for(model, options.data, options.split) if options.data else None
     size_hw = (240, 304) if dataset is None else tuple(dataset[0].cube.shape[-2:])
     rows, runs = {}, {}
     with tempfile.TemporaryDirectory() as folder:

@@ -94,7 +94,7 @@ def stateful(fused, dataset, scores, ages_us):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="val")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--protocol", default="prophesee")
