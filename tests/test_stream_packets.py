@@ -48,7 +48,10 @@ cuts = st.lists(st.integers(0, 400), max_size=8).map(sorted)
 def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_us, start_us):
     events = noise(start_us=start_us)
     collector = WindowCollector(SIZE_HW, length_us=100_000, every_us=every_us, num_steps=5, bins=2)
-    windows = [w for packet in np.split(events, cuts) for w in collector.push(packet)]
+    windows = []
+    for packet in np.split(events, cuts):
+        windows += collector.push(packet)
+        assert len(collector._open) <= 100_000 // every_us + 1, "memory grows with the events"
     windows += collector.flush()
     first, last = start_us // every_us + 1, 299_999 // every_us + 1
     assert [w.stop_us for w in windows] == [k * every_us for k in range(first, last + 1)]
