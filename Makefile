@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt $(wildcard native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip
 	$(BIN)/python -m pip install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,formats,track]" --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,formats,track,live,onnx,openvino,nir]" --group dev
 	touch $@
 
 demo: $(READY) ## simulate a drive, detect in it and in a real recording, evaluate, write demo/index.html

@@ -220,6 +220,55 @@ def tracking(results: Results) -> str:
     )
 
 
+def stream_soak(results: Results) -> str:
+    """Memory and lateness of a long live stream."""
+    r = results["stream_soak"]
+    mb, ms = r["resident_mb"], r["latency_ms"]
+    return (
+        f"{r['seconds'] / 60:.1f} minutes of random events at {r['million_events_per_s']:.1f} Mev/s, mode {r['mode']}: "
+        f"{r['answers']} answers, {r['windows_skipped']} windows skipped; memory {mb['settled']:.0f} MB once settled, "
+        f"{mb['last']:.0f} MB at the end ({mb['growth_mb_per_min']:+.2f} MB a minute); latency {ms['median']:.0f} ms, "
+        f"95% under {ms['p95']:.0f} ms. {origin(r)}"
+    )
+
+
+def stateful_accuracy(results: Results) -> str:
+    """AP of both modes of a stream, and of fewer steps."""
+    r = results["stateful_accuracy"]
+    ways = (
+        ("from rest, only the last steps", "last_steps"),
+        ("from rest, only the first steps", "first_steps"),
+        ("stateful, averaging the last steps", "stateful"),
+    )
+    rows = [(what, *(number(score["ap"]) for score in r[key].values())) for what, key in ways]
+    early = ", ".join(
+        f"{s['ap']:.3f} after {s['mean_steps']:.1f} steps (at {least})" for least, s in r["early_stop"].items()
+    )
+    header = ("AP", *(f"{steps} step{'s' if steps != '1' else ''}" for steps in r["stateful"]))
+    return (
+        f"{table(header, rows)}\n\nStopping at the first step whose confidence suffices: {early}. Protocol "
+        f"`{r['protocol']}`, split `{r['split']}`, {r['instants']} instants; stateful answers are "
+        f"{r['stateful_mean_age_ms']:.0f} ms old on average. {origin(r)}"
+    )
+
+
+def export_formats(results: Results) -> str:
+    """Size, parity, AP and time of every exported file."""
+    r = results["export_formats"]
+
+    def row(name: str, f: dict[str, Any]) -> tuple[str, ...]:
+        parity = f.get("parity") or {}
+        spikes = parity.get("spikes_differing")
+        worst = f"{max(parity['max_difference'].values()):.1e}" if parity else "-"
+        return (name, f"{f['megabytes']:.1f}", "-" if spikes is None else f"{spikes:.3%}", worst,
+                number(f.get("ap")), f"{f['median_ms']:.0f}")  # fmt: skip
+
+    header = ("file", "MB", "spikes that differ", "largest difference", "AP", "ms a window")
+    rows = [row(name, f) for name, f in r["files"].items()]
+    height, width = r["size_hw"]
+    return f"{table(header, rows)}\n\n{width} x {height}, {r['threads']} thread. {origin(r)}"
+
+
 def presets(results: Results) -> str:
     """The sizes of the network, counted."""
     weights = bundled()
@@ -308,7 +357,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for block in (
         events_speed, simulator_speed, noise_calibration, roads_statistics, roads_scenes, nano_scores, nano_classes,
         real_clip, real_recordings, protocols, presets, recipe, nano_energy, firing_rate_study, published_energy,
-        tracking,
+        tracking, stream_soak, stateful_accuracy, export_formats,
     )
 }  # fmt: skip
 

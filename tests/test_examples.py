@@ -12,7 +12,8 @@ from spiking_centernet.weights import load, save
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TESTED = {
-    "convert_labels", "detect_recording", "evaluate_folder", "read_any_format", "track_recording", "train_tiny",
+    "convert_labels", "detect_recording", "evaluate_folder", "export_nir", "export_onnx", "read_any_format",
+    "stream_packets", "track_recording", "train_tiny",
 }  # fmt: skip
 
 
@@ -78,6 +79,34 @@ def test_track_recording(tmp_path, capsys):
     assert lines[0] == f"icns_roadside_cars_td.dat: {len(lines) - 1} tracks"
     assert len(lines) > 1
     assert all(line.split()[1] in ("car:", "pedestrian:") for line in lines[1:])
+
+
+@pytest.mark.parametrize(("mode", "instants"), [("windowed", 4), ("stateful", 9)])
+def test_stream_packets(tmp_path, capsys, mode, instants):
+    weights = save(tiny_detector(), tmp_path / "tiny")
+    example("stream_packets").main(["--model", str(weights), "--mode", mode])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == instants
+    assert lines[-1].endswith("the last")
+
+
+def test_export_onnx(tmp_path, capsys):
+    for module in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    weights = save(tiny_detector(), tmp_path / "tiny")
+    size = ["--height", "64", "--width", "80"]
+    example("export_onnx").main([str(tmp_path / "tiny.onnx"), "--model", str(weights), *size])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'tiny.onnx'}: ")
+    assert lines[-1].startswith("step 2: highest logit")
+
+
+def test_export_nir(tmp_path, capsys):
+    pytest.importorskip("nir", reason="nir is not installed")
+    example("export_nir").main([str(tmp_path / "nano_nir.nir"), "--height", "64", "--width", "64"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "spikes that differ on 4 real windows: 0.0000%"
+    assert len(lines) == 5
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ OPTIONAL = {
     "lightning", "tensorboard", "matplotlib", "av", "faster_coco_eval", "huggingface_hub", "safetensors", "PIL",
     "jsonargparse", "rich", "beartype", "pycocotools", "h5py", "hdf5plugin", "lz4", "zstandard", "trackers",
     "supervision", "cv2",
+    "eventcv", "onnx", "onnxscript", "onnxruntime", "openvino",
+    "nir",
 }  # fmt: skip
 """Optional or slow packages; each is imported by the function that needs it."""
 

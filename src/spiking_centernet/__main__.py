@@ -269,6 +269,96 @@ def _convert(arguments: Any) -> None:
         _say(f"lost: {what}")
 
 
+def _stream(arguments: Any) -> None:
+    import contextlib
+
+    from spiking_centernet.events import open as open_recording
+    from spiking_centernet.stream import Camera, Replay, Summary, Udp, as_line, stream
+    from spiking_centernet.weights import load
+
+    model, place = load(arguments.model), arguments.source
+    with contextlib.ExitStack() as stack:
+        if place == "camera":
+            source = stack.enter_context(Camera())
+        elif place.startswith("udp:"):
+            size_hw = cli.read_size(arguments.size or "")
+            source = Udp(place.removeprefix("udp:"), size_hw, timestamps=arguments.timestamps)
+        else:
+            source = Replay(open_recording(place), speed=arguments.speed)
+        every_us = None if arguments.every_ms is None else round(arguments.every_ms * 1000)
+        answers = stream(
+            model, source, mode=arguments.mode, every_us=every_us, min_score=arguments.min_score,
+            readout_steps=arguments.readout_steps, policy=arguments.policy, max_waiting=arguments.max_waiting,
+        )  # fmt: skip
+        summary = Summary()
+        out = sys.stdout if arguments.save is None else stack.enter_context(open(arguments.save, "w"))
+        watched = console(stderr=True)
+        shown = watched.is_terminal and not out.isatty()
+        status = stack.enter_context(watched.status("waiting for events")) if shown else None
+        with contextlib.suppress(KeyboardInterrupt):
+            for answer in summary.watch(answers):
+                # Line by line, so that who reads along sees each answer at once.
+                print(as_line(answer, model.config.classes), file=out, flush=True)
+                if status is not None:
+                    status.update(
+                        f"{answer.t_us * 1e-6:.2f} s  boxes {len(answer)}  latency {answer.latency_ms:.1f} ms  "
+                        f"lag {answer.lag_ms:.0f} ms  skipped {summary.num_skipped}"
+                    )
+    told = f"{summary.num_answers} answers, {summary.num_boxes} boxes, {summary.num_skipped} windows skipped"
+    if summary.num_answers:
+        told += (
+            f", {summary.num_late} late events; latency {summary.latency_ms(50):.1f} ms (95%: "
+            f"{summary.latency_ms(95):.1f} ms), lag at most {summary.worst_lag_ms:.0f} ms"
+        )
+    sys.stderr.write(f"{told}\n")
+
+
+def _export(arguments: Any) -> None:
+    import dataclasses
+
+    from spiking_centernet import export
+    from spiking_centernet.provenance import provenance, write_json
+    from spiking_centernet.validate import dataset_for
+    from spiking_centernet.weights import load
+
+    model, out = load(arguments.model), Path(arguments.out)
+    size_hw = cli.read_size(arguments.size)
+    notes: dict[str, Any] = {"model": arguments.model, "file": out.name, "size_hw": size_hw}
+    if out.suffix == ".nir":
+        export.write_nir(model, out, size_hw, pooling=arguments.pooling)
+        _say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        report = export.check_nir(model, out, size_hw) if arguments.check else None
+    else:
+        settings = {"weights": arguments.weights}
+        run = export.export(model, out, size_hw=size_hw, num_steps=arguments.steps, **settings)
+        _say(f"wrote {out} ({run.num_bytes / 1e6:.1f} MB)\nrun it without this package: python {run.snippet}")
+        notes |= {"weights": arguments.weights, "num_bytes": run.num_bytes, "data": arguments.data}
+        dataset = None if arguments.data is None else dataset_for(model, arguments.data, arguments.split)
+        report = None
+        if arguments.check:
+            report = export.check(
+                model, run, dataset=dataset, protocol=arguments.protocol, progress=track, **settings
+            )  # fmt: skip
+    if report is not None:
+        _table("Check", ("what", "found"), _flat(dataclasses.asdict(report)), words=2)
+        path = out.with_name(f"{out.name}.check.json")
+        write_json(path, {**notes, "report": dataclasses.asdict(report), "provenance": provenance()})
+        _say(f"wrote {path}")
+
+
+def _flat(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Return nested values as rows of a table."""
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{above}{name} ")
+        elif isinstance(value, list | tuple):
+            rows += [(f"{above}{name}", str(item)) for item in value or ("nothing found",)]
+        elif value is not None:
+            rows.append((f"{above}{name}", f"{value:.3g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
 def _doctor(arguments: Any) -> None:
     from rich.text import Text
 
@@ -284,7 +374,7 @@ def _doctor(arguments: Any) -> None:
 
 _COMMANDS = {
     "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
-    "detect": _detect, "energy": _energy, "bench": _bench, "doctor": _doctor,
+    "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 

@@ -23,8 +23,10 @@ SUMMARIES = {
     "convert": "convert labels (Prophesee, COCO, YOLO, MOT), or a recording to DAT",
     "train": "train a detector by a recipe; the recipe's fields can be overridden",
     "val": "score a detector on a data set under a named protocol",
-    "detect": "detect in a recording; write video, JSON, box file, tracks",
+    "detect": "detect in a recording; write video, JSON, box file",
+    "stream": "detect live: replay a recording, listen on a socket, or open a camera; write JSON lines",
     "energy": "count what a detection costs: operations, firing rates, energy models, measured joules",
+    "export": "write a detector for ONNX, OpenVINO, AOTInductor or NIR, and check that it computes the same",
     "bench": "measure this machine: ours beside the floor and whatever peers are installed",
     "doctor": "say what is missing on this machine, and the fix",
 }
@@ -36,7 +38,9 @@ EXAMPLES = {
     "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
+    "stream": "scn stream nano drive_td.dat --mode stateful --speed 1 --save found.jsonl",
     "energy": "scn energy nano --data roads --split test --report costs",
+    "export": "scn export nano nano.onnx --check --data roads",
     "bench": "scn bench --preset paper --threads 1,2 --out bench",
     "doctor": "scn doctor",
 }
@@ -250,13 +254,53 @@ def size_hw(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
+def _stream(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("source", metavar="REC", help="a recording to replay, udp:HOST:PORT, or camera")
+    parser.add_argument("--mode", default="windowed", help="windowed: each answer from rest; stateful: step by step")
+    parser.add_argument("--speed", type=float, default=1.0, help="of the replay over real time")
+    parser.add_argument("--every_ms", type=float | None, default=None, help="null: 50, or every step when stateful")
+    parser.add_argument("--policy", default="drop", help="when events come faster than answers: wait, drop or merge")
+    parser.add_argument("--max_waiting", type=int, default=4, help="windows that may wait")
+    parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
+    parser.add_argument("--readout_steps", type=int | None, default=None, help="steps that a stateful answer averages")
+    parser.add_argument("--size", type=str | None, default=None, metavar="WxH", help="of the sensor, for udp")
+    parser.add_argument("--timestamps", action="store_true", help="the datagrams carry times")
+    parser.add_argument("--save", type=str | None, default=None, metavar="FILE", help="JSON lines; null: to the output")
+
+
+def _export(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("out", metavar="OUT", help="file to write; the suffix decides: .onnx, .xml, .pt2, .nir")
+    parser.add_argument("--size", default="304x240", metavar="WxH", help="of the sensor")
+    parser.add_argument("--steps", type=int | None, default=None, help="time steps of a call; null: a whole window")
+    parser.add_argument("--weights", default="float32", help="float32 or int8")
+    parser.add_argument("--pooling", default="threshold", help="in NIR: threshold, or neuron for older importers")
+    parser.add_argument("--check", action="store_true", help="compare with the network on real windows; write a report")
+    parser.add_argument("--data", type=str | None, default=None, help="with --check: folder to score both on")
+    parser.add_argument("--split", default="val", help="folder of the split")
+    parser.add_argument("--protocol", default="prophesee", help="of the score")
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Return height and width of a size written as width x height, for example 304x240.
+
+    Raises:
+        ConfigError: it is not written so.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise ConfigError(f"a size is written as width x height, for example 304x240, got {text!r}")
+    return int(parts[1]), int(parts[0])
+
+
 def _doctor(parser: ArgumentParser) -> None:
     pass
 
 
 _FILL = {
     "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
-    "detect": _detect, "energy": _energy, "bench": _bench, "doctor": _doctor,
+    "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench, "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

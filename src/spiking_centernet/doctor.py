@@ -22,6 +22,12 @@ OPTIONAL = {
     "lz4": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
     "zstandard": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
     "trackers": ("scn detect --track", "pip install 'spiking-centernet[track]'"),
+    "eventcv": ("scn stream from a camera or socket", "pip install 'spiking-centernet[live]'"),
+    "onnx": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
+    "onnxscript": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
+    "onnxruntime": ("scn export --check of .onnx", "pip install 'spiking-centernet[onnx]'"),
+    "openvino": ("scn export to .xml", "pip install 'spiking-centernet[openvino]'"),
+    "nir": ("scn export to .nir", "pip install 'spiking-centernet[nir]'"),
 }
 """Distribution -> what needs it, how to get it."""
 

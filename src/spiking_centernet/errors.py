@@ -1,7 +1,9 @@
 """Errors a user can cause: each says what is wrong, where, and the next thing to do."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class SpikingCenterNetError(Exception):
@@ -40,6 +42,14 @@ class NotSpikingError(SpikingCenterNetError, ValueError):
     """A network that should be fully spiking passes on something other than 0 and 1."""
 
 
+class ExportError(SpikingCenterNetError, ValueError):
+    """A network cannot be written in a format, or a written file cannot be run."""
+
+
+class MissingPackageError(SpikingCenterNetError, ImportError):
+    """An optional package is not installed."""
+
+
 class TrainingError(SpikingCenterNetError, RuntimeError):
     """Training cannot go on, for example because the loss is not finite."""
 
@@ -50,3 +60,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"; {hint}known: {', '.join(known)}"
+
+
+def need(module: str, purpose: str, extra: str) -> Any:
+    """Return an optional module.
+
+    Raises:
+        MissingPackageError: it is not installed; the message has the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"{purpose} needs {error.name}, which is not installed; pip install 'spiking-centernet[{extra}]'"
+        ) from error

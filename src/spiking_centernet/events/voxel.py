@@ -47,17 +47,36 @@ def voxelize(
         EventFileError: an event of the window lies outside the sensor or has a polarity other than 0 and 1.
         ConfigError: a setting is impossible.
     """
-    start_us, stop_us, height, width = int(start_us), int(stop_us), int(size_hw[0]), int(size_hw[1])
-    cube = _empty_cube(start_us, stop_us, (height, width), num_steps, bins, mode)
-    paired = check_events(events).view(PAIRED_DTYPE)
-    bad = bin_events(paired, cube.reshape(-1), height, width, start_us, stop_us, num_steps, bins, mode == "count")
+    start_us, stop_us = int(start_us), int(stop_us)
+    cube = torch.from_numpy(_empty_cube(start_us, stop_us, (int(size_hw[0]), int(size_hw[1])), num_steps, bins, mode))
+    add_events(cube, events, start_us=start_us, stop_us=stop_us, bins=bins, mode=mode)
+    return cube
+
+
+def add_events(
+    cube: UInt8[torch.Tensor, "T C H W"],
+    events: np.ndarray,
+    *,
+    start_us: int,
+    stop_us: int,
+    bins: int,
+    mode: Mode = "binary",
+) -> None:
+    """Write more events into the cube of a window, in place; see ``voxelize``.
+
+    Raises:
+        EventFileError: an event of the window lies outside the sensor or has a polarity other than 0 and 1; the others
+            are written.
+    """
+    num_steps, _, height, width = cube.shape
+    paired, flat = check_events(events).view(PAIRED_DTYPE), cube.numpy().reshape(-1)
+    bad = bin_events(paired, flat, height, width, start_us, stop_us, num_steps, bins, mode == "count")
     if bad >= 0:
         t, x, y, p = events[bad].tolist()
         raise EventFileError(
             f"event {bad} of the array (t {t} us, x {x}, y {y}, p {p}) does not fit a {width} x {height} sensor with "
             "polarities 0 and 1; give the recording's own size_hw"
         )
-    return torch.from_numpy(cube)
 
 
 def voxelize_dat(
