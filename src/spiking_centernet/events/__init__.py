@@ -9,6 +9,9 @@ from spiking_centernet.events.boxes import clean_boxes as clean_boxes
 from spiking_centernet.events.boxes import label_instants as label_instants
 from spiking_centernet.events.boxes import read_boxes as read_boxes
 from spiking_centernet.events.boxes import write_boxes as write_boxes
+from spiking_centernet.events.corrupt import CORRUPTIONS as CORRUPTIONS
+from spiking_centernet.events.corrupt import Fault as Fault
+from spiking_centernet.events.corrupt import corrupt as corrupt
 from spiking_centernet.events.dat import DatFile as DatFile
 from spiking_centernet.events.dat import DatHeader as DatHeader
 from spiking_centernet.events.dat import DatWriter as DatWriter

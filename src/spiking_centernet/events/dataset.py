@@ -1,6 +1,7 @@
 """A folder of recordings and box files -> labelled windows; no preprocessing step and no cache."""
 
 import os
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import torch
 from torch.utils.data import Dataset
 
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.events.augment import Augmentation, augment
+from spiking_centernet.events.augment import Augmentation, augment, augment_events
 from spiking_centernet.events.boxes import boxes_at, clean_boxes, label_instants, read_boxes
+from spiking_centernet.events.corrupt import SETTLE_US, Fault, corrupt, scope_of
 from spiking_centernet.events.recording import DatRecording
-from spiking_centernet.events.voxel import Mode
+from spiking_centernet.events.voxel import Mode, voxelize
 from spiking_centernet.types import CLASS_NAMES, Batch, Sample
 
 EVENTS_SUFFIX = "_td.dat"
@@ -64,6 +66,7 @@ class FolderDataset(Dataset[Sample]):
         size_hw: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        fault: Fault | None = None,
     ):
         """Read the box files of a split.
 
@@ -78,6 +81,7 @@ class FolderDataset(Dataset[Sample]):
             size_hw: height and width in pixels, for recordings that do not say or say it wrong.
             augmentation: how samples vary; None leaves them as recorded.
             seed: of the augmentation; a sample depends on seed, epoch and index alone.
+            fault: what is wrong with the sensor; None takes the events as recorded.
 
         Raises:
             DatasetError: the folder, its recordings or a box file is missing.
@@ -86,7 +90,7 @@ class FolderDataset(Dataset[Sample]):
         self.folder = _split_folder(Path(root), split)
         self.classes = tuple(classes)
         self.window_us, self.num_steps, self.bins, self.mode = window_us, num_steps, bins, mode
-        self.size_hw, self.augmentation, self.seed = size_hw, augmentation, seed
+        self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
         if min(window_us, num_steps, bins) < 1:
             raise ConfigError(f"window_us, num_steps and bins must be positive: {window_us}, {num_steps}, {bins}")
         self.recordings = _find_recordings(self.folder, self.classes)
@@ -131,16 +135,32 @@ class FolderDataset(Dataset[Sample]):
         """
         which, t_us = self._place(index)
         recording, boxes = self._opened(which)
-        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
-        if t_us > 0:
-            cube = recording.cube(t_us - self.window_us, t_us, **settings)
-        else:
-            cube = torch.zeros(self.num_steps, 2 * self.bins, *recording.size_hw, dtype=torch.uint8)
+        seeds = [self.seed, int(self._epoch), index % len(self)]
+        cube = self._cube(recording, which, t_us, seeds)
         sample = Sample(cube, boxes_at(boxes, t_us), t_us, self.recordings[which].name)
-        if self.augmentation is None:
-            return sample
-        rng = np.random.default_rng([self.seed, int(self._epoch), index % len(self)])
-        return augment(sample, rng, self.augmentation)
+        return sample if self.augmentation is None else augment(sample, np.random.default_rng(seeds), self.augmentation)
+
+    def _cube(self, recording: DatRecording, which: int, t_us: int, seeds: list[int]) -> torch.Tensor:
+        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
+        augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
+        start_us, size_hw = t_us - self.window_us, recording.size_hw
+        if self.fault is None and augmentation is None:
+            if t_us > 0:
+                return recording.cube(start_us, t_us, **settings)
+            return torch.zeros(self.num_steps, 2 * self.bins, *size_hw, dtype=torch.uint8)
+        events = recording.dat.read(start_us - SETTLE_US, t_us)
+        if self.fault is not None:
+            # By its name: the faulty pixels of a recording are the same whatever else lies in the folder.
+            name = zlib.crc32(self.recordings[which].name.encode())
+            events = corrupt(
+                events, self.fault.name, self.fault.severity, size_hw=size_hw, start_us=start_us - SETTLE_US,
+                stop_us=t_us, seed=[self.fault.seed, name],
+            )  # fmt: skip
+        if augmentation is not None:
+            events = events[events["t"] >= start_us]
+            scope = scope_of(size_hw, start_us, t_us, [*seeds, 1])
+            events = augment_events(events, np.random.default_rng([*seeds, 2]), augmentation, scope)
+        return voxelize(events, start_us=start_us, stop_us=t_us, size_hw=size_hw, **settings)
 
     def _opened(self, which: int) -> tuple[DatRecording, np.ndarray]:
         if which in self._open:
