@@ -168,6 +168,7 @@ def _val(parser: ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="folder of the split")
     parser.add_argument("--protocol", default="prophesee", help="names, separated by commas, or all")
     parser.add_argument("--save", type=str | None, default=None, metavar="DIR", help="folder for score, plots, mosaic")
+    parser.add_argument("--corrupt", default="", metavar="NAMES", help="score behind sensor faults too: names, or all")
     parser.add_argument("--batch_size", type=int, default=8, help="windows at a time")
 
 
