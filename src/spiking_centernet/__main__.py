@@ -87,6 +87,7 @@ def _demo(arguments: Any) -> None:
 
 
 def _simulate(arguments: Any) -> None:
+    from spiking_centernet.simulate.condition import Condition
     from spiking_centernet.simulate.roads import Clips, simulate
     from spiking_centernet.simulate.statistics import summarise
 
@@ -95,6 +96,10 @@ def _simulate(arguments: Any) -> None:
         train_duration_s=arguments.train_duration_s, workers=arguments.workers,
         clips=Clips(train=arguments.train, val=arguments.val, test=arguments.test),
         progress=console(stderr=True).is_terminal,
+        condition=Condition(
+            threshold_scale=arguments.threshold_scale, light=arguments.light, rain_mm_h=arguments.rain_mm_h,
+            flicker_hz=arguments.flicker_hz,
+        ),
     )  # fmt: skip
     rows = [
         (split, s["clips"], f"{s['seconds']:.0f}", f"{s['events']:,}", f"{s['event_rate_mev_s']['mean']:.2f}",

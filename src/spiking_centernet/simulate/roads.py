@@ -22,6 +22,7 @@ from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.events.boxes import write_boxes
 from spiking_centernet.events.dat import DatWriter
 from spiking_centernet.files import atomic_write
+from spiking_centernet.simulate.condition import CLEAR, Condition
 from spiking_centernet.simulate.scene import random_scene
 from spiking_centernet.simulate.sensor import Sensor, random_params
 from spiking_centernet.types import BOX_DTYPE
@@ -98,6 +99,7 @@ class Clip:
     duration_us: int
     size_hw: tuple[int, int]
     make_scene: SceneFactory = field(default=random_scene)
+    condition: Condition = CLEAR
 
     @property
     def name(self) -> str:
@@ -153,8 +155,9 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
     rng = clip.rng()
     scene_rng, params_rng, sensor_rng = rng.spawn(3)
     warm_up_us = round(WARM_UP_S * 1e6)
-    scene = clip.make_scene(scene_rng, size_hw=clip.size_hw, duration_s=(clip.duration_us + warm_up_us) * 1e-6)
-    params = random_params(params_rng, scene.night)
+    seconds = (clip.duration_us + warm_up_us) * 1e-6
+    scene = clip.condition.scene(clip.make_scene, scene_rng, size_hw=clip.size_hw, duration_s=seconds)
+    params = clip.condition.params(random_params(params_rng, scene.night))
     sensor = Sensor(params, clip.size_hw, sensor_rng)
     frame = np.empty(clip.size_hw, np.float32)
     spent = {"render_s": 0.0, "sensor_s": 0.0, "write_s": 0.0}
@@ -224,6 +227,7 @@ def simulate(
     resume: bool = True,
     progress: bool = True,
     make_scene: SceneFactory = random_scene,
+    condition: Condition = CLEAR,
 ) -> Path:
     """Simulate a data set of roads: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
 
@@ -243,6 +247,7 @@ def simulate(
         resume: skip finished clips; otherwise make all of them again.
         progress: show one bar for the whole job.
         make_scene: draws the world of a clip; the default is the project's roads.
+        condition: another threshold, only night, rain, flicker; the default changes nothing.
 
     Returns:
         the path of ``simulation.json``: settings, and for each clip its scene, sensor and counts.
@@ -266,11 +271,12 @@ def simulate(
         "size_hw": list(size_hw),
         "label_period_us": LABEL_PERIOD_US,
         "scene": f"{make_scene.__module__}.{make_scene.__qualname__}",
+        **condition.to_dict(),
     }
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
-        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene)
+        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene, condition)
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
@@ -311,10 +317,10 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
             )
         return
     found = json.loads(description_path.read_text())
-    for key, wanted in settings.items():
-        if found.get(key) != wanted:
+    for key in settings.keys() | found.keys() & {"condition"}:
+        if found.get(key) != settings.get(key):
             raise DatasetError(
-                f"{out} holds a simulation with {key} {found.get(key)}, not {wanted}; "
+                f"{out} holds a simulation with {key} {found.get(key)}, not {settings.get(key)}; "
                 "choose a new folder, or delete this one first"
             )
 
