@@ -9,7 +9,7 @@ ROADS ?= data/roads
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench results wheel clean
+.PHONY: help setup demo test test-fast lint format simulate bench fuzz kill results wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,12 @@ simulate: $(READY) ## write the simulated data set to ROADS from SEED
 bench: $(READY) ## run every benchmark
 	set -e; for script in benchmarks/*.py; do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
+
+fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
+	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000)
+
+kill: $(READY) ## kill training, simulation and detection at 50 random moments each (KILLS=...)
+	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)
 
 # In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.
 results: $(READY) ## measure every file in results/ again, and fill the pages

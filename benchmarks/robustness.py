@@ -1,4 +1,4 @@
-"""AP and firing rate of detectors behind sensor faults, side by side: the SNN, its ANN twin, the one trained with noise.
+"""AP and firing rate of detectors behind sensor faults: the SNN, its ANN twin, the one trained with noise.
 
     python benchmarks/robustness.py --data data/roads --split test --models nano runs/nano_relu runs/nano_robust
 

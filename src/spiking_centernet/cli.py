@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a recipe file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
+        # The parser passes on what Python says to endless numbers, impossible dates and deep nests.
+        raise ConfigError(f"{str(path)[:200]!r}: is no YAML ({' '.join(str(error).split())[:300]})") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must map names of recipe fields to values, got {type(values).__name__}")
@@ -84,6 +86,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         for name in found if isinstance(found, dict) else ():
             if name not in known:
                 raise ConfigError(f"{path}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
+    _refuse_wild(path, values)
     checker = ArgumentParser(exit_on_error=False, default_env=False)
     checker.add_class_arguments(Recipe)
     try:
@@ -92,6 +95,20 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     except argparse.ArgumentError as error:
         raise ConfigError(f"{path}: {error}") from error
     return {name: checked[name] for name in values}
+
+
+def _refuse_wild(path: str | Path, values: dict[str, Any]) -> None:
+    """Refuse numbers that are not finite, and values deeper than any field: a YAML alias may hold itself."""
+    waiting = [(str(name), value, 0) for name, value in values.items()]
+    while waiting:
+        name, value, depth = waiting.pop()
+        if depth > 3:
+            raise ConfigError(f"{path}: {name} is nested deeper than any field of a recipe")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{path}: {name} must be a finite number, got {value}")
+        if isinstance(value, dict | list | tuple | set):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{key}", item, depth + 1) for key, item in inner]
 
 
 def _recipe(arguments: Namespace) -> Recipe:

@@ -131,9 +131,9 @@ class Clip:
         """Return the description of the clip if all its files are there and as long as it says."""
         if not (self.report_path.exists() and self.events_path.exists() and self.boxes_path.exists()):
             return None
-        report = json.loads(self.report_path.read_text())
+        report = _read_json(self.report_path) or {}
         sizes = {"events_bytes": self.events_path, "boxes_bytes": self.boxes_path}
-        return report if all(report[key] == path.stat().st_size for key, path in sizes.items()) else None
+        return report if all(report.get(key) == path.stat().st_size for key, path in sizes.items()) else None
 
 
 def step_us(speed_px_s: float) -> int:
@@ -316,7 +316,9 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
                 f"{out} already holds recordings that are not simulated ({foreign}); choose a new folder"
             )
         return
-    found = json.loads(description_path.read_text())
+    found = _read_json(description_path)
+    if found is None:
+        raise DatasetError(f"{description_path} is damaged; choose a new folder, or delete this one first")
     for key in settings.keys() | found.keys() & {"condition"}:
         if found.get(key) != settings.get(key):
             raise DatasetError(
@@ -328,6 +330,15 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=_plain) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file holds, None where that is no mapping."""
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _plain(value: object) -> object:
