@@ -139,7 +139,7 @@ def test_box_files_that_once_slipped_through(tmp_path, data, words):
         (struct.pack("<II", 5, 0x3FFF | 0x3FFF << 14), "larger than"),
         (b"% Height 16384\n% Width 16384\n\x00\x08" + bytes(8), "larger than"),
         (b"% a b\n" * 200_000 + b"\x00\x08" + bytes(8), "header"),
-        (b"% Height " + b"9" * 3000 + b"\n\x00\x08" + bytes(8), "height"),
+        (b"% Height " + b"9" * 3000 + b"\n% Width 4\n\x00\x08" + bytes(8), "height"),
     ],
 )
 def test_recordings_that_once_slipped_through(tmp_path, data, words):

@@ -158,6 +158,22 @@ class RunFolder:
         curves_plot(columns, self.path / "pictures" / "curves.png", panels=panels)
 
 
+class OnlookerFolder(RunFolder):
+    """The same folder for the other processes of a run: they read what the first one writes."""
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool):
+        self.path = path
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        """Leave it to the first process."""
+
+    log = rewind = save_checkpoint = save_best = draw_batch = draw_validation = finish = _nothing
+
+    def save_bad_batch(self, batch: Batch) -> Path:
+        """Return where the first process keeps its part of the batch."""
+        return self.path / "bad_batch.safetensors"
+
+
 def events_of(cube: Tensor) -> np.ndarray:
     """Return one event per occupied cell of a cube [T, C, H, W]: what the network sees, as events to draw."""
     step, channel, y, x = torch.nonzero(cube, as_tuple=True)

@@ -90,7 +90,9 @@ class ConvNeuron(nn.Module):
     def norm_and_fire(self, y: Tensor, steps_batch: tuple[int, int], membranes: Membranes) -> Tensor:
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = membranes.next()
-        if v is None and not membranes.keep and self.norm is not None and self.training and _has_kernel(y, self.neuron):
+        # Not a subclass: its statistics may be those of more than this batch.
+        plain = type(self.norm) is nn.BatchNorm2d and self.training
+        if v is None and not membranes.keep and plain and _has_kernel(y, self.neuron):
             spikes = _batch_norm_plif(y, self.norm, self.neuron, steps_batch[0]).unflatten(0, steps_batch)
             return membranes.put(spikes, None)
         y = y if self.norm is None else self.norm(y)
