@@ -50,7 +50,7 @@ def test_every_sample_of_a_batch_falls_to_one_process():
 @pytest.mark.parametrize(("num", "world"), [(0, 2), (1, 2), (7, 2), (7, 3), (6, 3)])
 def test_every_sample_to_score_falls_to_one_process(num, world):
     shares = [list(parallel.own_indices(process(rank, world), num)) for rank in range(world)]
-    assert sorted(sum(shares, [])) == list(range(num))
+    assert sorted(index for share in shares for index in share) == list(range(num))
 
 
 def test_alone_nothing_changes():

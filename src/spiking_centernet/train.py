@@ -231,8 +231,8 @@ class Trainer:
         report = report if report and self.fabric.is_global_zero else lambda _: None
         workers = self.recipe.num_workers if self.recipe.num_workers is not None else int((os.cpu_count() or 1) > 2)
         loader = DataLoader(
-            self.train_set, batch_sampler=parallel.OwnShare(self.batches, self.fabric), collate_fn=collate, num_workers=workers,
-            persistent_workers=workers > 0,
+            self.train_set, batch_sampler=parallel.OwnShare(self.batches, self.fabric), collate_fn=collate,
+            num_workers=workers, persistent_workers=workers > 0,
         )  # fmt: skip  # pyright: ignore
         for epoch in range(self.state.epochs_done, self.recipe.epochs):
             self.batches.epoch = epoch

@@ -346,9 +346,12 @@ class DatWriter:
         return self
 
     def __exit__(self, *failure):
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:  # the last bytes found no room
+                return self._atomic.__exit__(type(error), error, error.__traceback__)
         return self._atomic.__exit__(*failure)
 
     def append(self, events: np.ndarray) -> None:

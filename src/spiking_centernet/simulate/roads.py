@@ -21,6 +21,7 @@ import numpy as np
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.events.boxes import write_boxes
 from spiking_centernet.events.dat import DatWriter
+from spiking_centernet.executors import Executor
 from spiking_centernet.files import atomic_write
 from spiking_centernet.simulate.condition import CLEAR, Condition
 from spiking_centernet.simulate.scene import random_scene
@@ -228,6 +229,7 @@ def simulate(
     progress: bool = True,
     make_scene: SceneFactory = random_scene,
     condition: Condition = CLEAR,
+    executor: Executor | None = None,
 ) -> Path:
     """Simulate a data set of roads: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
 
@@ -248,6 +250,7 @@ def simulate(
         progress: show one bar for the whole job.
         make_scene: draws the world of a clip; the default is the project's roads.
         condition: another threshold, only night, rain, flicker; the default changes nothing.
+        executor: where the clips are made, instead of ``workers`` processes here.
 
     Returns:
         the path of ``simulation.json``: settings, and for each clip its scene, sensor and counts.
@@ -291,7 +294,8 @@ def simulate(
             half_written.unlink()
     total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
     with _Bar(progress, total_s, done_s) as bar:
-        for report in _make_all(todo, min(workers, len(todo)), bar.advance):
+        made = executor and executor.values(make_clip, todo)
+        for report in made or _make_all(todo, min(workers, len(todo)), bar.advance):
             finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}
     for split in SPLITS:
         (out / split).mkdir(parents=True, exist_ok=True)
