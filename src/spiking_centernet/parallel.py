@@ -7,7 +7,7 @@ gathered, so that every process computes the loss of the whole batch; the gradie
 
 import os
 from collections.abc import Iterator, Mapping, Sized
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,38 @@ def make_fabric(precision: str) -> Any:
     return fabric
 
 
+class _SumOverAll(torch.autograd.Function):
+    """The sum of every process's tensor; the gradient is the sum of every process's gradient."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        whole = x.detach().clone()
+        torch.distributed.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        whole = gradient.contiguous().clone()
+        torch.distributed.all_reduce(whole)
+        return whole
+
+
+class _GatherAll(torch.autograd.Function):
+    """Every process's tensor, one after the other; the gradient is the sum of all processes' for the own part."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, x.detach())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        whole = gradient.contiguous().clone()
+        torch.distributed.all_reduce(whole)
+        return whole.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
+
+
 class WholeBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes; PyTorch's own SyncBatchNorm needs a GPU."""
 
@@ -49,8 +81,6 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
         """Normalise [B, C, H, W] by mean and variance over B, H and W of all processes."""
         if not self.training:
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce
-
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -58,9 +88,9 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
         count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
         torch.distributed.all_reduce(count)
         # In two passes, as the difference of squares would lose what a small variance is made of.
-        mean = all_reduce(x.sum((0, 2, 3))) / count
+        mean = _sum(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = all_reduce((centred * centred).sum((0, 2, 3))) / count
+        variance = _sum((centred * centred).sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
@@ -68,6 +98,10 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance.detach() * (count / (count - 1).clamp(min=1)), share)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+def _sum(x: Tensor) -> Tensor:
+    return cast(Tensor, _SumOverAll.apply(x))
 
 
 def with_whole_batch_norms(model: Detector, fabric: Any) -> Detector:
@@ -119,9 +153,7 @@ def gather_batch(fabric: Any, output: DetectorOutput, boxes: list[Boxes]) -> tup
     """
     if fabric.world_size == 1:
         return output, boxes
-    from torch.distributed.nn.functional import all_gather
-
-    whole = DetectorOutput(*(torch.cat(tuple(all_gather(part.contiguous()))) for part in output))
+    whole = DetectorOutput(*(cast(Tensor, _GatherAll.apply(part.contiguous())) for part in output))
     return whole, [box for part in gather(fabric, boxes) for box in part]
 
 
