@@ -20,6 +20,8 @@ from spiking_centernet.events.dat import write_dat as write_dat
 from spiking_centernet.events.dataset import FolderDataset as FolderDataset
 from spiking_centernet.events.dataset import LabelledRecording as LabelledRecording
 from spiking_centernet.events.dataset import collate as collate
+from spiking_centernet.events.layouts import LAYOUTS as LAYOUTS
+from spiking_centernet.events.layouts import Layout as Layout
 from spiking_centernet.events.recording import DatRecording as DatRecording
 from spiking_centernet.events.recording import Recording as Recording
 from spiking_centernet.events.recording import Window as Window
