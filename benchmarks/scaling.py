@@ -3,8 +3,8 @@
     python benchmarks/scaling.py --data data/roads --split test
 
 Scores the split recording by recording (``tasks.evaluate_recordings``) and indexes it (``tasks.index``) with each
-number of workers, compares the results, and writes ``results/scaling.json``. The times for GEN1 and 1 Mpx are a model, not
-measured: windows x seconds a window x pixels over GEN1's, plus bytes x seconds a byte of the index.
+number of workers, compares the results, and writes ``results/scaling.json``. The times for GEN1 and 1 Mpx are a model:
+windows x seconds a window x pixels over GEN1's, plus bytes x seconds a byte of the index.
 """
 
 import argparse
