@@ -52,7 +52,7 @@ def _tensors(out: Path) -> object:
         tensors, config, _ = read_tensors(out / f"{name}.safetensors")
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
         for key in sorted(tensors):
-            digest.update(key.encode() + tensors[key].contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(key.encode() + tensors[key].reshape(-1).view(torch.uint8).numpy().tobytes())
         found[name] = digest.hexdigest()
     rows = read_metrics(out / "metrics.csv")
     found["metrics"] = [[row["step"], row["loss"], row["ap"]] for row in rows]
