@@ -13,9 +13,10 @@ import toy_roads
 from toy_roads import recipe
 
 from spiking_centernet import files
+from spiking_centernet.errors import WeightsError
 from spiking_centernet.simulate.roads import Clips, simulate
 from spiking_centernet.train import train
-from spiking_centernet.weights import read_tensors
+from spiking_centernet.weights import read_tensors, save_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +66,18 @@ def test_a_full_disk_stops_training_with_the_last_checkpoint_intact(data, tmp_pa
     for name in ("last", "best"):
         a, b = (read_tensors(folder / f"{name}.safetensors")[0] for folder in (out, tmp_path / "whole"))
         assert all((a[key] == b[key]).all() for key in b)
+
+
+@pytest.mark.parametrize("damage", ["tensor", "notes"])
+def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path, damage):
+    out = tmp_path / "run"
+    train(recipe(epochs=1), data, out=out)
+    tensors, config, notes = read_tensors(out / "last.safetensors")
+    lost = tensors if damage == "tensor" else notes
+    lost.pop(next(name for name in lost if name.startswith("model/") or damage == "notes"))
+    save_tensors(tensors, out / "last.safetensors", config, notes)
+    with pytest.raises(WeightsError, match=r"last\.safetensors: is no checkpoint of this run"):
+        train(recipe(epochs=1), data, out=out, resume=True)
 
 
 FILL = """

@@ -87,10 +87,14 @@ def _demo(arguments: Any) -> None:
 
 
 def _simulate(arguments: Any) -> None:
+    from spiking_centernet.executors import Executor
     from spiking_centernet.simulate.condition import Condition
     from spiking_centernet.simulate.roads import Clips, simulate
     from spiking_centernet.simulate.statistics import summarise
 
+    elsewhere = None
+    if arguments.executor != "local":
+        elsewhere = Executor(kind=arguments.executor, workers=arguments.workers)
     simulate(
         arguments.out, seed=arguments.seed, duration_s=arguments.duration_s,
         train_duration_s=arguments.train_duration_s, workers=arguments.workers,
@@ -100,6 +104,7 @@ def _simulate(arguments: Any) -> None:
             threshold_scale=arguments.threshold_scale, light=arguments.light, rain_mm_h=arguments.rain_mm_h,
             flicker_hz=arguments.flicker_hz,
         ),
+        executor=elsewhere,
     )  # fmt: skip
     rows = [
         (split, s["clips"], f"{s['seconds']:.0f}", f"{s['events']:,}", f"{s['event_rate_mev_s']['mean']:.2f}",

@@ -165,6 +165,7 @@ def _simulate(parser: ArgumentParser) -> None:
     parser.add_argument("--duration_s", type=float, default=8.0, help="length of each clip in seconds")
     parser.add_argument("--train_duration_s", type=float | None, default=None, help="the same of training clips alone")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; null: one per core")
+    parser.add_argument("--executor", default="local", help="local, or a cluster: ray, slurm")
     parser.add_argument("--threshold_scale", type=float, default=1.0, help="factor on the sensor's contrast thresholds")
     parser.add_argument("--light", default="any", help="any, or only scenes by day or night")
     parser.add_argument("--rain_mm_h", type=float, default=0.0, help="rain in millimetres an hour")

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet import parallel
-from spiking_centernet.errors import ConfigError, TrainingError, did_you_mean
+from spiking_centernet.errors import ConfigError, TrainingError, WeightsError, did_you_mean
 from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import Augmentation, FolderDataset, collate
 from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import PRESETS, Detector, build, centernet_loss, make_targets
-from spiking_centernet.runfolder import OnlookerFolder, RunFolder
+from spiking_centernet.runfolder import CHECKPOINT, OnlookerFolder, RunFolder
 from spiking_centernet.types import Batch
 from spiking_centernet.validate import dataset_for, predict
 from spiking_centernet.weights import config_to_dict
@@ -214,7 +214,13 @@ class Trainer:
         self.folder = folder(Path(out), resolved, resume=resume)
         checkpoint = self.folder.read_checkpoint() if resume else None
         if checkpoint is not None:
-            self.state.restore(*checkpoint)
+            try:
+                self.state.restore(*checkpoint)
+            except (KeyError, TypeError, RuntimeError) as error:
+                where = self.folder.path / CHECKPOINT
+                raise WeightsError(
+                    f"{where}: is no checkpoint of this run ({error}); remove it to start anew"
+                ) from error
         if resume:
             self.folder.rewind(self.state.step, self.state.epochs_done)
         self.forward, self.optimizer = self.fabric.setup(model, self.state.optimizer, move_to_device=False)
