@@ -89,6 +89,7 @@ def _local(function: Callable[[Any], Any], items: Sequence[Any], executor: Execu
 
 def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
     import ray
+    from ray.exceptions import RayError
 
     started = not ray.is_initialized()
     if started:
@@ -101,7 +102,7 @@ def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executo
             done, _ = ray.wait(list(waiting), num_returns=1)
             try:
                 value = ray.get(done[0])
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 value = error
             yield waiting.pop(done[0]), value
     finally:

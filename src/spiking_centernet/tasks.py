@@ -204,7 +204,7 @@ def index(
         executor: where the tasks run.
         progress: shows how far it is.
     """
-    dataset = FolderDataset(root, split, **({} if classes is None else {"classes": classes}))
+    dataset = FolderDataset(root, split, classes=classes)
     tasks = [
         Task(
             r.name, Path(out), _index,

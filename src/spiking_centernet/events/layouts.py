@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,8 @@ def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
     boxes = read_boxes(files.boxes, classes=classes)
     try:
         with h5py.File(files.events, "r") as file:
-            offset_us = int(file["t_offset"][()])
+            stored: Any = file["t_offset"]
+            offset_us = int(stored[()])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{files.events}: does not say t_offset ({error}); copy the file again") from error
     if len(boxes) and int(boxes["ts"].min()) < offset_us:

@@ -91,9 +91,9 @@ class ConvNeuron(nn.Module):
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = membranes.next()
         # Not a subclass: its statistics may be those of more than this batch.
-        plain = type(self.norm) is nn.BatchNorm2d and self.training
-        if v is None and not membranes.keep and plain and _has_kernel(y, self.neuron):
-            spikes = _batch_norm_plif(y, self.norm, self.neuron, steps_batch[0]).unflatten(0, steps_batch)
+        norm = self.norm if type(self.norm) is nn.BatchNorm2d and self.training else None
+        if v is None and not membranes.keep and norm is not None and _has_kernel(y, self.neuron):
+            spikes = _batch_norm_plif(y, norm, self.neuron, steps_batch[0]).unflatten(0, steps_batch)
             return membranes.put(spikes, None)
         y = y if self.norm is None else self.norm(y)
         spikes, v = self.neuron(y.unflatten(0, steps_batch), v)
