@@ -155,8 +155,6 @@ def run(command: list[str], env: dict[str, str], kill_after_s: float | None = No
 
 def torture(job: Job, base: Path, kills: int, rng: np.random.Generator, env: dict[str, str]) -> dict:
     """Kill a job at random moments; every killed run is started again, and one in three killed once more."""
-    # Twice: the first run also fills caches, and the moments should lie in a warm one.
-    run(job.command(base / f"{job.name}_cold", False), env)
     _, whole_s, _ = run(job.command(base / f"{job.name}_whole", False), env)
     expected = job.fingerprint(base / f"{job.name}_whole")
     damaged, unequal, moments, late = [], [], [], 0
