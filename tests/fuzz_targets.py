@@ -3,7 +3,9 @@
 A target returns whatever comes of the bytes, or raises an error of the package; anything else is a bug.
 """
 
+import atexit
 import json
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -37,7 +39,9 @@ from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 def _folder() -> Path:
     """A folder in memory where the machine has one: a fuzzer writes a file an input."""
     shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="scn_fuzz_", dir=shared if shared.is_dir() else None))
+    folder = tempfile.mkdtemp(prefix="scn_fuzz_", dir=shared if shared.is_dir() else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _file(data: bytes, name: str) -> Path:
