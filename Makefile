@@ -67,7 +67,7 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	cp runs/nano/test/score.json results/nano_roads.json
 	$(BIN)/scn demo --out demo
 	cp demo/demo.json results/demo.json
-	$(MAKE) bench
+	$(MAKE) bench fuzz
 	$(BIN)/python docs/make_simulator_page.py --data data/roads
 	$(BIN)/python docs/fill.py
 

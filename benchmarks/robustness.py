@@ -21,7 +21,7 @@ from spiking_centernet.weights import load
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
     parser.add_argument("--models", nargs="+", default=["nano"])
     parser.add_argument("--worlds", nargs="*", default=[], help="folders simulated under harder conditions")

@@ -45,7 +45,7 @@ def measured(executor: Executor, model: str, data: str, split: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--executor", default="local", choices=sorted(ENGINES))

@@ -48,7 +48,7 @@ def test_what_is_saved_can_be_read_and_plotted(result, tmp_path):
     assert stored["most_active"]["corruption"] == "background_activity"
     assert paths["plot"].stat().st_size > 10_000
     plot({"SNN": stored, "ANN": stored}, tmp_path / "both.svg")
-    assert "SNN AP kept" in (tmp_path / "both.svg").read_text() or (tmp_path / "both.svg").stat().st_size > 10_000
+    assert (tmp_path / "both.svg").stat().st_size > 2 * 10_000
 
 
 def test_names_are_checked_before_any_work():

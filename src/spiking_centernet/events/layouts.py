@@ -106,7 +106,9 @@ def split_folder(root: Path, *parts: str) -> Path:
     raise DatasetError(f"{root}: has no folder {'/'.join(parts)!r}; found: {', '.join(found[:10]) or 'nothing'}")
 
 
-def _pairs(folder: Path, events_suffix: str, boxes_folder: Path | None = None, boxes_suffix: str = BOXES_SUFFIX):
+def _pairs(
+    folder: Path, events_suffix: str, boxes_folder: Path | None = None, boxes_suffix: str = BOXES_SUFFIX
+) -> list[Files]:
     boxes_folder = boxes_folder or folder
     names = sorted(path.name.removesuffix(events_suffix) for path in folder.glob(f"*{events_suffix}"))
     if not names:
