@@ -60,7 +60,8 @@ def read_header(path: str | os.PathLike[str]) -> DatHeader:
     except EventFileError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise EventFileError(f"{path}: cannot be read ({error}); check the path") from error
+        told = getattr(error, "strerror", None) or error
+        raise EventFileError(f"{path}: cannot be read ({told}); check the path") from error
 
 
 def _parse_header(path: Path, file: BinaryIO) -> DatHeader:
