@@ -9,7 +9,8 @@ ROADS ?= data/roads
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sanitize lint format simulate bench results firing-rate-study wheel clean
+.PHONY: help setup demo test test-fast sanitize lint format simulate bench fuzz kill results firing-rate-study wheel \
+	clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +57,12 @@ bench: $(READY) ## run every benchmark
 	set -e; for script in $(filter-out %_study.py,$(wildcard benchmarks/*.py)); do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
 
+fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
+	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000)
+
+kill: $(READY) ## kill training, simulation and detection at 50 random moments each (KILLS=...)
+	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)
+
 # In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.
 results: $(READY) ## measure every file in results/ again, and fill the pages
 	$(BIN)/scn simulate data/roads --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 --duration_s 3
@@ -68,7 +75,7 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	cp runs/nano/energy/energy.json results/nano_energy.json
 	$(BIN)/scn demo --out demo
 	cp demo/demo.json results/demo.json
-	$(MAKE) bench
+	$(MAKE) bench fuzz
 	$(BIN)/python docs/make_simulator_page.py --data data/roads
 	$(BIN)/python docs/fill.py
 

@@ -87,14 +87,24 @@ def _demo(arguments: Any) -> None:
 
 
 def _simulate(arguments: Any) -> None:
+    from spiking_centernet.executors import Executor
+    from spiking_centernet.simulate.condition import Condition
     from spiking_centernet.simulate.roads import Clips, simulate
     from spiking_centernet.simulate.statistics import summarise
 
+    elsewhere = None
+    if arguments.executor != "local":
+        elsewhere = Executor(kind=arguments.executor, workers=arguments.workers)
     simulate(
         arguments.out, seed=arguments.seed, duration_s=arguments.duration_s,
         train_duration_s=arguments.train_duration_s, workers=arguments.workers,
         clips=Clips(train=arguments.train, val=arguments.val, test=arguments.test),
         progress=console(stderr=True).is_terminal,
+        condition=Condition(
+            threshold_scale=arguments.threshold_scale, light=arguments.light, rain_mm_h=arguments.rain_mm_h,
+            flicker_hz=arguments.flicker_hz,
+        ),
+        executor=elsewhere,
     )  # fmt: skip
     rows = [
         (split, s["clips"], f"{s['seconds']:.0f}", f"{s['events']:,}", f"{s['event_rate_mev_s']['mean']:.2f}",
@@ -152,8 +162,9 @@ def _model(arguments: Any) -> Any:
 
 
 def _val(arguments: Any) -> None:
-    from spiking_centernet import scorecard
+    from spiking_centernet import robustness, scorecard
 
+    names = robustness.corruption_names(arguments.corrupt.split(",")) if arguments.corrupt else []
     model = _model(arguments)
     protocols = arguments.protocol.split(",")
     card = scorecard.score(
@@ -165,6 +176,31 @@ def _val(arguments: Any) -> None:
         notes = {"model": arguments.model, "data": arguments.data, "precision": arguments.precision}
         for path in scorecard.save(card, model, arguments.save, notes=notes).values():
             _say(f"wrote {path}")
+    if names:
+        result = robustness.score_faults(
+            model, arguments.data, card, names=names, batch_size=arguments.batch_size, progress=track
+        )
+        _faults(result)
+        if arguments.save is not None:
+            notes = {"model": arguments.model, "data": arguments.data}
+            for path in robustness.save(result, arguments.save, notes=notes).values():
+                _say(f"wrote {path}")
+
+
+def _faults(result: Any) -> None:
+    rows = []
+    for name in result.names():
+        found = [f for f in result.faults if f.fault.name == name]
+        rows.append((name, "AP", *(f"{f.score.ap:.3f}" for f in found), f"{result.mean_retention(name):.0%}"))
+        rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
+    severities = sorted({f.fault.severity for f in result.faults})
+    title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {result.clean.ap:.3f}"
+    _table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
+    worst = result.most_active()
+    _say(
+        f"AP kept overall: {result.mean_retention():.0%}; most active under {worst.fault.name}, severity "
+        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {worst.firing_ratio:.2f} times the clean one"
+    )
 
 
 def _scores(card: Any) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a recipe file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
+        # The parser passes on what Python says to endless numbers, impossible dates and deep nests.
+        raise ConfigError(f"{str(path)[:200]!r}: is no YAML ({' '.join(str(error).split())[:300]})") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must map names of recipe fields to values, got {type(values).__name__}")
@@ -96,6 +98,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         for name in found if isinstance(found, dict) else ():
             if name not in known:
                 raise ConfigError(f"{path}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
+    _refuse_wild(path, values)
     checker = ArgumentParser(exit_on_error=False, default_env=False)
     checker.add_class_arguments(Recipe)
     try:
@@ -104,6 +107,20 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     except argparse.ArgumentError as error:
         raise ConfigError(f"{path}: {error}") from error
     return {name: checked[name] for name in values}
+
+
+def _refuse_wild(path: str | Path, values: dict[str, Any]) -> None:
+    """Refuse numbers that are not finite, and values deeper than any field: a YAML alias may hold itself."""
+    waiting = [(str(name), value, 0) for name, value in values.items()]
+    while waiting:
+        name, value, depth = waiting.pop()
+        if depth > 3:
+            raise ConfigError(f"{path}: {name} is nested deeper than any field of a recipe")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{path}: {name} must be a finite number, got {value}")
+        if isinstance(value, dict | list | tuple | set):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{key}", item, depth + 1) for key, item in inner]
 
 
 def _recipe(arguments: Namespace) -> Recipe:
@@ -161,6 +178,11 @@ def _simulate(parser: ArgumentParser) -> None:
     parser.add_argument("--duration_s", type=float, default=8.0, help="length of each clip in seconds")
     parser.add_argument("--train_duration_s", type=float | None, default=None, help="the same of training clips alone")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; null: one per core")
+    parser.add_argument("--executor", default="local", help="local, or a cluster: ray, slurm")
+    parser.add_argument("--threshold_scale", type=float, default=1.0, help="factor on the sensor's contrast thresholds")
+    parser.add_argument("--light", default="any", help="any, or only scenes by day or night")
+    parser.add_argument("--rain_mm_h", type=float, default=0.0, help="rain in millimetres an hour")
+    parser.add_argument("--flicker_hz", type=float, default=0.0, help="frequency at which all light flickers")
 
 
 def _info(parser: ArgumentParser) -> None:
@@ -182,6 +204,7 @@ def _val(parser: ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="folder of the split")
     parser.add_argument("--protocol", default="prophesee", help="names, separated by commas, or all")
     parser.add_argument("--save", type=str | None, default=None, metavar="DIR", help="folder for score, plots, mosaic")
+    parser.add_argument("--corrupt", default="", metavar="NAMES", help="score behind sensor faults too: names, or all")
     parser.add_argument("--batch_size", type=int, default=8, help="windows at a time")
     _engine(parser)
 

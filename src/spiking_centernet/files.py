@@ -1,10 +1,14 @@
 """Writing files so that a reader never meets half of one."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where no more bytes go."""
 
 
 @contextmanager
@@ -22,6 +26,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: the block ended without creating the file.
+        OSError: the disk is full; names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +35,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {path} was not written, what stood there before is intact; make room and run it again",
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

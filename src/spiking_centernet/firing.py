@@ -1,5 +1,7 @@
 """How often neurons fire, layer by layer and overall."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,12 @@ class FiringRates:
         self._spikes[self._next] += int(torch.count_nonzero(spikes.detach()))
         self._places[self._next] += spikes.numel()
         self._next = (self._next + 1) % len(self.names)
+
+    def merge(self, others: Iterable["FiringRates"]) -> None:
+        """Count what others of the same layers counted as well."""
+        for other in others:
+            self._spikes = [a + b for a, b in zip(self._spikes, other._spikes, strict=True)]
+            self._places = [a + b for a, b in zip(self._places, other._places, strict=True)]
 
     def per_layer(self) -> dict[str, float]:
         """Return the firing rate of every layer so far."""

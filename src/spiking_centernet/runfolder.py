@@ -1,5 +1,6 @@
 """The folder of a training run: configuration, metrics, checkpoint, best weights, pictures; safe against power cuts."""
 
+import contextlib
 import csv
 import io
 import json
@@ -48,7 +49,7 @@ class RunFolder:
         if taken.is_file():
             if not resume:
                 raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
-            before = yaml.safe_load(taken.read_text())
+            before = _read_config(taken)
             changed = sorted(k for k in config.keys() | before.keys() if config.get(k) != before.get(k))
             if changed:
                 told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
@@ -157,6 +158,22 @@ class RunFolder:
         curves_plot(columns, self.path / "pictures" / "curves.png", panels=panels)
 
 
+class OnlookerFolder(RunFolder):
+    """The same folder for the other processes of a run: they read what the first one writes."""
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool):
+        self.path = path
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        """Leave it to the first process."""
+
+    log = rewind = save_checkpoint = save_best = draw_batch = draw_validation = finish = _nothing
+
+    def save_bad_batch(self, batch: Batch) -> Path:
+        """Return where the first process keeps its part of the batch."""
+        return self.path / "bad_batch.safetensors"
+
+
 def events_of(cube: Tensor) -> np.ndarray:
     """Return one event per occupied cell of a cube [T, C, H, W]: what the network sees, as events to draw."""
     step, channel, y, x = torch.nonzero(cube, as_tuple=True)
@@ -169,10 +186,29 @@ def events_of(cube: Tensor) -> np.ndarray:
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
     """Return the rows of a ``metrics.csv``; None where a row has no value."""
-    with Path(path).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # A kill may have cut the last line short: such a row has columns missing.
-    return [{k: float(v) if v else None for k, v in row.items()} for row in rows if None not in row.values()]
+    with Path(path).open(newline="", errors="replace") as file:
+        try:
+            lines = list(csv.reader(line.replace("\0", "") for line in file))
+        except csv.Error as error:
+            raise ConfigError(f"{path}: is damaged ({error}); remove it, or restore it") from error
+    columns = lines[0] if lines else []
+    rows = []
+    for line in lines[1:]:
+        # A kill may have cut the last line short: such a row has columns missing, or half a number that reads whole.
+        with contextlib.suppress(ValueError):
+            rows.append({k: float(v) if v else None for k, v in zip(columns, line, strict=True)})
+    return rows
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: is damaged ({told}); restore it, or choose another --out") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: holds no configuration of a run; restore it, or choose another --out")
+    return found
 
 
 def _was_written_before(row: dict[str, Any], step: int, epochs_done: int) -> bool:

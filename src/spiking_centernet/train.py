@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from spiking_centernet.errors import ConfigError, TrainingError, did_you_mean
+from spiking_centernet import parallel
+from spiking_centernet.errors import ConfigError, TrainingError, WeightsError, did_you_mean
 from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import Augmentation, FolderDataset, collate, prefetch
 from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import PRESETS, Detector, Memory, build, centernet_loss, make_targets
 from spiking_centernet.penalty import SpikePenalty, watched
-from spiking_centernet.runfolder import RunFolder
+from spiking_centernet.runfolder import CHECKPOINT, OnlookerFolder, RunFolder
 from spiking_centernet.types import Batch
 from spiking_centernet.validate import dataset_for, predict
 from spiking_centernet.weights import config_to_dict, start_from
@@ -202,16 +203,14 @@ class Trainer:
     """One run: state, data and run folder; :meth:`fit` trains to the end."""
 
     def __init__(self, recipe: Recipe, data: str | os.PathLike[str], out: str | os.PathLike[str], *, resume: bool):
-        from lightning.fabric import Fabric
-
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
         native = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_native_bfloat16())
         self.recipe = recipe
         self.memory = Memory(spikes=recipe.spikes, checkpoint_stages=recipe.checkpoint_stages)
         self.precision = "bfloat16" if native else "float32"
-        self.fabric = Fabric(devices=1, precision="bf16-mixed" if native else "32-true")
-        model = recipe.build().to(self.fabric.device)
+        self.fabric = parallel.make_fabric("bf16-mixed" if native else "32-true")
+        model = parallel.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
         config = model.config
         self.train_set = FolderDataset(
             data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
@@ -227,10 +226,17 @@ class Trainer:
         resolved = dataclasses.asdict(recipe) | {
             "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision
         }  # fmt: skip
-        self.folder = RunFolder(Path(out), resolved, resume=resume)
+        folder = RunFolder if self.fabric.is_global_zero else OnlookerFolder
+        self.folder = folder(Path(out), resolved, resume=resume)
         checkpoint = self.folder.read_checkpoint() if resume else None
         if checkpoint is not None:
-            self.state.restore(*checkpoint)
+            try:
+                self.state.restore(*checkpoint)
+            except (KeyError, TypeError, RuntimeError) as error:
+                where = self.folder.path / CHECKPOINT
+                raise WeightsError(
+                    f"{where}: is no checkpoint of this run ({error}); remove it to start anew"
+                ) from error
         if resume:
             self.folder.rewind(self.state.step, self.state.epochs_done)
         self.forward, self.optimizer = self.fabric.setup(model, self.state.optimizer, move_to_device=False)
@@ -244,11 +250,11 @@ class Trainer:
         Raises:
             TrainingError: the loss or its gradient is not finite; the batch that caused it lies in the run folder.
         """
-        report = report or (lambda _: None)
+        report = report if report and self.fabric.is_global_zero else lambda _: None
         workers = self.recipe.num_workers if self.recipe.num_workers is not None else int((os.cpu_count() or 1) > 2)
         loader = DataLoader(
-            self.train_set, batch_sampler=self.batches, collate_fn=collate, num_workers=workers,
-            persistent_workers=workers > 0,
+            self.train_set, batch_sampler=parallel.OwnShare(self.batches, self.fabric), collate_fn=collate,
+            num_workers=workers, persistent_workers=workers > 0,
         )  # fmt: skip  # pyright: ignore
         for epoch in range(self.state.epochs_done, self.recipe.epochs):
             self.batches.epoch = epoch
@@ -262,6 +268,7 @@ class Trainer:
             self.state.epochs_done = epoch + 1
             self._checkpoint()
         self.folder.finish()
+        self.fabric.barrier()
         return self.folder.best()
 
     def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
@@ -292,8 +299,9 @@ class Trainer:
         with watched(model, recipe.penalty, rates) as activity:
             cube = batch.cube.to(self.fabric.device)
             output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
+        output, boxes = parallel.gather_batch(self.fabric, output, batch.boxes)
         targets = make_targets(
-            batch.boxes, num_classes=model.config.num_classes, stride=model.config.stride,
+            boxes, num_classes=model.config.num_classes, stride=model.config.stride,
             size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,
         )  # fmt: skip
         loss = centernet_loss(output, targets)
@@ -322,10 +330,17 @@ class Trainer:
     def _validate(self, epoch: int, report: Callable[[dict[str, Any]], None]) -> None:
         model = self.state.averaged()
         rates = FiringRates(model.neuron_names)
+        own = Subset(self.val_set, parallel.own_indices(self.fabric, len(self.val_set)))
         truth, found, size_hw = predict(
-            model, self.val_set, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
+            model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
             num_workers=0,
         )  # fmt: skip
+        truth, found = parallel.gather_dicts(self.fabric, truth), parallel.gather_dicts(self.fabric, found)
+        size_hw, *_ = sorted(
+            parallel.gather(self.fabric, size_hw), reverse=True
+        )  # one that predicted nothing knows none
+        counts = parallel.gather(self.fabric, rates)
+        rates.merge(counts[: self.fabric.global_rank] + counts[self.fabric.global_rank + 1 :])
         score = evaluate_boxes(
             truth, found, size_hw=size_hw, protocol=self.recipe.protocol, class_names=model.config.classes
         )

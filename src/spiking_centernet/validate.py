@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet.evaluate import Instant, Protocol, Score, evaluate_boxes
 from spiking_centernet.events import FolderDataset, collate
 from spiking_centernet.nn import AnyDetector, detections
 from spiking_centernet.nn.blocks import Observe
-from spiking_centernet.types import Batch, Boxes, Detections
+from spiking_centernet.types import Batch, Boxes, Detections, Sample
 
 Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 """Wraps an iterable of known length to show how far it is: ``progress(batches, total, what)``."""
@@ -30,7 +30,7 @@ def dataset_for(model: AnyDetector, root: str | os.PathLike[str], split: str) ->
 
 def predict(
     model: AnyDetector,
-    dataset: FolderDataset,
+    dataset: FolderDataset | Subset[Sample],
     *,
     batch_size: int = 8,
     min_score: float = 0.0,

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import os
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,15 @@ from spiking_centernet.nn import Detector, DetectorConfig
 
 FORMAT = "spiking-centernet 1"
 SUFFIX = ".safetensors"
+MAX_HEADER_BYTES = 16 << 20
+"""The header names the tensors and holds the notes: 100 kB in the weights that ship."""
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+LARGEST = {
+    "in_channels": 256, "num_steps": 1000, "window_us": 60_000_000, "widths": 8192, "convs_per_stage": 100,
+    "head_width": 8192, "expansion": 100.0,
+}  # fmt: skip
+"""Far above any use: beyond, building the network would take all time or memory before its weights are compared."""
+MAX_ENTRIES = 1000
 
 
 def bundled() -> dict[str, Path]:
@@ -65,8 +76,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file")
+    _refuse_long_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -82,8 +92,22 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         )
     try:
         return tensors, json.loads(header["config"]), json.loads(header["notes"])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is damaged ({error}); take another copy of the file") from error
+
+
+def _refuse_long_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise WeightsError(f"{path}: no such weight file ({error})") from error
+    length = int.from_bytes(start, "little")
+    # A zip or a pickle gives a senseless length here; what it is, the error of safetensors says better.
+    if length > MAX_HEADER_BYTES and start[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise WeightsError(
+            f"{path}: claims a header of {length} bytes, more than {MAX_HEADER_BYTES}; this is no weight file of ours"
+        )
 
 
 def config_to_dict(config: DetectorConfig) -> dict[str, Any]:
@@ -110,6 +134,16 @@ def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
             raise ConfigError(f"network setting {name} must be {kind.__name__}, got {value!r}")
         if kind is tuple and not all(_fits(item, type(default[0])) for item in value):
             raise ConfigError(f"network setting {name} must hold {type(default[0]).__name__}, got {value!r}")
+        largest = LARGEST.get(name)
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if largest is not None and number > largest:
+                raise ConfigError(f"network setting {name} must be at most {largest}, got {number}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"network setting {name} must be finite, got {number}")
+        if len(value) > MAX_ENTRIES if isinstance(value, list | tuple) else False:
+            raise ConfigError(f"network setting {name} must hold at most {MAX_ENTRIES} values, got {len(value)}")
+    if values.get("in_channels", 2) % 2:
+        raise ConfigError(f"in_channels must be even, two polarities share them, got {values['in_channels']}")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return DetectorConfig(**arguments)
 
@@ -131,12 +165,13 @@ def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
     Raises:
         WeightsError: nothing is found, or the file is not a detector's.
     """
-    tensors, config, _ = read_tensors(find(name))
+    tensors, values, _ = read_tensors(find(name))
     try:
-        model = Detector(config_from_dict(config))
+        config = config_from_dict(values)
+        with torch.device("meta"):  # shapes without memory: a file may claim any
+            expected = Detector(config).state_dict()
     except ConfigError as error:
         raise WeightsError(f"{name}: its configuration does not make a network: {error}") from error
-    expected = model.state_dict()
     for key in expected.keys() | tensors.keys():
         if key not in tensors or key not in expected:
             what = "lacks" if key not in tensors else "holds the unknown tensor"
@@ -145,6 +180,11 @@ def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
             raise WeightsError(
                 f"{name}: {key} is {list(tensors[key].shape)}, its configuration says {list(expected[key].shape)}"
             )
+        if tensors[key].is_floating_point() != expected[key].is_floating_point() or tensors[key].is_complex():
+            raise WeightsError(f"{name}: {key} is {tensors[key].dtype}, expected {expected[key].dtype}")
+        if not torch.isfinite(tensors[key]).all():
+            raise WeightsError(f"{name}: {key} is not finite; take another copy, or an earlier checkpoint")
+    model = Detector(config)
     model.load_state_dict(tensors)
     return model.to(device).eval()
 
@@ -187,6 +227,11 @@ def find(name: str | os.PathLike[str]) -> Path:
     if text in shipped:
         return shipped[text]
     path = Path(text)
+    try:
+        path.stat()
+    except (ValueError, OSError) as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # a null byte, or a name too long
+            raise WeightsError(f"{text[:100]!r}: is no path ({error}){did_you_mean('', shipped)}") from error
     if path.is_dir():
         for candidate in ("best", "model"):
             if (path / f"{candidate}{SUFFIX}").is_file():
@@ -194,7 +239,7 @@ def find(name: str | os.PathLike[str]) -> Path:
         raise WeightsError(f"{path}: holds no best{SUFFIX}; give a run folder of scn train or a weight file")
     if path.is_file():
         return path
-    if path.suffix or path.is_absolute() or text.count("/") != 1:
+    if path.suffix or path.is_absolute() or not HUB_NAME.fullmatch(text):
         raise WeightsError(f"{text}: no such weight file{did_you_mean(text, shipped)}")
     return _from_hub(text)
 

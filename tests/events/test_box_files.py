@@ -41,7 +41,7 @@ def test_golden_boxes_of_both_layouts(golden_dir, index):
     st.lists(
         st.builds(
             box,
-            ts=st.integers(0, 2**63),
+            ts=st.integers(0, 2**53),
             x=st.floats(-400, 400, width=32),
             y=st.floats(-400, 400, width=32),
             w=st.floats(0, 400, width=32),

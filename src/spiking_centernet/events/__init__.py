@@ -9,6 +9,9 @@ from spiking_centernet.events.boxes import clean_boxes as clean_boxes
 from spiking_centernet.events.boxes import label_instants as label_instants
 from spiking_centernet.events.boxes import read_boxes as read_boxes
 from spiking_centernet.events.boxes import write_boxes as write_boxes
+from spiking_centernet.events.corrupt import CORRUPTIONS as CORRUPTIONS
+from spiking_centernet.events.corrupt import Fault as Fault
+from spiking_centernet.events.corrupt import corrupt as corrupt
 from spiking_centernet.events.dat import DatFile as DatFile
 from spiking_centernet.events.dat import DatHeader as DatHeader
 from spiking_centernet.events.dat import DatWriter as DatWriter
@@ -18,6 +21,8 @@ from spiking_centernet.events.dataset import FolderDataset as FolderDataset
 from spiking_centernet.events.dataset import LabelledRecording as LabelledRecording
 from spiking_centernet.events.dataset import collate as collate
 from spiking_centernet.events.door import open as open
+from spiking_centernet.events.layouts import LAYOUTS as LAYOUTS
+from spiking_centernet.events.layouts import Layout as Layout
 from spiking_centernet.events.prefetch import prefetch as prefetch
 from spiking_centernet.events.recording import DatRecording as DatRecording
 from spiking_centernet.events.recording import Recording as Recording

@@ -1,4 +1,4 @@
-"""Flip and zoom of a sample; cube and boxes move together, and the sample given is never changed."""
+"""Flip and zoom of a sample, noise and loss of its events; nothing given is ever changed."""
 
 from dataclasses import dataclass, replace
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.events.corrupt import Scope, add_noise, drop_events
 from spiking_centernet.events.kernels import resample
 from spiking_centernet.types import Boxes, Sample
 
@@ -20,6 +21,10 @@ class Augmentation:
         zoom_range: smallest and largest factor; below 1 shows more world around the frame, which is empty.
         min_left: share of its area that a box must keep inside the frame to stay a label.
         min_side_px: shortest side in pixels that a label may have after a zoom.
+        noise: probability of added background activity.
+        noise_range_hz: its lowest and highest rate, events a second and pixel.
+        drop: probability that a share of the events is lost.
+        drop_range: the smallest and the largest share.
     """
 
     flip: float = 0.5
@@ -27,12 +32,45 @@ class Augmentation:
     zoom_range: tuple[float, float] = (0.7, 1.5)
     min_left: float = 0.3
     min_side_px: float = 3.0
+    noise: float = 0.0
+    noise_range_hz: tuple[float, float] = (0.1, 5.0)
+    drop: float = 0.0
+    drop_range: tuple[float, float] = (0.1, 0.7)
 
     def __post_init__(self):
-        if not (0 <= self.flip <= 1 and 0 <= self.zoom <= 1 and 0 <= self.min_left <= 1):
-            raise ConfigError(f"flip, zoom and min_left must lie in [0, 1], got {self}")
-        if not 0 < self.zoom_range[0] <= self.zoom_range[1]:
-            raise ConfigError(f"zoom_range must be positive, smallest first, got {self.zoom_range}")
+        if not all(0 <= share <= 1 for share in (self.flip, self.zoom, self.min_left, self.noise, self.drop)):
+            raise ConfigError(f"flip, zoom, min_left, noise and drop must lie in [0, 1], got {self}")
+        for name in ("zoom_range", "noise_range_hz"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < np.inf:
+                raise ConfigError(f"{name} must be positive, smallest first, got {(low, high)}")
+        if not 0 <= self.drop_range[0] <= self.drop_range[1] <= 1:
+            raise ConfigError(f"drop_range must lie in [0, 1], smallest first, got {self.drop_range}")
+
+    @property
+    def changes_events(self) -> bool:
+        """Whether the events are changed before they are binned."""
+        return self.noise > 0 or self.drop > 0
+
+
+def augment_events(events: np.ndarray, rng: np.random.Generator, settings: Augmentation, scope: Scope) -> np.ndarray:
+    """Lose events and add noise at random; the same generators give the same events.
+
+    Args:
+        events: EVENT_DTYPE of the scope's window.
+        rng: decides whether and how much.
+        settings: the probabilities and ranges.
+        scope: window, sensor and the chance of which events.
+    """
+    # All draws are made every time, so that one setting does not shift another's random numbers.
+    noise_draw, rate_draw, drop_draw, share_draw = rng.random(4)
+    if drop_draw < settings.drop:
+        low, high = settings.drop_range
+        events = drop_events(events, low + (high - low) * share_draw, scope)
+    if noise_draw < settings.noise:
+        low, high = np.log(settings.noise_range_hz)
+        events = add_noise(events, float(np.exp(low + (high - low) * rate_draw)), scope)
+    return events
 
 
 def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | None = None) -> Sample:

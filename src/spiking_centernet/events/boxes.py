@@ -1,5 +1,6 @@
 """Box files (``*_bbox.npy``) in the layouts of GEN1 and of 1 Mpx, and what lies at an instant."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,10 @@ from spiking_centernet.errors import BoxFileError
 from spiking_centernet.files import atomic_write
 from spiking_centernet.types import BOX_DTYPE, CLASS_NAMES, Boxes
 
+MAX_TIME_US = 2**53
+"""Nearly three centuries, the last time that is exact in every number type a file may use."""
+MAX_PX = 1e6
+"""No sensor is near as wide; a coordinate beyond is damage, and float32 would round it."""
 FIELDS = BOX_DTYPE.names or ()
 ALIASES = {"ts": ("ts", "t"), "confidence": ("confidence", "class_confidence")}
 
@@ -29,13 +34,8 @@ def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_N
             class.
     """
     path = Path(path)
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise BoxFileError(f"{path}: no such box file; it must lie beside its recording") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise BoxFileError(f"{path}: is no readable .npy file ({error}); copy or export it again") from error
-    names = stored.dtype.names if isinstance(stored, np.ndarray) else None
+    stored = _read_npy(path)
+    names = stored.dtype.names
     if names is None or stored.ndim != 1:
         raise BoxFileError(f"{path}: must hold a flat structured array of boxes; export it in the GEN1 layout")
     columns = {"confidence": np.ones(len(stored)), "track_id": np.arange(len(stored))}
@@ -53,6 +53,32 @@ def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_N
     return boxes[np.argsort(boxes["ts"], kind="stable")]
 
 
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, dtype = read_header[version](file)
+                needed, given = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+            except Exception as error:  # numpy evaluates the header as Python text and passes on whatever that raises
+                told = " ".join(str(error).split())[:200] or type(error).__name__
+                raise BoxFileError(f"{path}: is no readable .npy file ({told}); copy or export it again") from error
+            # Before numpy asks for the memory that the header claims.
+            if dtype.hasobject or min(shape, default=0) < 0 or needed != given:
+                raise BoxFileError(
+                    f"{path}: is no readable .npy file of numbers: its header claims {needed} bytes of {dtype}, it "
+                    f"holds {given}; copy or export it again"
+                )
+            return np.frombuffer(file.read(needed), dtype).reshape(shape)
+    except FileNotFoundError as error:
+        raise BoxFileError(f"{path}: no such box file; it must lie beside its recording") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, BoxFileError):
+            raise
+        raise BoxFileError(f"{path}: cannot be read ({error}); check the path") from error
+
+
 def _check_columns(where: str, columns: dict[str, np.ndarray], classes: Sequence[str]) -> None:
     def refuse(bad: np.ndarray, field: str, why: str) -> None:
         if bad.any():
@@ -61,12 +87,19 @@ def _check_columns(where: str, columns: dict[str, np.ndarray], classes: Sequence
 
     for field in FIELDS:
         kind = columns[field].dtype
-        if kind.kind not in "iuf":
-            raise BoxFileError(f"{where}: field {field} has type {kind}, must be a number; export it again")
+        if kind.kind not in "iuf" or columns[field].ndim != 1:
+            raise BoxFileError(f"{where}: field {field} has type {kind}, must be one number; export it again")
         refuse(~np.isfinite(columns[field]), field, "which is no finite number; remove or correct the box")
     for field in ("w", "h"):
         refuse(columns[field] < 0, field, "which is negative; boxes are x, y (top left), w, h in pixels")
     refuse(columns["ts"] < 0, "ts", "which is negative; times count from the recording's start in microseconds")
+    refuse(columns["ts"] > MAX_TIME_US, "ts", f"which is beyond {MAX_TIME_US} us; correct the box")
+    for field in ("x", "y", "w", "h"):
+        refuse(np.abs(columns[field]) > MAX_PX, field, f"which is beyond {MAX_PX} pixels; correct the box")
+    for field in ("ts", "class_id", "track_id"):
+        refuse(columns[field] != np.floor(columns[field]), field, "which is no whole number; correct the box")
+    outside = (columns["track_id"] < 0) | (columns["track_id"] >= 2**32)
+    refuse(outside, "track_id", "which is not 0 to 4294967295; give every unknown track a number of its own")
     known = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
     unknown = (columns["class_id"] < 0) | (columns["class_id"] >= len(classes))
     refuse(unknown, "class_id", f"known: {known}; give the data set's own classes")

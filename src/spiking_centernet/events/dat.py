@@ -23,6 +23,7 @@ COORDINATE_BITS = {1: (9, 8), 2: (14, 14)}
 RECORD_BYTES = 8
 MAX_TIME_US = 2**32 - 1
 MAX_SIDE = 2**14
+MAX_HEADER_BYTES = 1 << 20
 LOOK_BACK = 8192
 """Time lookups are exact while fewer records than this come late in a row; a scan tells whether more do."""
 SCAN_LIMIT = 1 << 24
@@ -56,8 +57,11 @@ def read_header(path: str | os.PathLike[str]) -> DatHeader:
     try:
         with path.open("rb") as file:
             return _parse_header(path, file)
-    except OSError as error:
-        raise EventFileError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except EventFileError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        told = getattr(error, "strerror", None) or error
+        raise EventFileError(f"{path}: cannot be read ({told}); check the path") from error
 
 
 def _parse_header(path: Path, file: BinaryIO) -> DatHeader:
@@ -69,6 +73,8 @@ def _parse_header(path: Path, file: BinaryIO) -> DatHeader:
             break
         has_header = True
         offset += len(line)
+        if offset > MAX_HEADER_BYTES:
+            raise EventFileError(f"{path}: the header goes on beyond byte {MAX_HEADER_BYTES}; copy the file again")
         name, _, value = line[2:].decode("latin-1").strip().partition(" ")
         fields[name.lower()] = value.strip()
     if not has_header:
@@ -208,7 +214,8 @@ class DatFile:
 
     def find(self, t_us: int) -> int:
         """Return the index of the first event at or after ``t_us``."""
-        return int(find_record(self.records, int(t_us), self._look_back))
+        # Beyond the u32 of the format every time is the same; int64 must hold it.
+        return int(find_record(self.records, min(max(int(t_us), -1), MAX_TIME_US + 1), self._look_back))
 
     def span(self, start_us: int, stop_us: int) -> slice:
         """Return which records lie in ``[start_us, stop_us)``."""
@@ -340,9 +347,12 @@ class DatWriter:
         return self
 
     def __exit__(self, *failure):
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:  # the last bytes found no room
+                return self._atomic.__exit__(type(error), error, error.__traceback__)
         return self._atomic.__exit__(*failure)
 
     def append(self, events: np.ndarray) -> None:

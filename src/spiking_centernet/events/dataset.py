@@ -1,7 +1,8 @@
 """A folder of recordings and box files -> labelled windows; no preprocessing step and no cache."""
 
 import os
-from collections import Counter, OrderedDict
+import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,14 +13,14 @@ import torch
 from torch.utils.data import Dataset
 
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.events.augment import Augmentation, augment
-from spiking_centernet.events.boxes import boxes_at, clean_boxes, label_instants, read_boxes
-from spiking_centernet.events.recording import DatRecording
-from spiking_centernet.events.voxel import Mode
-from spiking_centernet.types import CLASS_NAMES, Batch, Sample
+from spiking_centernet.events.augment import Augmentation, augment, augment_events
+from spiking_centernet.events.boxes import boxes_at, clean_boxes, label_instants
+from spiking_centernet.events.corrupt import SETTLE_US, Fault, corrupt, scope_of
+from spiking_centernet.events.layouts import Layout, locate
+from spiking_centernet.events.recording import DatRecording, Recording
+from spiking_centernet.events.voxel import Mode, voxelize
+from spiking_centernet.types import EVENT_DTYPE, Batch, Sample
 
-EVENTS_SUFFIX = "_td.dat"
-BOXES_SUFFIX = "_bbox.npy"
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
 
@@ -60,40 +61,48 @@ class FolderDataset(Dataset[Sample]):
         num_steps: int = 5,
         bins: int = 2,
         mode: Mode = "binary",
-        classes: Sequence[str] = CLASS_NAMES,
+        classes: Sequence[str] | None = None,
         size_hw: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        fault: Fault | None = None,
+        layout: str | Layout = "gen1",
     ):
         """Read the box files of a split.
 
         Args:
-            root: folder that holds the splits.
+            root: folder that holds the splits; the name of its layout may stand before it, ``"1mpx:/data/1mpx"``.
             split: folder of the split: train, val or test.
             window_us: length of a window in microseconds.
             num_steps: time steps of a cube.
             bins: micro bins a step.
             mode: see ``voxelize``.
-            classes: the names that class ids count through.
+            classes: the names that labels count through; None takes those the layout scores. Where a layout knows its
+                stored classes, boxes of others are left out.
             size_hw: height and width in pixels, for recordings that do not say or say it wrong.
             augmentation: how samples vary; None leaves them as recorded.
             seed: of the augmentation; a sample depends on seed, epoch and index alone.
+            fault: what is wrong with the sensor; None takes the events as recorded.
+            layout: a name of ``LAYOUTS``, or a layout of your own.
 
         Raises:
             DatasetError: the folder, its recordings or a box file is missing.
             BoxFileError: a box file is damaged.
+            ConfigError: unknown layout or class, or an impossible setting.
         """
-        self.folder = _split_folder(Path(root), split)
-        self.classes = tuple(classes)
+        layout, folder = locate(root, layout)
+        self.folder = folder / split
+        self.classes = tuple(layout.classes if classes is None else classes)
+        size_hw = size_hw or layout.size_hw
         self.window_us, self.num_steps, self.bins, self.mode = window_us, num_steps, bins, mode
-        self.size_hw, self.augmentation, self.seed = size_hw, augmentation, seed
+        self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
         if min(window_us, num_steps, bins) < 1:
             raise ConfigError(f"window_us, num_steps and bins must be positive: {window_us}, {num_steps}, {bins}")
-        self.recordings = _find_recordings(self.folder, self.classes)
+        self.recordings = _find_recordings(folder, split, layout, self.classes)
         self._stops = np.cumsum([len(recording.instants_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._open: OrderedDict[int, tuple[DatRecording, np.ndarray]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Recording, np.ndarray]] = OrderedDict()
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -131,23 +140,44 @@ class FolderDataset(Dataset[Sample]):
         """
         which, t_us = self._place(index)
         recording, boxes = self._opened(which)
-        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
-        if t_us > 0:
-            cube = recording.cube(t_us - self.window_us, t_us, **settings)
-        else:
-            cube = torch.zeros(self.num_steps, 2 * self.bins, *recording.size_hw, dtype=torch.uint8)
+        seeds = [self.seed, int(self._epoch), index % len(self)]
+        cube = self._cube(recording, which, t_us, seeds)
         sample = Sample(cube, boxes_at(boxes, t_us), t_us, self.recordings[which].name)
-        if self.augmentation is None:
-            return sample
-        rng = np.random.default_rng([self.seed, int(self._epoch), index % len(self)])
-        return augment(sample, rng, self.augmentation)
+        return sample if self.augmentation is None else augment(sample, np.random.default_rng(seeds), self.augmentation)
 
-    def _opened(self, which: int) -> tuple[DatRecording, np.ndarray]:
+    def _cube(self, recording: Recording, which: int, t_us: int, seeds: list[int]) -> torch.Tensor:
+        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
+        augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
+        start_us, size_hw = t_us - self.window_us, recording.size_hw
+        if self.fault is None and augmentation is None:
+            if t_us > 0:
+                return recording.cube(start_us, t_us, **settings)
+            return torch.zeros(self.num_steps, 2 * self.bins, *size_hw, dtype=torch.uint8)
+        events = recording.read(start_us - SETTLE_US, t_us) if t_us > 0 else np.zeros(0, EVENT_DTYPE)
+        if self.fault is not None:
+            # By its name: the faulty pixels of a recording are the same whatever else lies in the folder.
+            name = zlib.crc32(self.recordings[which].name.encode())
+            events = corrupt(
+                events, self.fault.name, self.fault.severity, size_hw=size_hw, start_us=start_us - SETTLE_US,
+                stop_us=t_us, seed=[self.fault.seed, name],
+            )  # fmt: skip
+        if augmentation is not None:
+            events = events[events["t"] >= start_us]
+            scope = scope_of(size_hw, start_us, t_us, [*seeds, 1])
+            events = augment_events(events, np.random.default_rng([*seeds, 2]), augmentation, scope)
+        return voxelize(events, start_us=start_us, stop_us=t_us, size_hw=size_hw, **settings)
+
+    def _opened(self, which: int) -> tuple[Recording, np.ndarray]:
         if which in self._open:
             self._open.move_to_end(which)
             return self._open[which]
         labelled = self.recordings[which]
-        recording = DatRecording(labelled.path, size_hw=self.size_hw, scan=False)
+        if labelled.path.suffix == ".dat":
+            recording: Recording = DatRecording(labelled.path, size_hw=self.size_hw, scan=False)
+        else:
+            from spiking_centernet.events import open as open_recording
+
+            recording = open_recording(labelled.path, size_hw=self.size_hw)
         _check_times(labelled, recording, self.window_us)
         self._open[which] = recording, clean_boxes(labelled.boxes, recording.size_hw)
         if len(self._open) > MAX_OPEN:
@@ -155,41 +185,20 @@ class FolderDataset(Dataset[Sample]):
         return self._open[which]
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    folder = root / split
-    if folder.is_dir():
-        return folder
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give the folder that holds train, val and test")
-    found = sorted(path.name for path in root.iterdir())
-    raise DatasetError(f"{root}: has no folder {split!r}; found: {', '.join(found[:10]) or 'nothing'}")
-
-
-def _find_recordings(folder: Path, classes: Sequence[str]) -> list[LabelledRecording]:
-    names = sorted(path.name.removesuffix(EVENTS_SUFFIX) for path in folder.glob(f"*{EVENTS_SUFFIX}"))
-    if not names:
-        kinds = Counter(path.suffix or path.name for path in folder.iterdir())
-        found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5)) or "nothing"
-        raise DatasetError(f"{folder}: holds no recording *{EVENTS_SUFFIX}; found: {found}")
-    boxed = {path.name.removesuffix(BOXES_SUFFIX) for path in folder.glob(f"*{BOXES_SUFFIX}")}
-    unlabelled, orphans = sorted(set(names) - boxed), sorted(boxed - set(names))
-    for missing, suffix, other in ((unlabelled, BOXES_SUFFIX, EVENTS_SUFFIX), (orphans, EVENTS_SUFFIX, BOXES_SUFFIX)):
-        if missing:
-            raise DatasetError(
-                f"{folder}: {missing[0]}{suffix} is missing beside {missing[0]}{other} "
-                f"({len(missing)} of its kind); add it, or remove the other"
-            )
-    recordings = []
-    for name in names:
-        boxes_path = folder / f"{name}{BOXES_SUFFIX}"
-        boxes = read_boxes(boxes_path, classes=classes)
-        recordings.append(LabelledRecording(name, folder / f"{name}{EVENTS_SUFFIX}", boxes_path, boxes))
+def _find_recordings(root: Path, split: str, layout: Layout, classes: Sequence[str]) -> list[LabelledRecording]:
+    recordings = [
+        LabelledRecording(files.name, files.events, files.boxes, layout.boxes(files, classes))
+        for files in layout.find(root, split)
+    ]
     if not any(len(recording.boxes) for recording in recordings):
-        raise DatasetError(f"{folder}: none of its {len(recordings)} box files holds a box; there is nothing to load")
+        raise DatasetError(
+            f"{root / split}: none of its {len(recordings)} box files holds a box of {', '.join(classes)}; "
+            "there is nothing to load"
+        )
     return recordings
 
 
-def _check_times(labelled: LabelledRecording, recording: DatRecording, window_us: int) -> None:
+def _check_times(labelled: LabelledRecording, recording: Recording, window_us: int) -> None:
     instants_us = labelled.instants_us
     late = int((instants_us - window_us >= recording.stop_us).sum())
     if late or (len(instants_us) and instants_us[-1] + window_us <= recording.start_us):

@@ -202,3 +202,15 @@ def resample(planes, rows, columns, top, left, out):
             source, target = planes[plane, rows[i]], out[plane, top + i, left:]
             for j in range(len(columns)):
                 target[j] = source[columns[j]]
+
+
+@_jit
+def outside_dead_time(t_us, pixel, num_pixels, dead_us):
+    """Return which events, sorted by time, come at least ``dead_us`` after the last one kept of their pixel."""
+    free_us = np.full(num_pixels, np.iinfo(np.int64).min)
+    keep = np.zeros(len(t_us), np.bool_)
+    for i in range(len(t_us)):
+        if t_us[i] >= free_us[pixel[i]]:
+            keep[i] = True
+            free_us[pixel[i]] = t_us[i] + dead_us
+    return keep

@@ -14,6 +14,9 @@ from spiking_centernet.errors import EventFileError, WindowError
 from spiking_centernet.events.dat import SCAN_LIMIT, DatFile
 from spiking_centernet.events.voxel import Mode, voxelize, voxelize_dat
 
+MAX_PIXELS = 1 << 22
+"""Four and a half times the largest event sensor we know (1280 x 720); a damaged file may claim 256 times as many."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -140,6 +143,11 @@ class DatRecording(Recording):
         if self.dat.size_hw is None:
             self.dat.size_hw = self._infer_size()
         self.size_hw = self.dat.size_hw
+        if self.size_hw[0] * self.size_hw[1] > MAX_PIXELS:
+            raise EventFileError(
+                f"{self.path}: a sensor of {self.size_hw[1]} x {self.size_hw[0]} pixels is larger than any known "
+                f"({MAX_PIXELS} pixels); the file is damaged, or give its size_hw"
+            )
         if scan if scan is not None else self.num_events <= SCAN_LIMIT:
             self.dat.scan()
         self.start_us = self.dat.first_us

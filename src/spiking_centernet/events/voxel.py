@@ -12,6 +12,9 @@ from spiking_centernet.events.kernels import PAIRED_DTYPE, bin_events, bin_recor
 
 Mode = Literal["binary", "count"]
 MODES = ("binary", "count")
+MAX_CUBE_BYTES = 1 << 30
+MAX_TIME_US = 1 << 53
+"""Nearly three centuries: no window lies beyond, and the kernel's products of times and cells stay within int64."""
 
 
 def voxelize(
@@ -116,4 +119,11 @@ def _empty_cube(
         raise ConfigError(f"num_steps, bins and size_hw must be positive, got {num_steps}, {bins}, {size_hw}")
     if stop_us <= start_us:
         raise WindowError(f"window [{start_us}, {stop_us}) us is empty; stop_us must be later than start_us")
+    if max(-start_us, stop_us) > MAX_TIME_US or (stop_us - start_us) * num_steps * bins > MAX_TIME_US:
+        raise WindowError(f"window [{start_us}, {stop_us}) us lies beyond every clock; check its unit")
+    if (num_bytes := num_steps * 2 * bins * size_hw[0] * size_hw[1]) > MAX_CUBE_BYTES:
+        raise ConfigError(
+            f"a cube of {num_steps} steps, {bins} bins and {size_hw[1]} x {size_hw[0]} pixels needs "
+            f"{num_bytes / 2**30:.1f} GiB; give fewer steps or bins, or the sensor's true size_hw"
+        )
     return np.zeros((num_steps, 2 * bins, *size_hw), np.uint8)

@@ -39,8 +39,11 @@ def takes(x: Tensor) -> bool:
 
 
 def takes_norm(norm: nn.BatchNorm2d | None) -> bool:
-    """Return whether the fused kernel computes this batch norm: affine, its statistics of the batch and averaged."""
-    return norm is not None and norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
+    """Return whether the fused kernel computes this batch norm: affine, its statistics of the batch and averaged.
+
+    No subclass: its statistics may be those of more than this process's batch.
+    """
+    return type(norm) is nn.BatchNorm2d and norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
 def _is_step_major(x: Tensor) -> bool:

@@ -21,7 +21,9 @@ import numpy as np
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.events.boxes import write_boxes
 from spiking_centernet.events.dat import DatWriter
+from spiking_centernet.executors import Executor
 from spiking_centernet.files import atomic_write
+from spiking_centernet.simulate.condition import CLEAR, Condition
 from spiking_centernet.simulate.scene import random_scene
 from spiking_centernet.simulate.sensor import Sensor, random_params
 from spiking_centernet.types import BOX_DTYPE
@@ -98,6 +100,7 @@ class Clip:
     duration_us: int
     size_hw: tuple[int, int]
     make_scene: SceneFactory = field(default=random_scene)
+    condition: Condition = CLEAR
 
     @property
     def name(self) -> str:
@@ -129,9 +132,9 @@ class Clip:
         """Return the description of the clip if all its files are there and as long as it says."""
         if not (self.report_path.exists() and self.events_path.exists() and self.boxes_path.exists()):
             return None
-        report = json.loads(self.report_path.read_text())
+        report = _read_json(self.report_path) or {}
         sizes = {"events_bytes": self.events_path, "boxes_bytes": self.boxes_path}
-        return report if all(report[key] == path.stat().st_size for key, path in sizes.items()) else None
+        return report if all(report.get(key) == path.stat().st_size for key, path in sizes.items()) else None
 
 
 def step_us(speed_px_s: float) -> int:
@@ -153,8 +156,9 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
     rng = clip.rng()
     scene_rng, params_rng, sensor_rng = rng.spawn(3)
     warm_up_us = round(WARM_UP_S * 1e6)
-    scene = clip.make_scene(scene_rng, size_hw=clip.size_hw, duration_s=(clip.duration_us + warm_up_us) * 1e-6)
-    params = random_params(params_rng, scene.night)
+    seconds = (clip.duration_us + warm_up_us) * 1e-6
+    scene = clip.condition.scene(clip.make_scene, scene_rng, size_hw=clip.size_hw, duration_s=seconds)
+    params = clip.condition.params(random_params(params_rng, scene.night))
     sensor = Sensor(params, clip.size_hw, sensor_rng)
     frame = np.empty(clip.size_hw, np.float32)
     spent = {"render_s": 0.0, "sensor_s": 0.0, "write_s": 0.0}
@@ -224,6 +228,8 @@ def simulate(
     resume: bool = True,
     progress: bool = True,
     make_scene: SceneFactory = random_scene,
+    condition: Condition = CLEAR,
+    executor: Executor | None = None,
 ) -> Path:
     """Simulate a data set of roads: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
 
@@ -243,6 +249,8 @@ def simulate(
         resume: skip finished clips; otherwise make all of them again.
         progress: show one bar for the whole job.
         make_scene: draws the world of a clip; the default is the project's roads.
+        condition: another threshold, only night, rain, flicker; the default changes nothing.
+        executor: where the clips are made, instead of ``workers`` processes here.
 
     Returns:
         the path of ``simulation.json``: settings, and for each clip its scene, sensor and counts.
@@ -266,11 +274,12 @@ def simulate(
         "size_hw": list(size_hw),
         "label_period_us": LABEL_PERIOD_US,
         "scene": f"{make_scene.__module__}.{make_scene.__qualname__}",
+        **condition.to_dict(),
     }
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
-        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene)
+        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene, condition)
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
@@ -285,7 +294,8 @@ def simulate(
             half_written.unlink()
     total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
     with _Bar(progress, total_s, done_s) as bar:
-        for report in _make_all(todo, min(workers, len(todo)), bar.advance):
+        made = executor and executor.values(make_clip, todo)
+        for report in made or _make_all(todo, min(workers, len(todo)), bar.advance):
             finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}
     for split in SPLITS:
         (out / split).mkdir(parents=True, exist_ok=True)
@@ -310,11 +320,13 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
                 f"{out} already holds recordings that are not simulated ({foreign}); choose a new folder"
             )
         return
-    found = json.loads(description_path.read_text())
-    for key, wanted in settings.items():
-        if found.get(key) != wanted:
+    found = _read_json(description_path)
+    if found is None:
+        raise DatasetError(f"{description_path} is damaged; choose a new folder, or delete this one first")
+    for key in settings.keys() | found.keys() & {"condition"}:
+        if found.get(key) != settings.get(key):
             raise DatasetError(
-                f"{out} holds a simulation with {key} {found.get(key)}, not {wanted}; "
+                f"{out} holds a simulation with {key} {found.get(key)}, not {settings.get(key)}; "
                 "choose a new folder, or delete this one first"
             )
 
@@ -322,6 +334,15 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=_plain) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file holds, None where that is no mapping."""
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,59 @@
+"""AP and firing rate of detectors behind sensor faults: the SNN, its ANN twin, the one trained with noise.
+
+    python benchmarks/robustness.py --data data/roads --split test --models nano runs/nano_relu runs/nano_robust
+
+Writes ``results/robustness.json`` and ``docs/images/robustness.png``. Folders simulated under other conditions
+(``scn simulate --light night``, ``--rain_mm_h``, ``--flicker_hz``, ``--threshold_scale``) are scored clean when given:
+
+    python benchmarks/robustness.py --data data/roads --models nano --worlds data/night data/rain data/flicker
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from stamp import ROOT, stamp, this_command, write_result
+
+from spiking_centernet import robustness, scorecard
+from spiking_centernet.console import track
+from spiking_centernet.weights import load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="data/roads")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--models", nargs="+", default=["nano"])
+    parser.add_argument("--worlds", nargs="*", default=[], help="folders simulated under harder conditions")
+    parser.add_argument("--corruptions", nargs="+", default=["all"])
+    parser.add_argument("--protocol", default="prophesee")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    models = {}
+    for name in arguments.models:
+        model = load(name)
+        card = scorecard.score(
+            model, arguments.data, split=arguments.split, protocols=[arguments.protocol], progress=track
+        )
+        result = robustness.score_faults(
+            model, arguments.data, card, names=arguments.corruptions, seed=arguments.seed, progress=track
+        )
+        worlds = {}
+        for folder in map(Path, arguments.worlds):
+            there = scorecard.score(
+                model, folder, split=arguments.split, protocols=[arguments.protocol], progress=track
+            )
+            description = json.loads((folder / "simulation.json").read_text())
+            score = there.scores[arguments.protocol].to_dict()
+            worlds[folder.name] = {
+                "condition": description.get("condition"), "ap": score["ap"], "ap50": score["ap50"],
+                "num_truth": score["num_truth"], "firing_rate": there.rates.overall(),
+            }  # fmt: skip
+        models[Path(name).name] = {"neuron": model.config.neuron, **result.to_dict(), "worlds": worlds}
+    head = stamp(command=this_command(), seed=arguments.seed)
+    write_result("robustness", {**head, "data": "simulated roads", "split": arguments.split, "models": models})
+    robustness.plot(models, ROOT / "docs" / "images" / "robustness.png")
+
+
+if __name__ == "__main__":
+    main()

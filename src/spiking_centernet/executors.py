@@ -1,0 +1,141 @@
+"""One function over many items on existing engines: a pool of processes here, ray, or SLURM through submitit."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.provenance import num_cores
+
+Run = Callable[[Callable[[Any], Any], Sequence[Any], "Executor"], Iterator[tuple[int, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Where tasks run.
+
+    Attributes:
+        kind: "local" (processes of this machine), "ray" (a ray cluster, or one started here) or "slurm".
+        workers: how many tasks run at a time; None takes one a processor core.
+        logs: folder for submitit's scripts and logs; every node must see it.
+        settings: further parameters: of ``ray.init``, or of submitit's ``update_parameters`` (``slurm_partition``,
+            ``timeout_min``, ``mem_gb``); ``cluster`` chooses another of submitit's engines, "local" to try it out.
+
+    Raises:
+        ConfigError: unknown kind, or no worker.
+    """
+
+    kind: str = "local"
+    workers: int | None = None
+    logs: Path = Path("slurm")
+    settings: dict[str, Any] | None = None
+
+    def __post_init__(self):
+        if self.kind not in ENGINES:
+            raise ConfigError(f"no executor is called {self.kind!r}{did_you_mean(self.kind, ENGINES)}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {self.workers}")
+
+    @property
+    def num_workers(self) -> int:
+        """How many tasks run at a time."""
+        return self.workers or num_cores()
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield the index of each item and the function's value, or the error it ended in, as they are done.
+
+        Args:
+            function: at module level, so that other processes find it.
+            items: picklable.
+        """
+        if items:
+            yield from ENGINES[self.kind](function, items, self)
+
+    def values(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        """Yield the function's values as they are done; where some failed, raise one's error after the others' values.
+
+        Raises:
+            Exception: what the first item that failed ended in.
+        """
+        failed: dict[int, Exception] = {}
+        for index, value in self.map(function, items):
+            if isinstance(value, Exception):
+                failed[index] = value
+            else:
+                yield value
+        if failed:
+            raise failed[min(failed)]
+
+
+def _local(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
+    if min(executor.num_workers, len(items)) == 1:
+        for index, item in enumerate(items):
+            yield index, _value_or_error(function, item)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(executor.num_workers, len(items)), context) as pool:
+        futures = {pool.submit(_value_or_error, function, item): index for index, item in enumerate(items)}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except BrokenProcessPool as error:  # a worker was killed, perhaps for lack of memory
+                yield futures[future], error
+
+
+def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
+    import ray
+    from ray.exceptions import RayError
+
+    started = not ray.is_initialized()
+    if started:
+        settings = {"num_cpus": executor.num_workers} if "RAY_ADDRESS" not in os.environ else {}
+        ray.init(**settings, include_dashboard=False, log_to_driver=False, **(executor.settings or {}))
+    try:
+        remote = ray.remote(num_cpus=1)(_value_or_error)
+        waiting = {remote.remote(function, item): index for index, item in enumerate(items)}
+        while waiting:
+            done, _ = ray.wait(list(waiting), num_returns=1)
+            try:
+                value = ray.get(done[0])
+            except RayError as error:
+                value = error
+            yield waiting.pop(done[0]), value
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _slurm(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
+    import submitit
+
+    settings = dict(executor.settings or {})
+    cluster = settings.pop("cluster", "slurm")
+    if cluster == "slurm":
+        settings.setdefault("slurm_array_parallelism", executor.num_workers)
+    engine = submitit.AutoExecutor(folder=executor.logs, cluster=cluster)
+    engine.update_parameters(**{"timeout_min": 60, "cpus_per_task": 1, **settings})
+    size = executor.num_workers if cluster == "local" else len(items)
+    for first in range(0, len(items), size):  # submitit's local engine starts everything at once
+        part = items[first : first + size]
+        jobs = engine.map_array(_value_or_error, [function] * len(part), part)
+        for index, job in enumerate(jobs, start=first):
+            try:
+                yield index, job.result()
+            except Exception as error:  # whatever ended the job: the time limit, the node, its memory
+                yield index, error
+
+
+ENGINES: dict[str, Run] = {"local": _local, "ray": _ray, "slurm": _slurm}
+"""Every executor by its name."""
+
+
+def _value_or_error(function: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return function(item)
+    except Exception as error:  # carried back as a value, so that one task's end is not the others'
+        return error

@@ -1,0 +1,157 @@
+"""Feeds damaged input to every reader for as long as you like, guided by coverage where atheris is installed.
+
+    python tests/fuzz.py --inputs 200000
+    python tests/fuzz.py --targets dat boxes --inputs 2000000
+
+Without atheris (few versions of Python have wheels of it) inputs are damaged at random. A crash prints its input and
+where it happened, and ends the run with status 1. Writes ``results/fuzz.json``.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "benchmarks")]
+
+MEMORY_BYTES = 8 << 30
+"""Address space of a fuzzing process: an input that makes it ask for more is a bug."""
+
+SECONDS_AN_INPUT = 20
+PIECES = (
+    b"\x00",
+    b"\xff" * 8,
+    b"\x7f" + b"\xff" * 7,
+    b"-1",
+    b"1e999",
+    b"nan",
+    b"null",
+    b"[" * 40,
+    b"9" * 30,
+    b"%",
+    b"{}",
+)
+
+
+def damage(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return the bytes with up to five pieces replaced, inserted, deleted or cut off."""
+    found = bytearray(data)
+    for _ in range(int(rng.integers(0, 6))):
+        at, what = int(rng.integers(0, len(found) + 1)), int(rng.integers(0, 7))
+        piece = PIECES[rng.integers(len(PIECES))] if rng.random() < 0.3 else rng.bytes(int(rng.integers(1, 9)))
+        if what < 3:
+            found[at : at + len(piece)] = piece
+        elif what < 5:
+            found[at:at] = piece
+        elif what < 6:
+            del found[at : at + len(piece)]
+        else:
+            del found[at:]
+    return bytes(found)
+
+
+def at_random(name: str, num_inputs: int, seed: int) -> None:
+    import fuzz_targets
+
+    rng, seeds = np.random.default_rng([seed, *name.encode()]), fuzz_targets.seeds(name)
+    refused = 0
+    for count in range(num_inputs):
+        data = damage(seeds[rng.integers(len(seeds))], rng)
+        began = time.perf_counter()
+        try:
+            refused += fuzz_targets.run(name, data)
+        except Exception:
+            sys.stderr.write(f"{name}, input {count}: {data!r}\n")
+            raise
+        if time.perf_counter() - began > SECONDS_AN_INPUT:
+            raise TimeoutError(f"{name}, input {count} took too long: {data!r}")
+    sys.stdout.write(json.dumps({"inputs": num_inputs, "refused": refused, "engine": "random damage"}))
+
+
+def guided(name: str, num_inputs: int, seed: int) -> None:
+    import atheris
+
+    # An editable install loads modules by a finder of its own, which leaves them without counters of coverage.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
+    sys.path.insert(0, str(ROOT / "src"))
+    # numba cannot compile what carries counters.
+    compiled = [path.relative_to(ROOT / "src").with_suffix("") for path in (ROOT / "src").rglob("*.py")
+                if "numba" in path.read_text()]  # fmt: skip
+    with atheris.instrument_imports(include=["spiking_centernet"], exclude=[".".join(path.parts) for path in compiled]):
+        import fuzz_targets
+    corpus = Path(fuzz_targets._folder()) / "corpus"
+    corpus.mkdir()
+    for number, data in enumerate(fuzz_targets.seeds(name)):
+        (corpus / str(number)).write_bytes(data)
+        fuzz_targets.run(name, data)  # compiles the kernels before the clock of an input runs
+    counts = [0, 0]
+
+    def feed(data: bytes) -> None:
+        counts[0] += 1
+        counts[1] += fuzz_targets.run(name, data)
+        if counts[0] == num_inputs:  # libFuzzer ends the process without coming back
+            told = {"inputs": counts[0], "refused": counts[1], "engine": "atheris"}
+            sys.stdout.write(json.dumps(told))
+            sys.stdout.flush()
+            shutil.rmtree(fuzz_targets._folder(), ignore_errors=True)
+
+    settings = [f"-runs={num_inputs}", f"-seed={seed + 1}", f"-timeout={SECONDS_AN_INPUT}", "-max_len=20000"]
+    atheris.Setup([sys.argv[0], *settings, "-rss_limit_mb=4096", str(corpus)], feed)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--targets", nargs="*", default=None, help="default: every one")
+    parser.add_argument("--inputs", type=int, default=200_000, help="for each target")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("auto", "atheris", "random"), default="auto")
+    parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    engine = arguments.engine
+    if engine == "auto":
+        try:
+            import atheris  # noqa: F401
+
+            engine = "atheris"
+        except ModuleNotFoundError:
+            engine = "random"
+    if arguments.one is not None:
+        if engine == "random":
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        (guided if engine == "atheris" else at_random)(arguments.one, arguments.inputs, arguments.seed)
+        return 0
+    from fuzz_targets import TARGETS
+    from stamp import stamp, write_result
+
+    targets, failed = {}, []
+    for name in arguments.targets or TARGETS:
+        began = time.perf_counter()
+        command = [sys.executable, __file__, "--one", name, "--engine", engine]
+        command += ["--inputs", str(arguments.inputs), "--seed", str(arguments.seed)]
+        # A process a target: one that crashes ends alone.
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - began
+        told = run.stdout.strip().rpartition("\n")[2]
+        if run.returncode or not told.startswith("{"):
+            failed.append(name)
+            sys.stderr.write(f"{name} FAILED\n{run.stderr[-4000:]}\n")
+            targets[name] = {"inputs": None, "failed": True}
+            continue
+        targets[name] = {**json.loads(told), "failed": False, "seconds": round(seconds, 1)}
+        sys.stdout.write(f"{name}: {targets[name]}\n")
+        sys.stdout.flush()
+    words = ["python", "tests/fuzz.py", *sys.argv[1:]]
+    write_result("fuzz", {**stamp(command=" ".join(words), seed=arguments.seed), "targets": targets})
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""What the fuzzers feed: every reader, configuration and weight loader as a function of bytes.
+
+A target returns whatever comes of the bytes, or raises an error of the package; anything else is a bug.
+"""
+
+import atexit
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spiking_centernet import cli, weights
+from spiking_centernet.errors import SpikingCenterNetError
+from spiking_centernet.events import (
+    CORRUPTIONS,
+    boxes_at,
+    clean_boxes,
+    corrupt,
+    label_instants,
+    read_boxes,
+    voxelize,
+    write_boxes,
+    write_dat,
+)
+from spiking_centernet.events import open as open_recording
+from spiking_centernet.nn import build
+from spiking_centernet.runfolder import read_metrics
+from spiking_centernet.simulate.roads import Clips, simulate
+from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+
+
+@cache
+def _folder() -> Path:
+    """A folder in memory where the machine has one: a fuzzer writes a file an input."""
+    shared = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="scn_fuzz_", dir=shared if shared.is_dir() else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _file(data: bytes, name: str) -> Path:
+    path = _folder() / name
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _events(num: int, size_hw: tuple[int, int] = (24, 40)) -> np.ndarray:
+    rng = np.random.default_rng(num)
+    events = np.zeros(num, EVENT_DTYPE)
+    events["t"], events["p"] = np.sort(rng.integers(0, 100_000, num)), rng.integers(0, 2, num)
+    events["x"], events["y"] = rng.integers(0, size_hw[1], num), rng.integers(0, size_hw[0], num)
+    return events
+
+
+def dat(data: bytes) -> int:
+    recording = open_recording(_file(data, "a_td.dat"))
+    if not recording.num_events:
+        return 0
+    events = recording.read()
+    assert (np.diff(events["t"]) >= 0).all()
+    assert events["x"].max() < recording.size_hw[1]
+    assert events["y"].max() < recording.size_hw[0]
+    if recording.size_hw[0] * recording.size_hw[1] <= 1 << 20:  # larger ones are slow, not different
+        recording.cube(recording.stop_us - 1000, recording.stop_us, num_steps=1, bins=1)
+    return len(events)
+
+
+def boxes(data: bytes) -> int:
+    found = read_boxes(_file(data, "a_bbox.npy"))
+    for name in ("x", "y", "w", "h", "confidence"):
+        assert np.isfinite(found[name]).all()
+    kept = clean_boxes(found, (240, 304))
+    instants = label_instants(kept)
+    assert (instants >= 0).all()
+    return sum(len(boxes_at(kept, int(t_us))) for t_us in instants[:3])
+
+
+def weight_file(data: bytes) -> str:
+    model = weights.load(_file(data, "a.safetensors"))
+    return model.config.neuron
+
+
+def recipe(data: bytes) -> dict:
+    return cli.read_recipe(_file(data, "a.yaml"))
+
+
+def network(data: bytes) -> object:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return weights.config_from_dict(values)
+
+
+def metrics(data: bytes) -> list:
+    return read_metrics(_file(data, "metrics.csv"))
+
+
+def simulation(data: bytes) -> object:
+    _file(data, "simulation.json")
+    return simulate(_folder(), clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
+
+
+def event_array(data: bytes) -> torch.Tensor:
+    """The first 32 bytes are the window, the size and the settings; the others are events."""
+    head = np.frombuffer(data[:32].ljust(32, b"\0"), "<i8,<i8,<i2,<i2,<i2,<i2,<i4,<i4")[0].tolist()
+    start_us, stop_us, height, width, num_steps, bins = head[:6]
+    events = np.frombuffer(data[32 : 32 + (len(data) - 32) // 13 * 13] if len(data) > 45 else b"", EVENT_DTYPE)
+    size_hw = (height % 64, width % 64)
+    return voxelize(
+        events, start_us=start_us, stop_us=stop_us, size_hw=size_hw, num_steps=num_steps % 4096, bins=bins % 4096
+    )
+
+
+def corruption(data: bytes) -> np.ndarray:
+    start_us, name, severity = (int(v) for v in np.frombuffer(data[:10].ljust(10, b"\0"), "<i8,u1,u1")[0].tolist())
+    events = np.frombuffer(data[10 : 10 + (len(data) - 10) // 13 * 13] if len(data) > 23 else b"", EVENT_DTYPE)
+    events = events[np.argsort(events["t"], kind="stable")]
+    names = list(CORRUPTIONS)
+    return corrupt(
+        events, names[name % len(names)], severity, size_hw=(64, 64), start_us=start_us, stop_us=start_us + 100_000
+    )
+
+
+TARGETS: dict[str, Callable[[bytes], object]] = {
+    target.__name__: target
+    for target in (dat, boxes, weight_file, recipe, network, metrics, simulation, event_array, corruption)
+}
+
+
+def run(name: str, data: bytes) -> bool:
+    """Feed one input; return whether it was refused.
+
+    Raises:
+        whatever is not an error of the package: a bug.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            TARGETS[name](data)
+        except SpikingCenterNetError:
+            return True
+    return False
+
+
+@cache
+def seeds(name: str) -> list[bytes]:
+    """Return valid inputs of a target, for a fuzzer to damage."""
+    folder = Path(tempfile.mkdtemp())
+    if name == "dat":
+        write_dat(folder / "a.dat", _events(40), (24, 40))
+        whole = (folder / "a.dat").read_bytes()
+        records = whole[-8 * 40 :]
+        return [whole, records, b"% Version 1\n\x0c\x08" + records, b"% Height 24\n% Width 40\n\x00\x08" + records]
+    if name == "boxes":
+        some = np.zeros(3, BOX_DTYPE)
+        some["ts"], some["w"], some["h"], some["track_id"] = (1, 1, 2), 9, 8, (1, 2, 1)
+        write_boxes(folder / "a.npy", some)
+        return [(folder / "a.npy").read_bytes()]
+    if name == "weight_file":
+        torch.manual_seed(0)
+        small = build("nano", widths=(2, 2), decoder_blocks=1, convs_per_stage=1, head_width=2)
+        return [weights.save(small, folder / "a").read_bytes()]
+    if name == "recipe":
+        here = Path(__file__).resolve().parents[1] / "recipes"
+        return [path.read_bytes() for path in sorted(here.glob("*.yaml"))] + [
+            b"network: {widths: [8, 8], neuron: relu}\naugmentation: null\nseed: 3\n"
+        ]
+    if name == "network":
+        return [json.dumps(weights.config_to_dict(build("nano").config)).encode(), b'{"widths": [4, 4]}']
+    if name == "metrics":
+        return [b"step,epoch,loss\r\n1,0,0.5\r\n2,0,\r\n"]
+    if name == "simulation":
+        simulate(folder, clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
+        return [(folder / "simulation.json").read_bytes()]
+    head = np.array([(0, 100_000, 24, 40, 5, 2, 0, 0)], "<i8,<i8,<i2,<i2,<i2,<i2,<i4,<i4").tobytes()
+    if name == "event_array":
+        return [head + _events(20).tobytes(), head]
+    fault = np.array([(0, 5, 3)], "<i8,u1,u1").tobytes()
+    return [fault + _events(20).tobytes(), fault]

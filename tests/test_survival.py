@@ -1,0 +1,141 @@
+"""Killed at random moments and with a full disk: nothing damaged stands under a final name, nothing done is lost."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy_roads
+from toy_roads import recipe
+
+from spiking_centernet import files
+from spiking_centernet.errors import WeightsError
+from spiking_centernet.simulate.roads import Clips, simulate
+from spiking_centernet.train import train
+from spiking_centernet.weights import read_tensors, save_tensors
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_three_kills_lose_nothing(tmp_path, subprocess_env):
+    out = tmp_path / "kills.json"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "kill_test.py"), "--kills", "1", "--out", str(out)],
+        env=subprocess_env, capture_output=True, text=True, timeout=1800, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    found = json.loads(out.read_text())
+    assert found["survived"]
+    assert {name: job["kills"] for name, job in found["jobs"].items()} == {
+        "training": 1, "simulation": 1, "detection": 1
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_roads.write_folder(tmp_path_factory.mktemp("toy") / "data")
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_stops_training_with_the_last_checkpoint_intact(data, tmp_path, monkeypatch):
+    out, kept = tmp_path / "run", []
+
+    def fill_up(row):
+        if row["step"] == 6 and "loss" in row:
+            kept.append((out / "last.safetensors").read_bytes())
+            monkeypatch.setattr(files, "_flush_to_disk", no_space)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        train(recipe(checkpoint_every=2), data, out=out, report=fill_up)
+    assert caught.value.errno == errno.ENOSPC
+    assert str(out) in str(caught.value)
+    assert (out / "last.safetensors").read_bytes() == kept[0]
+    assert read_tensors(out / "last.safetensors")[2]["step"] == 4
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+    monkeypatch.undo()
+    train(recipe(checkpoint_every=2), data, out=out, resume=True)
+    train(recipe(checkpoint_every=2), data, out=tmp_path / "whole")
+    for name in ("last", "best"):
+        a, b = (read_tensors(folder / f"{name}.safetensors")[0] for folder in (out, tmp_path / "whole"))
+        assert all((a[key] == b[key]).all() for key in b)
+
+
+@pytest.mark.parametrize("damage", ["tensor", "notes"])
+def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path, damage):
+    out = tmp_path / "run"
+    train(recipe(epochs=1), data, out=out)
+    tensors, config, notes = read_tensors(out / "last.safetensors")
+    lost = tensors if damage == "tensor" else notes
+    lost.pop(next(name for name in lost if name.startswith("model/") or damage == "notes"))
+    save_tensors(tensors, out / "last.safetensors", config, notes)
+    with pytest.raises(WeightsError, match=r"last\.safetensors: is no checkpoint of this run"):
+        train(recipe(epochs=1), data, out=out, resume=True)
+
+
+FILL = """
+import resource, sys
+from spiking_centernet.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_takes_no_more_bytes_is_told_in_one_line(data, tmp_path, subprocess_env):
+    out = tmp_path / "run"
+    (tmp_path / "a.yaml").write_text("epochs: 1\nbatch_size: 4\nnum_workers: 0\nprotocol: none\n")
+    command = ["train", str(tmp_path / "a.yaml"), "--data", str(data), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, "1000000", *command],
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "File too large" in done.stderr
+    assert done.stderr.count("scn: error") == 1
+    assert not list(out.rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_full_file_system(tmp_path):
+    """On a file system of a megabyte of its own, where this process may make one."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = (
+        shutil.which("mount")
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("this process may not mount a file system")
+    try:
+        with files.atomic_write(small / "a.bin") as temporary:
+            temporary.write_bytes(b"1" * 700_000)
+
+        def write_another():
+            with files.atomic_write(small / "a.bin") as temporary:
+                temporary.write_bytes(b"2" * 700_000)
+
+        with pytest.raises(OSError, match="No space left"):
+            write_another()
+        assert (small / "a.bin").read_bytes() == b"1" * 700_000
+        assert [path.name for path in small.iterdir()] == ["a.bin"]
+        with pytest.raises(OSError, match="No space left"):
+            simulate(small / "roads", clips=Clips(train=1, val=0, test=0), duration_s=2.0, workers=1, progress=False)
+        assert not list((small / "roads" / "train").glob("*"))
+    finally:
+        subprocess.run(["umount", str(small)], check=False)
+    assert os.listdir(small) == []
