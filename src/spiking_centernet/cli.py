@@ -218,6 +218,8 @@ def _detect(parser: ArgumentParser) -> None:
     parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
     parser.add_argument("--speed", type=float, default=1.0, help="of the video over real time; 0.1 is slower")
     parser.add_argument("--shown_ms", type=float, default=40.0, help="milliseconds of events in a frame")
+    parser.add_argument("--track", action="store_true", help="number the objects; keep only what belongs to a track")
+    _size(parser)
     _engine(parser)
 
 
