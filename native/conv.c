@@ -2,81 +2,13 @@
 //
 // Dense: every input byte times every weight. Event-driven: only the weights of active inputs are added up. Both give the
 // same integers.
-#include "neuron.h"
+#include "rows.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
-#define MAX_BLOCK 128
-
-// Where one row of one sample's output goes, for the channels from k on: what both ways do around their sums.
-typedef struct {
-    const Layer *layer;
-    i64 k, block;
-    const float *old_membranes;  // of the first pixel, NULL like the layer's
-    float *membranes, *counts;
-    uint8_t *out;
-    i64 out_step, out_pixel, room;  // bytes from step to step, from pixel to pixel; channels of the plane from k on
-    VecI tally;
-} Row;
-
-INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
-{
-    const i64 index = (b * layer->height + y) * layer->width * layer->padded_channels + k;
-    const Plane *out = layer->out;
-    return (Row){
-        .layer = layer,
-        .k = k,
-        .block = block,
-        .old_membranes = layer->old_membranes ? layer->old_membranes + index : NULL,
-        .membranes = layer->membranes ? layer->membranes + index : NULL,
-        .counts = layer->counts ? layer->counts + index : NULL,
-        .out = out ? pixel(out, b, y, 0) + k : NULL,
-        .out_step = out ? layer->batch * sample_bytes(out) : 0,
-        .out_pixel = out ? out->channels : 0,
-        .room = out ? out->channels - k : 0,
-    };
-}
-
-INLINE void begin(const Row *row, i64 x, float *v)
-{
-    const i64 at = x * row->layer->padded_channels;
-    if (row->old_membranes)
-        memcpy(v, row->old_membranes + at, (size_t)row->block * sizeof *v);
-    else
-        memset(v, 0, (size_t)row->block * sizeof *v);
-    if (row->counts)
-        memset(row->counts + at, 0, (size_t)row->block * sizeof *v);
-}
-
-INLINE void end(const Row *row, i64 x, const float *v)
-{
-    if (row->membranes)
-        memcpy(row->membranes + x * row->layer->padded_channels, v, (size_t)row->block * sizeof *v);
-}
-
-INLINE void fire_pixel(Row *row, const int32_t *sums, float *v, i64 t, i64 x)
-{
-    uint8_t *out = row->out ? row->out + t * row->out_step + x * row->out_pixel : NULL;
-    float *counts = row->counts ? row->counts + x * row->layer->padded_channels : NULL;
-    fire(sums, v, row->layer, row->k, row->block, out, row->room, counts, &row->tally);
-}
-
-INLINE i64 fired(const Row *row)
-{
-    i64 total = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        total += row->tally[lane];
-    return total;
-}
-
 // ---- dense
-
-// Columns of sums that are computed together: a pixel of a step is one.
-#define GROUP 6
-// Pixels of a row whose sums are kept until their neurons fire: steps * pixels columns of sums stay in the first cache.
-#define MAX_COLUMNS 96
 
 // sums[g][block] for the input windows in[0..columns), each `rows` pieces of `run` bytes that lie `pitch` bytes apart.
 #if defined(__AVX512F__)
@@ -170,56 +102,23 @@ INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *la
         dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
 }
 
-INLINE i64 dense_row(const Layer *shared, i64 b, i64 y, i64 k, const int vectors)
+INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *at, i64 k, int32_t *sums, const int vectors)
 {
-    // A copy of its own: the compiler then knows that no byte written changes it.
-    const Layer own = *shared, *layer = &own;
-    const i64 block = 16 * vectors, K = layer->kernel, T = layer->num_steps, S = layer->stride;
-    const int8_t *weights = layer->dense_weights + k * K * K * layer->in->channels;
-    // Whole groups where possible; a long window is cut into stretches of steps.
-    const i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, most = MAX_COLUMNS / stretch;
-    const i64 pixels = most > GROUP ? most - most % GROUP : most;
-    int32_t sums[MAX_COLUMNS * 64];
-    float membranes[MAX_COLUMNS * 64];
+    const i64 K = layer->kernel, S = layer->stride;
     const uint8_t *in[MAX_COLUMNS];
-    Row row = row_of(layer, b, y, k, block);
-    for (i64 first = 0; first < layer->width; first += pixels) {
-        const i64 size = layer->width - first < pixels ? layer->width - first : pixels;
-        for (i64 j = 0; j < size; j++)
-            begin(&row, first + j, membranes + j * block);
-        for (i64 start = 0; start < T; start += stretch) {
-            const i64 steps = T - start < stretch ? T - start : stretch;
-            for (i64 j = 0; j < size; j++)
-                for (i64 t = 0; t < steps; t++)
-                    in[j * steps + t] =
-                        pixel(layer->in, (start + t) * layer->batch + b, y * S - K / 2, (first + j) * S - K / 2);
-            dense_columns(in, size * steps, layer, weights, sums, vectors);
-            for (i64 j = 0; j < size; j++)
-                for (i64 t = 0; t < steps; t++)
-                    fire_pixel(&row, sums + (j * steps + t) * block, membranes + j * block, start + t, first + j);
-        }
-        for (i64 j = 0; j < size; j++)
-            end(&row, first + j, membranes + j * block);
-    }
-    return fired(&row);
+    for (i64 j = 0; j < at->size; j++)
+        for (i64 t = 0; t < at->steps; t++)
+            in[j * at->steps + t] =
+                pixel(layer->in, (at->start + t) * layer->batch + at->b, at->y * S - K / 2, (at->first + j) * S - K / 2);
+    dense_columns(in, at->size * at->steps, layer, (const int8_t *)weights + k * K * K * layer->in->channels, sums, vectors);
 }
+
+DEFINE_FIRE_ROWS(fire_dense, dense_sums)
 
 // Returns the number of spikes.
 EXPORT i64 KERNEL(dense)(const Layer *layer)
 {
-    const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;
-    i64 total = 0;
-#pragma omp parallel for schedule(dynamic, 1) reduction(+ : total)
-    for (i64 i = 0; i < blocks * rows; i++) {
-        const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;
-        if (layer->dense_block == 64)
-            total += dense_row(layer, b, y, k, 4);
-        else if (layer->dense_block == 32)
-            total += dense_row(layer, b, y, k, 2);
-        else
-            total += dense_row(layer, b, y, k, 1);
-    }
-    return total;
+    return fire_dense(layer, layer->dense_weights);
 }
 
 // ---- event-driven

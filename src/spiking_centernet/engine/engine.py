@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_centernet.engine.costs import events_pay
+from spiking_centernet.engine.factored import factor, pays
 from spiking_centernet.engine.floats import FloatNetwork
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
@@ -16,8 +17,10 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.native import native
 from spiking_centernet.nn import Detector, DetectorConfig, DetectorOutput
 from spiking_centernet.nn.blocks import Observe, State
+from spiking_centernet.nn.m2unet import DecoderBlock
 
 PRECISIONS = ("fp32", "bf16", "int8")
+DECODERS = ("auto", "factored", "merged")
 SPARSE = ("auto", "never", "always")
 
 
@@ -93,7 +96,7 @@ class Engine:
         return f"Engine(precision={self.precision!r}, sparse={self.sparse!r})"
 
 
-def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -> Engine:
+def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", decoder: str = "auto") -> Engine:
     """Return a detector compiled for this processor.
 
     Args:
@@ -101,26 +104,49 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto") -
         precision: of weights and sums, "fp32", "bf16" or "int8"; membranes are float32 in all of them.
         sparse: with int8, whether layers add up only the weights of active inputs: "auto" decides for every layer and
             call by the number of its input's spikes, "never" and "always" say so; the results are the same.
+        decoder: "merged" computes every decoder block as the one convolution it can be merged into, which sees nothing
+            but spikes; "factored" as the three that were trained, which often multiply less; "auto" takes what does.
+            With int8 the two round differently. A fused detector is merged for good.
 
     Raises:
-        ConfigError: an unknown precision or sparsity, or the detector is an ANN.
+        ConfigError: an unknown setting, a fused detector is to be factored, or the detector is an ANN.
     """
-    for name, value, known in (("precision", precision, PRECISIONS), ("sparse", sparse, SPARSE)):
+    for name, value, known in (
+        ("precision", precision, PRECISIONS), ("sparse", sparse, SPARSE), ("decoder", decoder, DECODERS)
+    ):  # fmt: skip
         if value not in known:
             raise ConfigError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
     if precision != "int8" and sparse == "always":
         raise ConfigError(f'sparse="always" needs precision="int8", got {precision!r}')
     network, library = unfold(model), native()
     kernels = None if library is None else Kernels.of(library)
-    if precision != "int8":
-        path = FloatNetwork(network, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision], kernels)
-    elif library is None or kernels is None:
-        path = PlainInt8Network(network)
-    else:
+    unmerged = _unmerged(network, decoder)
+    if precision == "int8":
+        if library is None or kernels is None:
+            return compile_in_torch(model, decoder=decoder)
         decide = {
             "auto": events_pay(library.instruction_set),
             "never": lambda layer, count: False,
             "always": lambda layer, count: True,
         }
-        path = Int8Network(network, kernels, decide[sparse])
+        factors = {index: factor(block) for index, block in unmerged.items()}
+        path = Int8Network(network, kernels, decide[sparse], factors)
+    else:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        path = FloatNetwork(network, dtype, kernels, unmerged)
     return Engine(network, path, precision, sparse)
+
+
+def compile_in_torch(model: Detector, *, decoder: str = "auto") -> Engine:
+    """Return the int8 engine in torch operations alone: what ``compile`` takes where the native library is missing."""
+    network = unfold(model)
+    factors = {index: factor(block) for index, block in _unmerged(network, decoder).items()}
+    return Engine(network, PlainInt8Network(network, factors), "int8", "never")
+
+
+def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:
+    """Return the decoder blocks that are computed in their three convolutions, by index."""
+    if decoder == "factored" and not network.unmerged and network.decoder:
+        raise ConfigError('this detector is fused: decoder="factored" needs it as trained')
+    blocks = enumerate(network.unmerged, start=network.first_decoder)
+    return {i: block for i, block in blocks if decoder == "factored" or (decoder == "auto" and pays(block))}

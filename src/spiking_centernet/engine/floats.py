@@ -1,6 +1,7 @@
 """The network in float32 or bfloat16: torch's own convolutions with packed weights, the neurons in one native pass."""
 
 import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from spiking_centernet.engine.kernels import CLayer, Kernels
 from spiking_centernet.engine.membranes import MembranePool
-from spiking_centernet.engine.network import Block, Network, traverse
+from spiking_centernet.engine.network import Network, traverse
 from spiking_centernet.engine.packing import LANES, padded
-from spiking_centernet.nn.blocks import Observe, State
-from spiking_centernet.nn.m2unet import join
+from spiking_centernet.nn.blocks import Observe, State, fold_batch_norm
+from spiking_centernet.nn.m2unet import DecoderBlock, join
 
 MAX_SHAPES = 4
 """Shapes of cubes for which weights are packed at a time."""
@@ -25,10 +26,18 @@ class FloatNetwork:
         network: what to compute.
         dtype: of weights, sums and spikes.
         kernels: the native kernels; None fires the neurons in torch operations.
+        unmerged: blocks of the decoder that are computed in their three convolutions, by index.
     """
 
-    def __init__(self, network: Network, dtype: torch.dtype, kernels: Kernels | None):
+    def __init__(
+        self,
+        network: Network,
+        dtype: torch.dtype,
+        kernels: Kernels | None,
+        unmerged: Mapping[int, DecoderBlock] | None = None,
+    ):
         self.network = network
+        self.unmerged = {index: _Factors.of(block, dtype) for index, block in (unmerged or {}).items()}
         self.dtype = dtype
         self.kernels = kernels
         self.weights = [block.weight.to(dtype, memory_format=torch.channels_last) for block in network.blocks]
@@ -49,25 +58,69 @@ class FloatNetwork:
 
 @dataclass
 class _Convolution:
-    """A block's convolution for one input size; weights packed by oneDNN on the first call, where there is oneDNN."""
+    """A convolution for one input size; weights packed by oneDNN on the first call, where there is oneDNN."""
 
-    block: Block
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
+    stride: int = 1
+    groups: int = 1
     packed: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        pad, stride = [self.block.kernel // 2] * 2, [self.block.stride] * 2
+        pad, stride = [self.weight.shape[-1] // 2] * 2, [self.stride] * 2
         x = x.contiguous(memory_format=torch.channels_last)
         if not _has_onednn(x.dtype):
-            y = F.conv2d(x, self.weight, self.bias, stride, pad)
+            y = F.conv2d(x, self.weight, self.bias, stride, pad, groups=self.groups)
             return y.contiguous(memory_format=torch.channels_last)
         if self.packed is None:
             self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, pad, stride, [1, 1], 1, list(x.shape)
+                self.weight, pad, stride, [1, 1], self.groups, list(x.shape)
             )
-        y = torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, pad, stride, [1, 1], 1, "none", [], "")
+        y = torch.ops.mkldnn._convolution_pointwise(
+            x, self.packed, self.bias, pad, stride, [1, 1], self.groups, "none", [], ""
+        )
         return y.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """A decoder block's three convolutions, batch norms folded.
+
+    A 1x1 convolution commutes with repeating pixels, so the coarse spikes are expanded before that. The first bias is
+    taken beyond the border too: its part in the filter's output is the same everywhere and joins the filter's bias.
+    """
+
+    expand: Tensor
+    filter: Tensor
+    filter_bias: Tensor
+    project: Tensor
+    project_bias: Tensor
+
+    @staticmethod
+    def of(block: DecoderBlock, dtype: torch.dtype) -> "_Factors":
+        assert block.project.norm is not None
+        expand, expand_bias = fold_batch_norm(block.expand, block.expand_norm)
+        filters, filter_bias = fold_batch_norm(block.filter, block.filter_norm)
+        project, project_bias = fold_batch_norm(block.project.conv, block.project.norm)
+        filter_bias = filter_bias + filters.sum((1, 2, 3)) * expand_bias
+        return _Factors(*(x.detach().to(dtype) for x in (expand, filters, filter_bias, project, project_bias)))
+
+
+class _Factored:
+    """The three convolutions for one input size."""
+
+    def __init__(self, factors: _Factors, coarse_channels: int):
+        last = {"memory_format": torch.channels_last}
+        coarse, skip = factors.expand[:, :coarse_channels], factors.expand[:, coarse_channels:]
+        self.coarse = _Convolution(coarse.contiguous(**last), None)
+        self.skip = _Convolution(skip.contiguous(**last), None)
+        self.filter = _Convolution(factors.filter.contiguous(**last), factors.filter_bias, groups=len(factors.filter))
+        self.project = _Convolution(factors.project.contiguous(**last), factors.project_bias)
+
+    def __call__(self, x: Tensor, skip: Tensor) -> Tensor:
+        height, width = skip.shape[-2:]
+        up = F.interpolate(self.coarse(x), scale_factor=2, mode="nearest")[..., :height, :width]
+        return self.project(self.filter(self.skip(skip).add_(up)))
 
 
 def _has_onednn(dtype: torch.dtype) -> bool:
@@ -84,8 +137,15 @@ class _Plan:
         network = owner.network
         self.steps, self.batch = shape[:2]
         self.convolutions = [
-            _Convolution(*parts) for parts in zip(network.blocks, owner.weights, owner.biases, strict=True)
+            _Convolution(weight, bias, block.stride)
+            for block, weight, bias in zip(network.blocks, owner.weights, owner.biases, strict=True)
         ]
+        self.factored: dict[int, _Factored] = {}
+        coarse = network.stages[-1][-1].weight.shape[0]
+        for index, block in enumerate(network.decoder, start=network.first_decoder):
+            if index in owner.unmerged:
+                self.factored[index] = _Factored(owner.unmerged[index], coarse)
+            coarse = block.weight.shape[0]
         self.sizes = network.sizes_hw((shape[3], shape[4]))
         widths = [padded(block.weight.shape[0], LANES) for block in network.blocks]
         self.membranes = MembranePool(
@@ -138,7 +198,9 @@ class _Plan:
 
     def fire(self, index: int, x: Tensor) -> Tensor:
         """See ``Ops``."""
-        y = self.convolutions[index](x)
+        return self._fire(index, x if index in self.factored else self.convolutions[index](x))
+
+    def _fire(self, index: int, y: Tensor) -> Tensor:
         if self.owner.kernels is None:
             y = self._fire_in_torch(index, y)
         else:
@@ -170,5 +232,7 @@ class _Plan:
         return F.max_pool2d(x, 3, 2, 1)
 
     def join(self, index: int, x: Tensor, skip: Tensor) -> Tensor:
-        """See ``Ops``."""
+        """See ``Ops``; of a factored block all that its neurons take."""
+        if index in self.factored:
+            return self.factored[index](x, skip)
         return join(x[None], skip[None])

@@ -2,13 +2,15 @@
 
 import ctypes
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ctypes import byref, c_int64
 
 import torch
 from torch import Tensor
 
+from spiking_centernet.engine.factored import Factors, pack_factors
 from spiking_centernet.engine.kernels import (
+    CFactored,
     CLayer,
     EventLists,
     Kernels,
@@ -20,7 +22,7 @@ from spiking_centernet.engine.kernels import (
 )
 from spiking_centernet.engine.membranes import MembranePool
 from spiking_centernet.engine.network import Network, halved, traverse
-from spiking_centernet.engine.packing import pack
+from spiking_centernet.engine.packing import pack, with_currents
 from spiking_centernet.engine.plain import binary, check_binary
 from spiking_centernet.engine.quantise import quantise
 from spiking_centernet.nn.blocks import Observe, State
@@ -50,9 +52,12 @@ class Int8Network:
         network: what to compute.
         kernels: the native kernels.
         uses_events: decides for every layer and call.
+        factors: blocks of the decoder that are computed in their three convolutions, by index.
     """
 
-    def __init__(self, network: Network, kernels: Kernels, uses_events: UsesEvents):
+    def __init__(
+        self, network: Network, kernels: Kernels, uses_events: UsesEvents, factors: Mapping[int, Factors] | None = None
+    ):
         self.network = network
         self.kernels = kernels
         self.uses_events = uses_events
@@ -60,6 +65,13 @@ class Int8Network:
         self.packed = [
             pack(block, quantise(block), parts) for block, parts in zip(blocks, input_parts(network), strict=True)
         ]
+        parts = input_parts(network)
+        self.factors = {
+            index: pack_factors(found, parts[index], self.packed[index].padded_channels, self.packed[index].dense_block)
+            for index, found in (factors or {}).items()
+        }
+        for index, found in (factors or {}).items():
+            self.packed[index] = with_currents(self.packed[index], found.scale, found.bias)
         self.lists = EventLists()
         self._workspaces: OrderedDict[tuple[int, ...], Workspace] = OrderedDict()
 
@@ -89,6 +101,8 @@ class Workspace:
         self.layers: list[CLayer] = []
         self.targets: list[Plane] = []
         self._joined: dict[int, Plane] = {}
+        self._factored: dict[int, CFactored] = {}
+        self._buffers: list[Tensor] = []
         self._observe: Observe | None = None
         network = owner.network
         halo = max(1, network.stem.kernel // 2)
@@ -109,9 +123,15 @@ class Workspace:
         for block, skip in zip(network.decoder, features[-2::-1], strict=False):
             index += 1
             size_hw = (skip.c.height, skip.c.width)
+            target = self._plane(size_hw, block.weight.shape[0])
+            if index in owner.factors:
+                coarse = x
+                x = self._add(index, skip, target)
+                self._factored[index] = self._factor(index, coarse, skip)
+                continue
             joined = self._plane(size_hw, x.c.channels + skip.c.channels)
             self._joined[index] = joined
-            x = self._add(index, joined, self._plane(size_hw, block.weight.shape[0]))
+            x = self._add(index, joined, target)
         self.size_hw = (x.c.height, x.c.width)
         self.head_spikes: Plane | None = None
         self._add(index + 1, x, None)
@@ -139,6 +159,26 @@ class Workspace:
             return source
         self.targets.append(target)
         return target
+
+    def _factor(self, index: int, coarse: Plane, skip: Plane) -> CFactored:
+        packed, layer = self.owner.factors[index], self.layers[index]
+        found = CFactored(hidden=packed.hidden)
+        found.coarse, found.skip, found.layer = (ctypes.pointer(x) for x in (coarse.c, skip.c, layer))
+        for name in (
+            "expand_coarse", "expand_skip", "expand_bias", "expand_shift", "filter", "filter_bias", "filter_shift",
+            "project",
+        ):  # fmt: skip
+            setattr(found, name, getattr(packed, name).data_ptr())
+        height, width = layer.height, layer.width
+        for name, dtype, size_hw in (
+            ("coarse_sums", torch.int32, (coarse.c.height, coarse.c.width)),
+            ("expanded", torch.int16, (height + 2, width + 2)),
+            ("filtered", torch.int16, (height, width)),
+        ):
+            buffer = torch.empty(self.num, *size_hw, packed.hidden, dtype=dtype)
+            self._buffers.append(buffer)
+            setattr(found, name, buffer.data_ptr())
+        return found
 
     def run(
         self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
@@ -178,6 +218,8 @@ class Workspace:
     def compute(self, index: int, x: Plane) -> int:
         """Compute a block from its input; returns the number of spikes."""
         layer = self.layers[index]
+        if index in self._factored:
+            return self.owner.kernels.factored(byref(self._factored[index]))
         if self.owner.uses_events(layer, x.count) and keys_fit(layer):
             self.owner.lists.reserve(layer)
             return run_events(self.owner.kernels, layer, self.owner.lists)
@@ -198,6 +240,8 @@ class Workspace:
 
     def join(self, index: int, x: Plane, skip: Plane) -> Plane:
         """See ``Ops``."""
+        if index in self._factored:
+            return skip
         joined = self._joined[index]
         joined.count = self.owner.kernels.join(byref(x.c), byref(skip.c), byref(joined.c), self.num)
         return joined

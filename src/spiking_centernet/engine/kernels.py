@@ -34,6 +34,23 @@ class CLayer(Structure):
     )
 
 
+class CFactored(Structure):
+    """``Factored``."""
+
+    _fields_ = (
+        [(name, POINTER(CPlane)) for name in ("coarse", "skip")]
+        + [("layer", POINTER(CLayer))]
+        + [
+            (name, c_void_p)
+            for name in (
+                "expand_coarse", "expand_skip", "expand_bias", "expand_shift", "filter", "filter_bias", "filter_shift",
+                "project", "coarse_sums", "expanded", "filtered",
+            )
+        ]
+        + [("hidden", c_int64)]
+    )  # fmt: skip
+
+
 class CLists(Structure):
     """``Lists``."""
 
@@ -80,6 +97,7 @@ class Kernels:
     list_events: Any
     dense: Any
     events: Any
+    factored: Any
     fire_float32: Any
     fire_bfloat16: Any
 
@@ -94,6 +112,7 @@ class Kernels:
             list_events=native.kernel("list", [layer, i64, lists], isa=isa),
             dense=native.kernel("dense", [layer], i64, isa=isa),
             events=native.kernel("events", [layer, i64, lists], i64, isa=isa),
+            factored=native.kernel("factored", [POINTER(CFactored)], i64, isa=isa),
             fire_float32=native.kernel("fire_float32", [layer, c_void_p, i64], isa=isa),
             fire_bfloat16=native.kernel("fire_bfloat16", [layer, c_void_p, i64], isa=isa),
         )

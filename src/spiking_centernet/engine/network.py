@@ -1,5 +1,6 @@
 """A detector laid out for execution: its convolutions in order, heads merged, and the way through them."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -10,6 +11,7 @@ from torch import Tensor
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.nn import Detector, DetectorConfig
 from spiking_centernet.nn.blocks import ConvNeuron
+from spiking_centernet.nn.m2unet import DecoderBlock
 from spiking_centernet.nn.neuron import PLIF
 
 
@@ -67,6 +69,7 @@ class Network:
         out_bias: float32 [outputs].
         out_widths: output channels of every head.
         head_names: in the same order.
+        unmerged: the decoder's blocks in their three convolutions; empty where the detector came fused.
     """
 
     config: DetectorConfig
@@ -78,11 +81,17 @@ class Network:
     out_bias: Tensor
     out_widths: tuple[int, ...]
     head_names: tuple[str, ...]
+    unmerged: tuple[DecoderBlock, ...] = ()
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """Every block in the order of computing."""
         return (self.stem, *(block for stage in self.stages for block in stage), *self.decoder, self.heads)
+
+    @property
+    def first_decoder(self) -> int:
+        """The index of the decoder's first block among ``blocks``."""
+        return 1 + sum(len(stage) for stage in self.stages)
 
     def sizes_hw(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
         """Return height and width of every block's output for a cube's."""
@@ -108,7 +117,8 @@ def unfold(model: Detector) -> Network:
     """
     if model.config.neuron == "relu":
         raise ConfigError('the engine computes with spikes; neuron="relu" makes an ANN: call the detector itself')
-    fused = model.fuse().cpu().float()
+    whole = copy.deepcopy(model).eval().requires_grad_(False).cpu().float()
+    fused = whole.fuse()
     names = iter(fused.neuron_names)
     stem = _block([fused.encoder.stem], [next(names)])
     stages = tuple(tuple(_block([layer], [next(names)]) for layer in stage) for stage in fused.encoder.stages)  # pyright: ignore
@@ -125,6 +135,7 @@ def unfold(model: Detector) -> Network:
         out_bias=torch.cat([out.bias.detach() for out in outs]),  # pyright: ignore
         out_widths=tuple(out.out_channels for out in outs),  # pyright: ignore
         head_names=tuple(heads),
+        unmerged=tuple(block for block in whole.decoder.blocks if isinstance(block, DecoderBlock)),
     )
 
 

@@ -1,6 +1,6 @@
 """Weights in the order in which the native kernels read them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,16 @@ class Packed:
     bias: Tensor
     q: Tensor
     threshold: Tensor
+
+
+def with_currents(packed: Packed, scale: Tensor, bias: Tensor) -> Packed:
+    """Return a packed block whose sums become currents by another scale and bias, float32 [O]."""
+    more = packed.padded_channels - len(scale)
+    return replace(
+        packed,
+        scale=torch.nn.functional.pad(scale, (0, more), value=1.0).contiguous(),
+        bias=torch.nn.functional.pad(bias, (0, more)).contiguous(),
+    )
 
 
 def pack(block: Block, q: Int8, parts: tuple[int, ...]) -> Packed:

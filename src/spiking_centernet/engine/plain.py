@@ -1,9 +1,12 @@
 """The int8 network in torch operations alone, for where the native library is missing: slower, the same results."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spiking_centernet.engine.factored import Factors, currents
 from spiking_centernet.engine.membranes import check_state
 from spiking_centernet.engine.network import Network, traverse
 from spiking_centernet.engine.quantise import Int8, quantise
@@ -15,8 +18,9 @@ from spiking_centernet.nn.m2unet import join
 class PlainInt8Network:
     """Same call as ``Int8Network``; spikes are float32 [T, B, C, h, w]."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, factors: Mapping[int, Factors] | None = None):
         self.network = network
+        self.factors = factors or {}
         self.layers = [quantise(block) for block in network.blocks]
 
     def __call__(
@@ -34,7 +38,7 @@ class PlainInt8Network:
                 for width in block.widths
             ]
             check_state(names, state, shapes)
-        call = _Call(self.network, self.layers, state, observe)
+        call = _Call(self.network, self.layers, self.factors, state, observe)
         features = traverse(self.network, call, cube.float())
         spikes = call.fire(len(self.layers) - 1, features)
         return spikes.sum(0).permute(0, 2, 3, 1), call.new if keep_state else []
@@ -68,17 +72,27 @@ def check_binary(largest: int) -> None:
 class _Call:
     """One call's state and the torch operations of the traversal."""
 
-    def __init__(self, network: Network, layers: list[Int8], state: State | None, observe: Observe | None):
-        self.network, self.layers, self.observe = network, layers, observe
+    def __init__(
+        self,
+        network: Network,
+        layers: list[Int8],
+        factors: Mapping[int, Factors],
+        state: State | None,
+        observe: Observe | None,
+    ):
+        self.network, self.layers, self.factors, self.observe = network, layers, factors, observe
         self.old = [None] * sum(len(b.names) for b in network.blocks) if state is None else list(state)
         self.new: State = []
 
     def fire(self, index: int, x: Tensor) -> Tensor:
         """See ``Ops``."""
         block, layer = self.network.blocks[index], self.layers[index]
-        # Whole numbers below 2**24: float32 holds every partial sum exactly.
-        sums = F.conv2d(x.flatten(0, 1), layer.weight.float(), None, block.stride, block.kernel // 2)
-        y = sums * layer.scale[:, None, None] + layer.bias[:, None, None]
+        if index in self.factors:
+            y = currents(self.factors[index], x.flatten(0, 1))
+        else:
+            # Whole numbers below 2**24: float32 holds every partial sum exactly.
+            sums = F.conv2d(x.flatten(0, 1), layer.weight.float(), None, block.stride, block.kernel // 2)
+            y = sums * layer.scale[:, None, None] + layer.bias[:, None, None]
         parts = []
         for current, neuron in zip(y.split(block.widths, dim=1), block.neurons, strict=True):
             spikes, v = neuron(current.unflatten(0, x.shape[:2]), self.old[len(self.new)])
