@@ -56,7 +56,7 @@ bench: $(READY) ## run every benchmark
 
 # In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.
 results: $(READY) ## measure every file in results/ again, and fill the pages
-	$(BIN)/scn simulate data/roads --seed 0 --train 180 --val 16 --test 40 --duration_s 3
+	$(BIN)/scn simulate data/roads --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 --duration_s 3
 	$(BIN)/scn train recipes/nano_roads.yaml --data data/roads --out runs/nano --resume
 	mkdir -p src/spiking_centernet/models
 	cp runs/nano/best.safetensors src/spiking_centernet/models/nano.safetensors

@@ -10,7 +10,7 @@ scn() { PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}" python3 -m spiking_centernet
 
 mkdir -p "$out"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv 2>/dev/null | tee "$out/gpu.csv" || echo "no GPU here"
-scn simulate "$data" --seed 0 --train 180 --val 16 --test 40 --duration_s 3
+scn simulate "$data" --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 --duration_s 3
 began=$SECONDS
 scn train recipes/paper_roads.yaml --data "$data" --out "$out/run" --resume --checkpoint_every 100 "$@"
 echo "trained in $(( SECONDS - began )) s" | tee "$out/train_seconds.txt"
