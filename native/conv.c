@@ -8,8 +8,6 @@
 #include <immintrin.h>
 #endif
 
-#define MAX_BLOCK 128
-
 // ---- dense
 
 // sums[g][block] for the input windows in[0..columns), each `rows` pieces of `run` bytes that lie `pitch` bytes apart.

@@ -121,12 +121,9 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
     network, library = unfold(model), native()
     kernels = None if library is None else Kernels.of(library)
     unmerged = _unmerged(network, decoder)
-    if precision != "int8":
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        path = FloatNetwork(network, dtype, kernels, unmerged)
-    elif library is None or kernels is None:
-        return compile_in_torch(model, decoder=decoder)
-    else:
+    if precision == "int8":
+        if library is None or kernels is None:
+            return compile_in_torch(model, decoder=decoder)
         decide = {
             "auto": events_pay(library.instruction_set),
             "never": lambda layer, count: False,
@@ -134,6 +131,9 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
         }
         factors = {index: factor(block) for index, block in unmerged.items()}
         path = Int8Network(network, kernels, decide[sparse], factors)
+    else:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        path = FloatNetwork(network, dtype, kernels, unmerged)
     return Engine(network, path, precision, sparse)
 
 
