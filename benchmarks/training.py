@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.nn import PRESETS, Memory, build, centernet_loss, make_targets
+from spiking_centernet.bench.peers import SpikingJellyDetector
+from spiking_centernet.nn import PRESETS, DetectorOutput, Memory, build, centernet_loss, make_targets
 from spiking_centernet.types import Boxes
 
 SIZE_HW = (240, 304)
@@ -75,12 +76,8 @@ def network(variant, preset):
     if variant.startswith("ours"):
         optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-3, fused=True)
         return ours, lambda cube: ours(cube, keep_state=False, memory=VARIANTS[variant])[0], optimizer
-    from spikingjelly_detector import Detector
-
-    peer = Detector(PRESETS[preset])
-    peer.load_state_dict(ours.state_dict())
-    peer.train()
-    return peer, peer, torch.optim.AdamW(peer.parameters(), lr=1e-3)
+    peer = SpikingJellyDetector(ours).train()
+    return peer, lambda cube: DetectorOutput(*peer(cube.float())), torch.optim.AdamW(peer.parameters(), lr=1e-3)
 
 
 def train_step(model, forward, optimizer, cube, boxes, preset, variant, gradient=""):
@@ -95,18 +92,18 @@ def train_step(model, forward, optimizer, cube, boxes, preset, variant, gradient
     optimizer.zero_grad()
     loss.backward()
     if gradient:
-        torch.save({name: p.grad.clone() for name, p in model.named_parameters()}, gradient)
+        torch.save([p.grad.clone() for p in model.parameters()], gradient)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    if hasattr(model, "start_at_rest"):
-        model.start_at_rest()
+    if isinstance(model, SpikingJellyDetector):
+        model.rest()
     return loss.item()
 
 
 def child(args):
     """Measure one variant in this process and print what was found."""
     if args.variant.startswith("spikingjelly"):
-        import spikingjelly_detector  # noqa: F401
+        import spikingjelly.activation_based  # noqa: F401
     torch.set_num_threads(args.num_threads)
     # The first optimizer imports much of torch that no training step needs, ours or theirs.
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
@@ -139,7 +136,7 @@ def agreement(args):
         for i, variant in enumerate(VARIANTS):
             path = Path(folder) / f"{i}.pt"
             curves[variant] = measure(variant, "tuned", args.threads[-1], AGREEMENT_STEPS, args, path)["losses"]
-            gradients[variant] = torch.cat([g.flatten().double() for _, g in sorted(torch.load(path).items())])
+            gradients[variant] = torch.cat([g.flatten().double() for g in torch.load(path)])
     for variant, losses in curves.items():
         reference = np.asarray(curves[PEER])
         told[variant] = {

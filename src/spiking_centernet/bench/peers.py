@@ -64,7 +64,7 @@ class SpikingJellyDetector(nn.Module):
             height, width = skip.shape[-2:]
             up = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest")[..., :height, :width]
             x = block(torch.cat([up.unflatten(0, x.shape[:2]), skip], 2))
-        return [head(x).mean(0) for head in self.heads]
+        return [head(x).float().mean(0) for head in self.heads]
 
     def rest(self) -> None:
         """Put every membrane to rest."""
