@@ -26,9 +26,9 @@ from spiking_centernet.types import CLASS_NAMES, Boxes
 ROOT = Path(__file__).resolve().parents[1]
 
 PICTURES = {
-    "forward": (("train", 41, 1_250_000), ("train", 10, 2_500_000)),
-    "sideways": (("train", 24, 2_750_000), ("train", 107, 2_250_000)),
-    "static": (("train", 75, 2_750_000), ("train", 71, 750_000)),
+    "forward": (("test", 3, 1_250_000), ("test", 15, 1_500_000)),
+    "sideways": (("test", 22, 1_500_000), ("test", 20, 1_000_000)),
+    "static": (("test", 5, 1_250_000), ("test", 18, 1_500_000)),
 }
 """Mount -> split, clip and labelled instant in microseconds of a day and of a night."""
 
