@@ -487,9 +487,11 @@ def precision_accuracy(results: Results) -> str:
     """AP of the shipped weights on every path."""
     r = results["precision_accuracy"]
     rows = [
-        (name, number(way["ap"]), number(way["ap50"]), f"{way['firing_rate']:.1%}") for name, way in r["ways"].items()
+        (name, number(score["ap"]), number(score["ap50"]), f"{way['ap_over_fp32']:.1%}", f"{way['firing_rate']:.1%}")
+        for name, way in r["ways"].items()
+        for score in way["scores"].values()
     ]
-    return f"{table(('', 'AP', 'AP50', 'firing rate'), rows)}\n\nSimulated roads. {origin(r)}"
+    return f"{table(('', 'AP', 'AP50', 'of fp32', 'firing rate'), rows)}\n\nSimulated roads. {origin(r)}"
 
 
 def cost_by_size(results: Results) -> str:
