@@ -40,18 +40,19 @@ class Camera:
         ``moving`` in 0..1 scales the fast part of the shaking, so that nothing moves while the car stands.
         """
         yaw, pitch = heading + self.yaw, self.pitch
-        for yaw_rad, pitch_rad, hz, phase in self.shake:
+        for yaw_rad, pitch_rad, hz, phase in self.shake.tolist():
             part = math.sin(2 * math.pi * hz * t_s + phase) * moving
             yaw += yaw_rad * part
             pitch += pitch_rad * part
         cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
-        forward = np.array([cy * cp, sy * cp, -sp])
-        right = np.array([sy, -cy, 0.0])
-        down = np.cross(forward, right)
+        forward = (cy * cp, sy * cp, -sp)
+        level = (sy, -cy, 0.0)
+        below = (-sp * cy, -sp * sy, -cy * cp * cy - sy * cp * sy)
         cr, sr = math.cos(self.roll), math.sin(self.roll)
-        right, down = cr * right + sr * down, cr * down - sr * right
+        right = (cr * a + sr * b for a, b in zip(level, below, strict=True))
+        down = (cr * b - sr * a for a, b in zip(level, below, strict=True))
         h, w = size_hw
-        return np.concatenate([[x, y, self.height_m], right, down, forward, [self.focal_px, w / 2, h / 2]])
+        return np.array([x, y, self.height_m, *right, *down, *forward, self.focal_px, w / 2, h / 2])
 
 
 def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:

@@ -166,10 +166,10 @@ class Scene:
         at = min(max(t_s / STEP_S, 0.0), len(rows) - 1.001)
         k = int(at)
         w = at - k
-        a, b = rows[k], rows[k + 1]
+        a, b = rows[k : k + 2].tolist()
         along = a[0] + w * w * (3 - 2 * w) * (b[0] - a[0])
         along += STEP_S * (w * (1 - w) ** 2 * a[2] + w * w * (w - 1) * b[2])
-        return along, float(a[1]), float(a[2] + w * (b[2] - a[2]))
+        return along, a[1], a[2] + w * (b[2] - a[2])
 
     def camera_at(self, t_s: float) -> np.ndarray:
         """Return the camera vector of ``raster`` at ``t_s``."""
@@ -228,8 +228,7 @@ class Scene:
             norm = math.hypot(slope, 1.0)
             beams.append((cam[0], cam[1], slope / norm, 1.0 / norm, 2.5))
         near = []
-        for i in range(placed):
-            x, y, heading, shape, mover = self._placed[i, :5]
+        for x, y, heading, shape, mover in self._placed[:placed, :5].tolist():
             if shape < self._limb_shape and self._movers[int(mover), 0] != PARKED:
                 near.append((math.hypot(x - cam[0], y - cam[1]), x, y, heading, self._shapes[int(shape), 2]))
         for far, x, y, heading, length in sorted(near)[:4]:

@@ -162,22 +162,27 @@ def _step_rows(
             exponent = (bits[x] - np.int32(0x3F3504F3)) >> np.int32(23)
             mantissa_bits[x] = bits[x] - (exponent << np.int32(23))
             change[x] = np.float32(exponent) * ln2
-        crossed = np.int32(0)
+        # Short loops over few arrays each: the compiler checks every pair for overlap and gives up on many.
         for x in range(width):
             # ln(v) = e ln2 + 2 atanh((m - 1) / (m + 1)) with m in [sqrt(1/2), sqrt(2)): exact to 3e-8
             s = (mantissa[x] - one) / (mantissa[x] + one)
             s2 = s * s
-            target = change[x] + two * s * (one + s2 * (third + s2 * (fifth + s2 * seventh)))
+            change[x] = change[x] + two * s * (one + s2 * (third + s2 * (fifth + s2 * seventh)))
+        for x in range(width):
             # 1 - exp(-c) with the exponential as the inverse of its own series: stable however long the step
             c = radians_per_value * (value[x] - dark + floor)
-            gain = one - one / (one + c * (one + c * (half + c * sixth)))
+            value[x] = one - one / (one + c * (one + c * (half + c * sixth)))
+        for x in range(width):
             old = filtered[y, x]
-            new = old + gain * (target - old)
-            moved = (new - old) + leak_per_s[y, x] * dt_s
+            new = old + value[x] * (change[x] - old)
             filtered[y, x] = new
-            change[x] = moved
-            d = contrast[y, x] + moved
-            contrast[y, x] = d
+            change[x] = new - old
+        for x in range(width):
+            change[x] += leak_per_s[y, x] * dt_s
+            contrast[y, x] += change[x]
+        crossed = np.int32(0)
+        for x in range(width):
+            d = contrast[y, x]
             quiet = np.int32(d < threshold_on[y, x]) & np.int32(d > -threshold_off[y, x])
             crossed += np.int32(1) - quiet
         if crossed == 0:
@@ -328,8 +333,10 @@ class Sensor:
             if row == self.size_hw[0]:
                 break
             self._grow()
-        order = np.argsort(self._events["t"][:count], kind="stable")
-        return self._events[:count].take(order)
+        since_us = self._events["t"][:count] - t0_us
+        if t1_us - t0_us <= 2**16:
+            since_us = since_us.astype(np.uint16)  # numpy sorts short numbers by their digits, in one pass each
+        return self._events[:count].take(np.argsort(since_us, kind="stable"))
 
     def _grow(self) -> None:
         self._events = np.concatenate((self._events, np.zeros_like(self._events)))
@@ -345,12 +352,14 @@ class Sensor:
         new_pixel = np.searchsorted(self._noise_hz_sum, rng.random(drawn) * total_hz, side="right")
         new_t = rng.integers(t0_us, t1_us, drawn)
         new_polarity = rng.random(drawn) < self._on_share[new_pixel]
-        white = np.clip(luminance.ravel()[new_pixel] / 255, 0, 1)
+        white = np.minimum(np.maximum(luminance.ravel()[new_pixel] / 255, 0), 1)
         keep = self._is_hot[new_pixel] | (rng.random(drawn) < 1 - (1 - SHOT_AT_WHITE) * white)
         new_t, new_pixel, new_polarity = new_t[keep], new_pixel[keep], new_polarity[keep]
         t_us, pixel, polarity = [t_us, new_t], [pixel, new_pixel], [polarity, new_polarity]
         while len(new_t):
             answered = (rng.random(len(new_t)) < params.shot_echo_share) & ~self._is_hot[new_pixel]
+            if not answered.any():
+                break
             delay = params.refractory_us + rng.exponential(params.shot_echo_us, np.count_nonzero(answered))
             new_t, new_pixel = new_t[answered] + delay.astype(np.int64), new_pixel[answered]
             new_polarity = ~new_polarity[answered]
