@@ -79,7 +79,8 @@ class Activity:
         """Return the penalty and the activity for the log, nothing without a penalty."""
         if self.penalty is None:
             return {}
-        return {"loss_penalty": float(self.loss()), "activity": float(self.share())}
+        with torch.no_grad():
+            return {"loss_penalty": float(self.loss()), "activity": float(self.share())}
 
 
 @contextmanager
@@ -121,6 +122,8 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         activity.observe = see
         yield activity
         return
+    # Somebody observes: the network then computes nothing twice, and the hooks run once.
+    activity.observe = observe or (lambda _: None)
     handles = [
         conv.conv.register_forward_pre_hook(lambda _, inputs, conv=conv: meet(conv, inputs[0]))
         for conv in _merged_convolutions(model)

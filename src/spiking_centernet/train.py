@@ -167,9 +167,9 @@ class TrainState:
             prefix = f"optimizer/{name}/"
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
-                device = parameter.device
+                # In the parameter's memory layout: the fused optimizer walks through memory, not through indices.
                 self.optimizer.state[parameter] = {
-                    k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in state.items()
+                    k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
                 }
         self.step, self.epochs_done, self.best_ap = notes["step"], notes["epochs_done"], notes["best_ap"]
 
@@ -179,7 +179,8 @@ class TrainState:
         values = {k: v.detach() for k, v in self.model.state_dict().items()}
         moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
         old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
-        torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        if moving:
+            torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for name in values.keys() - set(moving):
             self.ema[name].copy_(values[name])
 

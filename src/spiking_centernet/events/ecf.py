@@ -1,7 +1,7 @@
 """Chunks of Metavision HDF5 files in the maker's event compression (ECF, HDF5 filter 0x8ECF).
 
-Format: what https://github.com/prophesee-ai/hdf5_ecf writes; the decoder here is our own. hdf5plugin does not bring that
-filter, so a chunk's bytes are taken from the file as they are and unpacked here.
+Format: what https://github.com/prophesee-ai/hdf5_ecf writes; the decoder here is our own. hdf5plugin does not bring
+that filter, so a chunk's bytes are taken from the file as they are and unpacked here.
 
 A chunk is u32 (number of events << 2 | how places are packed), then times, then places. Times: u64 of the first, then
 bytes ``dt:4 count:4``; count 15 is followed by u16 count; bytes with dt 15 carry four bits each of a longer step,

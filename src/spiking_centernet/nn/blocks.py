@@ -31,6 +31,7 @@ class Membranes:
         self.memory = memory or Memory()
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
         self._observe = observe
+        self._observed = observe is not None
         self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
         self.new: State = []
 
@@ -63,9 +64,10 @@ class Membranes:
     def run_lean(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
         """Return ``compute(*inputs)``, which has no neurons and is cheap up to its last operation, keeping the inputs.
 
-        The backward pass computes again only up to what the last operation is given.
+        The backward pass computes again only up to what the last operation is given. Whoever observes may have hooks in
+        there too, which must run once: then everything is kept.
         """
-        if self.keep:
+        if self.keep or self._observed:
             return compute(*inputs)
         return run_stage(compute, *inputs, stage=stage, silence=nullcontext)
 
