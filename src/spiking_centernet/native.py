@@ -42,7 +42,7 @@ class Native:
         """Return one C function, by default for the instruction set in use."""
         function = self.library[f"scn_{name}_{isa or self.instruction_set}"]
         function.argtypes = argtypes
-        function.restype = restype
+        function.restype = restype  # pyright: ignore[reportAttributeAccessIssue]
         return function
 
 
@@ -70,7 +70,7 @@ def _load() -> Native | str:
         return f"{path} does not load: {error}"
     library.scn_instruction_sets.restype = ctypes.c_char_p
     sets = tuple(library.scn_instruction_sets().decode().split())
-    chosen = os.environ.get(ISA_VARIABLE, sets[0])
+    chosen = os.environ.get(ISA_VARIABLE) or sets[0]
     if chosen not in sets:
         raise ConfigError(f"{ISA_VARIABLE}={chosen}: this processor runs {', '.join(sets)}")
     return Native(path, sets, chosen, library)

@@ -124,10 +124,11 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         return
     # Somebody observes: the network then computes nothing twice, and the hooks run once.
     activity.observe = observe or (lambda _: None)
-    handles = [
-        conv.conv.register_forward_pre_hook(lambda _, inputs, conv=conv: meet(conv, inputs[0]))
-        for conv in _merged_convolutions(model)
-    ]
+
+    def before(conv: _Merged):
+        return lambda _, inputs: meet(conv, inputs[0])
+
+    handles = [conv.conv.register_forward_pre_hook(before(conv)) for conv in _merged_convolutions(model)]
     try:
         yield activity
     finally:

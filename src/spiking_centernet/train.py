@@ -23,7 +23,7 @@ from spiking_centernet.nn import PRESETS, Detector, Memory, build, centernet_los
 from spiking_centernet.penalty import SpikePenalty, watched
 from spiking_centernet.runfolder import CHECKPOINT, OnlookerFolder, RunFolder
 from spiking_centernet.types import Batch
-from spiking_centernet.validate import dataset_for, predict
+from spiking_centernet.validate import best_threshold, dataset_for, predict
 from spiking_centernet.weights import config_to_dict, start_from
 
 
@@ -167,7 +167,7 @@ class TrainState:
             prefix = f"optimizer/{name}/"
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
-                # In the parameter's memory layout: the fused optimizer walks through memory, not through indices.
+                # The fused optimizer walks through memory, not through indices: the parameter's layout counts.
                 self.optimizer.state[parameter] = {
                     k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
                 }
@@ -178,8 +178,8 @@ class TrainState:
         decay = min(decay, (1 + self.step) / (10 + self.step))
         values = {k: v.detach() for k, v in self.model.state_dict().items()}
         moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
-        old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
         if moving:
+            old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
             torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for name in values.keys() - set(moving):
             self.ema[name].copy_(values[name])
@@ -376,24 +376,6 @@ def _rates_row(rates: FiringRates) -> dict[str, float]:
     return {"firing_rate": rates.overall(), "dead_layers": len(rates.dead())} | {
         f"rate/{name}": rate for name, rate in rates.per_layer().items()
     }
-
-
-def best_threshold(score: Score) -> float:
-    """Return the detection score with the highest mean F1 at IoU 0.5 over the classes, 0.3 where nothing matched.
-
-    F1 of every class is taken at its own recalls; the threshold is the mean of the classes' best ones, weighted by
-    their boxes.
-    """
-    recalls = np.linspace(0, 1, 101)
-    best, weights = [], []
-    for c in score.classes:
-        precision, scores = np.asarray(c.precision_at_50), np.asarray(c.score_at_50)
-        if not c.num_truth or not (precision > 0).any():
-            continue
-        f1 = 2 * precision * recalls / np.maximum(precision + recalls, 1e-9)
-        best.append(float(scores[int(f1.argmax())]))
-        weights.append(c.num_truth)
-    return round(float(np.average(best, weights=weights)), 3) if best else 0.3
 
 
 def train(

@@ -242,8 +242,8 @@ class OperationCounter:
         self._model = copy.deepcopy(model).eval()
         self._convs = {name: m for name, m in self._model.named_modules() if isinstance(m, nn.Conv2d)}
         modules = dict(self._model.named_modules())
-        neurons = {n: modules[f"{n}.neuron"] for n in self._model.neuron_names}
-        self._neurons: dict[str, nn.Module] = neurons
+        neurons: dict[str, nn.Module] = {n: modules[f"{n}.neuron"] for n in self._model.neuron_names}
+        self._neurons = neurons
         self._conv_tallies: dict[str, _Tally] = {}
         self._neuron_tallies = {name: _Tally(name) for name in neurons}
         self._next = iter(())

@@ -43,8 +43,9 @@ def takes_norm(norm: nn.BatchNorm2d | None) -> bool:
 
     No subclass: its statistics may be those of more than this process's batch.
     """
-    plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
-    return plain and norm.training and norm.momentum is not None
+    if norm is None or type(norm) is not nn.BatchNorm2d:
+        return False
+    return norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
 def _is_step_major(x: Tensor) -> bool:

@@ -264,7 +264,7 @@ def simulate(
         raise ConfigError(f"seed must not be negative, got {seed}")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every processor")
-    duration_us = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s))
+    duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s))
     if train_duration_s is not None:
         duration_us["train"] = _duration_us("train_duration_s", train_duration_s)
     settings = {
