@@ -206,7 +206,7 @@ def endless_gradient(loss):
 )
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_path, spoil, told, monkeypatch):
     out, calls, checkpoints = tmp_path / "run", [], []
-    real, write = training.centernet_loss, Trainer._checkpoint
+    real, write = training.training_loss, Trainer._checkpoint
 
     def loss(*arguments):
         calls.append(1)
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_p
         checkpoints.append((out / "last.safetensors").read_bytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "centernet_loss", loss)
+        patch.setattr(training, "training_loss", loss)
         patch.setattr(Trainer, "_checkpoint", remember)
         with pytest.raises(TrainingError, match=told) as caught:
             train(recipe(checkpoint_every=2), data, out=out)

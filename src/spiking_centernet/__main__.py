@@ -141,6 +141,26 @@ def _train(arguments: Any) -> None:
     _say(f"best weights: {best}\nscore them: scn val {best} --data {arguments.data}")
 
 
+def _study(arguments: Any) -> None:
+    from spiking_centernet.study import read_plan, study
+    from spiking_centernet.study.table import HEADER, caption, cells
+
+    if arguments.plan:
+        plan = read_plan(arguments.study, changes=arguments.set)
+        runs = plan.runs(Path(arguments.out))
+        rows = [(run.row.name, run.recipe.seed, run.recipe.epochs, str(run.folder)) for run in runs]
+        _table(f"{plan.name}: {len(runs)} runs", ("row", "seed", "epochs", "folder"), rows)
+        return
+    watched = console(stderr=True)
+    summary = study(
+        arguments.study, arguments.data, out=arguments.out, jobs=arguments.jobs, changes=arguments.set,
+        say=lambda text: watched.print(text, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    _table(summary.name, HEADER, [cells(line) for line in summary.lines])
+    _say(f"{caption(summary.to_dict())}
+wrote {Path(arguments.out) / 'study.md'} and .csv, .json, .png")
+
+
 def _val(arguments: Any) -> None:
     from spiking_centernet import scorecard
     from spiking_centernet.weights import load
@@ -211,7 +231,7 @@ def _doctor(arguments: Any) -> None:
 
 
 _COMMANDS = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
+    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "study": _study, "val": _val, "detect": _detect,
     "doctor": _doctor,
 }  # fmt: skip
 

@@ -1,25 +1,22 @@
-"""The command line's words: every argument of every command, and recipes from YAML."""
+"""The command line's words: every argument of every command."""
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.events import Augmentation
-from spiking_centernet.nn import PRESETS, DetectorConfig
 from spiking_centernet.provenance import package_version
+from spiking_centernet.recipe import make_recipe, read_recipe
 from spiking_centernet.train import Recipe
-from spiking_centernet.weights import config_from_dict, config_to_dict
 
 SUMMARIES = {
     "demo": "simulate a drive, detect, score, detect in a real recording, write a page",
     "simulate": "write a labelled data set of simulated roads in GEN1's layout",
     "info": "say what is in a recording",
     "train": "train a detector by a recipe; the recipe's fields can be overridden",
+    "study": "run the runs of a study, or go on with them; one table with a significance test",
     "val": "score a detector on a data set under a named protocol",
     "detect": "detect in a recording; write video, JSON, box file",
     "doctor": "say what is missing on this machine, and the fix",
@@ -29,6 +26,7 @@ EXAMPLES = {
     "simulate": "scn simulate roads --seed 0 --train 60 --val 12 --test 12",
     "info": "scn info drive_td.dat",
     "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
+    "study": "scn study recipes/studies/distillation.yaml --data roads --out studies/distillation --jobs 2",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
     "doctor": "scn doctor",
@@ -60,48 +58,8 @@ def parse(argv: list[str]) -> tuple[str, Namespace]:
     return command, arguments
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """Return the fields of a recipe file.
-
-    Raises:
-        ConfigError: the file is missing or no YAML mapping, or a field is unknown or of the wrong kind.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a recipe file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must map names of recipe fields to values, got {type(values).__name__}")
-    for kind, found, what in (
-        (Recipe, values, "recipe field"),
-        (DetectorConfig, values.get("network"), "network setting"),
-        (Augmentation, values.get("augmentation"), "augmentation setting"),
-    ):
-        known = [field.name for field in dataclasses.fields(kind)]
-        for name in found if isinstance(found, dict) else ():
-            if name not in known:
-                raise ConfigError(f"{path}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
-    checker = ArgumentParser(exit_on_error=False, default_env=False)
-    checker.add_class_arguments(Recipe)
-    try:
-        # YAML takes 2e-3 for text; this takes it for the number that the field wants.
-        checked = checker.parse_object(values)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return {name: checked[name] for name in values}
-
-
 def _recipe(arguments: Namespace) -> Recipe:
-    values = {field.name: arguments[field.name] for field in dataclasses.fields(Recipe)}
-    if values["augmentation"] is not None:
-        values["augmentation"] = Augmentation(**vars(values["augmentation"]))
-    recipe = Recipe(**values)
-    # Built here so that a wrong network setting is refused before any work.
-    config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)
-    return recipe
+    return make_recipe({field.name: arguments[field.name] for field in dataclasses.fields(Recipe)})
 
 
 def _check_options(parser: ArgumentParser, argv: list[str]) -> None:
@@ -162,6 +120,15 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Recipe)
 
 
+def _study(parser: ArgumentParser) -> None:
+    parser.add_argument("study", help="YAML file that names a recipe, what varies and the seeds")
+    parser.add_argument("--data", required=True, help="folder that holds train, val and test")
+    parser.add_argument("--out", required=True, help="folder for the runs and the table")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--set", type=dict | None, default=None, help="changes for every run, such as {epochs: 1}")
+    parser.add_argument("--plan", action="store_true", help="check the study and list its runs, train nothing")
+
+
 def _val(parser: ArgumentParser) -> None:
     parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
     parser.add_argument("--data", required=True, help="folder that holds the splits")
@@ -187,7 +154,7 @@ def _doctor(parser: ArgumentParser) -> None:
 
 
 _FILL = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "val": _val, "detect": _detect,
+    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "study": _study, "val": _val, "detect": _detect,
     "doctor": _doctor,
 }  # fmt: skip
 

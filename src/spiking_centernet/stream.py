@@ -63,7 +63,7 @@ def detect_windows(
         for window in windows:
             cube = voxelize(
                 window.events, start_us=window.start_us, stop_us=window.stop_us, size_hw=size_hw,
-                num_steps=config.num_steps, bins=config.bins,
+                num_steps=config.num_steps, bins=config.bins, mode=config.input_mode,
             )  # fmt: skip
             with torch.inference_mode():
                 output, _ = fused(cube[:, None].to(device), keep_state=False)

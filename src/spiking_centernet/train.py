@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from spiking_centernet.distill import Distillation, Teacher
 from spiking_centernet.errors import ConfigError, TrainingError, did_you_mean
 from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
 from spiking_centernet.events import Augmentation, FolderDataset, collate
 from spiking_centernet.firing import FiringRates
-from spiking_centernet.nn import PRESETS, Detector, build, centernet_loss, make_targets
+from spiking_centernet.nn import PRESETS, Detector, build, training_loss
 from spiking_centernet.runfolder import RunFolder
 from spiking_centernet.types import Batch
 from spiking_centernet.validate import dataset_for, predict
@@ -49,6 +50,8 @@ class Recipe:
         checkpoint_every: steps between checkpoints; 0 for one an epoch.
         num_workers: processes that load; None chooses.
         num_threads: threads that compute; None leaves it to PyTorch.
+        teacher: weight file, run folder or bundled name of a frozen teacher; null for none.
+        distillation: what the student copies from its teacher.
     """
 
     preset: str = "nano"
@@ -70,6 +73,8 @@ class Recipe:
     checkpoint_every: int = 0
     num_workers: int | None = None
     num_threads: int | None = None
+    teacher: str | None = None
+    distillation: Distillation = field(default_factory=Distillation)
 
     def __post_init__(self):
         if self.preset not in PRESETS:
@@ -82,6 +87,8 @@ class Recipe:
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)
+        if self.teacher is None and self.distillation != Distillation():
+            raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
 
     def build(self) -> Detector:
         """Return the untrained network, its weights fixed by the seed."""
@@ -197,9 +204,10 @@ class Trainer:
         self.fabric = Fabric(devices=1, precision="bf16-mixed" if native else "32-true")
         model = recipe.build().to(self.fabric.device)
         config = model.config
+        self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
             data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
-            classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
+            classes=config.classes, mode=config.input_mode, augmentation=recipe.augmentation, seed=recipe.seed,
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed)
@@ -209,7 +217,8 @@ class Trainer:
             model, _optimizer(model, recipe), {k: v.detach().clone() for k, v in model.state_dict().items()}
         )
         resolved = dataclasses.asdict(recipe) | {
-            "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision
+            "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision,
+            **self._teacher_notes(),
         }  # fmt: skip
         self.folder = RunFolder(Path(out), resolved, resume=resume)
         checkpoint = self.folder.read_checkpoint() if resume else None
@@ -273,12 +282,13 @@ class Trainer:
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.forward.train()
-        output, _ = self.forward(batch.cube.to(self.fabric.device), observe=rates, keep_state=False)
-        targets = make_targets(
-            batch.boxes, num_classes=model.config.num_classes, stride=model.config.stride,
-            size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,
-        )  # fmt: skip
-        loss = centernet_loss(output, targets)
+        cube = batch.cube.to(self.fabric.device)
+        seen = None if self.teacher is None else self.teacher.watch(model, rates)
+        output, _ = self.forward(cube, observe=seen or rates, keep_state=False)
+        loss = training_loss(output, batch.boxes, model.config)
+        if self.teacher is not None:
+            with self.fabric.autocast():
+                loss = self.teacher.add(loss, cube, output, model, seen)
         self._refuse_not_finite(loss.total, "loss", batch)
         self.optimizer.zero_grad()
         self.fabric.backward(loss.total)
@@ -287,10 +297,8 @@ class Trainer:
         self.optimizer.step()
         self.state.step += 1
         self.state.average(recipe.ema_decay)
-        return {
-            "loss": loss.total.item(), "loss_heatmap": loss.heatmap.item(), "loss_wh": loss.wh.item(),
-            "loss_offset": loss.offset.item(), "grad_norm": float(norm), "learning_rate": rate,
-        }  # fmt: skip
+        parts = {"loss" if k == "total" else f"loss_{k}": v.item() for k, v in vars(loss).items()}
+        return {**parts, "grad_norm": float(norm), "learning_rate": rate}
 
     def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:
         if not torch.isfinite(value):
@@ -330,7 +338,11 @@ class Trainer:
             "firing_rate": rates.overall(),
             "firing_rates": rates.per_layer(),
             "recipe": dataclasses.asdict(self.recipe),
+            **self._teacher_notes(),
         }
+
+    def _teacher_notes(self) -> dict[str, str]:
+        return {} if self.teacher is None else {"teacher_sha256": self.teacher.sha256}
 
     def _checkpoint(self) -> None:
         notes = {"step": self.state.step, "epochs_done": self.state.epochs_done, "best_ap": self.state.best_ap}
