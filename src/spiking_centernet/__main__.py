@@ -157,8 +157,7 @@ def _study(arguments: Any) -> None:
         say=lambda text: watched.print(text, markup=False, soft_wrap=True),
     )  # fmt: skip
     _table(summary.name, HEADER, [cells(line) for line in summary.lines])
-    _say(f"{caption(summary.to_dict())}
-wrote {Path(arguments.out) / 'study.md'} and .csv, .json, .png")
+    _say(f"{caption(summary.to_dict())}\nwrote {Path(arguments.out) / 'study.md'} and .csv, .json, .png")
 
 
 def _val(arguments: Any) -> None:
@@ -231,8 +230,8 @@ def _doctor(arguments: Any) -> None:
 
 
 _COMMANDS = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "study": _study, "val": _val, "detect": _detect,
-    "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "study": _study, "val": _val,
+    "detect": _detect, "doctor": _doctor,
 }  # fmt: skip
 
 

@@ -154,8 +154,8 @@ def _doctor(parser: ArgumentParser) -> None:
 
 
 _FILL = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "study": _study, "val": _val, "detect": _detect,
-    "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "train": _train, "study": _study, "val": _val,
+    "detect": _detect, "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

@@ -1,4 +1,4 @@
-"""What a study found: mean and deviation over the seeds, a comparison with the baseline, as Markdown, CSV, JSON, plot."""
+"""What a study found: mean and deviation over the seeds, compared with the baseline; Markdown, CSV, JSON, plot."""
 
 import csv
 import dataclasses
@@ -214,8 +214,8 @@ def caption(result: dict[str, Any]) -> str:
     failed = sum("failed" in run for run in result["runs"])
     return (
         f"Mean ± standard deviation over {len(result['seeds'])} seeds, {result['recordings']} recordings of split "
-        f"`{result['split']}`, protocol `{result['protocol']}`; baseline: {result['baseline']}. Last column: difference "
-        f"of the means, 95 % interval and p-value of a paired bootstrap over seeds and recordings "
+        f"`{result['split']}`, protocol `{result['protocol']}`; baseline: {result['baseline']}. Last column: "
+        f"difference of the means, 95 % interval and p-value of a paired bootstrap over seeds and recordings "
         f"({result['resamples']} resamples), not corrected for the number of rows. "
         + ("Every row trained on the same number of windows. " if result["equal_budget"] else "Budgets differ. ")
         + (f"{failed} of {len(result['runs'])} runs failed. " if failed else "")
