@@ -162,7 +162,7 @@ def _study(arguments: Any) -> None:
 
 def _val(arguments: Any) -> None:
     from spiking_centernet import scorecard
-    from spiking_centernet.weights import load
+    from spiking_centernet.weights import load, sha256
 
     model = load(arguments.model)
     protocols = arguments.protocol.split(",")
@@ -172,7 +172,7 @@ def _val(arguments: Any) -> None:
     )  # fmt: skip
     _scores(card)
     if arguments.save is not None:
-        notes = {"model": arguments.model, "data": arguments.data}
+        notes = {"model": arguments.model, "sha256": sha256(arguments.model), "data": arguments.data}
         for path in scorecard.save(card, model, arguments.save, notes=notes).values():
             _say(f"wrote {path}")
 

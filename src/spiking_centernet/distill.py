@@ -1,7 +1,6 @@
 """Distillation: a frozen teacher, what it is shown, and how far the student is from it."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.nn import Detector, DetectorConfig, DetectorOutput
 from spiking_centernet.nn.blocks import Observe
 from spiking_centernet.nn.centernet import Loss
-from spiking_centernet.weights import find, load
+from spiking_centernet.weights import load, sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +146,7 @@ class Teacher:
             ConfigError: teacher and student do not belong together.
         """
         model = load(path, device=next(student.parameters()).device)
-        return Teacher(model, settings, student, sha256=hashlib.sha256(find(path).read_bytes()).hexdigest())
+        return Teacher(model, settings, student, sha256=sha256(path))
 
     def watch(self, student: Detector, then: Observe | None) -> LastFeatures | None:
         """Return what must observe the student's forward pass, None where its features are not compared."""

@@ -208,6 +208,8 @@ def _rows(values: Mapping[str, Any], base: dict[str, Any], path: Path) -> tuple[
 
 def _label(point: Mapping[str, Any]) -> str:
     def shown(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
         return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
     return ", ".join(f"{name.rpartition('.')[2]}={shown(value)}" for name, value in point.items())

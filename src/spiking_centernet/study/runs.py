@@ -50,15 +50,14 @@ def run_all(
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
     left = [run for run in runs if not _finished(plan, run)]
     say(f"{len(runs)} runs, {len(runs) - len(left)} finished before")
+    if jobs == 1:
+        # Seed by seed, as the runs come: a study that is stopped early leaves whole seeds.
+        for run in left:
+            say(f"{run.name} ...")
+            say(_told(run, execute(plan, run, data)))
+        return
     # Teachers first: they are what the others wait for.
-    for wave in (
-        [run for run in left if run.row.teacher_row is None], [run for run in left if run.row.teacher_row is not None]
-    ):  # fmt: skip
-        if jobs == 1:
-            for run in wave:
-                say(f"{run.name} ...")
-                say(_told(run, execute(plan, run, data)))
-            continue
+    for wave in ([r for r in left if r.row.teacher_row is None], [r for r in left if r.row.teacher_row is not None]):
         threads = max(1, num_cores() // jobs)
         with ProcessPoolExecutor(min(jobs, max(1, len(wave))), mp_context=get_context("spawn")) as pool:
             futures: dict[Future[dict[str, Any]], Run] = {

@@ -223,6 +223,27 @@ def caption(result: dict[str, Any]) -> str:
     )
 
 
+def read_lines(result: dict[str, Any]) -> list[Line]:
+    """Return the lines of a study's JSON."""
+    lines = []
+    for values in result["lines"]:
+        plain = dict(values)
+        for key in ("mean", "std"):
+            plain[key] = {k: math.nan if v is None else v for k, v in plain[key].items()}
+        plain["train_s"] = math.nan if plain["train_s"] is None else plain["train_s"]
+        plain["seeds"] = tuple(plain["seeds"])
+        plain["failed"] = {int(seed): told for seed, told in plain["failed"].items()}
+        if plain["comparison"] is not None:
+            known = [field.name for field in dataclasses.fields(Comparison)]
+            plain["comparison"] = Comparison(**{k: _or_nan(plain["comparison"][k]) for k in known})
+        lines.append(Line(**plain))
+    return lines
+
+
+def _or_nan(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
 def save(summary: Summary, out: str | os.PathLike[str]) -> dict[str, Path]:
     """Write ``study.md``, ``study.csv``, ``study.json`` and ``study.png``; return the files by kind."""
     out = Path(out)
