@@ -1,4 +1,4 @@
-"""What the teacher sees is exactly what it was trained on; the distance to it in closed form; wrong teachers refused."""
+"""The teacher sees exactly what it was trained on; the distance to it in closed form; wrong teachers are refused."""
 
 import dataclasses
 
