@@ -61,7 +61,7 @@ class DistilledLoss:
 
 def teacher_cube(
     cube: UInt8[Tensor, "T B C H W"], student: DetectorConfig, teacher: DetectorConfig
-) -> UInt8[Tensor, "S B C H W"]:
+) -> UInt8[Tensor, "S B K H W"]:
     """Return the cube that the teacher would have been given at the same instants, made from the student's.
 
     A teacher of one 20 ms step sees the end of the window, one of a 100 ms frame sees all of it in coarser micro bins.
