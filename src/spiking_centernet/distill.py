@@ -138,15 +138,17 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
 
     @staticmethod
-    def load(path: str | os.PathLike[str], settings: Distillation, student: Detector) -> "Teacher":
+    def load(path: str | os.PathLike[str], settings: Distillation | None, student: Detector) -> "Teacher":
         """Return the teacher of a weight file, run folder or bundled name, on the student's device.
+
+        Settings of None are the paper's: the heatmap with alpha 1.
 
         Raises:
             WeightsError: nothing is found.
             ConfigError: teacher and student do not belong together.
         """
         model = load(path, device=next(student.parameters()).device)
-        return Teacher(model, settings, student, sha256=sha256(path))
+        return Teacher(model, settings or Distillation(), student, sha256=sha256(path))
 
     def watch(self, student: Detector, then: Observe | None) -> LastFeatures | None:
         """Return what must observe the student's forward pass, None where its features are not compared."""
@@ -173,23 +175,25 @@ class Teacher:
                 f"the teacher answers with {list(taught.heatmap.shape)}, the student with "
                 f"{list(output.heatmap.shape)}; take a teacher of the same output stride"
             )
-        total = self._outputs(taught, output)
+        terms = self._outputs(taught, output)
         if seen is not None and watched is not None:
             difference = seen.mean(cube.shape[0]) - watched.mean(shown.shape[0])
-            total = total + self.settings.features * difference.square().mean()
+            terms.append(self.settings.features * difference.square().mean())
+        total = torch.stack(terms).sum()
         parts = {f.name: getattr(loss, f.name) for f in dataclasses.fields(loss)}
         parts["total"] = loss.total + self.settings.alpha * total
         return DistilledLoss(**parts, distillation=total)
 
-    def _outputs(self, taught: DetectorOutput, output: DetectorOutput) -> Tensor:
-        settings = self.settings
+    def _outputs(self, taught: DetectorOutput, output: DetectorOutput) -> list[Tensor]:
+        settings, terms = self.settings, []
         soften = _soften(settings.temperature)
-        maps = [soften(taught.heatmap.float()) - soften(output.heatmap.float())]
-        total = settings.heatmap * maps[0].square().mean()
+        heatmap = soften(taught.heatmap.float()) - soften(output.heatmap.float())
+        if settings.heatmap:
+            terms.append(settings.heatmap * heatmap.square().mean())
         if settings.heads:
-            maps += [taught.wh.float() - output.wh.float(), taught.offset.float() - output.offset.float()]
-            total = total + settings.heads * torch.cat(maps, dim=1).square().mean()
-        return total
+            maps = [heatmap, taught.wh.float() - output.wh.float(), taught.offset.float() - output.offset.float()]
+            terms.append(settings.heads * torch.cat(maps, dim=1).square().mean())
+        return terms
 
 
 def _soften(temperature: float | None) -> Callable[[Tensor], Tensor]:

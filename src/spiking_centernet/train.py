@@ -51,7 +51,7 @@ class Recipe:
         num_workers: processes that load; None chooses.
         num_threads: threads that compute; None leaves it to PyTorch.
         teacher: weight file, run folder or bundled name of a frozen teacher; null for none.
-        distillation: what the student copies from its teacher.
+        distillation: what the student copies from its teacher; null for the paper's way.
     """
 
     preset: str = "nano"
@@ -74,7 +74,7 @@ class Recipe:
     num_workers: int | None = None
     num_threads: int | None = None
     teacher: str | None = None
-    distillation: Distillation = field(default_factory=Distillation)
+    distillation: Distillation | None = None
 
     def __post_init__(self):
         if self.preset not in PRESETS:
@@ -87,7 +87,7 @@ class Recipe:
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)
-        if self.teacher is None and self.distillation != Distillation():
+        if self.teacher is None and self.distillation is not None:
             raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
 
     def build(self) -> Detector:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.errors import EvaluationError
 from spiking_centernet.files import atomic_write
 from spiking_centernet.provenance import provenance, write_json
 from spiking_centernet.recipe import config_of
@@ -95,13 +96,16 @@ def summarise(plan: Plan, runs: Sequence[Run], *, data: str, jobs: int = 1) -> S
     """
     by_row = {row.name: [run for run in runs if run.row.name == row.name] for row in plan.rows}
     resampled: dict[tuple[str, Test], dict[int, np.ndarray]] = {}
-    num_recordings = 0
+    num_recordings, first = 0, None
     for name, group in by_row.items():
         for run in group:
             if not _ended(read_outcome(run)):
                 continue
             for test in plan.tests(config_of(run.recipe)):
                 matches = load_matches(matches_path(run, test))
+                first = first or matches
+                if not same_recordings([first, matches]):
+                    raise EvaluationError(f"{run.folder}: was scored on other recordings than the first run; remove it")
                 num_recordings = len(matches.recordings)
                 weights = draw_weights(num_recordings, plan.resamples)
                 resampled.setdefault((name, test), {})[run.recipe.seed] = resampled_ap(matches, weights)
