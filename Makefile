@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ROADS ?= data/roads
 SEED ?= 0
+JOBS ?= 2
+STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench results wheel clean
+.PHONY: help setup demo test test-fast lint format simulate bench results studies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +65,13 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	cp demo/demo.json results/demo.json
 	$(MAKE) bench
 	$(BIN)/python docs/make_simulator_page.py --data data/roads
+	$(BIN)/python docs/fill.py
+
+# Hours on two cores; stopped and started again, it goes on. JOBS runs at a time share the cores.
+studies: $(READY) ## run every study on ROADS, keep the tables in results/ and fill the pages
+	set -e; for study in $(STUDIES); do \
+	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(ROADS) --out studies/$$study --jobs $(JOBS); \
+	  cp studies/$$study/study.json results/study_$$study.json; done
 	$(BIN)/python docs/fill.py
 
 wheel: $(READY) ## build the wheel into dist/
