@@ -12,7 +12,7 @@ from toy_roads import NETWORK, recipe
 from spiking_centernet.distill import Distillation, LastFeatures, Teacher, check, teacher_cube
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import voxelize
-from spiking_centernet.nn import DetectorOutput, build
+from spiking_centernet.nn import Detector, DetectorOutput, build
 from spiking_centernet.nn.centernet import Loss
 from spiking_centernet.runfolder import read_metrics
 from spiking_centernet.train import train
@@ -72,15 +72,14 @@ def test_the_teacher_sees_what_binning_its_own_window_gives(mode, changes):
     assert torch.equal(teacher_cube(cube(student)[:, None], student, teacher)[:, 0], cube(teacher))
 
 
-class Constant(torch.nn.Module):
+class Constant(Detector):
     """Answers with the same output whatever it sees."""
 
-    def __init__(self, model, output):
-        super().__init__()
-        self.config, self.output, self.heads = model.config, output, model.heads
-        self.neuron_names = model.neuron_names
+    def __init__(self, config, output):
+        super().__init__(config)
+        self.output = output
 
-    def forward(self, cube, observe=None, keep_state=True):
+    def forward(self, cube, state=None, *, observe=None, keep_state=True):
         return self.output, []
 
 
@@ -91,7 +90,7 @@ def outputs(heatmap, wh=0.0, offset=0.0):
 
 def distance(settings, taught, output):
     student = build("nano", **SMALL)
-    teacher = Teacher(Constant(build("nano", **SMALL, neuron="relu"), taught), settings, student)
+    teacher = Teacher(Constant(config(neuron="relu"), taught), settings, student)
     cube = torch.zeros(5, 1, 4, 24, 32, dtype=torch.uint8)
     return teacher.add(NO_LOSS, cube, output, student, None)
 
