@@ -88,8 +88,10 @@ class TransposedConvNeuron(ConvNeuron):
     """:class:`ConvNeuron` whose convolution doubles the size: 4x4, stride 2, as in CenterNet (arXiv 1904.07850)."""
 
     def __init__(self, in_channels: int, out_channels: int, make_neuron: MakeNeuron):
-        conv: nn.Module = nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(out_channels), make_neuron())  # pyright: ignore[reportArgumentType]
+        nn.Module.__init__(self)  # not ConvNeuron's, which takes convolutions alone
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False)  # pyright: ignore
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.neuron = make_neuron()
 
     def fused(self) -> "TransposedConvNeuron":
         """Return a copy with its batch norm folded into the convolution."""
