@@ -23,6 +23,7 @@ from spiking_centernet.significance import (
     draw_weights,
     load_matches,
     resampled_ap,
+    same_recordings,
 )
 from spiking_centernet.study.plan import Plan, Row, Run, Test
 from spiking_centernet.study.runs import matches_path, read_outcome
