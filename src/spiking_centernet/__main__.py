@@ -151,6 +151,25 @@ def _train(arguments: Any) -> None:
     _say(f"best weights: {best}\nscore them: scn val {best} --data {arguments.data}")
 
 
+def _study(arguments: Any) -> None:
+    from spiking_centernet.study import read_plan, study
+    from spiking_centernet.study.table import HEADER, caption, cells
+
+    if arguments.plan:
+        plan = read_plan(arguments.study, changes=arguments.set)
+        runs = plan.runs(Path(arguments.out))
+        rows = [(run.row.name, run.recipe.seed, run.recipe.epochs, str(run.folder)) for run in runs]
+        _table(f"{plan.name}: {len(runs)} runs", ("row", "seed", "epochs", "folder"), rows)
+        return
+    watched = console(stderr=True)
+    summary = study(
+        arguments.study, arguments.data, out=arguments.out, jobs=arguments.jobs, changes=arguments.set,
+        say=lambda text: watched.print(text, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    _table(summary.name, HEADER, [cells(line) for line in summary.lines])
+    _say(f"{caption(summary.to_dict())}\nwrote {Path(arguments.out) / 'study.md'} and .csv, .json, .png")
+
+
 def _model(arguments: Any) -> Any:
     from spiking_centernet.engine import compile
     from spiking_centernet.weights import load
@@ -163,6 +182,7 @@ def _model(arguments: Any) -> Any:
 
 def _val(arguments: Any) -> None:
     from spiking_centernet import robustness, scorecard
+    from spiking_centernet.weights import sha256
 
     names = robustness.corruption_names(arguments.corrupt.split(",")) if arguments.corrupt else []
     model = _model(arguments)
@@ -173,7 +193,10 @@ def _val(arguments: Any) -> None:
     )  # fmt: skip
     _scores(card)
     if arguments.save is not None:
-        notes = {"model": arguments.model, "data": arguments.data, "precision": arguments.precision}
+        notes = {
+            "model": arguments.model, "sha256": sha256(arguments.model), "data": arguments.data,
+            "precision": arguments.precision,
+        }  # fmt: skip
         for path in scorecard.save(card, model, arguments.save, notes=notes).values():
             _say(f"wrote {path}")
     if names:
@@ -409,8 +432,9 @@ def _doctor(arguments: Any) -> None:
 
 
 _COMMANDS = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
-    "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench, "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "study": _study,
+    "val": _val, "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench,
+    "doctor": _doctor,
 }  # fmt: skip
 
 
