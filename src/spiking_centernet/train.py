@@ -142,7 +142,7 @@ class Trainer:
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
             data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
-            classes=config.classes, mode=config.input_mode, augmentation=recipe.augmentation, seed=recipe.seed,
+            classes=config.classes, mode=config.mode, augmentation=recipe.augmentation, seed=recipe.seed,
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed)

@@ -74,7 +74,7 @@ class DetectorConfig:
     decay_input: bool = True
     detach_reset: bool = True
     score_threshold: float = 0.3
-    input_mode: Literal["binary", "count"] = "binary"
+    input_mode: str = "binary"
     skips: str = "concat"
     decoder: str = "merged"
     identity: bool = False
@@ -114,6 +114,18 @@ class DetectorConfig:
     def bins(self) -> int:
         """Micro time bins of a step: two polarities share the channels."""
         return self.in_channels // 2
+
+    @property
+    def mode(self) -> Literal["binary", "count"]:
+        """``input_mode`` for those who fill cubes."""
+        return "count" if self.input_mode == "count" else "binary"
+
+    @property
+    def variations(self) -> str:
+        """What makes this another network than the paper's kind, for example "skips='or'"; empty where nothing does."""
+        names = ("input_mode", "skips", "decoder", "identity", "head")
+        fields = self.__dataclass_fields__
+        return ", ".join(f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) != fields[n].default)
 
 
 PRESETS: dict[str, DetectorConfig] = {

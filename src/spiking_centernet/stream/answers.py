@@ -136,7 +136,7 @@ def detect_windows(
             closed_s = time.perf_counter()
             cube = voxelize(
                 window.events, start_us=window.start_us, stop_us=window.stop_us, size_hw=size_hw,
-                num_steps=config.num_steps, bins=config.bins,
+                num_steps=config.num_steps, bins=config.bins, mode=config.mode,
             )  # fmt: skip
             answerer.take(cube)
             yield answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us)

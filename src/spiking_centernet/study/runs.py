@@ -193,7 +193,7 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
     for test in plan.tests(config):
         dataset = FolderDataset(
             data, plan.split, window_us=test.window_us, num_steps=test.num_steps, bins=config.bins,
-            classes=config.classes, mode=config.input_mode,
+            classes=config.classes, mode=config.mode,
         )  # fmt: skip
         rates = FiringRates(model.neuron_names)
         truth, detected, size_hw = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
