@@ -75,8 +75,12 @@ def test_spikes_are_those_of_the_firing_rates():
     assert seen.row()["loss_penalty"] == pytest.approx(float(seen.share()) / 0.01 - 1, rel=1e-5)
 
 
-def test_operations_are_those_of_the_merged_network():
-    model = tiny_detector().eval()
+@pytest.mark.filterwarnings("ignore:the decoder 'inner'")
+@pytest.mark.parametrize(
+    "changes", [{}, {"skips": "or"}, {"skips": "none"}, {"decoder": "inner", "skips": "or"}, {"head": "ssd"}]
+)
+def test_operations_are_those_of_the_merged_network(changes):
+    model = tiny_detector(**changes).eval()
     with watched(model, SpikePenalty(target=0.01, of="operations"), None) as seen, torch.no_grad():
         model(cube())
     counted = count_ops(model.fuse(), cube()).convolutions[1:]  # without the stem
@@ -85,6 +89,20 @@ def test_operations_are_those_of_the_merged_network():
     )
     assert sorted(int(t) for t in seen.done) == sorted(c.synaptic for c in counted)
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"skips": "add"}, "skips='add'"),
+        ({"identity": True}, "identity=True"),
+        ({"decoder": "transposed"}, "transposed"),
+    ],
+)
+def test_sums_of_spikes_have_no_operations_to_price(changes, told):
+    penalty = SpikePenalty(target=0.01, of="operations")
+    with pytest.raises(ConfigError, match=f"{told}.*take of: spikes"), watched(tiny_detector(**changes), penalty, None):
+        pass
 
 
 def test_hooks_go_even_if_the_pass_fails():

@@ -94,7 +94,8 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         observe: sees the layers' outputs too.
 
     Raises:
-        ConfigError: the network does not spike.
+        ConfigError: the network does not spike, or adds spikes up or enlarges them in convolutions, whose operations
+            are not watched.
     """
     activity = Activity(penalty, observe)
     if penalty is None:
@@ -102,6 +103,12 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         return
     if model.config.neuron == "relu":
         raise ConfigError("a penalty on spikes needs a spiking network, but neuron is relu; leave the penalty out")
+    config = model.config
+    if penalty.of == "operations" and (config.identity or config.skips == "add" or config.decoder == "transposed"):
+        raise ConfigError(
+            f"a penalty on operations needs spikes into convolutions everywhere, but the network has "
+            f"{config.variations}; take of: spikes"
+        )
 
     def see(spikes: Tensor) -> None:
         activity.done.append(spikes.sum(dtype=torch.float32))
@@ -156,6 +163,6 @@ def _merged_convolutions(model: Detector) -> list[_Merged]:
         if isinstance(module, DecoderBlock):
             # Merged, the three convolutions are one that sees the padded input as the 3x3 filter does.
             found.append(_Merged(module.expand, module.filter, module.out_channels, padded=1))
-            inside |= {id(m) for m in module.modules()}
+            inside |= {id(conv) for conv in (module.expand, module.filter, module.project.conv)}
     convs = (m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside)
     return found + [_Merged(conv, conv, conv.out_channels // conv.groups) for conv in convs]

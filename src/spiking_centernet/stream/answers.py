@@ -68,6 +68,11 @@ class Answerer:
         self.readout_steps = self.config.num_steps if readout_steps is None else readout_steps
         if self.readout_steps < 1:
             raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
+        if mode == "stateful" and self.config.head != "centernet":
+            raise ConfigError(
+                "a stateful stream averages the outputs of CenterNet's heads, this network has head "
+                f'{self.config.head!r}; take mode="windowed"'
+            )
         self._device = model.device
         self._fused = model.fuse()
         self.reset()

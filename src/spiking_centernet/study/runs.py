@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from spiking_centernet.energy import count_ops
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluate import evaluate_boxes
 from spiking_centernet.events import FolderDataset
@@ -96,33 +96,14 @@ def matches_path(run: Run, test: Test) -> Path:
 
 
 def dense_operations(model: Detector, size_hw: tuple[int, int]) -> int:
-    """Return the multiply-accumulates of one time step of the fused network, as if every input were non-zero.
+    """Return the multiply-accumulates of one time step of the fused network on a dense engine, padding included.
 
     Args:
         model: the detector.
         size_hw: height and width of the frame in pixels.
     """
-    total = 0
-
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-        # A transposed convolution does per input what a convolution does per output.
-        places, channels = (
-            (output.numel(), module.in_channels)
-            if isinstance(module, nn.Conv2d)
-            else (inputs[0].numel(), module.out_channels)
-        )
-        total += places * channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
-
-    fused = model.fuse()
-    for module in fused.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.register_forward_hook(count)
-    with torch.inference_mode():
-        cube = torch.zeros(1, 1, model.config.in_channels, *size_hw, dtype=torch.uint8)
-        fused(cube.to(next(model.parameters()).device))
-    return total
+    cube = torch.zeros(1, 1, model.config.in_channels, *size_hw, dtype=torch.uint8)
+    return count_ops(model.fuse(), cube.to(model.device)).padded
 
 
 def _key(plan: Plan, run: Run) -> dict[str, Any]:
