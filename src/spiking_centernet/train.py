@@ -94,10 +94,9 @@ class TrainState:
             prefix = f"optimizer/{name}/"
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
-                device = parameter.device
-                self.optimizer.state[parameter] = {
-                    k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in state.items()
-                }
+                # The fused optimizer goes through memory in order: the moments must lie as the weights do.
+                moments = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if k != "step"}
+                self.optimizer.state[parameter] = {"step": state["step"].clone(), **moments}
         self.step, self.epochs_done, self.best_ap = notes["step"], notes["epochs_done"], notes["best_ap"]
 
     def average(self, decay: float) -> None:
@@ -106,7 +105,8 @@ class TrainState:
         values = {k: v.detach() for k, v in self.model.state_dict().items()}
         moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
         old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
-        torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        if moving:
+            torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for name in values.keys() - set(moving):
             self.ema[name].copy_(values[name])
 
