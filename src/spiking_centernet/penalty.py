@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,7 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         edge = slice(conv.padded, -conv.padded or None)
         fan = fan_out(conv.geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * conv.out_channels
         weights = torch.from_numpy(fan).to(x.device, torch.float32)
-        activity.done.append((x[..., edge, edge].sum((0, 1), dtype=torch.float32) * weights).sum())
+        activity.done.append(_Weighed.apply(x[..., edge, edge].sum((0, 1), dtype=torch.float32), weights))
         activity.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
 
     if penalty.of == "spikes":
@@ -137,6 +138,19 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Weighed(torch.autograd.Function):
+    """``(x weights).sum()``; saves no tensor, as a stage that is computed again without the hooks would miss it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor) -> Tensor:
+        ctx.weights = weights
+        return (x * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad * ctx.weights, None
 
 
 @dataclass(frozen=True)
