@@ -136,7 +136,9 @@ def test_gradients_reach_every_layer_and_are_those_of_the_plain_path(of):
             assert plain is None
             assert fused is None
         else:
-            torch.testing.assert_close(fused, plain, rtol=1e-3, atol=1e-6, msg=name)
+            # Sums of many terms that cancel: what rounding leaves goes with the largest of them.
+            atol = max(1e-5, 1e-4 * float(plain.abs().max()))
+            torch.testing.assert_close(fused, plain, rtol=1e-3, atol=atol, msg=name)
             assert plain.abs().sum() > 0 or not name.endswith("conv.weight"), name
 
 
@@ -154,17 +156,17 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("of", ["spikes", "operations"])
 def test_training_lowers_the_activity_to_its_target(data, tmp_path, of):
-    # The toy network fires at about 20 %.
-    penalty = SpikePenalty(target=0.06, weight=5.0, of=of)
+    # Without a price the toy network fires at 3 to 5 %.
+    penalty = SpikePenalty(target=0.02, weight=5.0, of=of)
     recipe = toy_roads.recipe(penalty=penalty, epochs=8, learning_rate=2e-2, val_every=8)
     rows = []
     train(recipe, data, out=tmp_path / "run", report=rows.append)
     steps = [row for row in rows if "loss" in row]
-    assert steps[0]["activity"] > 0.1
-    assert all(row["activity"] < 0.075 for row in steps[-4:]), [row["activity"] for row in steps]
+    assert steps[0]["activity"] > 0.03
+    assert all(row["activity"] < 0.022 for row in steps[-4:]), [row["activity"] for row in steps]
     logged = read_metrics(tmp_path / "run" / "metrics.csv")[0]
     assert logged["activity"] == pytest.approx(steps[0]["activity"], rel=1e-4)
-    assert logged["loss_penalty"] == pytest.approx(5 * (logged["activity"] / 0.06 - 1), rel=1e-3)
+    assert logged["loss_penalty"] == pytest.approx(5 * (logged["activity"] / 0.02 - 1), rel=1e-3)
 
 
 def test_a_penalised_run_resumes(data, tmp_path):

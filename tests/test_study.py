@@ -161,7 +161,7 @@ def ran(data, tmp_path_factory):
             "teacher": {"network": {"neuron": "relu", "num_steps": 1}},
         },
     }  # fmt: skip
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     told = []
     summary = study(path, data, out=folder / "out", say=told.append)
     return path, folder / "out", summary, told
