@@ -77,7 +77,7 @@ def match_recordings(
         counted = protocol.keep(boxes.xyxy, key[1], size_hw)
         if key not in found or not (protocol.score_emptied or counted.any()):
             if counted.any():
-                np.add.at(num_truth, (boxes.labels[counted], number[key[0]]), 1)
+                num_truth[:, number[key[0]]] += np.bincount(boxes.labels[counted], minlength=num_classes)
             continue
         result = found[key]
         kept = protocol.keep(result.xyxy, key[1], size_hw)

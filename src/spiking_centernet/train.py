@@ -21,6 +21,7 @@ from spiking_centernet.evaluate import Score, evaluate_boxes
 from spiking_centernet.events import FolderDataset, collate, prefetch
 from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import Detector, Memory, training_loss
+from spiking_centernet.nn.centernet import Loss
 from spiking_centernet.penalty import watched
 from spiking_centernet.recipe import Recipe
 from spiking_centernet.runfolder import CHECKPOINT, OnlookerFolder, RunFolder
@@ -232,6 +233,7 @@ class Trainer:
         # The whole batch is for the loss alone: the teacher is shown this process's own part.
         loss = training_loss(*parallel.gather_batch(self.fabric, output, batch.boxes), model.config)
         if self.teacher is not None:
+            assert isinstance(loss, Loss)  # a teacher refuses every other head
             with self.fabric.autocast():
                 loss = self.teacher.add(loss, cube, output, model, seen)
         total = loss.total + activity.loss()

@@ -81,7 +81,8 @@ class WindowCollector:
                 f"windows and the time between them must last at least 1 microsecond, got {length_us} and {every_us}"
             )
         self.size_hw, self.length_us, self.every_us = size_hw, length_us, every_us
-        self.num_steps, self.bins, self.mode = num_steps, bins, mode
+        self.num_steps, self.bins = num_steps, bins
+        self.mode: Mode = mode
         self.reset()
 
     def reset(self) -> None:
