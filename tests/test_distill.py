@@ -14,6 +14,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import voxelize
 from spiking_centernet.nn import Detector, DetectorOutput, build
 from spiking_centernet.nn.centernet import Loss
+from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.runfolder import read_metrics
 from spiking_centernet.train import train
 from spiking_centernet.types import EVENT_DTYPE
@@ -202,6 +203,26 @@ def test_a_student_trains_and_keeps_the_teacher_out_of_its_files(data, teacher_p
     names = set(read_tensors(tmp_path / "run" / "last.safetensors")[0])
     assert not any("teacher" in name for name in names)
     assert {n.split("/", 1)[1] for n in names if n.startswith("model/")} == set(build("nano", **NETWORK).state_dict())
+
+
+@pytest.mark.parametrize("changes", [{}, {"skips": "or", "identity": True, "input_mode": "count"}])
+def test_memory_options_change_nothing_with_a_teacher_and_a_price(data, teacher_path, tmp_path, changes):
+    teacher = teacher_path
+    if changes:
+        teacher = tmp_path / "teacher"
+        train(recipe(epochs=1, network=NETWORK | {"neuron": "relu", "input_mode": "count"}), data, out=teacher)
+    of, spikes = ("spikes", "uint8") if changes else ("operations", "float")
+    plan = recipe(
+        epochs=1, teacher=str(teacher), distillation=Distillation(heads=1, features=1), network=NETWORK | changes,
+        penalty=SpikePenalty(target=0.01, of=of),
+    )  # fmt: skip
+    losses = []
+    for name, memory in (("plain", {}), ("lean", {"spikes": spikes, "checkpoint_stages": True})):
+        train(dataclasses.replace(plan, **memory), data, out=tmp_path / name)
+        rows = [r for r in read_metrics(tmp_path / name / "metrics.csv") if r["loss"]]
+        assert all(row["loss_penalty"] > 0 and row["loss_distillation"] > 0 for row in rows)
+        losses.append([row["loss"] for row in rows])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_resuming_with_another_teacher_is_refused(data, teacher_path, tmp_path):

@@ -27,6 +27,11 @@ def test_impossible_penalties_are_refused(changes, told):
         SpikePenalty(**changes)
 
 
+def test_a_price_on_operations_needs_inputs_that_are_seen():
+    with pytest.raises(ConfigError, match="take spikes: float"):
+        toy_roads.recipe(penalty=SpikePenalty(target=0.1, of="operations"), spikes="uint8")
+
+
 def activity(penalty, *layers):
     done = [torch.tensor(float(spikes), requires_grad=True) for spikes, _ in layers]
     return Activity(penalty, None, done, [float(most) for _, most in layers])

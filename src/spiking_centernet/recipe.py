@@ -92,6 +92,8 @@ class Recipe:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)
         Memory(self.spikes, self.checkpoint_stages).checked()
+        if self.spikes == "uint8" and self.penalty is not None and self.penalty.of == "operations":
+            raise ConfigError("a penalty on operations sees no input that is kept as bytes; take spikes: float")
         if self.teacher is None and self.distillation is not None:
             raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
 
