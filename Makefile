@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ROADS ?= data/roads
 SEED ?= 0
+JOBS ?= 2
+STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sanitize lint format simulate bench fuzz kill results firing-rate-study wheel \
-	clean
+.PHONY: help setup demo test test-fast sanitize lint format simulate bench fuzz kill results firing-rate-study studies \
+	wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +83,13 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 
 firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and three seeds; goes on where it was stopped
 	$(BIN)/python benchmarks/firing_rate_study.py --data data/roads --out runs/firing_rate
+	$(BIN)/python docs/fill.py
+
+# Hours on two cores; stopped and started again, it goes on. JOBS runs at a time share the cores.
+studies: $(READY) ## run every study on ROADS, keep the tables in results/ and fill the pages
+	set -e; for study in $(STUDIES); do \
+	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(ROADS) --out studies/$$study --jobs $(JOBS); \
+	  cp studies/$$study/study.json results/study_$$study.json; done
 	$(BIN)/python docs/fill.py
 
 wheel: $(READY) ## build the wheel into dist/

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from stamp import RESULTS, ROOT, stamp, this_command, write_result
 
-from spiking_centernet.cli import read_recipe
 from spiking_centernet.costpage import curve_plot
 from spiking_centernet.costs import costs
 from spiking_centernet.energy.models import LITERATURE_BREAK_EVEN
 from spiking_centernet.events import Augmentation
 from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.provenance import write_json
-from spiking_centernet.train import Recipe, train
+from spiking_centernet.recipe import Recipe, read_recipe
+from spiking_centernet.train import train
 from spiking_centernet.validate import evaluate
 
 TARGETS = (None, 0.20, 0.12, 0.08, 0.057, 0.04, 0.03)

@@ -23,8 +23,10 @@ from spiking_centernet.energy import published, what_follows
 from spiking_centernet.errors import did_you_mean
 from spiking_centernet.evaluate import PROTOCOLS
 from spiking_centernet.nn import PRESETS, Detector
-from spiking_centernet.train import Recipe
-from spiking_centernet.weights import bundled
+from spiking_centernet.recipe import Recipe
+from spiking_centernet.study.table import HEADER as STUDY_HEADER
+from spiking_centernet.study.table import caption, cells, read_lines
+from spiking_centernet.weights import bundled, notes, sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- (results|code):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
@@ -338,6 +340,43 @@ def scaling(results: Results) -> str:
     )
 
 
+def study_block(name: str) -> Callable[[Results], str]:
+    """Return the block that shows a study's table."""
+
+    def block(results: Results) -> str:
+        r = results[f"study_{name}"]
+        rows = [cells(line) for line in read_lines(r)]
+        return f"{table(STUDY_HEADER, rows)}\n\n{caption(r)} {origin(r)}"
+
+    block.__name__ = f"study_{name}"
+    return block
+
+
+STUDIES = (
+    "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "input", "paper_roads"
+)  # fmt: skip
+
+
+def zoo(results: Results) -> str:
+    """The weight files that ship, with what reproduces their scores."""
+    rows = []
+    for name in bundled():
+        r = results[f"{name}_roads"]
+        digest = sha256(name)
+        if r.get("sha256", digest) != digest:
+            raise ValueError(f"results/{name}_roads.json was measured with other weights than those that ship")
+        protocol = notes(name)["recipe"]["protocol"]
+        score = r["scores"][protocol]
+        rows.append(
+            (f"`{name}`", f"`{digest}`", f"[{name}_roads.yaml](../recipes/{name}_roads.yaml)",
+             f"`{protocol}`, simulated roads, split `{r['split']}`", number(score["ap"]), number(score["ap50"]),
+             f"{r['firing_rate']:.1%}")
+        )  # fmt: skip
+    commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in bundled())
+    header = ("weights", "sha256", "recipe", "protocol", "AP", "AP50", "firing rate")
+    return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n{origin(results['nano_roads'])}"
+
+
 def presets(results: Results) -> str:
     """The sizes of the network, counted."""
     weights = bundled()
@@ -513,6 +552,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         real_clip, real_recordings, protocols, presets, recipe, nano_energy, firing_rate_study, published_energy,
         tracking, stream_soak, stateful_accuracy, export_formats, robustness, fuzz, kill_test, scaling,
         bench_race, bench_steps, bench_alone, bench_rates, training_speed, precision_accuracy, cost_by_size,
+        zoo,
+        *map(study_block, STUDIES),
     )
 }  # fmt: skip
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import spiking_centernet as scn
+from spiking_centernet.recipe import Recipe
 from spiking_centernet.simulate.roads import Clips, simulate
-from spiking_centernet.train import Recipe, train
+from spiking_centernet.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

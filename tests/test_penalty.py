@@ -27,6 +27,11 @@ def test_impossible_penalties_are_refused(changes, told):
         SpikePenalty(**changes)
 
 
+def test_a_price_on_operations_needs_inputs_that_are_seen():
+    with pytest.raises(ConfigError, match="take spikes: float"):
+        toy_roads.recipe(penalty=SpikePenalty(target=0.1, of="operations"), spikes="uint8")
+
+
 def activity(penalty, *layers):
     done = [torch.tensor(float(spikes), requires_grad=True) for spikes, _ in layers]
     return Activity(penalty, None, done, [float(most) for _, most in layers])
@@ -75,8 +80,12 @@ def test_spikes_are_those_of_the_firing_rates():
     assert seen.row()["loss_penalty"] == pytest.approx(float(seen.share()) / 0.01 - 1, rel=1e-5)
 
 
-def test_operations_are_those_of_the_merged_network():
-    model = tiny_detector().eval()
+@pytest.mark.filterwarnings("ignore:the decoder 'inner'")
+@pytest.mark.parametrize(
+    "changes", [{}, {"skips": "or"}, {"skips": "none"}, {"decoder": "inner", "skips": "or"}, {"head": "ssd"}]
+)
+def test_operations_are_those_of_the_merged_network(changes):
+    model = tiny_detector(**changes).eval()
     with watched(model, SpikePenalty(target=0.01, of="operations"), None) as seen, torch.no_grad():
         model(cube())
     counted = count_ops(model.fuse(), cube()).convolutions[1:]  # without the stem
@@ -85,6 +94,20 @@ def test_operations_are_those_of_the_merged_network():
     )
     assert sorted(int(t) for t in seen.done) == sorted(c.synaptic for c in counted)
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"skips": "add"}, "skips='add'"),
+        ({"identity": True}, "identity=True"),
+        ({"decoder": "transposed"}, "transposed"),
+    ],
+)
+def test_sums_of_spikes_have_no_operations_to_price(changes, told):
+    penalty = SpikePenalty(target=0.01, of="operations")
+    with pytest.raises(ConfigError, match=f"{told}.*take of: spikes"), watched(tiny_detector(**changes), penalty, None):
+        pass
 
 
 def test_hooks_go_even_if_the_pass_fails():
@@ -118,8 +141,9 @@ def test_gradients_reach_every_layer_and_are_those_of_the_plain_path(of):
             assert plain is None
             assert fused is None
         else:
-            # A bias before a batch norm has no gradient but rounding.
-            torch.testing.assert_close(fused, plain, rtol=1e-3, atol=1e-5 + 1e-3 * float(plain.abs().max()), msg=name)
+            # Sums of many terms that cancel: what rounding leaves goes with the largest of them.
+            atol = max(1e-5, 1e-4 * float(plain.abs().max()))
+            torch.testing.assert_close(fused, plain, rtol=1e-3, atol=atol, msg=name)
             assert plain.abs().sum() > 0 or not name.endswith("conv.weight"), name
 
 
@@ -137,16 +161,17 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("of", ["spikes", "operations"])
 def test_training_lowers_the_activity_to_its_target(data, tmp_path, of):
-    penalty = SpikePenalty(target=0.02, of=of)
-    recipe = toy_roads.recipe(penalty=penalty, epochs=8, learning_rate=1e-2, val_every=8)
+    # Without a price the toy network fires at 3 to 5 %.
+    penalty = SpikePenalty(target=0.02, weight=5.0, of=of)
+    recipe = toy_roads.recipe(penalty=penalty, epochs=8, learning_rate=2e-2, val_every=8)
     rows = []
     train(recipe, data, out=tmp_path / "run", report=rows.append)
     steps = [row for row in rows if "loss" in row]
-    assert steps[0]["activity"] > 0.025
+    assert steps[0]["activity"] > 0.03
     assert all(row["activity"] < 0.022 for row in steps[-4:]), [row["activity"] for row in steps]
     logged = read_metrics(tmp_path / "run" / "metrics.csv")[0]
     assert logged["activity"] == pytest.approx(steps[0]["activity"], rel=1e-4)
-    assert logged["loss_penalty"] == pytest.approx(logged["activity"] / 0.02 - 1, rel=1e-3)
+    assert logged["loss_penalty"] == pytest.approx(5 * (logged["activity"] / 0.02 - 1), rel=1e-3)
 
 
 def test_a_penalised_run_resumes(data, tmp_path):

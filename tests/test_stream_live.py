@@ -18,6 +18,7 @@ from spiking_centernet.stream.sources import packets_of
 
 SIZE_HW = (16, 24)
 MODEL = tiny_detector()
+COUNTING, ANCHORED = tiny_detector(input_mode="count"), tiny_detector(head="ssd")
 
 
 def window(k):
@@ -131,6 +132,8 @@ def test_a_replay_delivers_each_packet_in_its_time(tmp_path, monkeypatch):
         (lambda: stream(MODEL, []), "size_hw"),
         (lambda: stream(MODEL, [], size_hw=SIZE_HW, policy="forget"), "unknown policy 'forget'"),
         (lambda: stream(MODEL, [], size_hw=SIZE_HW, max_waiting=0), "max_waiting"),
+        (lambda: stream(COUNTING, [], size_hw=SIZE_HW, policy="merge"), 'take "drop" or "wait"'),
+        (lambda: stream(ANCHORED, [], size_hw=SIZE_HW, mode="stateful"), 'take mode="windowed"'),
         (lambda: Replay(None, speed=0), "speed"),
     ],
 )

@@ -44,10 +44,15 @@ cuts = st.lists(st.integers(0, 400), max_size=8).map(sorted)
 
 
 @settings(max_examples=20, deadline=None)
-@given(cuts=cuts, every_us=st.sampled_from([7_000, 50_000, 130_000]), start_us=st.sampled_from([0, 123_456]))
-def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_us, start_us):
+@given(
+    cuts=cuts,
+    every_us=st.sampled_from([7_000, 50_000, 130_000]),
+    start_us=st.sampled_from([0, 123_456]),
+    mode=st.sampled_from(["binary", "count"]),
+)
+def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_us, start_us, mode):
     events = noise(start_us=start_us)
-    collector = WindowCollector(SIZE_HW, length_us=100_000, every_us=every_us, num_steps=5, bins=2)
+    collector = WindowCollector(SIZE_HW, length_us=100_000, every_us=every_us, num_steps=5, bins=2, mode=mode)
     windows = []
     for packet in np.split(events, cuts):
         windows += collector.push(packet)
@@ -57,7 +62,7 @@ def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_u
     assert [w.stop_us for w in windows] == [k * every_us for k in range(first, last + 1)]
     for w in windows:
         assert w.start_us == w.stop_us - 100_000
-        expected = voxelize(events, start_us=w.start_us, stop_us=w.stop_us, size_hw=SIZE_HW)
+        expected = voxelize(events, start_us=w.start_us, stop_us=w.stop_us, size_hw=SIZE_HW, mode=mode)
         assert torch.equal(w.cube, expected)
 
 

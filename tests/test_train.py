@@ -20,8 +20,9 @@ import spiking_centernet.train as training
 from spiking_centernet.errors import ConfigError, DatasetError, TrainingError
 from spiking_centernet.evaluate import evaluate_boxes
 from spiking_centernet.nn import Detector
+from spiking_centernet.recipe import Recipe
 from spiking_centernet.runfolder import read_metrics
-from spiking_centernet.train import EpochBatches, Recipe, Trainer, best_threshold, learning_rate_at, train
+from spiking_centernet.train import EpochBatches, Trainer, best_threshold, learning_rate_at, train
 from spiking_centernet.types import Boxes, Detections
 from spiking_centernet.weights import load, notes, read_tensors
 
@@ -221,7 +222,7 @@ def endless_gradient(loss):
 )
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_path, spoil, told, monkeypatch):
     out, calls, checkpoints = tmp_path / "run", [], []
-    real, write = training.centernet_loss, Trainer._checkpoint
+    real, write = training.training_loss, Trainer._checkpoint
 
     def loss(*arguments):
         calls.append(1)
@@ -232,7 +233,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_p
         checkpoints.append((out / "last.safetensors").read_bytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "centernet_loss", loss)
+        patch.setattr(training, "training_loss", loss)
         patch.setattr(Trainer, "_checkpoint", remember)
         with pytest.raises(TrainingError, match=told) as caught:
             train(recipe(checkpoint_every=2), data, out=out)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.events import write_boxes, write_dat
-from spiking_centernet.train import Recipe, train
+from spiking_centernet.recipe import Recipe
+from spiking_centernet.train import train
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 
 SIZE_HW = (32, 48)

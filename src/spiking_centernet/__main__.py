@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spiking_centernet import cli
-from spiking_centernet.console import TrainingLine, console, track
+from spiking_centernet.console import TrainingLine, console, flat_rows, say, show_table, track
 from spiking_centernet.errors import ConfigError, SpikingCenterNetError
 
 
@@ -49,24 +49,6 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
     sys.stderr.write(f"scn: warning: {' '.join(str(message).split())}\n")
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, words: int = 1) -> None:
-    """Print a table whose first ``words`` columns are words and whose others are numbers."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title or None, title_justify="left")
-    for k, name in enumerate(header):
-        table.add_column(name, justify="left" if k < words else "right", overflow="fold")
-    for row in rows:
-        # Text, so that a path with brackets is not taken for markup.
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    console().print(table)
-
-
-def _say(text: str) -> None:
-    console().print(text, markup=False, soft_wrap=True)
-
-
 def _demo(arguments: Any) -> None:
     from spiking_centernet.demo import demo
 
@@ -76,11 +58,11 @@ def _demo(arguments: Any) -> None:
         duration_s=arguments.duration_s, workers=arguments.workers, show_bar=watched.is_terminal, progress=track,
         say=lambda part: watched.print(f"{part} ...", markup=False),
     )  # fmt: skip
-    _table("Time", ("part", "seconds"), [*run.seconds.items(), ("together", f"{sum(run.seconds.values()):.1f}")])
-    _table("Files", ("what", "where"), list(run.files.items()), words=2)
+    show_table("Time", ("part", "seconds"), [*run.seconds.items(), ("together", f"{sum(run.seconds.values()):.1f}")])
+    show_table("Files", ("what", "where"), list(run.files.items()), words=2)
     _scores(run.card)
     real = run.real
-    _say(
+    say(
         f"real recording: {real.num_found} of {real.num_truth} hand-drawn boxes found, {real.num_false} other boxes\n"
         f"open {run.page}"
     )
@@ -111,7 +93,7 @@ def _simulate(arguments: Any) -> None:
          s["boxes"], *s["boxes_per_class"].values())
         for split, s in summarise(arguments.out).items()
     ]  # fmt: skip
-    _table(str(arguments.out), ("split", "clips", "s", "events", "Mev/s", "boxes", "cars", "pedestrians"), rows)
+    show_table(str(arguments.out), ("split", "clips", "s", "events", "Mev/s", "boxes", "cars", "pedestrians"), rows)
 
 
 def _info(arguments: Any) -> None:
@@ -133,8 +115,8 @@ def _info(arguments: Any) -> None:
             ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
             ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
         ]
-        _say(str(found.path))
-        _table("", ("what", "found"), rows, words=2)
+        say(str(found.path))
+        show_table("", ("what", "found"), rows, words=2)
 
 
 def _share(share: float | None) -> str:
@@ -148,7 +130,26 @@ def _train(arguments: Any) -> None:
     with TrainingLine(arguments.recipe.epochs, DEAD_BELOW) as line:
         train(arguments.recipe, arguments.data, out=arguments.out, resume=arguments.resume, report=line)
     best = Path(arguments.out) / "best.safetensors"
-    _say(f"best weights: {best}\nscore them: scn val {best} --data {arguments.data}")
+    say(f"best weights: {best}\nscore them: scn val {best} --data {arguments.data}")
+
+
+def _study(arguments: Any) -> None:
+    from spiking_centernet.study import read_plan, study
+    from spiking_centernet.study.table import HEADER, caption, cells
+
+    if arguments.plan:
+        plan = read_plan(arguments.study, changes=arguments.set)
+        runs = plan.runs(Path(arguments.out))
+        rows = [(run.row.name, run.recipe.seed, run.recipe.epochs, str(run.folder)) for run in runs]
+        show_table(f"{plan.name}: {len(runs)} runs", ("row", "seed", "epochs", "folder"), rows)
+        return
+    watched = console(stderr=True)
+    summary = study(
+        arguments.study, arguments.data, out=arguments.out, jobs=arguments.jobs, changes=arguments.set,
+        say=lambda text: watched.print(text, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    show_table(summary.name, HEADER, [cells(line) for line in summary.lines])
+    say(f"{caption(summary.to_dict())}\nwrote {Path(arguments.out) / 'study.md'} and .csv, .json, .png")
 
 
 def _model(arguments: Any) -> Any:
@@ -163,6 +164,7 @@ def _model(arguments: Any) -> Any:
 
 def _val(arguments: Any) -> None:
     from spiking_centernet import robustness, scorecard
+    from spiking_centernet.weights import sha256
 
     names = robustness.corruption_names(arguments.corrupt.split(",")) if arguments.corrupt else []
     model = _model(arguments)
@@ -172,19 +174,19 @@ def _val(arguments: Any) -> None:
         progress=track,
     )  # fmt: skip
     _scores(card)
+    about = {"model": arguments.model, "data": arguments.data}
     if arguments.save is not None:
-        notes = {"model": arguments.model, "data": arguments.data, "precision": arguments.precision}
+        notes = about | {"sha256": sha256(arguments.model), "precision": arguments.precision}
         for path in scorecard.save(card, model, arguments.save, notes=notes).values():
-            _say(f"wrote {path}")
+            say(f"wrote {path}")
     if names:
         result = robustness.score_faults(
             model, arguments.data, card, names=names, batch_size=arguments.batch_size, progress=track
         )
         _faults(result)
         if arguments.save is not None:
-            notes = {"model": arguments.model, "data": arguments.data}
-            for path in robustness.save(result, arguments.save, notes=notes).values():
-                _say(f"wrote {path}")
+            for path in robustness.save(result, arguments.save, notes=about).values():
+                say(f"wrote {path}")
 
 
 def _faults(result: Any) -> None:
@@ -195,9 +197,9 @@ def _faults(result: Any) -> None:
         rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
     severities = sorted({f.fault.severity for f in result.faults})
     title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {result.clean.ap:.3f}"
-    _table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
+    show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
     worst = result.most_active()
-    _say(
+    say(
         f"AP kept overall: {result.mean_retention():.0%}; most active under {worst.fault.name}, severity "
         f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {worst.firing_ratio:.2f} times the clean one"
     )
@@ -212,18 +214,18 @@ def _scores(card: Any) -> None:
         (name, *map(number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
         for name, s in card.scores.items()
     ]
-    _table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
+    show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
     rows = [
         (name, c.name, number(c.ap), number(c.ap50), c.num_truth, c.num_detections)
         for name, s in card.scores.items()
         for c in s.classes
     ]
-    _table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
+    show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
     rates = card.rates.per_layer()
     what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN twin)"
-    _say(f"{what}: {card.rates.overall():.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
+    say(f"{what}: {card.rates.overall():.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
     if card.rates.dead():
-        _say(f"dead layers: {', '.join(card.rates.dead())}")
+        say(f"dead layers: {', '.join(card.rates.dead())}")
 
 
 def _detect(arguments: Any) -> None:
@@ -238,9 +240,9 @@ def _detect(arguments: Any) -> None:
     )  # fmt: skip
     boxes = sum(len(found) for found in run.detections)
     numbers = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
-    _say(f"{boxes} boxes at {len(run.detections)} instants" + (f", {len(numbers)} tracks" if arguments.track else ""))
+    say(f"{boxes} boxes at {len(run.detections)} instants" + (f", {len(numbers)} tracks" if arguments.track else ""))
     for path in run.paths.values():
-        _say(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def _bench(arguments: Any) -> None:
@@ -258,10 +260,10 @@ def _bench(arguments: Any) -> None:
     )  # fmt: skip
     for race in result["races"]:
         title = f"{race['threads']} threads, allocator {race['allocator']}, firing rate {race['firing_rate']:.1%}"
-        _table(title, ("", "ms", "p95", "x SpikingJelly", "of the floor"), race_rows(race))
+        show_table(title, ("", "ms", "p95", "x SpikingJelly", "of the floor"), race_rows(race))
     for name, how in result["missing"].items():
-        _say(f"{name} did not take part; {how}")
-    _say(f"wrote {Path(arguments.out) / 'bench.json'} and the plots beside it")
+        say(f"{name} did not take part; {how}")
+    say(f"wrote {Path(arguments.out) / 'bench.json'} and the plots beside it")
 
 
 def _energy(arguments: Any) -> None:
@@ -280,16 +282,16 @@ def _energy(arguments: Any) -> None:
         progress=track,
     )  # fmt: skip
     for title, header, rows, words in (*costpage.tables(found), costpage.published_table()):
-        _table(title, header, rows, words=words)
-    _say(f"{what_follows(published())}\n{found.verdict}\njoules: {costpage.joules_in_words(found)}")
+        show_table(title, header, rows, words=words)
+    say(f"{what_follows(published())}\n{found.verdict}\njoules: {costpage.joules_in_words(found)}")
     if arguments.report is not None:
         clip = dataset_for(model, arguments.data, arguments.split).recordings[0]
-        _say(f"wrote {costs.save(found, arguments.report, notes={'model': arguments.model, 'data': arguments.data})}")
+        say(f"wrote {costs.save(found, arguments.report, notes={'model': arguments.model, 'data': arguments.data})}")
         page = costpage.write_page(
             found, arguments.report, model=arguments.model, stamp=provenance(),
             clip=(clip.name, costs.clip_activity(model, open_recording(clip.path))), curve=arguments.curve,
         )  # fmt: skip
-        _say(f"open {page}")
+        say(f"open {page}")
 
 
 def _convert(arguments: Any) -> None:
@@ -300,9 +302,9 @@ def _convert(arguments: Any) -> None:
         classes=None if arguments.classes is None else arguments.classes.split(","),
         every_us=None if arguments.every_ms is None else round(arguments.every_ms * 1000), progress=track,
     )  # fmt: skip
-    _say(f"read {done.found}\nwrote {done.path}")
+    say(f"read {done.found}\nwrote {done.path}")
     for what in done.lost or ("nothing",):
-        _say(f"lost: {what}")
+        say(f"lost: {what}")
 
 
 def _stream(arguments: Any) -> None:
@@ -362,12 +364,12 @@ def _export(arguments: Any) -> None:
     notes: dict[str, Any] = {"model": arguments.model, "file": out.name, "size_hw": size_hw}
     if out.suffix == ".nir":
         export.write_nir(model, out, size_hw, pooling=arguments.pooling)
-        _say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
         report = export.check_nir(model, out, size_hw) if arguments.check else None
     else:
         settings = {"weights": arguments.weights}
         run = export.export(model, out, size_hw=size_hw, num_steps=arguments.steps, **settings)
-        _say(f"wrote {out} ({run.num_bytes / 1e6:.1f} MB)\nrun it without this package: python {run.snippet}")
+        say(f"wrote {out} ({run.num_bytes / 1e6:.1f} MB)\nrun it without this package: python {run.snippet}")
         notes |= {"weights": arguments.weights, "num_bytes": run.num_bytes, "data": arguments.data}
         dataset = None if arguments.data is None else dataset_for(model, arguments.data, arguments.split)
         report = None
@@ -376,23 +378,10 @@ def _export(arguments: Any) -> None:
                 model, run, dataset=dataset, protocol=arguments.protocol, progress=track, **settings
             )  # fmt: skip
     if report is not None:
-        _table("Check", ("what", "found"), _flat(dataclasses.asdict(report)), words=2)
+        show_table("Check", ("what", "found"), flat_rows(dataclasses.asdict(report)), words=2)
         path = out.with_name(f"{out.name}.check.json")
         write_json(path, {**notes, "report": dataclasses.asdict(report), "provenance": provenance()})
-        _say(f"wrote {path}")
-
-
-def _flat(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Return nested values as rows of a table."""
-    rows = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{above}{name} ")
-        elif isinstance(value, list | tuple):
-            rows += [(f"{above}{name}", str(item)) for item in value or ("nothing found",)]
-        elif value is not None:
-            rows.append((f"{above}{name}", f"{value:.3g}" if isinstance(value, float) else str(value)))
-    return rows
+        say(f"wrote {path}")
 
 
 def _doctor(arguments: Any) -> None:
@@ -405,12 +394,13 @@ def _doctor(arguments: Any) -> None:
          "" if finding.ok else finding.remedy)
         for finding in examine()
     ]  # fmt: skip
-    _table("", ("", "what", "found", "fix"), rows, words=4)
+    show_table("", ("", "what", "found", "fix"), rows, words=4)
 
 
 _COMMANDS = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
-    "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench, "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "study": _study,
+    "val": _val, "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench,
+    "doctor": _doctor,
 }  # fmt: skip
 
 

@@ -1,21 +1,14 @@
-"""The command line's words: every argument of every command, and recipes from YAML."""
+"""The command line's words: every argument of every command."""
 
 import argparse
 import dataclasses
-import math
-from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.events import Augmentation
-from spiking_centernet.nn import PRESETS, DetectorConfig
-from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.provenance import package_version
-from spiking_centernet.train import Recipe
-from spiking_centernet.weights import config_from_dict, config_to_dict
+from spiking_centernet.recipe import Recipe, make_recipe, read_recipe
 
 SUMMARIES = {
     "demo": "simulate a drive, detect, score, detect in a real recording, write a page",
@@ -23,6 +16,7 @@ SUMMARIES = {
     "info": "say what is in a recording",
     "convert": "convert labels (Prophesee, COCO, YOLO, MOT), or a recording to DAT",
     "train": "train a detector by a recipe; the recipe's fields can be overridden",
+    "study": "run the runs of a study, or go on with them; one table with a significance test",
     "val": "score a detector on a data set under a named protocol",
     "detect": "detect in a recording; write video, JSON, box file",
     "stream": "detect live: replay a recording, listen on a socket, or open a camera; write JSON lines",
@@ -37,6 +31,7 @@ EXAMPLES = {
     "info": "scn info drive_td.dat",
     "convert": "scn convert drive_bbox.npy drive.json --size 304x240",
     "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
+    "study": "scn study recipes/studies/distillation.yaml --data roads --out studies/distillation --jobs 2",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",
     "stream": "scn stream nano drive_td.dat --mode stateful --speed 1 --save found.jsonl",
@@ -72,66 +67,8 @@ def parse(argv: list[str]) -> tuple[str, Namespace]:
     return command, arguments
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """Return the fields of a recipe file.
-
-    Raises:
-        ConfigError: the file is missing or no YAML mapping, or a field is unknown or of the wrong kind.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a recipe file") from error
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        # The parser passes on what Python says to endless numbers, impossible dates and deep nests.
-        raise ConfigError(f"{str(path)[:200]!r}: is no YAML ({' '.join(str(error).split())[:300]})") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must map names of recipe fields to values, got {type(values).__name__}")
-    for kind, found, what in (
-        (Recipe, values, "recipe field"),
-        (DetectorConfig, values.get("network"), "network setting"),
-        (Augmentation, values.get("augmentation"), "augmentation setting"),
-        (SpikePenalty, values.get("penalty"), "penalty setting"),
-    ):
-        known = [field.name for field in dataclasses.fields(kind)]
-        for name in found if isinstance(found, dict) else ():
-            if name not in known:
-                raise ConfigError(f"{path}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
-    _refuse_wild(path, values)
-    checker = ArgumentParser(exit_on_error=False, default_env=False)
-    checker.add_class_arguments(Recipe)
-    try:
-        # YAML takes 2e-3 for text; this takes it for the number that the field wants.
-        checked = checker.parse_object(values)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return {name: checked[name] for name in values}
-
-
-def _refuse_wild(path: str | Path, values: dict[str, Any]) -> None:
-    """Refuse numbers that are not finite, and values deeper than any field: a YAML alias may hold itself."""
-    waiting = [(str(name), value, 0) for name, value in values.items()]
-    while waiting:
-        name, value, depth = waiting.pop()
-        if depth > 3:
-            raise ConfigError(f"{path}: {name} is nested deeper than any field of a recipe")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{path}: {name} must be a finite number, got {value}")
-        if isinstance(value, dict | list | tuple | set):
-            inner = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [(f"{name}.{key}", item, depth + 1) for key, item in inner]
-
-
 def _recipe(arguments: Namespace) -> Recipe:
-    values = {field.name: arguments[field.name] for field in dataclasses.fields(Recipe)}
-    for name, kind in (("augmentation", Augmentation), ("penalty", SpikePenalty)):
-        if values[name] is not None:
-            values[name] = kind(**vars(values[name]))
-    recipe = Recipe(**values)
-    # Built here so that a wrong network setting is refused before any work.
-    config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)
-    return recipe
+    return make_recipe({field.name: arguments[field.name] for field in dataclasses.fields(Recipe)})
 
 
 def _check_options(parser: ArgumentParser, argv: list[str]) -> None:
@@ -196,6 +133,15 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="the run folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
     parser.add_class_arguments(Recipe)
+
+
+def _study(parser: ArgumentParser) -> None:
+    parser.add_argument("study", help="YAML file that names a recipe, what varies and the seeds")
+    parser.add_argument("--data", required=True, help="folder that holds train, val and test")
+    parser.add_argument("--out", required=True, help="folder for the runs and the table")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--set", type=dict | None, default=None, help="changes for every run, such as {epochs: 1}")
+    parser.add_argument("--plan", action="store_true", help="check the study and list its runs, train nothing")
 
 
 def _val(parser: ArgumentParser) -> None:
@@ -324,8 +270,9 @@ def _doctor(parser: ArgumentParser) -> None:
 
 
 _FILL = {
-    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "val": _val,
-    "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench, "doctor": _doctor,
+    "demo": _demo, "simulate": _simulate, "info": _info, "convert": _convert, "train": _train, "study": _study,
+    "val": _val, "detect": _detect, "stream": _stream, "energy": _energy, "export": _export, "bench": _bench,
+    "doctor": _doctor,
 }  # fmt: skip
 
 ArgumentError = argparse.ArgumentError

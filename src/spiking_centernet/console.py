@@ -1,13 +1,14 @@
-"""What the command shows while it works: one bar, one training line; plain lines where nobody watches."""
+"""What the command shows: one bar and one training line while it works, tables; plain lines where nobody watches."""
 
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 PLAIN_WIDTH = 120
@@ -24,6 +25,35 @@ def console(*, stderr: bool = False) -> Console:
         if found.is_terminal or "COLUMNS" in os.environ
         else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
     )
+
+
+def say(text: str) -> None:
+    """Print a result as it is."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
+def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, words: int = 1) -> None:
+    """Print a table whose first ``words`` columns are words and whose others are numbers."""
+    table = Table(title=title or None, title_justify="left")
+    for k, name in enumerate(header):
+        table.add_column(name, justify="left" if k < words else "right", overflow="fold")
+    for row in rows:
+        # Text, so that a path with brackets is not taken for markup.
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    console().print(table)
+
+
+def flat_rows(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Return nested values as rows of a table."""
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += flat_rows(value, f"{above}{name} ")
+        elif isinstance(value, list | tuple):
+            rows += [(f"{above}{name}", str(item)) for item in value or ("nothing found",)]
+        elif value is not None:
+            rows.append((f"{above}{name}", f"{value:.3g}" if isinstance(value, float) else str(value)))
+    return rows
 
 
 def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:

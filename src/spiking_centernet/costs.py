@@ -243,7 +243,9 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
         if len(starts) == max_windows:
             break
         starts.append(window.start_us)
-        cube = recording.cube(window.start_us, window.stop_us, num_steps=config.num_steps, bins=config.bins)
+        cube = recording.cube(
+            window.start_us, window.stop_us, num_steps=config.num_steps, bins=config.bins, mode=config.mode
+        )
         layers = iter(names)
 
         def see(spikes: Tensor, layers: Iterable[str] = layers) -> None:

@@ -7,14 +7,17 @@ gathered, so that every process computes the loss of the whole batch; the gradie
 
 import os
 from collections.abc import Iterator, Mapping, Sized
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.nn import Detector, DetectorOutput
+from spiking_centernet.nn.ssd import SSDOutput
 from spiking_centernet.types import Boxes
+
+Output = TypeVar("Output", DetectorOutput, SSDOutput)
 
 
 class Batches(Sized, Protocol):
@@ -145,7 +148,7 @@ def own_indices(fabric: Any, num_samples: int) -> range:
     return range(fabric.global_rank, num_samples, fabric.world_size)
 
 
-def gather_batch(fabric: Any, output: DetectorOutput, boxes: list[Boxes]) -> tuple[DetectorOutput, list[Boxes]]:
+def gather_batch(fabric: Any, output: Output, boxes: list[Boxes]) -> tuple[Output, list[Boxes]]:
     """Return output and boxes of the whole batch; gradients flow back to every process's own part.
 
     Every process computes the same loss from them, so each receives its part of the gradient ``world_size`` times;
@@ -153,8 +156,10 @@ def gather_batch(fabric: Any, output: DetectorOutput, boxes: list[Boxes]) -> tup
     """
     if fabric.world_size == 1:
         return output, boxes
-    whole = DetectorOutput(*(cast(Tensor, _GatherAll.apply(part.contiguous())) for part in output))
-    return whole, [box for part in gather(fabric, boxes) for box in part]
+    # Every sample has the same anchors.
+    parts = {k: v for k, v in output._asdict().items() if k != "anchors"}
+    whole = {k: cast(Tensor, _GatherAll.apply(part.contiguous())) for k, part in parts.items()}
+    return output._replace(**whole), [box for part in gather(fabric, boxes) for box in part]
 
 
 def gather(fabric: Any, value: Any) -> list[Any]:

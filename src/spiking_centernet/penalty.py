@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,8 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         observe: sees the layers' outputs too.
 
     Raises:
-        ConfigError: the network does not spike.
+        ConfigError: the network does not spike, or adds spikes up or enlarges them in convolutions, whose operations
+            are not watched.
     """
     activity = Activity(penalty, observe)
     if penalty is None:
@@ -103,6 +105,12 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         return
     if model.config.neuron == "relu":
         raise ConfigError("a penalty on spikes needs a spiking network, but neuron is relu; leave the penalty out")
+    config = model.config
+    if penalty.of == "operations" and (config.identity or config.skips == "add" or config.decoder == "transposed"):
+        raise ConfigError(
+            f"a penalty on operations needs spikes into convolutions everywhere, but the network has "
+            f"{config.variations}; take of: spikes"
+        )
 
     def see(spikes: Tensor) -> None:
         activity.done.append(spikes.sum(dtype=torch.float32))
@@ -115,7 +123,7 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         edge = slice(conv.padded, -conv.padded or None)
         fan = fan_out(conv.geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * conv.out_channels
         weights = torch.from_numpy(fan).to(x.device, torch.float32)
-        activity.done.append((x[..., edge, edge].sum((0, 1), dtype=torch.float32) * weights).sum())
+        activity.done.append(_Weighed.apply(x[..., edge, edge].sum((0, 1), dtype=torch.float32), weights))
         activity.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
 
     if penalty.of == "spikes":
@@ -134,6 +142,19 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Weighed(torch.autograd.Function):
+    """``(x weights).sum()``; saves no tensor, as a stage that is computed again without the hooks would miss it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor) -> Tensor:
+        ctx.weights = weights
+        return (x * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad * ctx.weights, None
 
 
 @dataclass(frozen=True)
@@ -160,6 +181,6 @@ def _merged_convolutions(model: Detector) -> list[_Merged]:
         if isinstance(module, DecoderBlock):
             # Merged, the three convolutions are one that sees the padded input as the 3x3 filter does.
             found.append(_Merged(module.expand, module.filter, module.out_channels, padded=1))
-            inside |= {id(m) for m in module.modules()}
+            inside |= {id(conv) for conv in (module.expand, module.filter, module.project.conv)}
     convs = (m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside)
     return found + [_Merged(conv, conv, conv.out_channels // conv.groups) for conv in convs]

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,91 +15,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet import parallel
-from spiking_centernet.errors import ConfigError, TrainingError, WeightsError, did_you_mean
-from spiking_centernet.evaluate import Score, evaluate_boxes, get_protocol
-from spiking_centernet.events import Augmentation, FolderDataset, collate, prefetch
+from spiking_centernet.distill import Teacher
+from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
+from spiking_centernet.evaluate import Score, evaluate_boxes
+from spiking_centernet.events import FolderDataset, collate, prefetch
 from spiking_centernet.firing import FiringRates
-from spiking_centernet.nn import PRESETS, Detector, Memory, build, centernet_loss, make_targets
-from spiking_centernet.penalty import SpikePenalty, watched
+from spiking_centernet.nn import Detector, Memory, training_loss
+from spiking_centernet.nn.centernet import Loss
+from spiking_centernet.penalty import watched
+from spiking_centernet.recipe import Recipe
 from spiking_centernet.runfolder import CHECKPOINT, OnlookerFolder, RunFolder
 from spiking_centernet.types import Batch
 from spiking_centernet.validate import best_threshold, dataset_for, predict
-from spiking_centernet.weights import config_to_dict, start_from
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that fixes a training run except the data; a YAML file holds these fields.
-
-    Attributes:
-        preset: the network to start from: "nano", "small" or "paper".
-        network: single fields of ``DetectorConfig`` to change, for example ``{neuron: relu}``.
-        weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id of the
-            same network.
-        epochs: passes over the training split.
-        batch_size: windows a step.
-        learning_rate: peak learning rate of AdamW.
-        final_learning_rate: learning rate at the end of the cosine.
-        warmup: share of the steps in which the learning rate rises linearly from 0.
-        weight_decay: of the convolutions' weights; norms, biases and time constants have none.
-        clip_norm: the gradient is scaled down to this norm.
-        ema_decay: of the running average of the weights, which is what is evaluated and shipped; 0 switches it off.
-        precision: "bfloat16", "float32", or "auto": bfloat16 where the processor computes it natively.
-        augmentation: how training samples vary; null for none.
-        penalty: what spikes cost, for example ``{target: 0.05, of: operations}``; null for nothing.
-        seed: of initial weights, order of samples and augmentation.
-        protocol: under which the validation split is scored.
-        val_every: epochs between validations.
-        log_every: steps between rows of ``metrics.csv``.
-        checkpoint_every: steps between checkpoints; 0 for one an epoch.
-        spikes: "uint8" keeps the spikes of the forward pass as bytes, "float" as they were computed.
-        checkpoint_stages: keep only the stages' inputs and compute the rest again in the backward pass.
-        num_workers: processes that load, 0 for a thread; None chooses.
-        num_threads: threads that compute; None leaves it to PyTorch.
-    """
-
-    preset: str = "nano"
-    network: dict[str, Any] = field(default_factory=dict)
-    weights: str | None = None
-    epochs: int = 30
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-5
-    warmup: float = 0.03
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    precision: str = "auto"
-    augmentation: Augmentation | None = field(default_factory=Augmentation)
-    penalty: SpikePenalty | None = None
-    seed: int = 0
-    protocol: str = "prophesee"
-    val_every: int = 1
-    log_every: int = 20
-    checkpoint_every: int = 0
-    spikes: str = "float"
-    checkpoint_stages: bool = False
-    num_workers: int | None = None
-    num_threads: int | None = None
-
-    def __post_init__(self):
-        if self.preset not in PRESETS:
-            raise ConfigError(f"unknown preset {self.preset!r}{did_you_mean(self.preset, PRESETS)}")
-        if self.precision not in ("auto", "bfloat16", "float32"):
-            raise ConfigError(f"precision must be auto, bfloat16 or float32, got {self.precision!r}")
-        for name in ("epochs", "batch_size", "val_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
-            raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
-        get_protocol(self.protocol)
-        Memory(self.spikes, self.checkpoint_stages).checked()
-
-    def build(self) -> Detector:
-        """Return the network to train: its weights are fixed by the seed, or are those to start from."""
-        torch.manual_seed(self.seed)
-        model = build(self.preset, **self.network)
-        return model if self.weights is None else start_from(model, self.weights)
+from spiking_centernet.weights import config_to_dict
 
 
 def learning_rate_at(step: int, num_steps: int, recipe: Recipe) -> float:
@@ -167,10 +95,9 @@ class TrainState:
             prefix = f"optimizer/{name}/"
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
-                # The fused optimizer walks through memory, not through indices: the parameter's layout counts.
-                self.optimizer.state[parameter] = {
-                    k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
-                }
+                # The fused optimizer goes through memory in order: the moments must lie as the weights do.
+                moments = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if k != "step"}
+                self.optimizer.state[parameter] = {"step": state["step"].clone(), **moments}
         self.step, self.epochs_done, self.best_ap = notes["step"], notes["epochs_done"], notes["best_ap"]
 
     def average(self, decay: float) -> None:
@@ -178,8 +105,8 @@ class TrainState:
         decay = min(decay, (1 + self.step) / (10 + self.step))
         values = {k: v.detach() for k, v in self.model.state_dict().items()}
         moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
+        old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
         if moving:
-            old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
             torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for name in values.keys() - set(moving):
             self.ema[name].copy_(values[name])
@@ -213,9 +140,10 @@ class Trainer:
         self.fabric = parallel.make_fabric("bf16-mixed" if native else "32-true")
         model = parallel.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
         config = model.config
+        self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
             data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
-            classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
+            classes=config.classes, mode=config.mode, augmentation=recipe.augmentation, seed=recipe.seed,
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed)
@@ -225,7 +153,8 @@ class Trainer:
             model, _optimizer(model, recipe), {k: v.detach().clone() for k, v in model.state_dict().items()}
         )
         resolved = dataclasses.asdict(recipe) | {
-            "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision
+            "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision,
+            **self._teacher_notes(),
         }  # fmt: skip
         folder = RunFolder if self.fabric.is_global_zero else OnlookerFolder
         self.folder = folder(Path(out), resolved, resume=resume)
@@ -297,15 +226,16 @@ class Trainer:
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.forward.train()
-        with watched(model, recipe.penalty, rates) as activity:
+        seen = None if self.teacher is None else self.teacher.watch(model, rates)
+        with watched(model, recipe.penalty, seen or rates) as activity:
             cube = batch.cube.to(self.fabric.device)
             output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
-        output, boxes = parallel.gather_batch(self.fabric, output, batch.boxes)
-        targets = make_targets(
-            boxes, num_classes=model.config.num_classes, stride=model.config.stride,
-            size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=self.fabric.device,
-        )  # fmt: skip
-        loss = centernet_loss(output, targets)
+        # The whole batch is for the loss alone: the teacher is shown this process's own part.
+        loss = training_loss(*parallel.gather_batch(self.fabric, output, batch.boxes), model.config)
+        if self.teacher is not None:
+            assert isinstance(loss, Loss)  # a teacher refuses every other head
+            with self.fabric.autocast():
+                loss = self.teacher.add(loss, cube, output, model, seen)
         total = loss.total + activity.loss()
         self._refuse_not_finite(total, "loss", batch)
         self.optimizer.zero_grad()
@@ -315,10 +245,8 @@ class Trainer:
         self.optimizer.step()
         self.state.step += 1
         self.state.average(recipe.ema_decay)
-        return {
-            "loss": total.item(), "loss_heatmap": loss.heatmap.item(), "loss_wh": loss.wh.item(),
-            "loss_offset": loss.offset.item(), "grad_norm": float(norm), "learning_rate": rate, **activity.row(),
-        }  # fmt: skip
+        parts = {f"loss_{k}": v.item() for k, v in vars(loss).items() if k != "total"}
+        return {"loss": total.item(), **parts, "grad_norm": float(norm), "learning_rate": rate, **activity.row()}
 
     def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:
         if not torch.isfinite(value):
@@ -365,7 +293,11 @@ class Trainer:
             "firing_rate": rates.overall(),
             "firing_rates": rates.per_layer(),
             "recipe": dataclasses.asdict(self.recipe),
+            **self._teacher_notes(),
         }
+
+    def _teacher_notes(self) -> dict[str, str]:
+        return {} if self.teacher is None else {"teacher_sha256": self.teacher.sha256}
 
     def _checkpoint(self) -> None:
         notes = {"step": self.state.step, "epochs_done": self.state.epochs_done, "best_ap": self.state.best_ap}

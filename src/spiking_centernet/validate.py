@@ -25,8 +25,9 @@ def dataset_for(model: AnyDetector, root: str | os.PathLike[str], split: str) ->
     """
     config = model.config
     return FolderDataset(
-        root, split, window_us=config.window_us, num_steps=config.num_steps, bins=config.bins, classes=config.classes
-    )
+        root, split, window_us=config.window_us, num_steps=config.num_steps, bins=config.bins, classes=config.classes,
+        mode=config.mode,
+    )  # fmt: skip
 
 
 def predict(

@@ -1,6 +1,7 @@
 """Weight files: safetensors with the network's configuration inside; nothing a file says is ever executed."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -214,6 +215,15 @@ def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
 def notes(name: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what training wrote beside the weights: scores with their protocol, recipe, seed, versions."""
     return read_tensors(find(name))[2]
+
+
+def sha256(name: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a weight file as 64 hexadecimal digits.
+
+    Raises:
+        WeightsError: nothing is found.
+    """
+    return hashlib.sha256(find(name).read_bytes()).hexdigest()
 
 
 def find(name: str | os.PathLike[str]) -> Path:

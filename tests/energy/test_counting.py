@@ -63,6 +63,32 @@ def test_pairs_are_those_of_a_brute_force_count(case):
     assert pairs(conv, active, pruned=True) == brute_force(conv, x, pruned=True)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    seed=st.integers(0, 1000),
+)
+def test_pairs_of_a_transposed_convolution_are_those_of_torch(kernel, stride, padding, dilation, groups, seed):
+    rng = np.random.default_rng(seed)
+    conv = nn.ConvTranspose2d(
+        2 * groups, 3 * groups, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
+    ).double()
+    x = torch.from_numpy((rng.random((2, 2 * groups, 5, 6)) < 0.4).astype(np.float64))
+    active = x.sum(0).numpy().astype(np.int64)
+    weight = torch.from_numpy((rng.random(conv.weight.shape) < 0.6).astype(np.float64))
+    with torch.no_grad():
+        for pruned in (True, False):
+            conv.weight.copy_(weight if pruned else torch.ones_like(weight))
+            expected = nn.functional.conv_transpose2d(
+                x, conv.weight, None, stride, padding, groups=groups, dilation=dilation
+            )
+            assert pairs(conv, active, pruned=pruned) == int(expected.sum())
+
+
 @pytest.mark.parametrize(
     ("padding", "stride", "expected"),
     [(0, 1, 9), (1, 1, 49), ("same", 1, 49), ("valid", 1, 9), (1, 2, 16), (2, 1, 81)],
@@ -128,6 +154,24 @@ def test_a_whole_detector_is_counted_to_the_last_unit(neuron, fused):
         assert (layer.inputs, layer.active) == (x.numel(), int((x != 0).sum()))
     assert ops.synaptic == sum(c.synaptic for c in ops.convolutions) > 0
     assert (ops.num_windows, ops.num_steps) == (1, 2)
+
+
+@pytest.mark.filterwarnings("ignore:the decoder")
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"decoder": "transposed"}, None), ({"decoder": "inner", "skips": "or"}, None), ({"head": "ssd"}, None),
+        ({"skips": "add"}, "decoder.blocks.0.block.conv"), ({"identity": True}, "encoder.stages.1.0.blocks.0.conv"),
+    ],
+)  # fmt: skip
+def test_variants_are_counted_and_sums_of_spikes_told(changes, first):
+    model = tiny_detector(**changes).fuse()
+    ops = count_ops(model, spikes(2, 1, 4, 37, 50))
+    convs = {n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
+    assert {c.name for c in ops.convolutions} == convs
+    assert [n.name for n in ops.neurons] == model.neuron_names
+    assert all(0 < c.synaptic < c.dense <= c.padded for c in ops.convolutions)
+    assert ops.first_not_binary == first
 
 
 def test_counting_leaves_the_detector_alone_and_does_not_depend_on_batches():

@@ -233,6 +233,15 @@ def test_firing_rates(kernels):
     assert rates.per_layer() == mine.per_layer()
 
 
+VARIANTS = [
+    ({"skips": "or"}, "skips='or'"),
+    ({"decoder": "inner"}, "decoder='inner'"),
+    ({"identity": True}, "identity=True"),
+    ({"head": "ssd"}, "head='ssd'"),
+    ({"input_mode": "count", "skips": "add"}, "input_mode='count', skips='add'"),
+]
+
+
 def test_what_it_refuses(kernels):
     model = tiny_detector()
     with pytest.raises(ConfigError, match=r"unknown precision 'fp23'; did you mean 'fp32'\?"):
@@ -243,6 +252,9 @@ def test_what_it_refuses(kernels):
         compile(model, precision="bf16", sparse="always")
     with pytest.raises(ConfigError, match="ANN"):
         compile(build("nano", neuron="relu"))
+    for changes, told in VARIANTS:
+        with pytest.raises(ConfigError, match=f"does not compute networks with {told}; call the detector itself"):
+            compile(tiny_detector(**changes))
     compiled = compile(model)
     cube = random_cube((32, 32), batch=1)
     with pytest.raises(ConfigError, match="add the batch axis"):

@@ -165,6 +165,7 @@ def test_the_size_is_rounded_up_to_whole_cells():
     [
         ({"neuron": "relu"}, "ReLU"),
         ({"soft_reset": True}, "soft reset"),
+        ({"skips": "add"}, "networks with skips='add' cannot be exported"),
         ({"widths": (64, 64, 64, 64), "decoder_blocks": 3}, "nano_nir"),
     ],
 )

@@ -170,6 +170,13 @@ def test_impossible_exports_are_refused(tmp_path, name, changes, words):
         export(MODEL, tmp_path / name, **({"size_hw": SIZE_HW} | changes))
 
 
+@pytest.mark.parametrize("changes", [{"skips": "or"}, {"head": "ssd"}, {"identity": True}, {"input_mode": "count"}])
+def test_variants_of_the_network_are_refused(tmp_path, changes):
+    with pytest.raises(ExportError, match=f"networks with {next(iter(changes))}=.* cannot be exported"):
+        export(tiny_detector(**changes), tmp_path / "x.onnx", size_hw=SIZE_HW)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_package_has_its_line():
     with pytest.raises(
         MissingPackageError, match=r"needs nowhere_to_be_found.*pip install 'spiking-centernet\[onnx\]'"

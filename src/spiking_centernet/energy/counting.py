@@ -134,10 +134,14 @@ class Operations:
         return self.first_not_binary is None
 
 
-def reach(conv: nn.Conv2d, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+Conv = nn.Conv2d | nn.ConvTranspose2d
+
+
+def reach(conv: Conv, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return which taps of a kernel an input position meets, by rows and by columns: 0 or 1, [kh, H] and [kw, W].
 
-    Input position ``i`` meets tap ``k`` if an output position ``o`` has ``o stride - padding + k dilation = i``.
+    Input position ``i`` meets tap ``k`` if an output position ``o`` has ``o stride - padding + k dilation = i``; in a
+    transposed convolution, which writes what the other reads, if it has ``i stride - padding + k dilation = o``.
     The pairs of position (y, x) with one weight kernel are then ``rows[:, y] x columns[:, x]``.
 
     Raises:
@@ -149,6 +153,12 @@ def reach(conv: nn.Conv2d, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.nda
     for axis, size in enumerate(size_hw):
         kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
         span = dilation * (kernel - 1)
+        if isinstance(conv, nn.ConvTranspose2d):
+            padding, extra = int(conv.padding[axis]), int(conv.output_padding[axis])
+            outputs = (size - 1) * stride - 2 * padding + span + extra + 1
+            position = np.arange(size) * stride - padding + np.arange(kernel)[:, None] * dilation  # [K, I]
+            taps.append(((position >= 0) & (position < outputs)).astype(np.int64))
+            continue
         if isinstance(conv.padding, str):
             before, both = (span // 2, span) if conv.padding == "same" else (0, 0)
         else:
@@ -162,13 +172,13 @@ def reach(conv: nn.Conv2d, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.nda
     return taps[0], taps[1]
 
 
-def fan_out(conv: nn.Conv2d, size_hw: tuple[int, int]) -> np.ndarray:
+def fan_out(conv: Conv, size_hw: tuple[int, int]) -> np.ndarray:
     """Return how many weights of one output channel an input at every position meets, int64 [H, W]."""
     rows, columns = reach(conv, size_hw)
     return np.outer(rows.sum(0), columns.sum(0))
 
 
-def pairs(conv: nn.Conv2d, active: np.ndarray, *, pruned: bool = False) -> int:
+def pairs(conv: Conv, active: np.ndarray, *, pruned: bool = False) -> int:
     """Return how many pairs of active input and weight meet in a convolution.
 
     ``sum over c, y, x of active[c, y, x] sum over taps of weights[c, tap] rows[tap_y, y] columns[tap_x, x]``
@@ -184,8 +194,11 @@ def pairs(conv: nn.Conv2d, active: np.ndarray, *, pruned: bool = False) -> int:
         return int(met.sum()) * (conv.out_channels // conv.groups)
     rows, columns = reach(conv, size_hw)
     kernels = (conv.weight.detach() != 0).cpu().numpy()
-    by_group = kernels.reshape(conv.groups, -1, *kernels.shape[1:]).sum(1)  # [G, C / G, kh, kw]
-    weights = by_group.reshape(conv.in_channels, *kernels.shape[2:])
+    if isinstance(conv, nn.ConvTranspose2d):
+        weights = kernels.sum(1)  # stored as [C, O / G, kh, kw]
+    else:
+        by_group = kernels.reshape(conv.groups, -1, *kernels.shape[1:]).sum(1)  # [G, C / G, kh, kw]
+        weights = by_group.reshape(conv.in_channels, *kernels.shape[2:])
     met = np.einsum("chw,ah,bw->cab", active.astype(np.int64), rows, columns, optimize=True)
     return int((met * weights).sum())
 
@@ -240,7 +253,7 @@ class OperationCounter:
 
     def __init__(self, model: Detector):
         self._model = copy.deepcopy(model).eval()
-        self._convs = {name: m for name, m in self._model.named_modules() if isinstance(m, nn.Conv2d)}
+        self._convs = {name: m for name, m in self._model.named_modules() if isinstance(m, Conv)}
         modules = dict(self._model.named_modules())
         neurons: dict[str, nn.Module] = {n: modules[f"{n}.neuron"] for n in self._model.neuron_names}
         self._neurons = neurons
@@ -283,11 +296,13 @@ class OperationCounter:
     def _fire(self, spikes: Tensor) -> None:
         next(self._next).add(*self._counted(spikes), spikes.numel())
 
-    def _meet(self, name: str, conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _meet(self, name: str, conv: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         tally = self._conv_tallies.setdefault(name, _Tally(name))
         tally.add(*self._counted(inputs[0]), inputs[0].numel())
         tally.outputs += output.numel()
-        tally.padded += output.numel() * conv.weight[0].numel()
+        # A transposed convolution does per input what the other does per output.
+        places = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
+        tally.padded += places.numel() * conv.weight[0].numel()
 
     def result(self) -> Operations:
         """Return what was counted so far.
@@ -305,7 +320,7 @@ class OperationCounter:
         return Operations(self._num_windows, self._num_steps, convolutions, neurons)
 
 
-def _conv_operations(conv: nn.Conv2d, tally: _Tally) -> ConvOperations:
+def _conv_operations(conv: Conv, tally: _Tally) -> ConvOperations:
     assert tally.active is not None
     zeros = int((conv.weight == 0).sum())
     synaptic = pairs(conv, tally.active)

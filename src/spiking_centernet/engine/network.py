@@ -113,10 +113,14 @@ def unfold(model: Detector) -> Network:
     """Return the network of a detector, which is fused here and left unchanged.
 
     Raises:
-        ConfigError: the detector is an ANN: its activations are no spikes.
+        ConfigError: the detector is an ANN, whose activations are no spikes, or a variant of the network.
     """
     if model.config.neuron == "relu":
         raise ConfigError('the engine computes with spikes; neuron="relu" makes an ANN: call the detector itself')
+    if model.config.variations:
+        raise ConfigError(
+            f"the engine does not compute networks with {model.config.variations}; call the detector itself"
+        )
     whole = copy.deepcopy(model).eval().requires_grad_(False).cpu().float()
     fused = whole.fuse()
     names = iter(fused.neuron_names)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
-from spiking_centernet.nn import Detector
+from spiking_centernet.nn import Detector, DetectorConfig
 
 HEADS = ("heatmap", "wh", "offset")
 
@@ -86,6 +86,16 @@ class StatefulNetwork(nn.Module):
         return (*output, *(v for v in state if v is not None))
 
 
+def require_plain(config: DetectorConfig) -> None:
+    """Refuse variants of the network, which no exported file holds.
+
+    Raises:
+        ExportError: it is one.
+    """
+    if config.variations:
+        raise ExportError(f"networks with {config.variations} cannot be exported; run the detector itself")
+
+
 def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None = None) -> Contract:
     """Return the contract of a detector for a sensor.
 
@@ -95,9 +105,10 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         num_steps: time steps of a call, a divisor of the network's; None takes a whole window.
 
     Raises:
-        ExportError: the size or the number of steps is impossible.
+        ExportError: the size or the number of steps is impossible, or the detector is a variant of the network.
     """
     config = model.config
+    require_plain(config)
     steps = config.num_steps if num_steps is None else num_steps
     if steps < 1 or config.num_steps % steps:
         raise ExportError(f"a window has {config.num_steps} steps; a call must take a divisor of that, got {steps}")

@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from spiking_centernet.errors import ExportError, need
+from spiking_centernet.export.contract import require_plain
 from spiking_centernet.export.phases import between_phases, from_phases, to_phases
 from spiking_centernet.files import atomic_write
 from spiking_centernet.nn import Detector, DetectorConfig
@@ -51,10 +52,11 @@ def nir_graph(
         pooling: "threshold" or "neuron".
 
     Raises:
-        ExportError: NIR has no such neuron, the size does not divide, or the graph would be too large.
+        ExportError: NIR has no such neuron or network, the size does not divide, or the graph would be too large.
         MissingPackageError: nir is not installed.
     """
     config = fused.config
+    require_plain(config)
     if size_hw != nir_size(config, size_hw):
         raise ExportError(f"NIR needs a multiple of the coarsest stage, {nir_size(config, size_hw)}, got {size_hw}")
     builder = _Builder(need("nir", "writing NIR", "nir"), config, step_s)

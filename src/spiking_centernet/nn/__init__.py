@@ -4,6 +4,7 @@ from spiking_centernet.nn.blocks import State as State
 from spiking_centernet.nn.centernet import centernet_loss as centernet_loss
 from spiking_centernet.nn.centernet import detections as detections
 from spiking_centernet.nn.centernet import make_targets as make_targets
+from spiking_centernet.nn.centernet import training_loss as training_loss
 from spiking_centernet.nn.detector import PRESETS as PRESETS
 from spiking_centernet.nn.detector import AnyDetector as AnyDetector
 from spiking_centernet.nn.detector import Detector as Detector

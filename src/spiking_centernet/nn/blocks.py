@@ -98,10 +98,10 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tens
     return weight.float(), bias.float()
 
 
-def convolution(weight: Tensor, bias: Tensor, *, stride: int, padding: int) -> nn.Conv2d:
-    """Return a convolution layer with the given weight [O, I, K, K] and bias [O]."""
+def convolution(weight: Tensor, bias: Tensor, *, stride: int, padding: int, groups: int = 1) -> nn.Conv2d:
+    """Return a convolution layer with the given weight [O, I / groups, K, K] and bias [O]."""
     out_channels, in_channels, kernel = weight.shape[:3]
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding)
+    conv = nn.Conv2d(in_channels * groups, out_channels, kernel, stride, padding, groups=groups)
     with torch.no_grad():
         conv.weight.copy_(weight)
         conv.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]
@@ -158,5 +158,6 @@ class ConvNeuron(nn.Module):
         """Return the same block with its batch norm folded into the convolution."""
         assert self.norm is not None
         weight, bias = fold_batch_norm(self.conv, self.norm)
-        conv = convolution(weight, bias, stride=self.conv.stride[0], padding=int(self.conv.padding[0]))
+        settings = {"stride": self.conv.stride[0], "padding": int(self.conv.padding[0]), "groups": self.conv.groups}
+        conv = convolution(weight, bias, **settings)
         return ConvNeuron(conv, None, self.neuron)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spiking_centernet.nn.detector import DetectorOutput
+from spiking_centernet.nn import ssd
+from spiking_centernet.nn.detector import DetectorConfig, DetectorOutput
 from spiking_centernet.types import Boxes, Detections
 
 MIN_OVERLAP = 0.7
@@ -163,6 +164,25 @@ def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
     return Loss(heatmap + WH_WEIGHT * wh + OFFSET_WEIGHT * offset, heatmap, wh, offset)
 
 
+def training_loss(
+    output: DetectorOutput | ssd.SSDOutput, boxes: Sequence[Boxes], config: DetectorConfig
+) -> Loss | ssd.SSDLoss:
+    """Return the loss of a batch by the network's kind of head.
+
+    Args:
+        output: what the network said.
+        boxes: the boxes of every sample, pixels of the input.
+        config: of the network.
+    """
+    if isinstance(output, ssd.SSDOutput):
+        return ssd.ssd_loss(output, boxes)
+    targets = make_targets(
+        boxes, num_classes=config.num_classes, stride=config.stride,
+        size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=output.heatmap.device,
+    )  # fmt: skip
+    return centernet_loss(output, targets)
+
+
 def decode(
     output: DetectorOutput, *, stride: int, max_detections: int = 100
 ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
@@ -189,7 +209,7 @@ def decode(
 
 
 def detections(
-    output: DetectorOutput,
+    output: DetectorOutput | ssd.SSDOutput,
     t_us: Sequence[int],
     *,
     stride: int,
@@ -207,9 +227,11 @@ def detections(
         max_detections: at most so many a sample.
         min_score: detections below are dropped.
     """
-    boxes, scores, labels = (
-        x.detach().cpu().numpy() for x in decode(output, stride=stride, max_detections=max_detections)
-    )
+    if isinstance(output, ssd.SSDOutput):
+        decoded = ssd.decode(output, max_detections=max_detections)
+    else:
+        decoded = decode(output, stride=stride, max_detections=max_detections)
+    boxes, scores, labels = (x.detach().cpu().numpy() for x in decoded)
     boxes[..., 0::2] = boxes[..., 0::2].clip(0, size_hw[1])
     boxes[..., 1::2] = boxes[..., 1::2].clip(0, size_hw[0])
     found = []

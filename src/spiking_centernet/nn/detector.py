@@ -1,24 +1,31 @@
 """The whole detector: encoder, decoder, heads; presets; fusing for inference."""
 
 import copy
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.nn import ssd
 from spiking_centernet.nn.blocks import ConvNeuron, Membranes, Observe, State
 from spiking_centernet.nn.m2unet import Decoder
 from spiking_centernet.nn.memory import Memory
 from spiking_centernet.nn.neuron import NEURONS, PLIF, Neuron, ReLU, make_neuron
 from spiking_centernet.nn.resnet import Encoder
 from spiking_centernet.nn.surrogate import SURROGATES
+from spiking_centernet.nn.variants import DECODERS, SKIPS, add_identities, block_maker
 from spiking_centernet.types import CLASS_NAMES
 
 HEATMAP_BIAS = -2.19
 """Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
+
+HEADS = ("centernet", "ssd")
+INPUT_MODES = ("binary", "count")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,11 @@ class DetectorConfig:
         decay_input: the leak also scales the input.
         detach_reset: no gradient flows through the reset.
         score_threshold: detections below are not shown by default; chosen on validation data after training.
+        input_mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255.
+        skips: how the decoder takes in the encoder's spikes: "concat", "or", "add" or "none".
+        decoder: blocks "merged" into one convolution, with neurons "inner" to them, or "transposed" convolutions.
+        identity: whether the encoder has ResNet's identity additions.
+        head: "centernet", or "ssd" for anchors and non-maximum suppression.
     """
 
     classes: tuple[str, ...] = CLASS_NAMES
@@ -62,6 +74,11 @@ class DetectorConfig:
     decay_input: bool = True
     detach_reset: bool = True
     score_threshold: float = 0.3
+    input_mode: str = "binary"
+    skips: str = "concat"
+    decoder: str = "merged"
+    identity: bool = False
+    head: str = "centernet"
 
     def __post_init__(self):
         for name in ("in_channels", "num_steps", "window_us", "convs_per_stage", "head_width"):
@@ -75,10 +92,13 @@ class DetectorConfig:
             raise ConfigError(f"decoder_blocks must be 0..{len(self.widths) - 1}, got {self.decoder_blocks}")
         if not self.expansion > 0:
             raise ConfigError(f"expansion must be positive, got {self.expansion}")
-        if self.neuron not in NEURONS:
-            raise ConfigError(f"unknown neuron {self.neuron!r}{did_you_mean(self.neuron, NEURONS)}")
-        if self.surrogate not in SURROGATES:
-            raise ConfigError(f"unknown surrogate {self.surrogate!r}{did_you_mean(self.surrogate, SURROGATES)}")
+        for name, known in (
+            ("neuron", NEURONS), ("surrogate", SURROGATES), ("input_mode", INPUT_MODES), ("skips", SKIPS),
+            ("decoder", DECODERS), ("head", HEADS),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
 
     @property
     def num_classes(self) -> int:
@@ -94,6 +114,18 @@ class DetectorConfig:
     def bins(self) -> int:
         """Micro time bins of a step: two polarities share the channels."""
         return self.in_channels // 2
+
+    @property
+    def mode(self) -> Literal["binary", "count"]:
+        """``input_mode`` for those who fill cubes."""
+        return "count" if self.input_mode == "count" else "binary"
+
+    @property
+    def variations(self) -> str:
+        """What makes this another network than the paper's kind, for example "skips='or'"; empty where nothing does."""
+        names = ("input_mode", "skips", "decoder", "identity", "head")
+        fields = self.__dataclass_fields__
+        return ", ".join(f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) != fields[n].default)
 
 
 PRESETS: dict[str, DetectorConfig] = {
@@ -180,12 +212,24 @@ class Detector(nn.Module):
             )
 
         self.encoder = Encoder(config.in_channels, config.widths, config.convs_per_stage, neuron)
-        self.decoder = Decoder(config.widths, config.decoder_blocks, config.expansion, neuron)
+        if config.identity:
+            add_identities(self.encoder, neuron)
+        make_block = block_maker(config.decoder, config.skips, config.expansion, neuron)
+        self.decoder = Decoder(config.widths, config.decoder_blocks, make_block)
         self.heads = nn.ModuleDict()
-        for name, out_channels in (("heatmap", config.num_classes), ("wh", 2), ("offset", 2)):
-            block = ConvNeuron.make(self.decoder.out_channels, config.head_width, neuron)
-            self.heads[name] = Head(self.decoder.out_channels, config.head_width, out_channels, block)
-        nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
+        level_channels = [config.widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
+        if config.head == "ssd":
+            num_values = ssd.NUM_ANCHORS * (1 + config.num_classes + 4)
+            outputs = [(f"stride{s}", c, num_values) for s, c in zip(self.strides, level_channels, strict=True)]
+        else:
+            outputs = [
+                (n, level_channels[-1], k) for n, k in (("heatmap", config.num_classes), ("wh", 2), ("offset", 2))
+            ]
+        for name, in_channels, out_channels in outputs:
+            block = ConvNeuron.make(in_channels, config.head_width, neuron)
+            self.heads[name] = Head(in_channels, config.head_width, out_channels, block)
+        if config.head == "centernet":
+            nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
@@ -196,7 +240,7 @@ class Detector(nn.Module):
         observe: Observe | None = None,
         keep_state: bool = True,
         memory: Memory | None = None,
-    ) -> tuple[DetectorOutput, State]:
+    ) -> tuple[DetectorOutput | ssd.SSDOutput, State]:
         """Detect in one window, or go on from the state of the window before.
 
         Args:
@@ -223,20 +267,31 @@ class Detector(nn.Module):
         dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
         stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
         x = stored.to(dtype)
-        whole = self.config.neuron != "relu" and cube.dtype == torch.uint8
-        if memory is not None and memory.spikes == "uint8" and not whole:
-            raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
+        if memory is not None and memory.spikes == "uint8":
+            self._refuse_bytes(cube)
         membranes = Membranes(state, observe, keep=keep_state, memory=memory)
         if stored.dtype == torch.uint8:
             membranes.remember(x, stored)
-        x = self.decoder(self.encoder(x, membranes), membranes)
-        out = {name: membranes.run_stage(head, x, stage=head) for name, head in self.heads.items()}
+        levels = self.decoder.levels(self.encoder(x, membranes), membranes)
+        if self.config.head == "ssd":
+            heads = zip(self.heads.values(), levels, strict=True)
+            return ssd.gather([membranes.run_stage(h, x, stage=h) for h, x in heads], self.strides), membranes.new
+        out = {name: membranes.run_stage(head, levels[-1], stage=head) for name, head in self.heads.items()}
         return DetectorOutput(**out), membranes.new
+
+    def _refuse_bytes(self, cube: Tensor) -> None:
+        if self.config.neuron == "relu" or cube.dtype != torch.uint8:
+            raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie and the cubes must go."""
         return next(self.parameters()).device
+
+    @property
+    def strides(self) -> Sequence[int]:
+        """Input pixels a pixel of every decoder level, the coarsest encoder stage first."""
+        return [self.config.stride * 2**i for i in range(self.config.decoder_blocks, -1, -1)]
 
     @property
     def neuron_names(self) -> list[str]:
@@ -248,8 +303,15 @@ class Detector(nn.Module):
         """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.
 
         The outputs equal the original's up to rounding; a spike can differ only where a membrane lies within rounding
-        of the threshold.
+        of the threshold. Where the configuration puts neurons between the decoder's convolutions nothing can be merged:
+        their batch norms are folded, the convolutions stay apart, and a warning says so.
         """
+        if self.config.decoder != "merged":
+            warnings.warn(
+                f"the decoder {self.config.decoder!r} has neurons between its convolutions and cannot be merged into "
+                "one per block; only its batch norms are folded",
+                stacklevel=2,
+            )
         fused = copy.deepcopy(self).eval()
         if fused.encoder.stem.norm is None:
             return fused

@@ -1,5 +1,7 @@
 """The decoder: M2U-Net blocks whose skips concatenate binary spikes, and their merging into one convolution."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -7,14 +9,52 @@ from torch import Tensor, nn
 
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes, convolution, fold_batch_norm
 
+MakeBlock = Callable[[int, int], nn.Module]
+"""Builds a decoder block from the channels of its coarser input and of its skip."""
 
-def join(x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
-    """Repeat every pixel twice in both directions, crop to the skip, concatenate: binary stays binary.
 
-    Returns [T * B, C + D, H, W], which keeps the channels-last layout that a time axis would lose.
+def enlarge(x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N C H W"]:
+    """Repeat every pixel twice in both directions and crop to the skip: binary stays binary.
+
+    Returns [T * B, C, H, W], which keeps the channels-last layout that a time axis would lose.
     """
     x = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest")
-    return torch.cat([x[..., : skip.shape[-2], : skip.shape[-1]], skip.flatten(0, 1)], dim=1)
+    return x[..., : skip.shape[-2], : skip.shape[-1]]
+
+
+def join(x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
+    """Enlarge and concatenate the skip: [T * B, C + D, H, W], binary stays binary."""
+    return torch.cat([enlarge(x, skip), skip.flatten(0, 1)], dim=1)
+
+
+class Skip(nn.Module):
+    """How a block takes in the encoder's spikes. This one is the paper's: :func:`join`, without parameters.
+
+    Args:
+        out_channels: channels of the result.
+    """
+
+    def __init__(self, out_channels: int):
+        super().__init__()
+        self.out_channels = out_channels
+
+    def narrowed(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+        """Return what is joined in place of the coarser input: the input itself."""
+        return x
+
+    def forward(self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
+        """Return the narrowed input and the skip as one tensor of the skip's size."""
+        return join(x, skip)
+
+    def fused(self) -> "Skip":
+        """Return itself: there is nothing to fold."""
+        return self
+
+
+def inner_channels(in_channels: int, skip_channels: int, expansion: float) -> tuple[int, int]:
+    """Return hidden and output channels of a block: a share, and half, of the concatenated ones (M2U-Net)."""
+    joined = in_channels + skip_channels
+    return max(1, round(expansion * joined)), joined // 2
 
 
 class DecoderBlock(nn.Module):
@@ -29,14 +69,21 @@ class DecoderBlock(nn.Module):
         skip_channels: channels of the encoder's spikes.
         expansion: hidden channels over concatenated channels, 0.15 in M2U-Net (Laibacher et al., arXiv 1811.07738).
         make_neuron: builds one neuron layer.
+        skips: joins input and skip; None concatenates. Hidden and output channels are those of concatenation always.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, expansion: float, make_neuron: MakeNeuron):
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        expansion: float,
+        make_neuron: MakeNeuron,
+        skips: Skip | None = None,
+    ):
         super().__init__()
-        joined = in_channels + skip_channels
-        hidden = max(1, round(expansion * joined))
-        self.out_channels = joined // 2
-        self.expand = nn.Conv2d(joined, hidden, 1, bias=False)
+        hidden, self.out_channels = inner_channels(in_channels, skip_channels, expansion)
+        self.join = Skip(in_channels + skip_channels) if skips is None else skips
+        self.expand = nn.Conv2d(self.join.out_channels, hidden, 1, bias=False)
         self.expand_norm = nn.BatchNorm2d(hidden)
         self.filter = nn.Conv2d(hidden, hidden, 3, groups=hidden, bias=False)
         self.filter_norm = nn.BatchNorm2d(hidden)
@@ -48,7 +95,7 @@ class DecoderBlock(nn.Module):
         """Return the block's spikes at the skip's size."""
 
         def expand(x: Tensor, skip: Tensor) -> Tensor:
-            return self.expand(F.pad(join(x, skip), (1, 1, 1, 1)))
+            return self.expand(F.pad(self.join(x, skip), (1, 1, 1, 1)))
 
         def filters(y: Tensor) -> Tensor:
             return self.filter(self.expand_norm(y))
@@ -57,7 +104,7 @@ class DecoderBlock(nn.Module):
             return self.project.conv(self.filter_norm(y))
 
         # What a convolution here is given costs less to compute again than to keep; the convolution itself runs once.
-        y = membranes.run_lean(expand, x, skip, stage=self)
+        y = membranes.run_lean(expand, self.join.narrowed(x, membranes), skip, stage=self)
         y = membranes.run_lean(filters, y, stage=self.expand_norm)
         y = membranes.run_lean(project, y, stage=self.filter_norm)
         return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), membranes)
@@ -72,16 +119,16 @@ class DecoderBlock(nn.Module):
         weight = torch.einsum("om,mkl,mi->oikl", project, filters, expand)
         hidden_bias = filter_bias.double() + filters.sum((1, 2)) * expand_bias.double()
         bias = project_bias.double() + project @ hidden_bias
-        return FusedDecoderBlock(
-            ConvNeuron(convolution(weight.float(), bias.float(), stride=1, padding=1), None, self.project.neuron)
-        )
+        merged = convolution(weight.float(), bias.float(), stride=1, padding=1)
+        return FusedDecoderBlock(ConvNeuron(merged, None, self.project.neuron), self.join.fused())
 
 
 class FusedDecoderBlock(nn.Module):
-    """A merged decoder block: upsample, concatenate the skip, one 3x3 convolution, fire."""
+    """A merged decoder block: upsample, join the skip, one 3x3 convolution, fire."""
 
-    def __init__(self, block: ConvNeuron):
+    def __init__(self, block: ConvNeuron, skips: Skip):
         super().__init__()
+        self.join = skips
         self.block = block
         self.out_channels = block.conv.out_channels
 
@@ -89,7 +136,8 @@ class FusedDecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        return self.block(join(x, skip).unflatten(0, x.shape[:2]), membranes)
+        joined = self.join(self.join.narrowed(x, membranes), skip)
+        return self.block(joined.unflatten(0, x.shape[:2]), membranes)
 
 
 class Decoder(nn.Module):
@@ -98,22 +146,27 @@ class Decoder(nn.Module):
     Args:
         widths: channels of the encoder's stages, finest first.
         num_blocks: how many blocks; each halves the stride.
-        expansion: see :class:`DecoderBlock`.
-        make_neuron: builds one neuron layer.
+        make_block: builds one block, for example a :class:`DecoderBlock`.
     """
 
-    def __init__(self, widths: tuple[int, ...], num_blocks: int, expansion: float, make_neuron: MakeNeuron):
+    def __init__(self, widths: tuple[int, ...], num_blocks: int, make_block: MakeBlock):
         super().__init__()
         self.blocks = nn.ModuleList()
         self.out_channels = widths[-1]
         for skip_channels in widths[-2 : -2 - num_blocks : -1]:
-            block = DecoderBlock(self.out_channels, skip_channels, expansion, make_neuron)
+            block = make_block(self.out_channels, skip_channels)
             self.blocks.append(block)
-            self.out_channels = block.out_channels
+            self.out_channels = int(block.out_channels)  # pyright: ignore[reportArgumentType]
+
+    def levels(
+        self, features: list[Float[Tensor, "T B _ _ _"]], membranes: Membranes
+    ) -> list[Float[Tensor, "T B _ _ _"]]:
+        """Return the spikes of the coarsest encoder stage and of every block, coarsest first."""
+        levels, skips = [features[-1]], features[-2::-1]
+        for block, skip in zip(self.blocks, skips, strict=False):
+            levels.append(membranes.run_stage(block, levels[-1], skip, stage=block))
+        return levels
 
     def forward(self, features: list[Float[Tensor, "T B _ _ _"]], membranes: Membranes) -> Float[Tensor, "T B K H W"]:
         """Return the spikes of the last block."""
-        x, skips = features[-1], features[-2::-1]
-        for block, skip in zip(self.blocks, skips, strict=False):
-            x = membranes.run_stage(block, x, skip, stage=block)
-        return x
+        return self.levels(features, membranes)[-1]

@@ -68,6 +68,11 @@ class Answerer:
         self.readout_steps = self.config.num_steps if readout_steps is None else readout_steps
         if self.readout_steps < 1:
             raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
+        if mode == "stateful" and self.config.head != "centernet":
+            raise ConfigError(
+                "a stateful stream averages the outputs of CenterNet's heads, this network has head "
+                f'{self.config.head!r}; take mode="windowed"'
+            )
         self._device = model.device
         self._fused = model.fuse()
         self.reset()
@@ -136,7 +141,7 @@ def detect_windows(
             closed_s = time.perf_counter()
             cube = voxelize(
                 window.events, start_us=window.start_us, stop_us=window.stop_us, size_hw=size_hw,
-                num_steps=config.num_steps, bins=config.bins,
+                num_steps=config.num_steps, bins=config.bins, mode=config.mode,
             )  # fmt: skip
             answerer.take(cube)
             yield answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us)

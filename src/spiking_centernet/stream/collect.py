@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.events.voxel import add_events
+from spiking_centernet.events.voxel import Mode, add_events
 from spiking_centernet.types import EVENT_DTYPE
 
 
@@ -63,15 +63,26 @@ class WindowCollector:
         every_us: microseconds from one window's end to the next.
         num_steps: time steps of a cube.
         bins: micro bins a step.
+        mode: see ``voxelize``.
     """
 
-    def __init__(self, size_hw: tuple[int, int], *, length_us: int, every_us: int, num_steps: int, bins: int):
+    def __init__(
+        self,
+        size_hw: tuple[int, int],
+        *,
+        length_us: int,
+        every_us: int,
+        num_steps: int,
+        bins: int,
+        mode: Mode = "binary",
+    ):
         if every_us < 1 or length_us < 1:
             raise ConfigError(
                 f"windows and the time between them must last at least 1 microsecond, got {length_us} and {every_us}"
             )
         self.size_hw, self.length_us, self.every_us = size_hw, length_us, every_us
         self.num_steps, self.bins = num_steps, bins
+        self.mode: Mode = mode
         self.reset()
 
     def reset(self) -> None:
@@ -134,7 +145,7 @@ class WindowCollector:
             stop_us += self.every_us
         for window in self._open:
             start_us = window.stop_us - self.length_us
-            add_events(window.cube, events, start_us=start_us, stop_us=window.stop_us, bins=self.bins)
+            add_events(window.cube, events, start_us=start_us, stop_us=window.stop_us, bins=self.bins, mode=self.mode)
 
     def _close(self) -> ClosedWindow:
         assert self._next_us is not None

@@ -65,7 +65,7 @@ class Stream:
                     f"every_us must be a multiple of that, got {self.answer_every_us}"
                 )
         self.collector = WindowCollector(
-            size_hw, length_us=length_us, every_us=step_us, num_steps=num_steps, bins=config.bins
+            size_hw, length_us=length_us, every_us=step_us, num_steps=num_steps, bins=config.bins, mode=config.mode
         )
         self.answerer = Answerer(model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps)
         self._late_before = 0
@@ -166,6 +166,11 @@ def stream(
         raise ConfigError(f"unknown policy {policy!r}{did_you_mean(policy, POLICIES)}")
     if max_waiting < 1:
         raise ConfigError(f"max_waiting must be at least 1, got {max_waiting}")
+    if policy == "merge" and model.config.input_mode != "binary":
+        raise ConfigError(
+            f'policy "merge" joins binary cubes, this network has input_mode {model.config.input_mode!r}; '
+            'take "drop" or "wait"'
+        )
     flow = Stream(model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps)
     packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
     if policy != "wait":

@@ -1,0 +1,203 @@
+"""The runs of a study: each in its folder, trained, tested and noted; finished ones skipped, failed ones told."""
+
+import dataclasses
+import json
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spiking_centernet.energy import count_ops
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.evaluate import evaluate_boxes
+from spiking_centernet.events import FolderDataset
+from spiking_centernet.firing import FiringRates
+from spiking_centernet.nn import Detector
+from spiking_centernet.provenance import num_cores, write_json
+from spiking_centernet.recipe import config_of
+from spiking_centernet.runfolder import read_metrics
+from spiking_centernet.significance import match_recordings, save_matches
+from spiking_centernet.study.plan import Plan, Run, Test
+from spiking_centernet.train import train
+from spiking_centernet.validate import predict
+from spiking_centernet.weights import config_to_dict, notes
+
+OUTCOME = "outcome.json"
+Say = Callable[[str], None]
+
+
+def run_all(
+    plan: Plan, runs: Sequence[Run], data: str | os.PathLike[str], *, jobs: int, say: Say = lambda text: None
+) -> None:
+    """Bring every run to its end; one that fails is noted in its folder and does not stop the others.
+
+    Args:
+        plan: of the study.
+        runs: what to run.
+        data: folder that holds the splits.
+        jobs: runs at a time.
+        say: told what happens.
+
+    Raises:
+        ConfigError: jobs is not positive, or a folder holds a run of another recipe.
+    """
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    left = [run for run in runs if not _finished(plan, run)]
+    say(f"{len(runs)} runs, {len(runs) - len(left)} finished before")
+    if jobs == 1:
+        # Seed by seed, as the runs come: a study that is stopped early leaves whole seeds.
+        for run in left:
+            say(f"{run.name} ...")
+            say(_told(run, execute(plan, run, data)))
+        return
+    # Teachers first: they are what the others wait for.
+    for wave in ([r for r in left if r.row.teacher_row is None], [r for r in left if r.row.teacher_row is not None]):
+        threads = max(1, num_cores() // jobs)
+        with ProcessPoolExecutor(min(jobs, max(1, len(wave))), mp_context=get_context("spawn")) as pool:
+            futures: dict[Future[dict[str, Any]], Run] = {
+                pool.submit(execute, plan, run, data, num_threads=threads): run for run in wave
+            }
+            for future in as_completed(futures):
+                run = futures[future]
+                error = future.exception()
+                outcome = future.result() if error is None else _failed(plan, run, error)
+                say(_told(run, outcome))
+
+
+def execute(plan: Plan, run: Run, data: str | os.PathLike[str], *, num_threads: int | None = None) -> dict[str, Any]:
+    """Train a run or go on with it, test it, and return what is noted in ``outcome.json``."""
+    if num_threads is not None:
+        _limit_threads(num_threads)
+    try:
+        model = train(run.recipe, data, out=run.folder, resume=True)
+        outcome = {**_key(plan, run), **_costs(model, run), "tests": _tests(plan, run, model, data)}
+    except Exception as error:
+        # Whatever ends one run must not end the study: the table shows it.
+        return _failed(plan, run, error)
+    write_json(run.folder / OUTCOME, outcome)
+    return outcome
+
+
+def read_outcome(run: Run) -> dict[str, Any] | None:
+    """Return what is noted of a run, None before its end."""
+    path = run.folder / OUTCOME
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def matches_path(run: Run, test: Test) -> Path:
+    """Return where the matches of a test lie."""
+    return run.folder / f"matches_{test.num_steps}_steps_{test.window_us}_us.npz"
+
+
+def dense_operations(model: Detector, size_hw: tuple[int, int]) -> int:
+    """Return the multiply-accumulates of one time step of the fused network on a dense engine, padding included.
+
+    Args:
+        model: the detector.
+        size_hw: height and width of the frame in pixels.
+    """
+    cube = torch.zeros(1, 1, model.config.in_channels, *size_hw, dtype=torch.uint8)
+    return count_ops(model.fuse(), cube.to(model.device)).padded
+
+
+def _key(plan: Plan, run: Run) -> dict[str, Any]:
+    """What an outcome holds for: another recipe or another way of testing needs another one."""
+    tests = [test.name for test in plan.tests(config_of(run.recipe))]
+    values = {
+        "row": run.row.name, "seed": run.recipe.seed, "recipe": _plain(run), "split": plan.split,
+        "protocol": plan.protocol, "test_names": tests,
+    }  # fmt: skip
+    return json.loads(json.dumps(values))
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    values = dataclasses.asdict(run.recipe) | {"network": config_to_dict(config_of(run.recipe))}
+    if run.row.teacher_row is not None:
+        values["teacher"] = run.row.values["teacher"]
+    return values
+
+
+def _finished(plan: Plan, run: Run) -> bool:
+    outcome = read_outcome(run)
+    if outcome is None:
+        return False
+    key = _key(plan, run)
+    changed = [name for name in outcome["recipe"] if outcome["recipe"][name] != key["recipe"].get(name)]
+    if changed and "failed" not in outcome:
+        told = ", ".join(f"{n} was {outcome['recipe'][n]!r}, is {key['recipe'].get(n)!r}" for n in changed)
+        raise ConfigError(f"{run.folder}: holds a run of another recipe ({told}); choose another --out or remove it")
+    return "failed" not in outcome and all(outcome[name] == value for name, value in key.items())
+
+
+def _failed(plan: Plan, run: Run, error: BaseException) -> dict[str, Any]:
+    outcome = {**_key(plan, run), "failed": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    write_json(run.folder / OUTCOME, outcome)
+    return outcome
+
+
+def _told(run: Run, outcome: dict[str, Any]) -> str:
+    if "failed" in outcome:
+        return f"{run.name}: FAILED, {outcome['failed']}"
+    first = outcome["tests"][0]
+    ap = "no box to score" if first["ap"] is None else f"AP {first['ap']:.3f}"
+    return f"{run.name}: {ap}, trained in {outcome['train_s']:.0f} s"
+
+
+def _costs(model: Detector, run: Run) -> dict[str, Any]:
+    rows = [row for row in read_metrics(run.folder / "metrics.csv") if row.get("loss") is not None]
+    best = notes(run.folder)
+    steps = int(rows[-1]["step"] or 0)
+    if (last := read_metrics(run.folder / "metrics.csv")[-1]["step"]) is not None:
+        steps = max(steps, int(last))
+    # The median times the steps: a run may have been stopped, and its first steps compile.
+    seconds = statistics.median(row["seconds"] or 0.0 for row in rows)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": steps,
+        "step_s": seconds,
+        "train_s": seconds * steps,
+        "best_epoch": best["epoch"],
+        "validation_ap": best["validation"]["ap"],
+        "teacher_sha256": best.get("teacher_sha256"),
+    }
+
+
+def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    config = model.config
+    found = []
+    for test in plan.tests(config):
+        dataset = FolderDataset(
+            data, plan.split, window_us=test.window_us, num_steps=test.num_steps, bins=config.bins,
+            classes=config.classes, mode=config.mode,
+        )  # fmt: skip
+        rates = FiringRates(model.neuron_names)
+        truth, detected, size_hw = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
+        score = evaluate_boxes(
+            truth, detected, size_hw=size_hw, protocol=plan.protocol, class_names=config.classes
+        ).to_dict()
+        matches = match_recordings(
+            truth, detected, size_hw=size_hw, protocol=plan.protocol, num_classes=len(config.classes)
+        )
+        save_matches(matches, matches_path(run, test))
+        found.append(
+            {
+                "name": test.name, "num_steps": test.num_steps, "window_us": test.window_us,
+                **{k: v for k, v in score.items() if k != "classes"},
+                "classes": {c["name"]: {"ap": c["ap"], "ap50": c["ap50"]} for c in score["classes"]},
+                "firing_rate": rates.overall(), "dense_operations": dense_operations(model, size_hw),
+            }
+        )  # fmt: skip
+    return found
+
+
+def _limit_threads(num_threads: int) -> None:
+    import numba
+
+    torch.set_num_threads(num_threads)
+    numba.set_num_threads(min(num_threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
