@@ -165,7 +165,7 @@ def _line(row: Row, test: Test, runs: Sequence[Run], comparison: Comparison | No
         seeds=tuple(ended),
         failed=failed,
         mean={key: statistics.fmean(v) if v else math.nan for key, v in values.items()},
-        std={key: statistics.stdev(v) if len(v) > 1 else math.nan for key, v in values.items()},
+        std={key: float(np.std(v, ddof=1)) if len(v) > 1 else math.nan for key, v in values.items()},
         dense_operations=tested[0]["dense_operations"] if tested else 0,
         num_steps=test.num_steps,
         parameters=first["parameters"] if first else 0,
