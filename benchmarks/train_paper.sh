@@ -16,5 +16,7 @@ gpu=(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv)
 scn study recipes/studies/paper_roads.yaml --data "$data" --out "$out/study" "$@"
 # What to bring back: the table, every run's notes, and the best weights; not the checkpoints, which are large.
 left_out=(--exclude bring_back.tar.gz --exclude last.safetensors --exclude tensorboard)
-tar -C "$out" -czf "$out/bring_back.tar.gz" "${left_out[@]}" .
+packed=$(mktemp)  # outside the folder, which must not change while it is packed
+tar -C "$out" -czf "$packed" "${left_out[@]}" .
+mv "$packed" "$out/bring_back.tar.gz"
 echo "bring back $out/bring_back.tar.gz"
