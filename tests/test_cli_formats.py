@@ -87,7 +87,7 @@ def test_every_format_is_described_detected_in_and_converted(capsys, tmp_path, m
 
 def test_a_size_that_is_none(capsys, tmp_path):
     code, _, err = run(capsys, "info", tmp_path / "a.bin", "--size", "34")
-    assert (code, "must be WIDTHxHEIGHT in pixels, for example 640x480" in err) == (2, True)
+    assert (code, "width x height in pixels, for example 304x240" in err) == (2, True)
 
 
 def test_convert_says_what_is_lost(capsys, tmp_path):

@@ -80,6 +80,7 @@ def _simulate(arguments: Any) -> None:
     simulate(
         arguments.out, seed=arguments.seed, duration_s=arguments.duration_s,
         train_duration_s=arguments.train_duration_s, workers=arguments.workers,
+        size_hw=cli.read_size(arguments.size or ""),
         clips=Clips(train=arguments.train, val=arguments.val, test=arguments.test),
         progress=console(stderr=True).is_terminal,
         condition=Condition(
@@ -360,7 +361,7 @@ def _export(arguments: Any) -> None:
     from spiking_centernet.weights import load
 
     model, out = load(arguments.model), Path(arguments.out)
-    size_hw = cli.read_size(arguments.size)
+    size_hw = cli.read_size(arguments.size or "")
     notes: dict[str, Any] = {"model": arguments.model, "file": out.name, "size_hw": size_hw}
     if out.suffix == ".nir":
         export.write_nir(model, out, size_hw, pooling=arguments.pooling)

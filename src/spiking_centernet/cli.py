@@ -114,6 +114,7 @@ def _simulate(parser: ArgumentParser) -> None:
     parser.add_argument("--test", type=int, default=12, help="test clips")
     parser.add_argument("--duration_s", type=float, default=8.0, help="length of each clip in seconds")
     parser.add_argument("--train_duration_s", type=float | None, default=None, help="the same of training clips alone")
+    _size(parser, "304x240")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; null: one per core")
     parser.add_argument("--executor", default="local", help="local, or a cluster: ray, slurm")
     parser.add_argument("--threshold_scale", type=float, default=1.0, help="factor on the sensor's contrast thresholds")
@@ -207,22 +208,8 @@ def _convert(parser: ArgumentParser) -> None:
     _size(parser)
 
 
-def _size(parser: ArgumentParser) -> None:
-    parser.add_argument("--size", type=str | None, default=None, metavar="WIDTHxHEIGHT", help="of the sensor in pixels")
-
-
-def size_hw(text: str | None) -> tuple[int, int] | None:
-    """Return height and width from "WIDTHxHEIGHT", None from None.
-
-    Raises:
-        ConfigError: it is written otherwise.
-    """
-    if text is None:
-        return None
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ConfigError(f"--size {text} must be WIDTHxHEIGHT in pixels, for example 640x480")
-    return int(height), int(width)
+def _size(parser: ArgumentParser, default: str | None = None, text: str = "of the sensor in pixels") -> None:
+    parser.add_argument("--size", type=str | None, default=default, metavar="WIDTHxHEIGHT", help=text)
 
 
 def _stream(parser: ArgumentParser) -> None:
@@ -235,7 +222,7 @@ def _stream(parser: ArgumentParser) -> None:
     parser.add_argument("--max_waiting", type=int, default=4, help="windows that may wait")
     parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
     parser.add_argument("--readout_steps", type=int | None, default=None, help="steps that a stateful answer averages")
-    parser.add_argument("--size", type=str | None, default=None, metavar="WxH", help="of the sensor, for udp")
+    _size(parser, text="of the sensor in pixels, for udp")
     parser.add_argument("--timestamps", action="store_true", help="the datagrams carry times")
     parser.add_argument("--save", type=str | None, default=None, metavar="FILE", help="JSON lines; null: to the output")
 
@@ -243,7 +230,7 @@ def _stream(parser: ArgumentParser) -> None:
 def _export(parser: ArgumentParser) -> None:
     parser.add_argument("model", help="bundled name, weight file, run folder or hub id")
     parser.add_argument("out", metavar="OUT", help="file to write; the suffix decides: .onnx, .xml, .pt2, .nir")
-    parser.add_argument("--size", default="304x240", metavar="WxH", help="of the sensor")
+    _size(parser, "304x240")
     parser.add_argument("--steps", type=int | None, default=None, help="time steps of a call; null: a whole window")
     parser.add_argument("--weights", default="float32", help="float32 or int8")
     parser.add_argument("--pooling", default="threshold", help="in NIR: threshold, or neuron for older importers")
@@ -253,16 +240,21 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", default="prophesee", help="of the score")
 
 
-def read_size(text: str) -> tuple[int, int]:
-    """Return height and width of a size written as width x height, for example 304x240.
+def size_hw(text: str | None) -> tuple[int, int] | None:
+    """Return height and width of a size written as width x height, for example "304x240"; None from None.
 
     Raises:
         ConfigError: it is not written so.
     """
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise ConfigError(f"a size is written as width x height, for example 304x240, got {text!r}")
-    return int(parts[1]), int(parts[0])
+    return None if text is None else read_size(text)
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """The same of a size that has to be given."""
+    width, _, height = text.lower().partition("x")
+    if not all(side.isdigit() and int(side) for side in (width, height)):
+        raise ConfigError(f"--size is written as width x height in pixels, for example 304x240, got {text!r}")
+    return int(height), int(width)
 
 
 def _doctor(parser: ArgumentParser) -> None:
