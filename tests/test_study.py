@@ -120,6 +120,7 @@ def test_teachers_run_first_and_lend_their_seeds_weights(write):
         ({"rows": {"a": {}}, "test_steps": {"same_windo": [1]}}, "did you mean 'same_window'"),
         ({"rows": {"a": {}}, "test_steps": {"same_window": [0]}}, "positive whole numbers"),
         ({"rows": {"a": {}, "b": {"epochs": 2}}}, r"different numbers of epochs \(a: 1, b: 2\); say budget: unequal"),
+        ({"rows": {"a": {}, "b": {"windows_per_epoch": 8}}}, r"\(a: 1, b: 1 of 8 windows\)"),
         ({"rows": {"a": {"epochs": 2}}, "budget": "uneqal"}, "did you mean 'unequal'"),
         ({"rows": {"a": {"teacher": "row:teecher"}, "teacher": {"network.neuron": "relu"}}}, "did you mean 'teacher'"),
         ({"rows": {"a": {"teacher": "row:b"}, "b": {"teacher": "row:a"}}}, "has a teacher itself"),

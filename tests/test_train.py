@@ -278,7 +278,7 @@ def test_dead_layers_are_reported(data, tmp_path):
 def test_missing_data_and_too_large_batches_are_refused(data, tmp_path):
     with pytest.raises(DatasetError, match="no such folder"):
         train(recipe(), tmp_path / "nowhere", out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="batch_size 18 is more than the 17 windows"):
+    with pytest.raises(ConfigError, match="batch_size 18 is more than the 17 windows of an epoch"):
         train(recipe(batch_size=18), data, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -329,6 +329,16 @@ def test_epochs_visit_every_sample_at_most_once_in_an_order_of_their_own():
     assert epochs[0] != epochs[1] != epochs[2]
     assert list(EpochBatches(17, 4, seed=3)) == epochs[0]
     assert list(EpochBatches(17, 4, seed=4)) != epochs[0]
+
+
+def test_a_short_epoch_takes_the_first_windows_of_the_long_one():
+    whole, short = EpochBatches(17, 4, seed=3), EpochBatches(17, 4, seed=3, most=9)
+    assert (len(short), list(short)) == (2, list(whole)[:2])
+    assert len(EpochBatches(17, 4, seed=3, most=1000)) == 4
+    whole.epoch = short.epoch = 1
+    assert list(short) == list(whole)[:2]
+    with pytest.raises(ConfigError, match="windows_per_epoch must be null or at least batch_size"):
+        Recipe(batch_size=8, windows_per_epoch=7)
 
 
 def test_no_average_is_the_weights_themselves(data, tmp_path):

@@ -31,6 +31,7 @@ class Recipe:
         weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id of the
             same network.
         epochs: passes over the training split.
+        windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
         batch_size: windows a step.
         learning_rate: peak learning rate of AdamW.
         final_learning_rate: learning rate at the end of the cosine.
@@ -58,6 +59,7 @@ class Recipe:
     network: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     epochs: int = 30
+    windows_per_epoch: int | None = None
     batch_size: int = 8
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-5
@@ -88,6 +90,10 @@ class Recipe:
         for name in ("epochs", "batch_size", "val_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.windows_per_epoch is not None and self.windows_per_epoch < self.batch_size:
+            raise ConfigError(
+                f"windows_per_epoch must be null or at least batch_size ({self.batch_size}), got {self.windows_per_epoch}"
+            )
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)

@@ -49,20 +49,25 @@ def has_native_bfloat16() -> bool:
 
 
 class EpochBatches:
-    """Batches of sample numbers, shuffled by seed and epoch alone, from any step of the epoch on."""
+    """Batches of sample numbers, shuffled by seed and epoch alone, from any step of the epoch on.
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int):
-        if num_samples < batch_size:
-            raise ConfigError(f"batch_size {batch_size} is more than the {num_samples} windows of the training split")
+    An epoch takes every sample once, or ``most`` of them, other ones each time.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, most: int | None = None):
+        taken = num_samples if most is None else min(num_samples, most)
+        if taken < batch_size:
+            raise ConfigError(f"batch_size {batch_size} is more than the {taken} windows of an epoch")
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.num_batches = taken // batch_size
         self.epoch = self.first = 0
 
     def __len__(self) -> int:
-        return self.num_samples // self.batch_size - self.first
+        return self.num_batches - self.first
 
     def __iter__(self):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_samples)
-        for i in range(self.first, self.num_samples // self.batch_size):
+        for i in range(self.first, self.num_batches):
             yield order[i * self.batch_size : (i + 1) * self.batch_size].tolist()
 
 
@@ -146,7 +151,9 @@ class Trainer:
             classes=config.classes, mode=config.mode, augmentation=recipe.augmentation, seed=recipe.seed,
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
-        self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed)
+        self.batches = EpochBatches(
+            len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch
+        )
         self.steps_per_epoch = len(self.batches)
         self.num_steps = self.steps_per_epoch * recipe.epochs
         self.state = TrainState(

@@ -82,7 +82,7 @@ class Plan:
         protocol: under which.
         baseline: name of the row that others are compared with.
         test_steps: how trained networks are tested besides as they were trained.
-        equal_budget: whether every row trains for the same number of epochs.
+        equal_budget: whether every row trains on the same number of windows.
         resamples: of the bootstrap.
     """
 
@@ -262,9 +262,12 @@ def _check_runs(plan: Plan, path: Path) -> None:
     if not all(type(seed) is int and seed >= 0 for seed in plan.seeds):
         raise ConfigError(f"{path}: seeds must be whole numbers from 0, got {list(plan.seeds)}")
     runs = {row.name: plan.run(row, plan.seeds[0], Path()) for row in plan.rows}
-    epochs = {name: run.recipe.epochs for name, run in runs.items()}
-    if plan.equal_budget and len(set(epochs.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in epochs.items())
+    budgets = {name: (run.recipe.epochs, run.recipe.windows_per_epoch) for name, run in runs.items()}
+    if plan.equal_budget and len(set(budgets.values())) > 1:
+        told = ", ".join(
+            f"{name}: {epochs}" + (f" of {windows} windows" if windows else "")
+            for name, (epochs, windows) in budgets.items()
+        )
         raise ConfigError(
             f"{path}: rows train for different numbers of epochs ({told}); say budget: unequal to allow it"
         )
