@@ -62,7 +62,7 @@ bench: $(READY) ## run every benchmark
 fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
 	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000)
 
-kill: $(READY) ## kill training, simulation and detection at 50 random moments each (KILLS=...)
+kill: $(READY) ## kill training, simulation, detection and a study at 50 random moments each (KILLS=...)
 	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)
 
 # In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.

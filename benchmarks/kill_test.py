@@ -1,10 +1,10 @@
-"""Kills training, simulation and detection with SIGKILL at random moments and looks at what is left.
+"""Kills training, simulation, detection and a study with SIGKILL at random moments and looks at what is left.
 
     python benchmarks/kill_test.py --kills 50
 
 After every kill no file under a final name may be damaged; the job is then started again until it ends, and what it
 leaves must equal what an undisturbed job leaves: the weights of a training tensor by tensor, the files of the others
-byte by byte. A study is killed as well once the package can run one. Writes ``results/kill_test.json``.
+byte by byte, of a study the weights and the scores. Writes ``results/kill_test.json``.
 """
 
 import argparse
@@ -69,6 +69,14 @@ def _without_provenance(out: Path) -> object:
     return {k: v for k, v in found.items() if k != "provenance"} | {"boxes": _bytes(out, "*_bbox.npy")}
 
 
+def _study(out: Path) -> object:
+    """Return the weights of every run and what the table says, but for how long it took and where it stands."""
+    lines = json.loads((out / "study.json").read_text())["lines"]
+    folders = sorted(path.parent for path in out.glob("runs/*/*/outcome.json"))
+    weights = {str(folder.relative_to(out)): _tensors(folder) for folder in folders}
+    return weights, [{k: v for k, v in line.items() if k != "train_s"} for line in lines]
+
+
 def jobs(base: Path) -> list[Job]:
     """Write what the tiny jobs need into a folder and return them."""
     data = toy_roads.write_folder(base / "data")
@@ -79,6 +87,9 @@ def jobs(base: Path) -> list[Job]:
                      "ema_decay", "seed", "checkpoint_every", "num_threads")
     } | {"network": {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.network.items()}}  # fmt: skip
     (base / "tiny.yaml").write_text(yaml.safe_dump(values))
+    rows = {"recipe": "tiny.yaml", "set": {"epochs": 2}, "split": "val", "protocol": "none", "resamples": 100}
+    rows |= {"rows": {"a": {}, "b": {"learning_rate": 0.001}}}
+    (base / "tiny_study.yaml").write_text(yaml.safe_dump(rows))
     recording = data / "train" / "clip0_td.dat"
     weights = base / "weights" / "best.safetensors"
 
@@ -94,10 +105,14 @@ def jobs(base: Path) -> list[Job]:
         command = [*SCN, "detect", str(weights), str(recording), "--out", str(out), "--min_score", "0.01"]
         return [*command, "--save", "json,npy,mp4", "--every_ms", "20"]
 
+    def study(out: Path, again: bool) -> list[str]:
+        return [*SCN, "study", str(base / "tiny_study.yaml"), "--data", str(data), "--out", str(out)]
+
     return [
         Job("training", training, _tensors),
         Job("simulation", simulation, lambda out: _bytes(out, "*/*") | _bytes(out, "*.json")),
         Job("detection", detection, _without_provenance),
+        Job("study", study, _study),
     ]
 
 
