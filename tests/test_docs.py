@@ -9,6 +9,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n+)?^```(?P<kind>\
 
 
 def load_fill():
+    sys.path.insert(0, str(ROOT / "docs"))  # where a script finds its neighbours
     spec = importlib.util.spec_from_file_location("fill", ROOT / "docs" / "fill.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -107,7 +109,7 @@ def test_a_wrong_marker_is_refused(small_tree, text, told):
 
 
 def test_every_field_of_the_recipe_is_explained():
-    text = fill.recipe(fill.Results(ROOT / "results"))
+    text = fill.BLOCKS["recipe"](fill.Results(ROOT / "results"))
     assert "| `learning_rate` | `0.002` | peak learning rate of AdamW. |" in text
     assert "| `num_workers` | `null` |" in text
 

@@ -1,0 +1,21 @@
+"""Every block of the pages, by name."""
+
+from collections.abc import Callable
+
+from blocks import accuracy, cost, data, reliability, speed
+from blocks.common import Results
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    block.__name__: block
+    for block in (
+        data.events_speed, data.simulator_speed, data.noise_calibration, data.roads_statistics, data.roads_scenes,
+        data.real_recordings,
+        accuracy.nano_scores, accuracy.nano_classes, accuracy.real_clip, accuracy.protocols, accuracy.presets,
+        accuracy.recipe, accuracy.zoo, accuracy.tracking, accuracy.stateful_accuracy,
+        *map(accuracy.study_block, accuracy.STUDIES),
+        cost.nano_energy, cost.firing_rate_study, cost.published_energy, cost.export_formats, cost.stream_soak,
+        speed.bench_race, speed.bench_steps, speed.bench_alone, speed.bench_rates, speed.training_speed,
+        speed.precision_accuracy, speed.cost_by_size,
+        reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
+    )
+}  # fmt: skip

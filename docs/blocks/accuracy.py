@@ -1,0 +1,165 @@
+"""Blocks about the network, its recipes and how well it detects."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+
+from blocks.common import Results, number, origin, table
+from spiking_centernet.evaluate import PROTOCOLS
+from spiking_centernet.nn import PRESETS, Detector
+from spiking_centernet.recipe import Recipe
+from spiking_centernet.study.table import HEADER as STUDY_HEADER
+from spiking_centernet.study.table import caption, cells, read_lines
+from spiking_centernet.weights import bundled, notes, sha256
+
+
+def nano_scores(results: Results) -> str:
+    """Scores of the shipped weights on the simulated test split, under every protocol."""
+    r = results["nano_roads"]
+    keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+    rows = [
+        (f"`{name}`", *(number(s[key]) for key in keys), s["num_truth"], s["num_instants"])
+        for name, s in r["scores"].items()
+    ]
+    header = ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "boxes", "instants")
+    return (
+        f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
+        f"firing rate {r['firing_rate']:.1%}. {origin(r)}"
+    )
+
+
+def nano_classes(results: Results) -> str:
+    """The same by class, under the default protocol."""
+    r = results["nano_roads"]
+    rows = [
+        (c["name"], number(c["ap"]), number(c["ap50"]), c["num_truth"]) for c in r["scores"]["prophesee"]["classes"]
+    ]
+    return table(("class", "AP", "AP50", "boxes"), rows)
+
+
+def real_clip(results: Results) -> str:
+    """The check on the real recording."""
+    r = results["demo"]
+    c = r["real_clip"]
+    return (
+        f"On the real clip, {c['num_found']} of {c['num_truth']} hand-drawn boxes are found at IoU 0.5 "
+        f"({c['tracks_found']} of {c['num_tracks']} cars), with {c['num_false']} other boxes. {origin(r)}"
+    )
+
+
+def protocols(results: Results) -> str:
+    """The protocols as the code defines them."""
+    rows = [
+        (f"`{p.name}`", "-" if p.skip_us is None else f"{p.skip_us / 1e6:g} s",
+         *(f"{diagonal} / {side}" if diagonal else "-" for diagonal, side in (p.gen1_px, p.megapixel_px)),
+         "all labelled" if p.score_emptied else "with a box left")
+        for p in PROTOCOLS.values()
+    ]  # fmt: skip
+    return table(("name", "skipped", "to 640 px wide", "wider", "instants scored"), rows, words=5)
+
+
+def presets(results: Results) -> str:
+    """The sizes of the network, counted."""
+    weights = bundled()
+    rows = []
+    for name, config in PRESETS.items():
+        parameters = sum(p.numel() for p in Detector(config).parameters())
+        channels = ", ".join(map(str, config.widths))
+        rows.append(
+            (f"`{name}`", f"{parameters / 1e6:.2f} M", channels, config.stride, "yes" if name in weights else "not yet")
+        )
+    return table(("preset", "parameters", "encoder channels", "output stride", "weights ship"), rows)
+
+
+def recipe(results: Results) -> str:
+    """The fields of a recipe from its docstring."""
+    text = (inspect.getdoc(Recipe) or "").replace("``", "`")
+    listed = text.split("Attributes:\n", 1)[1]
+    described: dict[str, str] = {}
+    for entry in re.split(r"\n(?=    \S)", listed):
+        name, meaning = " ".join(entry.split()).split(": ", 1)
+        described[name] = meaning
+    rows = []
+    for field in dataclasses.fields(Recipe):
+        value = getattr(Recipe(), field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            shown = ", ".join(
+                f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in dataclasses.asdict(value).items()
+            )
+        else:
+            shown = "null" if value is None else str(value)
+        rows.append((f"`{field.name}`", f"`{shown}`", described[field.name]))
+    return table(("field", "default", "what it is"), rows, words=3)
+
+
+def zoo(results: Results) -> str:
+    """The weight files that ship, with what reproduces their scores."""
+    rows, origins = [], []
+    for name in bundled():
+        stem = name.replace("-", "_")
+        r = results[f"{stem}_roads"]
+        digest = sha256(name)
+        if r.get("sha256", digest) != digest:
+            raise ValueError(f"results/{stem}_roads.json was measured with other weights than those that ship")
+        protocol = notes(name)["recipe"]["protocol"]
+        score = r["scores"][protocol]
+        recipe_name = "nano_roads.yaml" if name == "nano" else f"{stem}.yaml"
+        rows.append(
+            (f"`{name}`", f"`{digest}`", f"[{recipe_name}](../recipes/{recipe_name})",
+             f"`{protocol}`, simulated roads, split `{r['split']}`", number(score["ap"]), number(score["ap50"]),
+             f"{r['firing_rate']:.1%}")
+        )  # fmt: skip
+        origins.append(f"`{name}`: {origin(r)}")
+    commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in bundled())
+    header = ("weights", "sha256", "recipe", "protocol", "AP", "AP50", "firing rate")
+    return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n" + "\n\n".join(origins)
+
+
+def tracking(results: Results) -> str:
+    """How well the shipped weights track simulated objects."""
+    r = results["tracking"]
+    keys = ("hota", "det_a", "ass_a", "mota", "motp", "idf1")
+    row = (*(number(r[key]) for key in keys), r["num_switches"], r["objects"], r["num_truth"], r["num_instants"])
+    header = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", "IDF1", "switches", "objects", "boxes", "instants")
+    return (
+        f"{table(header, [row], words=0)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
+        f"detections every {r['every_us'] / 1000:g} ms, tracks start at score {r['start_score']:g}. {origin(r)}"
+    )
+
+
+def stateful_accuracy(results: Results) -> str:
+    """AP of both modes of a stream, and of fewer steps."""
+    r = results["stateful_accuracy"]
+    ways = (
+        ("from rest, only the last steps", "last_steps"),
+        ("from rest, only the first steps", "first_steps"),
+        ("stateful, averaging the last steps", "stateful"),
+    )
+    rows = [(what, *(number(score["ap"]) for score in r[key].values())) for what, key in ways]
+    early = ", ".join(
+        f"{s['ap']:.3f} after {s['mean_steps']:.1f} steps (at {least})" for least, s in r["early_stop"].items()
+    )
+    header = ("AP", *(f"{steps} step{'s' if steps != '1' else ''}" for steps in r["stateful"]))
+    return (
+        f"{table(header, rows)}\n\nStopping at the first step whose confidence suffices: {early}. Protocol "
+        f"`{r['protocol']}`, split `{r['split']}`, {r['instants']} instants; stateful answers are "
+        f"{r['stateful_mean_age_ms']:.0f} ms old on average. {origin(r)}"
+    )
+
+
+def study_block(name: str) -> Callable[[Results], str]:
+    """Return the block that shows a study's table."""
+
+    def block(results: Results) -> str:
+        r = results[f"study_{name}"]
+        rows = [cells(line) for line in read_lines(r)]
+        return f"{table(STUDY_HEADER, rows)}\n\n{caption(r)} {origin(r)}"
+
+    block.__name__ = f"study_{name}"
+    return block
+
+
+STUDIES = (
+    "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "input", "paper_roads"
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""Blocks about operations and energy, exported files and streams."""
+
+from typing import Any
+
+from blocks.common import Results, number, origin, table
+from spiking_centernet.costpage import published_table
+from spiking_centernet.energy import published, what_follows
+
+
+def nano_energy(results: Results) -> str:
+    """What a detection costs the shipped weights."""
+    r = results["nano_energy"]
+    window = r["per_window"]
+    rows = [
+        ("dense operations", f"{window['dense'] / 1e6:.0f} M", "every pair of input and weight"),
+        ("synaptic operations", f"{window['synaptic'] / 1e6:.0f} M", "pairs whose input is a spike"),
+        ("membrane updates", f"{window['membrane_updates'] / 1e6:.2f} M", "a multiplication and an addition each"),
+        *(
+            (f"energy, `{name}`", f"{bill['total']:.0f} uJ", "arithmetic on counts")
+            for name, bill in r["energy_uj_per_window"].items()
+        ),
+    ]
+    evens = ", ".join(
+        f"{'none' if e['rate'] is None else format(e['rate'], '.1%')} by {e['model']}" for e in r["break_even"]
+    )
+    joules = r["joules"]
+    told = joules.get("reason") or f"measured {joules['per_window']:.3g} J a window ({joules['source']})"
+    return (
+        f"{table(('a window', '', ''), rows)}\n\nFiring rate {r['firing_rate']:.1%}; break-even {evens}; literature "
+        f"{r['break_even_literature']:.1%}. Joules: {told}. Simulated roads, split `{r['split']}`, "
+        f"{r['windows']} windows. {origin(r)}"
+    )
+
+
+def firing_rate_study(results: Results) -> str:
+    """Accuracy over firing rate, mean over seeds."""
+    r = results["firing_rate_study"]
+    rows = [
+        ("none" if row["target"] is None else f"{row['target']:.1%}", row["seeds"], number(row["val_ap"]),
+         number(row["test_ap"]), f"{row['test_firing_rate']:.1%}", f"{row['test_synaptic'] / 1e6:.0f} M")
+        for row in r["by_target"]
+    ]  # fmt: skip
+    header = ("target", "seeds", "AP val", "AP test", "firing rate test", "synaptic operations a window")
+    reached = "is" if r["under_break_even_at_95_percent_of_ap"] else "is not"
+    chosen = "none" if r["chosen_on_val"] is None else f"{r['chosen_on_val']:.1%}"
+    return (
+        f"{table(header, rows)}\n\n![AP over firing rate and over operations](images/firing_rate_study.png)\n\n"
+        f"Cheapest target with 95 % of the control's AP on val: {chosen}. The goal, under 5.7 % at a loss of at most "
+        f"5 % of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
+    )
+
+
+def published_energy(results: Results) -> str:
+    """Energies that papers print, reckoned alike."""
+    _, header, rows, _ = published_table()
+    return f"{table(header, rows)}\n\n{what_follows(published())}"
+
+
+def export_formats(results: Results) -> str:
+    """Size, parity, AP and time of every exported file."""
+    r = results["export_formats"]
+
+    def row(name: str, f: dict[str, Any]) -> tuple[str, ...]:
+        parity = f.get("parity") or {}
+        spikes = parity.get("spikes_differing")
+        worst = f"{max(parity['max_difference'].values()):.1e}" if parity else "-"
+        return (name, f"{f['megabytes']:.1f}", "-" if spikes is None else f"{spikes:.3%}", worst,
+                number(f.get("ap")), f"{f['median_ms']:.0f}")  # fmt: skip
+
+    header = ("file", "MB", "spikes that differ", "largest difference", "AP", "ms a window")
+    rows = [row(name, f) for name, f in r["files"].items()]
+    height, width = r["size_hw"]
+    return f"{table(header, rows)}\n\n{width} x {height}, {r['threads']} thread. {origin(r)}"
+
+
+def stream_soak(results: Results) -> str:
+    """Memory and lateness of a long live stream."""
+    r = results["stream_soak"]
+    mb, ms = r["resident_mb"], r["latency_ms"]
+    return (
+        f"{r['seconds'] / 60:.1f} minutes of random events at {r['million_events_per_s']:.1f} Mev/s, mode {r['mode']}: "
+        f"{r['answers']} answers, {r['windows_skipped']} windows skipped; memory {mb['settled']:.0f} MB once settled, "
+        f"{mb['last']:.0f} MB at the end ({mb['growth_mb_per_min']:+.2f} MB a minute); latency {ms['median']:.0f} ms, "
+        f"95% under {ms['p95']:.0f} ms. {origin(r)}"
+    )

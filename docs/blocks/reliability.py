@@ -1,0 +1,71 @@
+"""Blocks about faults, damaged input, kills and more workers."""
+
+from blocks.common import Results, number, origin, table
+
+
+def robustness(results: Results) -> str:
+    """AP kept behind faults and the most active fault, detector by detector."""
+    r = results["robustness"]
+    models = r["models"]
+    names = list(next(iter(models.values()))["corruptions"])
+    rows = [("clean AP", "", *(number(m["clean"]["ap"]) for m in models.values()))]
+    for name in names:
+        unit = next(iter(models.values()))["corruptions"][name]["unit"]
+        kept = [m["corruptions"][name]["mean_retention"] for m in models.values()]
+        rows.append((name.replace("_", " "), unit, *map(_share, kept)))
+    rows.append(("all", "", *(_share(m["mean_retention"]) for m in models.values())))
+    worlds = next(iter(models.values())).get("worlds", {})
+    rows += [(f"simulated: {name}, AP", "", *(number(m["worlds"][name]["ap"]) for m in models.values()))
+             for name in worlds]  # fmt: skip
+    active = []
+    for label, m in models.items():
+        worst = m["most_active"]
+        active.append(
+            f"`{label}` fires most under {worst['corruption'].replace('_', ' ')}, severity {worst['severity']}: "
+            f"{worst['firing_rate']:.1%} instead of {m['clean']['firing_rate']:.1%}"
+        )
+    header = ("AP kept, mean of the severities", "unit", *(f"`{label}`" for label in models))
+    return (
+        f"![AP kept and firing rate over the severity](images/robustness.png)\n\n{table(header, rows, words=2)}\n\n"
+        f"Simulated roads, split `{r['split']}`. {'; '.join(active)}. {origin(r)}"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def fuzz(results: Results) -> str:
+    """Inputs fed to every reader."""
+    r = results["fuzz"]
+    rows = [
+        (f"`{name}`", t.get("engine", "-"), *(("failed", "-") if t["failed"] else (t["inputs"], t["refused"])))
+        for name, t in r["targets"].items()
+    ]
+    return f"{table(('target', 'engine', 'inputs', 'refused'), rows, words=2)}\n\n{origin(r)}"
+
+
+def kill_test(results: Results) -> str:
+    """Kills survived."""
+    r = results["kill_test"]
+    rows = [
+        (name, j["kills"], len(j["damaged_files"]), j["trials"], len(j["trials_with_another_result"]))
+        for name, j in r["jobs"].items()
+    ]
+    header = ("job", "kills", "damaged files", "runs brought to their end", "of them with another result")
+    return f"{table(header, rows)}\n\n{origin(r)}"
+
+
+def scaling(results: Results) -> str:
+    """Workers, and what whole data sets take by the model."""
+    r = results["scaling"]
+    rows = [
+        (run["workers"], f"{run['index_s']:.1f}", f"{run['score_s']:.1f}", f"{run['peak_memory_of_a_worker_mb']:.0f}")
+        for run in r["runs"]
+    ]
+    modelled = ", ".join(f"{name} {known['worker_hours']:.0f}" for name, known in r["data_sets"].items())
+    return (
+        f"{table(('workers', 'index, s', 'score, s', 'peak memory of a worker, MB'), rows)}\n\n"
+        f"{r['recordings']} recordings, {r['windows']} windows, `{r['model']}`. By the model, not measured, scoring "
+        f"whole data sets takes these worker hours: {modelled}. {origin(r)}"
+    )

@@ -1,0 +1,89 @@
+"""Blocks about speed and memory."""
+
+from blocks.common import Results, number, origin, table
+from spiking_centernet.bench import race_rows
+
+
+def bench_race(results: Results) -> str:
+    """Every contestant on one window, threads side by side, the allocator tuned for all."""
+    r = results["bench"]
+    races = [race for race in r["races"] if race["allocator"] == "tuned"]
+    header = [
+        "",
+        *(f"{what}, {race['threads']} thr." for race in races for what in ("ms", "x SpikingJelly", "of floor")),
+    ]
+    columns = [{row[0]: row for row in race_rows(race)} for race in races]
+    rows = [
+        (name, *(cell for column in columns for cell in (column[name][1], column[name][3], column[name][4])))
+        for name in columns[0]
+    ]
+    settings = r["settings"]
+    words = (
+        f"Preset `{settings['preset']}`, batch 1, firing rate {races[0]['firing_rate']:.1%}, "
+        f"{races[0]['window_gmac']:.1f} G dense multiply-accumulates a window when merged."
+    )
+    return f"{table(header, rows)}\n\n{words} {origin(r)}"
+
+
+def bench_steps(results: Results) -> str:
+    """Latency of single steps with the state carried on."""
+    r = results["bench"]
+    rows = [
+        (s["contestant"], s["threads"], *(f"{s['times'][key]:.2f}" for key in ("median_ms", "p95_ms", "p99_ms")))
+        for s in r["steps"]
+    ]
+    return f"A step of 20 ms in a stream that carries its state:\n\n{table(('', 'threads', 'ms', 'p95', 'p99'), rows)}"
+
+
+def bench_alone(results: Results) -> str:
+    """Memory and cold start, each contestant in a process of its own."""
+    r = results["bench"]
+    rows = [(a["contestant"], f"{a['peak_mb']:.0f}", f"{a['build_and_first_s']:.2f}") for a in r["alone"]]
+    cold = r["cold_start_nano"]["cold_start_s"]
+    return (
+        f"{table(('', 'peak MB over the imports', 's to build and detect once'), rows)}\n\n"
+        f"From starting Python to the first detection of `nano`, imports and all: {cold:.1f} s."
+    )
+
+
+def bench_rates(results: Results) -> str:
+    """Milliseconds a window by firing rate, one thread."""
+    r = results["bench"]
+    names = list(r["rates"][0]["times"])
+    rows = [(name, *(f"{p['times'][name]['median_ms']:.1f}" for p in r["rates"])) for name in names]
+    return table(("ms at a firing rate of", *(f"{p['firing_rate']:.0%}" for p in r["rates"])), rows)
+
+
+def training_speed(results: Results) -> str:
+    """A training step beside SpikingJelly's."""
+    r = results["training_speed"]
+    rows = [
+        (row["variant"], row["allocator"], row["threads"], f"{row['median_ms']:.0f}", row["times_faster"],
+         row["peak_mb"], row["times_less_memory"])
+        for row in r["rows"]
+    ]  # fmt: skip
+    header = ("", "allocator", "threads", "ms a step", "x faster", "peak MB", "x less")
+    return f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. {origin(r)}"
+
+
+def precision_accuracy(results: Results) -> str:
+    """AP of the shipped weights on every path."""
+    r = results["precision_accuracy"]
+    rows = [
+        (name, number(score["ap"]), number(score["ap50"]), f"{way['ap_over_fp32']:.1%}", f"{way['firing_rate']:.1%}")
+        for name, way in r["ways"].items()
+        for score in way["scores"].values()
+    ]
+    return f"{table(('', 'AP', 'AP50', 'of fp32', 'firing rate'), rows)}\n\nSimulated roads. {origin(r)}"
+
+
+def cost_by_size(results: Results) -> str:
+    """Exponents of growth."""
+    r = results["cost_by_size"]
+    rows = [
+        (axis, name, f"{growth['time']:.2f}", f"{growth['memory']:.2f}", found["growth_of_dense_work"])
+        for axis, found in r["axes"].items()
+        for name, growth in found["growth"].items()
+    ]
+    header = ("what grows", "", "time grows as size^", "memory as size^", "dense work as size^")
+    return f"![Time and memory against size](images/cost_by_size.png)\n\n{table(header, rows, words=2)}\n\n{origin(r)}"
