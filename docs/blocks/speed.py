@@ -1,5 +1,7 @@
 """Blocks about speed and memory."""
 
+from typing import Any
+
 from blocks.common import Results, number, origin, table
 from spiking_centernet.bench import race_rows
 
@@ -55,15 +57,31 @@ def bench_rates(results: Results) -> str:
 
 
 def training_speed(results: Results) -> str:
-    """A training step beside SpikingJelly's."""
-    r = results["training_speed"]
+    """A training step of ``nano`` beside SpikingJelly's."""
+    return _training_speed(results["training_speed"])
+
+
+def training_speed_paper(results: Results) -> str:
+    """The same of ``paper``."""
+    return _training_speed(results["training_speed_paper"])
+
+
+def _training_speed(r: dict[str, Any]) -> str:
     rows = [
         (row["variant"], row["allocator"], row["threads"], f"{row['median_ms']:.0f}", row["times_faster"],
          row["peak_mb"], row["times_less_memory"])
         for row in r["rows"]
     ]  # fmt: skip
     header = ("", "allocator", "threads", "ms a step", "x faster", "peak MB", "x less")
-    return f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. {origin(r)}"
+    alike = ", ".join(
+        f"{name} {found['gradient_cosine']:.4f} and {found['mean_relative_difference_of_losses']:.1%}"
+        for name, found in r["agreement"]["variants"].items()
+        if name != r["agreement"]["with"]
+    )
+    return (
+        f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. Cosine of the first gradient with "
+        f"that of {r['agreement']['with']}, and mean difference of {r['agreement']['steps']} losses: {alike}. {origin(r)}"
+    )
 
 
 def precision_accuracy(results: Results) -> str:
