@@ -79,8 +79,9 @@ def _training_speed(r: dict[str, Any]) -> str:
         if name != r["agreement"]["with"]
     )
     return (
-        f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. Cosine of the first gradient with "
-        f"that of {r['agreement']['with']}, and mean difference of {r['agreement']['steps']} losses: {alike}. {origin(r)}"
+        f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. Cosine of the first gradient "
+        f"with that of {r['agreement']['with']}, and mean difference of {r['agreement']['steps']} losses: {alike}. "
+        f"{origin(r)}"
     )
 
 
