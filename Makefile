@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 ROADS ?= data/roads
+SMALL_ROADS ?= data/small_roads
 SEED ?= 0
 JOBS ?= 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
@@ -86,9 +87,11 @@ firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and thre
 	$(BIN)/python docs/fill.py
 
 # Hours on two cores; stopped and started again, it goes on. JOBS runs at a time share the cores.
-studies: $(READY) ## run every study on ROADS, keep the tables in results/ and fill the pages
+studies: $(READY) ## run every study on SMALL_ROADS, keep the tables in results/ and fill the pages
+	test -d $(SMALL_ROADS)/test || $(BIN)/scn simulate $(SMALL_ROADS) --size 152x120 --train 800 --train_duration_s 1 \
+	  --val 32 --test 40 --duration_s 3
 	set -e; for study in $(STUDIES); do \
-	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(ROADS) --out studies/$$study --jobs $(JOBS); \
+	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(SMALL_ROADS) --out studies/$$study --jobs $(JOBS); \
 	  cp studies/$$study/study.json results/study_$$study.json; done
 	$(BIN)/python docs/fill.py
 
