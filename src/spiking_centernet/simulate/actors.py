@@ -36,15 +36,18 @@ class Pool:
         return len(self.kinds)
 
     def freeze(self) -> tuple[np.ndarray, ...]:
-        """Return kinds, starts, counts, albedo, emit, size [P, 2] and vertices [V, 3]."""
+        """Return kinds, starts, counts, albedo, emit, size [P, 2], vertices [V, 3] and outward normals [P, 3]."""
+        starts, counts = np.array(self.starts, np.int64), np.array(self.counts, np.int64)
+        verts = np.array(self.verts, np.float64).reshape(-1, 3)
         return (
             np.array(self.kinds, np.int64),
-            np.array(self.starts, np.int64),
-            np.array(self.counts, np.int64),
+            starts,
+            counts,
             np.array(self.albedo, np.float64),
             np.array(self.emit, np.float64),
             np.array(self.size, np.float64).reshape(-1, 2),
-            np.array(self.verts, np.float64).reshape(-1, 3),
+            verts,
+            _normals(starts, counts, verts),
         )
 
 
@@ -57,6 +60,20 @@ class Shape:
     length_m: float
     width_m: float
     height_m: float
+
+
+@nb.njit(cache=True, nogil=True)
+def _normals(starts, counts, verts):
+    """Return the unit normal of each primitive, by Newell's sum, which also serves concave outlines; 0 without area."""
+    normals = np.zeros((len(starts), 3))
+    for prim in range(len(starts)):
+        for i in range(counts[prim]):
+            p, q = verts[starts[prim] + i], verts[starts[prim] + (i + 1) % counts[prim]]
+            normals[prim, 0] += (p[1] - q[1]) * (p[2] + q[2])
+            normals[prim, 1] += (p[2] - q[2]) * (p[0] + q[0])
+            normals[prim, 2] += (p[0] - q[0]) * (p[1] + q[1])
+        normals[prim] /= math.sqrt((normals[prim] ** 2).sum()) + 1e-12
+    return normals
 
 
 # Side profiles, as fractions of length (0 rear .. 1 front) and height (0 ground .. 1 roof), rear bumper over the roof

@@ -6,12 +6,15 @@ import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.actors import pose_pedestrian
-from spiking_centernet.simulate.raster import close_object, draw_object, draw_shadow, mark_object
+from spiking_centernet.simulate.raster import close_object, draw_object, draw_shadow, mark_object, view_from
 
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
 FAR_M = 260.0
 """Nothing but ground and sky is drawn further away than this."""
+
+SHADOW_HEIGHT = 0.85
+"""A shadow is that of a box of this share of the actor's height, rounded as actors are."""
 
 
 @_jit
@@ -143,35 +146,37 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
 
 @_jit
 def draw_queue(
-    queue, length, placed, props, walls, shapes, pool, limb_shape, cam, light, haze, facades, out, clear, alpha, acc,
-    grey, ids, seen, covered,
+    queue, length, placed, props, walls, shapes, pool, limb_shape, cam, light, haze, facades, canvas, grey, ids, seen,
+    covered,
 ):  # fmt: skip
-    """Draw the queue. With ``grey`` into ``out`` and ``clear``; without, numbers into ``ids`` and pixel counts."""
-    kinds, starts, counts, albedo, emit, size, verts = pool
-    tex, offsets, wall_num = facades
-    pose = np.zeros(5)
+    """Draw the queue. With ``grey`` into ``canvas`` (see ``draw_object``); without, numbers into ``ids`` and counts."""
+    starts, verts = pool[1], pool[6]
+    tex, wall_num = facades
+    clear, alpha = canvas[1], canvas[2]
+    eye, sun = np.empty(15), np.empty(7)
+    outline = (np.empty(48), np.empty(48), np.zeros(4, np.int64))
     bounds = np.zeros(4, np.int64)
     for q in range(length):
         j = queue[q, 1]
-        pose[:] = 0.0
-        pose[3] = 1.0
+        x, y, cos, sin = 0.0, 0.0, 1.0, 0.0
         if queue[q, 0] == 0:
             shape = int(placed[j, 3])
-            pose[0], pose[1] = placed[j, 0], placed[j, 1]
-            pose[3], pose[4] = math.cos(placed[j, 2]), math.sin(placed[j, 2])
+            x, y = placed[j, 0], placed[j, 1]
+            cos, sin = math.cos(placed[j, 2]), math.sin(placed[j, 2])
             if shape >= limb_shape:
                 tall = shapes[shape, 4]
-                left = (cam[1] - pose[1]) * pose[3] - (cam[0] - pose[0]) * pose[4] > 0.0
+                left = (cam[1] - y) * cos - (cam[0] - x) * sin > 0.0
                 swing = min(placed[j, 6] / 1.2, 1.2)
-                phase = 2.0 * math.pi * placed[j, 5] / (0.8 * tall) * (1.0 if pose[3] + pose[4] > 0 else -1.0)
+                phase = 2.0 * math.pi * placed[j, 5] / (0.8 * tall) * (1.0 if cos + sin > 0 else -1.0)
                 pose_pedestrian(verts, starts[int(shapes[shape, 0])], tall, phase, swing, left)
         elif queue[q, 0] == 1:
             shape = int(props[j, 2])
         else:
             shape = int(walls[j, 4])
+        view_from(x, y, cos, sin, cam, light, eye, sun)
         draw_object(
-            int(shapes[shape, 0]), int(shapes[shape, 1]), kinds, starts, counts, albedo, emit, size, verts, pose, cam,
-            light, haze, tex, offsets, wall_num, out, clear, alpha, acc, grey, bounds,
+            int(shapes[shape, 0]), int(shapes[shape, 1]), pool, eye, sun, haze, tex, wall_num, canvas, grey, outline,
+            bounds,
         )  # fmt: skip
         if grey:
             close_object(clear, alpha, bounds)
@@ -196,7 +201,7 @@ def draw_shadows(queue, length, placed, shapes, cam, reach_x, reach_y, opacity, 
             base[k, 0], base[k, 1] = placed[j, 0] + u * c - v * d, placed[j, 1] + u * d + v * c
         draw_shadow(cam, base, 0.0, 0.0, 0.55, clear, acc, alpha)
         if opacity > 0.0:
-            tall = 0.85 * shapes[s, 4]
+            tall = SHADOW_HEIGHT * shapes[s, 4]
             draw_shadow(cam, base, reach_x * tall, reach_y * tall, opacity, clear, acc, alpha)
 
 

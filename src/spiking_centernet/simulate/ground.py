@@ -1,11 +1,14 @@
-"""The numba kernel that fills whatever the objects left clear: the ground plane and the sky."""
+"""The numba kernels that fill whatever the objects left clear: the ground plane and the sky."""
 
 import math
 
 import numba as nb
 import numpy as np
 
-from spiking_centernet.simulate.raster import sample
+from spiking_centernet.simulate.sampling import (
+    COL, DX, DY, DZ, FOOT_U, FOOT_V, HALF, INDICES, ONE, PIXELS, ROW, TWO, VALUE, VALUES, ZERO, U, V, cast_rays,
+    places, sample,
+)  # fmt: skip
 
 UNSEEN = 2e-3
 """A pixel of which less is clear is left alone."""
@@ -13,30 +16,154 @@ UNSEEN = 2e-3
 BEAM_STEP = 8
 """The light of head lamps is smooth enough to be worked out at every eighth pixel of a row."""
 
+_FAR, _LIT, _BELOW, _GROUND, _SKY, _SLOPE, _TREE, _STANDS, _DARK = places(VALUES, 9)
+_WORK = (VALUES + 9) * int(PIXELS)
 
 _jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 
+@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _bell(x):
+    """Return exp(-x) for x from 0 to 9, exact to 1e-7, as 1 / exp(x / 8)^8: the library's is no vector code."""
+    y = x * np.float32(1 / 8)
+    series = ONE + y * np.float32(1 / 6) * (ONE + y * np.float32(1 / 7))
+    series = ONE + y * np.float32(1 / 4) * (ONE + y * np.float32(1 / 5) * series)
+    series = ONE + y * (ONE + y * HALF * (ONE + y * np.float32(1 / 3) * series))
+    series *= series
+    series *= series
+    return ONE / (series * series)
+
+
 @_jit
-def _strength(beams, x, y):
-    """Return how many times brighter head lights make the ground at ``x, y``."""
-    strength = 1.0
+def _light_row(beams, cam, row, highest, nodes, lit):
+    """Write how many times brighter head lights make the ground at each pixel of a row.
+
+    ``nodes`` is room for every ``BEAM_STEP``-th pixel. Rays with a slope above ``highest`` see sky, which stays as it is.
+    """
+    for k in range(nodes.shape[0]):
+        nodes[k] = ONE
+    per_focal = 1.0 / cam[12]
+    oy, ox = (row + 0.5 - cam[14]) * per_focal, (0.5 - cam[13]) * per_focal
+    step = BEAM_STEP * per_focal
+    dx0 = np.float32(cam[9] + oy * cam[6] + ox * cam[3])
+    dy0 = np.float32(cam[10] + oy * cam[7] + ox * cam[4])
+    dz0 = np.float32(cam[11] + oy * cam[8] + ox * cam[5])
+    rx, ry, rz = np.float32(step * cam[3]), np.float32(step * cam[4]), np.float32(step * cam[5])
+    height, steepest = np.float32(cam[2]), np.float32(-0.3 * per_focal)
     for b in range(beams.shape[0]):
-        bx, by = x - beams[b, 0], y - beams[b, 1]
-        ahead = bx * beams[b, 2] + by * beams[b, 3]
-        aside = bx * beams[b, 3] - by * beams[b, 2]
-        spread = 0.8 + 0.22 * ahead
-        if ahead > 0.5 and abs(aside) < 3.0 * spread:
-            rise = min(ahead - 0.5, 4.0) * 0.25
-            aside /= spread
-            strength += beams[b, 4] * rise * math.exp(-aside * aside) / (1.0 + ahead * ahead / 220.0)
-    return strength
+        bx, by = np.float32(beams[b, 0] - cam[0]), np.float32(beams[b, 1] - cam[1])
+        along_x, along_y, strength = np.float32(beams[b, 2]), np.float32(beams[b, 3]), np.float32(beams[b, 4])
+        for k in range(nodes.shape[0]):
+            col = np.float32(k)
+            slope = dz0 + col * rz
+            t = -height / min(slope, steepest)
+            x, y = t * (dx0 + col * rx) - bx, t * (dy0 + col * ry) - by
+            ahead, aside = x * along_x + y * along_y, x * along_y - y * along_x
+            aside /= np.float32(0.8) + np.float32(0.22) * max(ahead, ZERO)
+            square = min(aside * aside, np.float32(9.0))
+            rise = min(max(ahead - HALF, ZERO), np.float32(4.0)) * np.float32(0.25)
+            light = strength * rise * _bell(square) / (ONE + ahead * ahead * np.float32(1 / 220.0))
+            nodes[k] += light if square < np.float32(9.0) and slope < highest else ZERO
+    for k in range(nodes.shape[0] - 1):
+        light, change = nodes[k], (nodes[k + 1] - nodes[k]) * np.float32(1 / BEAM_STEP)
+        for j in range(BEAM_STEP):
+            lit[k * BEAM_STEP + j] = light + np.float32(j) * change
+
+
+@_jit
+def _ground(cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, work, index, n):
+    """Write the luminance of the ground under the rays of ``work``; see ``draw_ground_and_sky``."""
+    per_focal = 1.0 / cam[12]
+    height, steepest = np.float32(cam[2]), np.float32(-0.3 * per_focal)
+    bend_at, per_bend = np.float32((cam[1] - bend_start_m) / bend_step_m), np.float32(1.0 / bend_step_m)
+    last_bend = np.float32(bend.shape[0] - 1.001)
+    for i in range(n):
+        t = -height / min(work[DZ + i], steepest)
+        work[_FAR + i] = t
+        work[V + i] = min(max(bend_at + t * work[DY + i] * per_bend, ZERO), last_bend)
+    for i in range(n):
+        at = work[V + i]
+        k = np.uint64(at)
+        rise = bend[k + np.uint64(1)] - bend[k]
+        work[_SLOPE + i] = rise / bend_step_m
+        work[U + i] = bend[k] + rise * (at - k) - cam[0]
+    rx, ry, rz = np.float32(cam[3] * per_focal), np.float32(cam[4] * per_focal), np.float32(cam[5] * per_focal)
+    qx, qy, qz = np.float32(cam[6] * per_focal), np.float32(cam[7] * per_focal), np.float32(cam[8] * per_focal)
+    per_u, per_v = np.float32(1.0 / texel_u_m), np.float32(1.0 / texel_v_m)
+    along = np.float32(cam[1] / texel_v_m % num_v)  # within a period, lest float32 lose the fraction
+    for i in range(n):
+        dx, dy, t, slope = work[DX + i], work[DY + i], work[_FAR + i], work[_SLOPE + i]
+        per_down = ONE / min(work[DZ + i], steepest)
+        k_right, k_down = rz * per_down, qz * per_down
+        y_right, y_down = ry - dy * k_right, qy - dy * k_down
+        x_right, x_down = rx - dx * k_right - slope * y_right, qx - dx * k_down - slope * y_down
+        work[FOOT_U + i] = t * per_u * (abs(x_right) + abs(x_down))
+        work[FOOT_V + i] = t * per_v * (abs(y_right) + abs(y_down))
+        work[V + i] = along + t * dy * per_v
+    half_u, edge = np.float32(0.5 * num_u), np.float32(0.5 * num_u * texel_u_m)
+    fold, per_fold = np.float32(fold_m), np.float32(0.5 / fold_m)
+    for i in range(n):
+        across = work[_FAR + i] * work[DX + i] - work[U + i]
+        beyond = max(abs(across) - edge, ZERO)
+        beyond -= TWO * fold * np.floor(beyond * per_fold)
+        folded = per_u * (min(abs(across), edge) - (fold - abs(beyond - fold)))
+        work[U + i] = half_u + (folded if across > ZERO else -folded)
+    sample(tex, num_u, num_v, work, index, n)
+    haze_lum, haze_m = np.float32(haze[0]), np.float32(haze[1])
+    for i in range(n):
+        t, lum = work[_FAR + i], work[VALUE + i] * work[_LIT + i]
+        work[_GROUND + i] = lum + t / (t + haze_m) * (haze_lum - lum)
+
+
+@_jit
+def _sky(cam, sky, skyline, highest, cloud, work, index, n):
+    """Write the luminance of the sky along the rays of ``work``; see ``draw_ground_and_sky``."""
+    low, high, clouds = np.float32(sky[0]), np.float32(sky[1]), np.float32(sky[2])
+    for i in range(n):
+        up = max(work[DZ + i], ZERO)
+        work[_SKY + i] = low + (high - low) * up / (up + np.float32(0.4))
+    if clouds > ZERO:
+        for i in range(n):
+            k = np.float32(40.0) / (max(work[DZ + i], ZERO) + np.float32(0.25))
+            work[U + i] = work[DX + i] * k
+            work[V + i] = work[DY + i] * k
+            work[FOOT_U + i] = ONE
+            work[FOOT_V + i] = ONE
+        sample(cloud, 256, 256, work, index, n)
+        for i in range(n):
+            work[_SKY + i] *= ONE + clouds * work[VALUE + i]
+    for i in range(n):
+        dx, dy = work[DX + i], work[DY + i]
+        work[_SLOPE + i] = max(work[DZ + i], ZERO) / np.sqrt(dx * dx + dy * dy)
+    per_turn = (skyline.shape[0] - 1) / (2.0 * math.pi)
+    fine = np.float32(800.0 / cam[12])
+    far = np.uint64(0)
+    for i in range(n):
+        slope = work[_SLOPE + i]
+        if slope > highest or work[DZ + i] > 0.12:
+            continue
+        at = (math.atan2(np.float64(work[DY + i]), np.float64(work[DX + i])) + math.pi) * per_turn
+        k = min(int(at), skyline.shape[0] - 2)
+        tall = skyline[k, 0] + (at - k) * (skyline[k + 1, 0] - skyline[k, 0])
+        stands = min((tall - slope) * cam[12] + 0.5, 1.0)
+        if stands > 0.0:
+            work[_TREE + far], work[_STANDS + far] = i, stands
+            work[_DARK + far] = skyline[k, 1] + (at - k) * (skyline[k + 1, 1] - skyline[k, 1])
+            work[U + far], work[V + far] = at * 2.0, slope * 800.0
+            work[FOOT_U + far], work[FOOT_V + far] = fine, fine
+            far += np.uint64(1)
+    if far > 0:
+        sample(cloud, 256, 256, work, index, far)
+        for i in range(far):
+            at_sky = _SKY + np.uint64(work[_TREE + i])
+            dark = work[_DARK + i] * (ONE + np.float32(0.22) * work[VALUE + i])
+            work[at_sky] += work[_STANDS + i] * (dark - work[at_sky])
 
 
 @_jit
 def draw_ground_and_sky(
-    cam, bend, bend_start_m, bend_step_m, tex, offsets, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, sky,
-    skyline, cloud, cloud_offsets, beams, out, clear,
+    cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, sky, skyline, cloud,
+    beams, out, clear,
 ):  # fmt: skip
     """Add ground and sky to ``out`` [H, W] in proportion to ``clear``.
 
@@ -46,114 +173,56 @@ def draw_ground_and_sky(
     ``beams`` [N, 5] are head lights: x, y, direction and strength.
     """
     height, width = out.shape
-    per_focal = 1.0 / cam[12]
-    per_u, per_v, per_bend = 1.0 / texel_u_m, 1.0 / texel_v_m, 1.0 / bend_step_m
-    half_u = 0.5 * num_u
-    num_sky = (skyline.shape[0] - 1) / (2.0 * math.pi)
-    fine = 800.0 * per_focal
-    edge = half_u * texel_u_m
-    last_bend = bend.shape[0] - 1.001
-    rx, ry, rz = cam[3] * per_focal, cam[4] * per_focal, cam[5] * per_focal
-    qx, qy, qz = cam[6] * per_focal, cam[7] * per_focal, cam[8] * per_focal
-    pos_u, pos_v = np.empty(width), np.empty(width)
-    foot_u, foot_v = np.empty(width), np.empty(width)
-    far, below = np.empty(width), np.empty(width)
-    lit = np.ones(width // BEAM_STEP + 2)
+    work, index = np.ones(_WORK, np.float32), np.empty(INDICES, np.int32)
+    nodes = np.empty(width // BEAM_STEP + 2, np.float32)
+    lit = np.ones((nodes.shape[0] - 1) * BEAM_STEP, np.float32)
+    focal, unseen = np.float32(cam[12]), np.float32(UNSEEN)
+    highest = 0.5 / cam[12] + skyline[:, 0].max()
+    n = np.uint64(0)
     for row in range(height):
-        oy = row + 0.5 - cam[14]
-        dx0 = cam[9] + oy * qx - (cam[13] - 0.5) * rx
-        dy0 = cam[10] + oy * qy - (cam[13] - 0.5) * ry
-        dz0 = cam[11] + oy * qz - (cam[13] - 0.5) * rz
+        if beams.shape[0] > 0:
+            _light_row(beams, cam, row, ONE, nodes, lit)
         for col in range(width):
-            # The horizon is a ramp one pixel wide: dz grows by about 1/focal from one row to the next.
-            below[col] = min(max(0.5 - (dz0 + col * rz) * cam[12], 0.0), 1.0)
-        if below[0] > 0.0 or below[width - 1] > 0.0:
-            for col in range(width):
-                dx, dy = dx0 + col * rx, dy0 + col * ry
-                per_down = 1.0 / min(dz0 + col * rz, -0.3 * per_focal)
-                t = -cam[2] * per_down
-                y = cam[1] + t * dy
-                at = min(max((y - bend_start_m) * per_bend, 0.0), last_bend)
-                i = int(at)
-                slope = bend[i + 1] - bend[i]
-                pos_u[col] = cam[0] + t * dx - bend[i] - slope * (at - i)
-                pos_v[col] = y
-                far[col] = t
-                slope *= per_bend
-                k_right, k_down = rz * per_down, qz * per_down
-                y_right, y_down = ry - dy * k_right, qy - dy * k_down
-                foot_v[col] = t * per_v * (abs(y_right) + abs(y_down))
-                foot_u[col] = (
-                    t * per_u * (abs(rx - dx * k_right - slope * y_right) + abs(qx - dx * k_down - slope * y_down))
-                )
-            if beams.shape[0] > 0:
-                for k in range(width // BEAM_STEP + 2):
-                    dx, dy, dz = dx0 + BEAM_STEP * k * rx, dy0 + BEAM_STEP * k * ry, dz0 + BEAM_STEP * k * rz
-                    t = -cam[2] / min(dz, -0.3 * per_focal)
-                    lit[k] = _strength(beams, cam[0] + t * dx, cam[1] + t * dy)
-        for col in range(width):
-            seen = clear[row, col]
-            if seen < UNSEEN:
+            work[ROW + n], work[COL + n], work[_LIT + n] = row, col, lit[col]
+            n += np.uint64(clear[row, col] >= unseen)
+            if n < PIXELS and (row < height - 1 or col < width - 1):
                 continue
-            lum = 0.0
-            if below[col] < 1.0:
-                up = max(dz0 + col * rz, 0.0)
-                lum = sky[0] + (sky[1] - sky[0]) * up / (up + 0.4)
-                if sky[2] > 0.0:
-                    k = 40.0 / (up + 0.25)
-                    clouds = sample(
-                        cloud, cloud_offsets, 256, 256, (dx0 + col * rx) * k, (dy0 + col * ry) * k, 1.0, 1.0
-                    )
-                    lum *= 1.0 + sky[2] * clouds
-                if up < 0.12:
-                    dx, dy = dx0 + col * rx, dy0 + col * ry
-                    slope = up / math.sqrt(dx * dx + dy * dy)
-                    at = (math.atan2(dy, dx) + math.pi) * num_sky
-                    i = min(int(at), skyline.shape[0] - 2)
-                    tall = skyline[i, 0] + (at - i) * (skyline[i + 1, 0] - skyline[i, 0])
-                    stands = min(max((tall - slope) * cam[12] + 0.5, 0.0), 1.0)
-                    if stands > 0.0:
-                        leaves = sample(cloud, cloud_offsets, 256, 256, at * 2.0, slope * 800.0, fine, fine)
-                        dark = skyline[i, 1] + (at - i) * (skyline[i + 1, 1] - skyline[i, 1])
-                        lum += stands * (dark * (1.0 + 0.22 * leaves) - lum)
-            if below[col] > 0.0:
-                across, along, t = pos_u[col], pos_v[col], far[col]
-                folded = across
-                if abs(across) > edge:
-                    beyond = (abs(across) - edge) % (2.0 * fold_m)
-                    folded = edge - (beyond if beyond < fold_m else 2.0 * fold_m - beyond)
-                    folded = folded if across > 0.0 else -folded
-                value = sample(
-                    tex, offsets, num_u, num_v, folded * per_u + half_u, along * per_v, foot_u[col], foot_v[col]
-                )
-                if beams.shape[0] > 0:
-                    k = col // BEAM_STEP
-                    value *= lit[k] + (col / BEAM_STEP - k) * (lit[k + 1] - lit[k])
-                value += t / (t + haze[1]) * (haze[0] - value)
-                lum += below[col] * (value - lum)
-            out[row, col] += seen * lum
+            cast_rays(cam, work, n)
+            total = ZERO
+            for i in range(n):
+                # The horizon is a ramp one pixel wide: dz grows by about 1/focal from one row to the next.
+                below = min(max(HALF - work[DZ + i] * focal, ZERO), ONE)
+                work[_BELOW + i] = below
+                total += below
+            if total > ZERO:
+                _ground(
+                    cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, work,
+                    index, n,
+                )  # fmt: skip
+            if total < np.float32(n):
+                _sky(cam, sky, skyline, highest, cloud, work, index, n)
+            for i in range(n):
+                y, x = np.uint64(work[ROW + i]), np.uint64(work[COL + i])
+                lum = work[_SKY + i] + work[_BELOW + i] * (work[_GROUND + i] - work[_SKY + i])
+                out[y, x] += clear[y, x] * lum
+            n = np.uint64(0)
 
 
 @_jit
-def draw_still(cam, still, beams, out, clear):
-    """Add ground and sky drawn before, ``still`` [H, W], under the head lights of now, for a camera that stands."""
-    height, width = out.shape
-    lit = np.ones(width // BEAM_STEP + 2)
+def draw_still(cam, objects, clear, ground, x0, y0, beams, out):
+    """Write ``objects`` [H, W] and the ground and sky drawn before, ``ground``, under the head lights of now to ``out``.
+
+    For a camera that stands. ``x0, y0`` is where in ``ground`` and ``out`` the window of ``objects`` and ``clear`` lies.
+    """
+    height, width = np.uint64(objects.shape[0]), np.uint64(objects.shape[1])
+    nodes = np.empty(objects.shape[1] // BEAM_STEP + 2, np.float32)
+    lit = np.ones((nodes.shape[0] - 1) * BEAM_STEP, np.float32)
+    left, unseen = np.uint64(x0), np.float32(UNSEEN)
     for row in range(height):
-        oy = (row + 0.5 - cam[14]) / cam[12]
         if beams.shape[0] > 0:
-            for k in range(width // BEAM_STEP + 2):
-                ox = (BEAM_STEP * k + 0.5 - cam[13]) / cam[12]
-                dz = cam[11] + ox * cam[5] + oy * cam[8]
-                lit[k] = 1.0
-                if dz < -1.0 / cam[12]:
-                    t = -cam[2] / dz
-                    x = cam[0] + t * (cam[9] + ox * cam[3] + oy * cam[6])
-                    y = cam[1] + t * (cam[10] + ox * cam[4] + oy * cam[7])
-                    lit[k] = _strength(beams, x, y)
+            _light_row(beams, cam, row, np.float32(-1.0 / cam[12]), nodes, lit)
+        into = row + np.uint64(y0)
         for col in range(width):
             seen = clear[row, col]
-            if seen < UNSEEN:
-                continue
-            k = col // BEAM_STEP
-            out[row, col] += seen * still[row, col] * (lit[k] + (col / BEAM_STEP - k) * (lit[k + 1] - lit[k]))
+            behind = seen * ground[into, left + col] * lit[col]
+            out[into, left + col] = objects[row, col] + (behind if seen >= unseen else ZERO)

@@ -34,7 +34,7 @@ def random_look(rng: np.random.Generator, *, night: bool, riding: bool) -> Look:
             [rng.uniform(0.02, 0.06), rng.uniform(0.03, 0.12), 0.2, 0.1, 0.97, 0.7 if riding else 0.05, 1.0]
         )
         return Look(
-            light, np.array([1.0, 2500.0]), np.array([rng.uniform(0.8, 4), rng.uniform(0.5, 2), 0.0]), (0, 0, 0)
+            light, np.array([1.0, 2500.0]), np.array([rng.uniform(0.8, 4), rng.uniform(0.5, 2), 0.0]), (0.0, 0.0, 0.0)
         )
     clear = rng.random() < 0.65
     light = np.array([0.62 if clear else 0.8, 0.62 if clear else 0.2, *sun, 0.0, 0.0])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.simulate import frame, textures, world
+from spiking_centernet.simulate import frame, still, textures, world
 from spiking_centernet.simulate.actors import CAR_KINDS, Pool, add_car, add_pedestrian
 from spiking_centernet.simulate.camera import random_camera
 from spiking_centernet.simulate.ground import draw_ground_and_sky, draw_still
@@ -109,7 +109,7 @@ class Scene:
         self._load(traffic)
         self._paint(rng)
         self._buffers(size_hw)
-        self._still: np.ndarray | None = None
+        self._still: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self.description: dict[str, float | str] = {
             "mount": camera.mount,
             "height_m": camera.height_m,
@@ -140,13 +140,13 @@ class Scene:
 
     def _paint(self, rng: np.random.Generator) -> None:
         ground = textures.ground(rng, self._road, size=GROUND_SIZE, extent_m=GROUND_EXTENT_M, night=self.night)
-        self._ground, self._ground_offsets = textures.ripmap(ground)
+        self._ground = textures.ripmap(ground)
         tiles = [
             textures.ripmap(textures.facade(rng, night=self.night, texel_m=world.TEXEL_M)) for _ in range(world.TILES)
         ]
-        self._facades = (np.stack([t[0] for t in tiles]), tiles[0][1], textures.WALL_TEXELS)
+        self._facades = (np.stack(tiles), textures.WALL_TEXELS)
         self._skyline = skyline(rng, self._look, night=self.night)
-        self._cloud, self._cloud_offsets = textures.ripmap(textures.noise(rng, (256, 256), 7, fall=0.6))
+        self._cloud = textures.ripmap(textures.noise(rng, (256, 256), 7, fall=0.6))
 
     def _buffers(self, size_hw: tuple[int, int]) -> None:
         h, w = size_hw
@@ -158,6 +158,8 @@ class Scene:
         self._alpha2 = np.zeros((h2, w2), np.float32)
         self._acc2 = np.zeros((h2, w2 + 2), np.float32)
         self._placed, self._placed_later = np.zeros((2, MOST_ACTORS, 7))
+        self._windows = np.zeros((MOST_ACTORS, 4), np.int64)
+        self._window_buffers = np.zeros((4, h * (w + 2)), np.float32)
         self._queue = np.zeros((MOST_ACTORS + len(self._props) + len(self._walls), 2), np.int64)
 
     def _ego_state(self, t_s: float) -> tuple[float, float, float]:
@@ -203,7 +205,7 @@ class Scene:
         nothing = np.zeros(0, np.int64)
         frame.draw_queue(
             self._queue, length, self._placed, self._props, self._walls, self._shapes, self._pool, self._limb_shape,
-            cam, self._look.light, self._look.haze, self._facades, out, self._clear, self._alpha, self._acc, True,
+            cam, self._look.light, self._look.haze, self._facades, (out, self._clear, self._alpha, self._acc), True,
             self._ids, nothing, nothing,
         )  # fmt: skip
         frame.draw_shadows(
@@ -241,24 +243,43 @@ class Scene:
         """Write the scene's linear luminance at ``t_s`` into ``out``, float32 [H, W], about 0.5 to 255."""
         if out.shape != self.size_hw or out.dtype != np.float32:
             raise ConfigError(f"out must be float32 {list(self.size_hw)}, got {out.dtype} {list(out.shape)}")
+        if self._camera.mount == "static":
+            self._render_standing(t_s, out)
+            return
         cam, placed, length = self._prepare(t_s)
         self._draw(cam, length, out)
-        beams = self._beams(cam, placed)
-        if self._camera.mount != "static":
-            self._fill_ground(cam, beams, out, self._clear)
-            return
+        self._fill_ground(cam, self._beams(cam, placed), out, self._clear)
+
+    def _render_standing(self, t_s: float, out: np.ndarray) -> None:
+        """Write what stands as drawn once, and draw anew where the moving actors are."""
         if self._still is None:
-            still = np.zeros(self.size_hw, np.float32)
-            self._fill_ground(cam, np.zeros((0, 5)), still, np.ones_like(still))
-            self._still = still
-        draw_still(cam, self._still, beams, out, self._clear)
+            cam, _, length = self._prepare(-math.inf)  # only what is parked has no beginning
+            objects, ground = np.empty(self.size_hw, np.float32), np.zeros(self.size_hw, np.float32)
+            self._draw(cam, length, objects)
+            self._fill_ground(cam, np.zeros((0, 5)), ground, np.ones_like(ground))
+            self._still = objects, self._clear.copy(), ground
+        objects, clear, ground = self._still
+        cam = self.camera_at(t_s)
+        placed = self._place(t_s, cam, self._placed)
+        beams = self._beams(cam, placed)
+        draw_still(cam, objects, clear, ground, 0, 0, beams, out)
+        height, width = self.size_hw
+        num_windows = still.find_windows(
+            cam, self._placed, placed, self._movers, self._shapes, self._limb_shape, self._look.shadow, width, height,
+            self._windows,
+        )  # fmt: skip
+        still.draw_windows(
+            self._windows, num_windows, self._placed, placed, self._props, self._walls, self._shapes, self._pool,
+            self._limb_shape, cam, self._look.light, self._look.haze, self._facades, self._look.shadow, ground, beams,
+            self._queue, self._window_buffers, out,
+        )  # fmt: skip
 
     def _fill_ground(self, cam: np.ndarray, beams: np.ndarray, out: np.ndarray, clear: np.ndarray) -> None:
         bend = self._bend
         draw_ground_and_sky(
-            cam, bend.offset_m, bend.start_m, bend.step_m, self._ground, self._ground_offsets, GROUND_SIZE[1],
-            GROUND_SIZE[0], 2 * GROUND_EXTENT_M / GROUND_SIZE[1], self._road.period_m / GROUND_SIZE[0], 12.0,
-            self._look.haze, self._look.sky, self._skyline, self._cloud, self._cloud_offsets, beams, out, clear,
+            cam, bend.offset_m, bend.start_m, bend.step_m, self._ground, GROUND_SIZE[1], GROUND_SIZE[0],
+            2 * GROUND_EXTENT_M / GROUND_SIZE[1], self._road.period_m / GROUND_SIZE[0], 12.0, self._look.haze,
+            self._look.sky, self._skyline, self._cloud, beams, out, clear,
         )  # fmt: skip
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
@@ -277,7 +298,7 @@ class Scene:
         seen, covered = np.zeros(length, np.int64), np.zeros(length, np.int64)
         frame.draw_queue(
             self._queue, length, self._placed, self._props, self._walls, self._shapes, self._pool, self._limb_shape,
-            cam, self._look.light, self._look.haze, self._facades, self._alpha2, self._alpha2, self._alpha2, self._acc2,
+            cam, self._look.light, self._look.haze, self._facades, (self._alpha2, self._alpha2, self._alpha2, self._acc2),
             False, self._ids, seen, covered,
         )  # fmt: skip
         spans = np.zeros((length, 4))

@@ -90,22 +90,21 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], octaves: int, *, fal
     return total
 
 
-def ripmap(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all halvings of ``texture`` [V, U] end to end, float32, and their starts, int64 [levels U, levels V]."""
+def ripmap(texture: np.ndarray) -> np.ndarray:
+    """Return all halvings of ``texture`` [V, U] end to end, float32, along each axis down to four texels.
+
+    The one with ``U_i`` by ``V_j`` texels starts at 2 (U - U_i) (2 V - 4) + 2 U_i (V - V_j).
+    """
     num_v, num_u = texture.shape
-    levels_u, levels_v = int(np.log2(num_u)) - 1, int(np.log2(num_v)) - 1
-    offsets = np.zeros((levels_u, levels_v), np.int64)
-    parts, size = [], 0
+    parts = []
     along_u = texture.astype(np.float32)
-    for i in range(levels_u):
+    for _ in range(int(np.log2(num_u)) - 1):
         both = along_u
-        for j in range(levels_v):
-            offsets[i, j] = size
+        for _ in range(int(np.log2(num_v)) - 1):
             parts.append(both.ravel())
-            size += both.size
             both = 0.5 * (both[0::2] + both[1::2])
         along_u = 0.5 * (along_u[:, 0::2] + along_u[:, 1::2])
-    return np.concatenate(parts), offsets
+    return np.concatenate(parts)
 
 
 def _band(at: np.ndarray, low: float, high: float, texel: float) -> np.ndarray:
