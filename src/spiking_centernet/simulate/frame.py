@@ -6,7 +6,7 @@ import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.actors import pose_pedestrian
-from spiking_centernet.simulate.raster import close_object, draw_object, draw_shadow, mark_object, view_from
+from spiking_centernet.simulate.raster import NEAR_M, close_object, draw_object, draw_shadow, mark_object, view_from
 
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -203,6 +203,39 @@ def draw_shadows(queue, length, placed, shapes, cam, reach_x, reach_y, opacity, 
         if opacity > 0.0:
             tall = SHADOW_HEIGHT * shapes[s, 4]
             draw_shadow(cam, base, reach_x * tall, reach_y * tall, opacity, clear, acc, alpha)
+
+
+@_jit
+def rows_of_movers(cam, placed, num_placed, movers, shapes, limb_shape, shadow, height):
+    """Return first and last (exclusive) row that any actor which is not parked, or its shadow, may touch."""
+    first, last = height, 0
+    for i in range(num_placed):
+        if movers[int(placed[i, 4]), 5] == 1:
+            continue
+        shape = shapes[int(placed[i, 3])]
+        tall, shaded = shape[4], SHADOW_HEIGHT * shape[4] if shadow[2] > 0.0 else 0.0
+        # Room for hubs and lamps; a walker's limbs swing far beyond its footprint.
+        reach = 0.5 * tall if placed[i, 3] >= limb_shape else 0.5 * math.sqrt(shape[2] ** 2 + shape[3] ** 2) + 0.1
+        top, bottom, behind = 1e9, -1e9, 0
+        for corner in range(12):
+            x = placed[i, 0] - cam[0] + (reach if corner & 1 else -reach)
+            y = placed[i, 1] - cam[1] + (reach if corner & 2 else -reach)
+            z = (1.08 * tall if 4 <= corner < 8 else 0.0) - cam[2]
+            if corner >= 8:
+                x, y = x + shaded * shadow[0], y + shaded * shadow[1]
+            depth = x * cam[9] + y * cam[10] + z * cam[11]
+            if depth < NEAR_M:
+                behind += 1
+                continue
+            row = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
+            top, bottom = min(top, row), max(bottom, row)
+        if behind == 12:
+            continue
+        if behind > 0:
+            return 0, height
+        if bottom > 0.0 and top < height:
+            first, last = min(first, int(max(top, 0.0))), max(last, int(min(bottom + 1.0, height)))
+    return min(first, last), last
 
 
 @_jit

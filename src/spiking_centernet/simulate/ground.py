@@ -209,20 +209,18 @@ def draw_ground_and_sky(
 
 
 @_jit
-def draw_still(cam, objects, clear, ground, x0, y0, beams, out):
-    """Write ``objects`` [H, W] and the ground and sky drawn before, ``ground``, under the head lights of now to ``out``.
+def draw_still(cam, objects, clear, ground, beams, out):
+    """Write ``objects`` before ``ground``, both [H, W] and drawn before, under the head lights of now to ``out``.
 
-    For a camera that stands. ``x0, y0`` is where in ``ground`` and ``out`` the window of ``objects`` and ``clear`` lies.
+    For a camera that stands: ``ground`` holds the sky as well.
     """
-    height, width = np.uint64(objects.shape[0]), np.uint64(objects.shape[1])
-    nodes = np.empty(objects.shape[1] // BEAM_STEP + 2, np.float32)
+    height, width = np.uint64(out.shape[0]), np.uint64(out.shape[1])
+    nodes = np.empty(out.shape[1] // BEAM_STEP + 2, np.float32)
     lit = np.ones((nodes.shape[0] - 1) * BEAM_STEP, np.float32)
-    left, unseen = np.uint64(x0), np.float32(UNSEEN)
+    unseen = np.float32(UNSEEN)
     for row in range(height):
         if beams.shape[0] > 0:
             _light_row(beams, cam, row, np.float32(-1.0 / cam[12]), nodes, lit)
-        into = row + np.uint64(y0)
         for col in range(width):
-            seen = clear[row, col]
-            behind = seen * ground[into, left + col] * lit[col]
-            out[into, left + col] = objects[row, col] + (behind if seen >= unseen else ZERO)
+            behind = clear[row, col] * ground[row, col] * lit[col]
+            out[row, col] = objects[row, col] + (behind if clear[row, col] >= unseen else ZERO)

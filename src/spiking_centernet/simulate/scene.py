@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.simulate import frame, still, textures, world
+from spiking_centernet.simulate import frame, textures, world
 from spiking_centernet.simulate.actors import CAR_KINDS, Pool, add_car, add_pedestrian
 from spiking_centernet.simulate.camera import random_camera
 from spiking_centernet.simulate.ground import draw_ground_and_sky, draw_still
@@ -158,8 +158,6 @@ class Scene:
         self._alpha2 = np.zeros((h2, w2), np.float32)
         self._acc2 = np.zeros((h2, w2 + 2), np.float32)
         self._placed, self._placed_later = np.zeros((2, MOST_ACTORS, 7))
-        self._windows = np.zeros((MOST_ACTORS, 4), np.int64)
-        self._window_buffers = np.zeros((4, h * (w + 2)), np.float32)
         self._queue = np.zeros((MOST_ACTORS + len(self._props) + len(self._walls), 2), np.int64)
 
     def _ego_state(self, t_s: float) -> tuple[float, float, float]:
@@ -195,30 +193,27 @@ class Scene:
     def _prepare(self, t_s: float) -> tuple[np.ndarray, int, int]:
         cam = self.camera_at(t_s)
         placed = self._place(t_s, cam, self._placed)
-        h, w = self.size_hw
-        length = frame.order(cam, self._placed, placed, self._shapes, self._props, self._walls, w, h, self._queue)
-        return cam, placed, length
+        return cam, placed, self._order(cam, placed, self.size_hw[0])
+
+    def _order(self, cam: np.ndarray, placed: int, height: int) -> int:
+        return frame.order(
+            cam, self._placed, placed, self._shapes, self._props, self._walls, self.size_hw[1], height, self._queue
+        )
 
     def _draw(self, cam: np.ndarray, length: int, out: np.ndarray) -> None:
-        self._clear.fill(1.0)
+        """Draw the queue into ``out`` and leave what is clear behind it in as many rows of ``self._clear``."""
+        clear, alpha, acc = (buffer[: len(out)] for buffer in (self._clear, self._alpha, self._acc))
+        clear.fill(1.0)
         out.fill(0.0)
         nothing = np.zeros(0, np.int64)
         frame.draw_queue(
             self._queue, length, self._placed, self._props, self._walls, self._shapes, self._pool, self._limb_shape,
-            cam, self._look.light, self._look.haze, self._facades, (out, self._clear, self._alpha, self._acc), True,
-            self._ids, nothing, nothing,
+            cam, self._look.light, self._look.haze, self._facades, (out, clear, alpha, acc), True, self._ids, nothing,
+            nothing,
         )  # fmt: skip
         frame.draw_shadows(
-            self._queue,
-            length,
-            self._placed,
-            self._shapes,
-            cam,
-            *self._look.shadow,
-            self._clear,
-            self._alpha,
-            self._acc,
-        )
+            self._queue, length, self._placed, self._shapes, cam, *self._look.shadow, clear, alpha, acc
+        )  # fmt: skip
 
     def _beams(self, cam: np.ndarray, placed: int) -> np.ndarray:
         """Return the head lights that matter: the ego car's and those of the nearest driving cars."""
@@ -262,17 +257,16 @@ class Scene:
         cam = self.camera_at(t_s)
         placed = self._place(t_s, cam, self._placed)
         beams = self._beams(cam, placed)
-        draw_still(cam, objects, clear, ground, 0, 0, beams, out)
-        height, width = self.size_hw
-        num_windows = still.find_windows(
-            cam, self._placed, placed, self._movers, self._shapes, self._limb_shape, self._look.shadow, width, height,
-            self._windows,
+        draw_still(cam, objects, clear, ground, beams, out)
+        rows = slice(
+            *frame.rows_of_movers(
+                cam, self._placed, placed, self._movers, self._shapes, self._limb_shape, self._look.shadow,
+                self.size_hw[0],
+            )
         )  # fmt: skip
-        still.draw_windows(
-            self._windows, num_windows, self._placed, placed, self._props, self._walls, self._shapes, self._pool,
-            self._limb_shape, cam, self._look.light, self._look.haze, self._facades, self._look.shadow, ground, beams,
-            self._queue, self._window_buffers, out,
-        )  # fmt: skip
+        cam[14] -= rows.start
+        self._draw(cam, self._order(cam, placed, rows.stop - rows.start), out[rows])
+        draw_still(cam, out[rows], self._clear[: len(out[rows])], ground[rows], beams, out[rows])
 
     def _fill_ground(self, cam: np.ndarray, beams: np.ndarray, out: np.ndarray, clear: np.ndarray) -> None:
         bend = self._bend
