@@ -134,8 +134,9 @@ def random_params(rng: np.random.Generator, night: bool) -> SensorParams:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _step_rows(
-    luminance, row_start, value, bits, mantissa, mantissa_bits, change, filtered, contrast, release_us,
-    threshold_on, threshold_off, leak_per_s, dark, radians_per_value, t0_us, t1_us, refractory_us, events, count,
+    luminance, row_start, value, bits, mantissa, mantissa_bits, change, busy, busy_words, crossed, filtered, contrast,
+    release_us, threshold_on, threshold_off, leak_per_s, dark, radians_per_value, t0_us, t1_us, refractory_us, events,
+    count,
 ):  # fmt: skip
     """Advance the rows from ``row_start``; return the first row that did not fit and the number of events so far.
 
@@ -180,17 +181,17 @@ def _step_rows(
         for x in range(width):
             change[x] += leak_per_s[y, x] * dt_s
             contrast[y, x] += change[x]
-        crossed = np.int32(0)
         for x in range(width):
             d = contrast[y, x]
-            quiet = np.int32(d < threshold_on[y, x]) & np.int32(d > -threshold_off[y, x])
-            crossed += np.int32(1) - quiet
-        if crossed == 0:
-            continue
-        for x in range(width):
+            busy[x] = np.uint8(1) - (np.uint8(d < threshold_on[y, x]) & np.uint8(d > -threshold_off[y, x]))
+        num_crossed = 0
+        for word in range(len(busy_words)):
+            if busy_words[word]:
+                for x in range(8 * word, 8 * word + 8):
+                    crossed[num_crossed] = x
+                    num_crossed += busy[x]
+        for x in crossed[:num_crossed]:
             end = contrast[y, x]
-            if -threshold_off[y, x] < end < threshold_on[y, x]:
-                continue
             moved_total = np.float64(change[x])
             begin_us = float(t0_us)
             if np.isnan(end):
@@ -229,6 +230,40 @@ def _step_rows(
                 level, begin_us = 0.0, float(release_us[y, x])
             contrast[y, x] = now
     return height, count
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw_noise(
+    rng, noise_hz_sum, is_hot, on_share, luminance, echo_share, echo_us, refractory_us, t0_us, t1_us, t_us, pixel, polarity
+):  # fmt: skip
+    """Return times, pixels and polarities of the noise of a step in order of time, then of what it leaves for later.
+
+    ``t_us, pixel, polarity`` are what steps before left.
+    """
+    total_hz = noise_hz_sum[-1]
+    drawn = rng.poisson(total_hz * (t1_us - t0_us) * 1e-6)
+    new_pixel = np.searchsorted(noise_hz_sum, rng.random(drawn) * total_hz, side="right")
+    new_t = rng.integers(t0_us, t1_us, drawn)
+    new_polarity = rng.random(drawn) < on_share[new_pixel]
+    white = np.minimum(np.maximum(luminance[new_pixel] / np.float32(255), np.float32(0)), np.float32(1))
+    keep = is_hot[new_pixel] | (rng.random(drawn) < 1 - (1 - SHOT_AT_WHITE) * white)
+    new_t, new_pixel, new_polarity = new_t[keep], new_pixel[keep], new_polarity[keep]
+    while True:
+        t_us = np.concatenate((t_us, new_t))
+        pixel = np.concatenate((pixel, new_pixel))
+        polarity = np.concatenate((polarity, new_polarity))
+        answered = (rng.random(len(new_t)) < echo_share) & ~is_hot[new_pixel]
+        if not answered.any():
+            break
+        delay = refractory_us + rng.exponential(echo_us, np.count_nonzero(answered))
+        new_t, new_pixel = new_t[answered] + delay.astype(np.int64), new_pixel[answered]
+        new_polarity = ~new_polarity[answered]
+    due = t_us < t1_us
+    order = np.argsort(t_us[due], kind="mergesort")
+    return (
+        (t_us[due][order], pixel[due][order], polarity[due][order]),
+        (t_us[~due], pixel[~due], polarity[~due]),
+    )
 
 
 @numba.njit(cache=True, nogil=True)
@@ -296,7 +331,11 @@ class Sensor:
         self._echo = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool))
         self._events = np.zeros(4 * pixels, EVENT_DTYPE)
         value, mantissa, change = (np.zeros(size_hw[1], np.float32) for _ in range(3))
-        self._row = (value, value.view(np.int32), mantissa, mantissa.view(np.int32), change)
+        busy = np.zeros(-(-size_hw[1] // 8) * 8, np.uint8)  # looked at eight pixels at a time
+        self._row = (
+            value, value.view(np.int32), mantissa, mantissa.view(np.int32), change, busy, busy.view(np.uint64),
+            np.zeros(len(busy), np.int64),
+        )  # fmt: skip
 
     def step(self, luminance: np.ndarray, t0_us: int, t1_us: int) -> np.ndarray:
         """Return the events of ``[t0_us, t1_us)``, sorted by time, as the light moves to ``luminance``.
@@ -343,36 +382,11 @@ class Sensor:
 
     def _noise(self, luminance: np.ndarray, t0_us: int, t1_us: int) -> int:
         """Write the noise of a step at the head of the buffer and return how many events it has."""
-        params, rng = self.params, self._rng
-        total_hz = self._noise_hz_sum[-1]
-        drawn = int(rng.poisson(total_hz * (t1_us - t0_us) * 1e-6))
-        t_us, pixel, polarity = self._echo
-        if drawn == 0 and len(t_us) == 0:
-            return 0
-        new_pixel = np.searchsorted(self._noise_hz_sum, rng.random(drawn) * total_hz, side="right")
-        new_t = rng.integers(t0_us, t1_us, drawn)
-        new_polarity = rng.random(drawn) < self._on_share[new_pixel]
-        white = np.minimum(np.maximum(luminance.ravel()[new_pixel] / 255, 0), 1)
-        keep = self._is_hot[new_pixel] | (rng.random(drawn) < 1 - (1 - SHOT_AT_WHITE) * white)
-        new_t, new_pixel, new_polarity = new_t[keep], new_pixel[keep], new_polarity[keep]
-        t_us, pixel, polarity = [t_us, new_t], [pixel, new_pixel], [polarity, new_polarity]
-        while len(new_t):
-            answered = (rng.random(len(new_t)) < params.shot_echo_share) & ~self._is_hot[new_pixel]
-            if not answered.any():
-                break
-            delay = params.refractory_us + rng.exponential(params.shot_echo_us, np.count_nonzero(answered))
-            new_t, new_pixel = new_t[answered] + delay.astype(np.int64), new_pixel[answered]
-            new_polarity = ~new_polarity[answered]
-            t_us.append(new_t)
-            pixel.append(new_pixel)
-            polarity.append(new_polarity)
-        t_us, pixel, polarity = (np.concatenate(parts) for parts in (t_us, pixel, polarity))
-        due = t_us < t1_us
-        self._echo = (t_us[~due], pixel[~due], polarity[~due])
-        t_us, pixel, polarity = t_us[due], pixel[due], polarity[due]
-        order = np.argsort(t_us, kind="stable")
-        while len(self._events) < len(order):
+        params = self.params
+        due, self._echo = _draw_noise(
+            self._rng, self._noise_hz_sum, self._is_hot, self._on_share, luminance.ravel(), params.shot_echo_share,
+            params.shot_echo_us, params.refractory_us, t0_us, t1_us, *self._echo,
+        )  # fmt: skip
+        while len(self._events) < len(due[0]):
             self._grow()
-        return _emit_noise(
-            t_us[order], pixel[order], polarity[order], self._release_us, params.refractory_us, self._events
-        )
+        return _emit_noise(*due, self._release_us, params.refractory_us, self._events)
