@@ -6,8 +6,8 @@ import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.sampling import (
-    COL, DX, DY, DZ, FOOT_U, FOOT_V, HALF, INDICES, ONE, PIXELS, ROW, TWO, VALUE, VALUES, ZERO, U, V, cast_rays,
-    places, sample,
+    DX, DY, DZ, FOOT_U, FOOT_V, HALF, INDICES, ONE, PIXEL, PIXELS, TWO, VALUE, VALUES, ZERO, U, V, cast_rays, places,
+    sample,
 )  # fmt: skip
 
 UNSEEN = 2e-3
@@ -178,16 +178,19 @@ def draw_ground_and_sky(
     lit = np.ones((nodes.shape[0] - 1) * BEAM_STEP, np.float32)
     focal, unseen = np.float32(cam[12]), np.float32(UNSEEN)
     highest = 0.5 / cam[12] + skyline[:, 0].max()
+    lights, shares = out.reshape(out.size), clear.reshape(clear.size)
     n = np.uint64(0)
     for row in range(height):
         if beams.shape[0] > 0:
             _light_row(beams, cam, row, ONE, nodes, lit)
         for col in range(width):
-            work[ROW + n], work[COL + n], work[_LIT + n] = row, col, lit[col]
+            index[PIXEL + n] = row * width + col
+            if beams.shape[0] > 0:
+                work[_LIT + n] = lit[col]
             n += np.uint64(clear[row, col] >= unseen)
             if n < PIXELS and (row < height - 1 or col < width - 1):
                 continue
-            cast_rays(cam, work, n)
+            cast_rays(cam, width, work, index, n)
             total = ZERO
             for i in range(n):
                 # The horizon is a ramp one pixel wide: dz grows by about 1/focal from one row to the next.
@@ -202,9 +205,9 @@ def draw_ground_and_sky(
             if total < np.float32(n):
                 _sky(cam, sky, skyline, highest, cloud, work, index, n)
             for i in range(n):
-                y, x = np.uint64(work[ROW + i]), np.uint64(work[COL + i])
+                pixel = np.uint32(index[PIXEL + i])
                 lum = work[_SKY + i] + work[_BELOW + i] * (work[_GROUND + i] - work[_SKY + i])
-                out[y, x] += clear[y, x] * lum
+                lights[pixel] += shares[pixel] * lum
             n = np.uint64(0)
 
 

@@ -15,14 +15,14 @@ def places(start: int, num: int) -> list[np.uint64]:
     return [np.uint64(k) * PIXELS for k in range(start, start + num)]
 
 
-COL, ROW, DX, DY, DZ, U, V, FOOT_U, FOOT_V, VALUE = places(0, 10)
-_FINE_U, _FINE_V, _MIX_U, _MIX_V, _PART_U, _PART_V, _T00, _T01, _T10, _T11 = places(10, 10)
-VALUES = 20
+DX, DY, DZ, U, V, FOOT_U, FOOT_V, VALUE = places(0, 8)
+_FINE_U, _FINE_V, _MIX_U, _MIX_V, _PART_U, _PART_V, _TEXEL = places(8, 7)
+VALUES = 15
 """Values of each pixel that this module keeps in the buffer; those of its callers follow."""
 
-_I00, _I01, _I10, _I11 = places(0, 4)
-INDICES = 4 * int(PIXELS)
-"""Length of the buffer of indices."""
+PIXEL, _I00, _I01, _I10, _I11 = places(0, 5)
+INDICES = 5 * int(PIXELS)
+"""Length of the buffer of indices: of the pixels in the frame and of their texels."""
 
 _jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
@@ -31,16 +31,25 @@ ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
 
 @_jit
-def cast_rays(cam, work, n):
-    """Write the directions ``DX, DY, DZ`` of the pixels ``COL, ROW``, one unit forward long."""
+def cast_rays(cam, width, work, index, n):
+    """Write the directions ``DX, DY, DZ`` of the pixels ``PIXEL`` of a frame so wide, one unit forward long."""
     per_focal = 1.0 / cam[12]
-    ox, oy = (0.5 - cam[13]) * per_focal, (0.5 - cam[14]) * per_focal
-    for k in range(3):
-        start = np.float32(cam[9 + k] + ox * cam[3 + k] + oy * cam[6 + k])
-        right, down = np.float32(cam[3 + k] * per_focal), np.float32(cam[6 + k] * per_focal)
-        into = DX + np.uint64(k) * PIXELS
-        for i in range(n):
-            work[into + i] = start + work[COL + i] * right + work[ROW + i] * down
+    # Rows are counted from the horizon, where dz is nearly 0, lest float32 lose the dz of what is far.
+    horizon = np.floor(cam[14] - cam[12] * cam[11] / cam[8])
+    ox, oy = (0.5 - cam[13]) * per_focal, (horizon + 0.5 - cam[14]) * per_focal
+    x0 = np.float32(cam[9] + ox * cam[3] + oy * cam[6])
+    y0 = np.float32(cam[10] + ox * cam[4] + oy * cam[7])
+    z0 = np.float32(cam[11] + ox * cam[5] + oy * cam[8])
+    rx, ry, rz = np.float32(cam[3] * per_focal), np.float32(cam[4] * per_focal), np.float32(cam[5] * per_focal)
+    qx, qy, qz = np.float32(cam[6] * per_focal), np.float32(cam[7] * per_focal), np.float32(cam[8] * per_focal)
+    columns, per_width, above = np.float32(width), np.float32(1.0 / width), np.float32(horizon)
+    for i in range(n):
+        pixel = np.float32(index[PIXEL + i])
+        row = np.floor((pixel + HALF) * per_width)
+        right, down = pixel - row * columns, row - above
+        work[DX + i] = x0 + right * rx + down * qx
+        work[DY + i] = y0 + right * ry + down * qy
+        work[DZ + i] = z0 + right * rz + down * qz
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
@@ -66,11 +75,14 @@ def _choose_levels(at, foot, fine, mix, num, work, n):
 
 @_jit
 def _read(tex, work, index, n):
+    """Read and blend four texels a pixel; no vector code, because it may not reorder reads from one array and writes."""
     for i in range(n):
-        work[_T00 + i] = tex[np.uint32(index[_I00 + i])]
-        work[_T01 + i] = tex[np.uint32(index[_I01 + i])]
-        work[_T10 + i] = tex[np.uint32(index[_I10 + i])]
-        work[_T11 + i] = tex[np.uint32(index[_I11 + i])]
+        part_u = work[_PART_U + i]
+        top, right = tex[np.uint32(index[_I00 + i])], tex[np.uint32(index[_I01 + i])]
+        top += part_u * (right - top)
+        bottom, right = tex[np.uint32(index[_I10 + i])], tex[np.uint32(index[_I11 + i])]
+        bottom += part_u * (right - bottom)
+        work[_TEXEL + i] = top + work[_PART_V + i] * (bottom - top)
 
 
 @_jit
@@ -115,7 +127,4 @@ def sample(tex, num_u, num_v, work, index, n):
         sign_u, sign_v = ONE if coarse_u else -ONE, ONE if coarse_v else -ONE
         for i in range(n):
             weight = (flat_u + sign_u * work[_MIX_U + i]) * (flat_v + sign_v * work[_MIX_V + i])
-            part_u = work[_PART_U + i]
-            top = work[_T00 + i] + part_u * (work[_T01 + i] - work[_T00 + i])
-            bottom = work[_T10 + i] + part_u * (work[_T11 + i] - work[_T10 + i])
-            work[VALUE + i] += weight * (top + work[_PART_V + i] * (bottom - top))
+            work[VALUE + i] += weight * work[_TEXEL + i]

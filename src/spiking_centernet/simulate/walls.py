@@ -4,7 +4,7 @@ import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.sampling import (
-    COL, DX, DY, DZ, FOOT_U, FOOT_V, INDICES, ONE, PIXELS, ROW, VALUE, VALUES, ZERO, U, V, cast_rays, places, sample,
+    DX, DY, DZ, FOOT_U, FOOT_V, INDICES, ONE, PIXEL, PIXELS, VALUE, VALUES, ZERO, U, V, cast_rays, places, sample,
 )  # fmt: skip
 
 UNSEEN = 2e-3
@@ -19,7 +19,7 @@ _jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 @_jit
 def _paint(cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, work, index, n):
     """Add the wall's light at the pixels of ``work``: the point under each one's centre picks texel and footprint."""
-    cast_rays(cam, work, n)
+    cast_rays(cam, out.shape[1], work, index, n)
     nx, ny = np.float32(uy), np.float32(-ux)
     plane = uy * (p0[0] - cam[0]) - ux * (p0[1] - cam[1])
     limit = np.float32(1e-4 * abs(plane) + 1e-9)
@@ -52,8 +52,9 @@ def _paint(cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, work, i
     for i in range(n):
         t, lum = work[_FAR + i], bright * work[VALUE + i]
         work[VALUE + i] = work[_SHARE + i] * (lum + t / (t + haze_m) * (haze_lum - lum))
+    pixels = out.reshape(out.size)
     for i in range(n):
-        out[np.uint64(work[ROW + i]), np.uint64(work[COL + i])] += work[VALUE + i]
+        pixels[np.uint32(index[PIXEL + i])] += work[VALUE + i]
 
 
 @_jit
@@ -65,14 +66,14 @@ def fill_wall(acc, box, cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze,
     n = np.uint64(0)
     for y in range(np.uint64(box[1]), np.uint64(box[3])):
         total = ZERO
-        row = np.float32(y)
+        start = np.int32(y * out.shape[1])
         for x in range(first, last):
             total += acc[y, x]
             acc[y, x] = ZERO
             cover = max(min(abs(total), ONE - alpha[y, x]), ZERO)
             alpha[y, x] += cover
             share = clear[y, x] * cover
-            work[ROW + n], work[COL + n], work[_SHARE + n] = row, np.float32(x), share
+            index[PIXEL + n], work[_SHARE + n] = start + np.int32(x), share
             n += np.uint64(share >= unseen)
             if n == PIXELS:
                 _paint(cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, work, index, n)
