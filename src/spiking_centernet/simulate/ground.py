@@ -19,6 +19,9 @@ BEAM_STEP = 8
 _FAR, _LIT, _BELOW, _GROUND, _SKY, _SLOPE, _TREE, _STANDS, _DARK = places(VALUES, 9)
 _WORK = (VALUES + 9) * int(PIXELS)
 
+_BLOCK = 16
+"""Pixels are looked at this many at a time: mostly all of them are clear, or none."""
+
 _jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 
@@ -116,8 +119,11 @@ def _ground(cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, 
 
 
 @_jit
-def _sky(cam, sky, skyline, highest, cloud, work, index, n):
-    """Write the luminance of the sky along the rays of ``work``; see ``draw_ground_and_sky``."""
+def _sky(cam, sky, skyline, highest, steepest, cloud, work, index, n):
+    """Write the luminance of the sky along the rays of ``work``; see ``draw_ground_and_sky``.
+
+    No tree stands above the slope ``highest``, nor where a ray rises by more than ``steepest``.
+    """
     low, high, clouds = np.float32(sky[0]), np.float32(sky[1]), np.float32(sky[2])
     for i in range(n):
         up = max(work[DZ + i], ZERO)
@@ -132,6 +138,11 @@ def _sky(cam, sky, skyline, highest, cloud, work, index, n):
         sample(cloud, 256, 256, work, index, n)
         for i in range(n):
             work[_SKY + i] *= ONE + clouds * work[VALUE + i]
+    low_rays = ZERO
+    for i in range(n):
+        low_rays += ONE if work[DZ + i] < steepest else ZERO
+    if low_rays == ZERO:
+        return
     for i in range(n):
         dx, dy = work[DX + i], work[DY + i]
         work[_SLOPE + i] = max(work[DZ + i], ZERO) / np.sqrt(dx * dx + dy * dy)
@@ -140,7 +151,7 @@ def _sky(cam, sky, skyline, highest, cloud, work, index, n):
     far = np.uint64(0)
     for i in range(n):
         slope = work[_SLOPE + i]
-        if slope > highest or work[DZ + i] > 0.12:
+        if slope > highest or work[DZ + i] > steepest:
             continue
         at = (math.atan2(np.float64(work[DY + i]), np.float64(work[DX + i])) + math.pi) * per_turn
         k = min(int(at), skyline.shape[0] - 2)
@@ -178,17 +189,31 @@ def draw_ground_and_sky(
     lit = np.ones((nodes.shape[0] - 1) * BEAM_STEP, np.float32)
     focal, unseen = np.float32(cam[12]), np.float32(UNSEEN)
     highest = 0.5 / cam[12] + skyline[:, 0].max()
+    aside = max(cam[13], width - cam[13]) ** 2 + max(cam[14], height - cam[14]) ** 2
+    steepest = np.float32(min(highest * math.sqrt(1.0 + aside / cam[12] ** 2), 0.12))
     lights, shares = out.reshape(out.size), clear.reshape(clear.size)
     n = np.uint64(0)
     for row in range(height):
         if beams.shape[0] > 0:
             _light_row(beams, cam, row, ONE, nodes, lit)
-        for col in range(width):
-            index[PIXEL + n] = row * width + col
-            if beams.shape[0] > 0:
-                work[_LIT + n] = lit[col]
-            n += np.uint64(clear[row, col] >= unseen)
-            if n < PIXELS and (row < height - 1 or col < width - 1):
+        for first in range(0, width, _BLOCK):
+            start, size = np.uint64(row * width + first), np.uint64(min(_BLOCK, width - first))
+            num_clear = ZERO
+            for k in range(size):
+                num_clear += ONE if shares[start + k] >= unseen else ZERO
+            if num_clear == np.float32(size):
+                for k in range(size):
+                    index[PIXEL + n + k] = start + k
+                for k in range(size):
+                    work[_LIT + n + k] = lit[np.uint64(first) + k]
+                n += size
+            elif num_clear > ZERO:
+                for k in range(size):
+                    index[PIXEL + n] = start + k
+                    work[_LIT + n] = lit[np.uint64(first) + k]
+                    n += np.uint64(shares[start + k] >= unseen)
+            is_last = row == height - 1 and first + _BLOCK >= width
+            if n == 0 or not (is_last or n + np.uint64(_BLOCK) > PIXELS):
                 continue
             cast_rays(cam, width, work, index, n)
             total = ZERO
@@ -203,11 +228,17 @@ def draw_ground_and_sky(
                     index, n,
                 )  # fmt: skip
             if total < np.float32(n):
-                _sky(cam, sky, skyline, highest, cloud, work, index, n)
+                _sky(cam, sky, skyline, highest, steepest, cloud, work, index, n)
             for i in range(n):
-                pixel = np.uint32(index[PIXEL + i])
-                lum = work[_SKY + i] + work[_BELOW + i] * (work[_GROUND + i] - work[_SKY + i])
-                lights[pixel] += shares[pixel] * lum
+                work[VALUE + i] = work[_SKY + i] + work[_BELOW + i] * (work[_GROUND + i] - work[_SKY + i])
+            first_pixel = np.uint64(index[PIXEL])
+            if np.uint64(index[PIXEL + n - np.uint64(1)]) == first_pixel + n - np.uint64(1):
+                for i in range(n):
+                    lights[first_pixel + i] += shares[first_pixel + i] * work[VALUE + i]
+            else:
+                for i in range(n):
+                    pixel = np.uint32(index[PIXEL + i])
+                    lights[pixel] += shares[pixel] * work[VALUE + i]
             n = np.uint64(0)
 
 
