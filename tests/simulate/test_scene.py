@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.simulate import raster, sampling
+from spiking_centernet.simulate import frame, ground, raster, sampling
 from spiking_centernet.simulate.camera import random_camera
 from spiking_centernet.simulate.scene import MIN_DIAGONAL_PX, MIN_SIDE_PX, MIN_VISIBLE, MOST_ACTORS, random_scene
 from spiking_centernet.simulate.textures import RoadPlan, noise, ripmap
@@ -84,6 +84,22 @@ def test_ripmap_halves_each_axis_and_keeps_the_mean():
     assert sample_at(flat, 8, 4, 2.5 + 8, 1.5 - 4) == texture[1, 2]  # it wraps around
 
 
+def test_texels_are_blended_and_wrap_around_like_a_plain_formula():
+    rng = np.random.default_rng(0)
+    texture = rng.random((16, 8)).astype(np.float32)
+    for u, v in rng.uniform(-40, 40, (50, 2)):
+        x, y = math.floor(u - 0.5), math.floor(v - 0.5)
+        a, b = u - 0.5 - x, v - 0.5 - y
+        rows, cols = [y % 16, (y + 1) % 16], [x % 8, (x + 1) % 8]
+        expected = np.array([1 - b, b]) @ texture[np.ix_(rows, cols)] @ np.array([1 - a, a])
+        assert sample_at(ripmap(texture), 8, 16, u, v) == pytest.approx(expected, abs=2e-5)
+
+
+def test_the_vector_code_of_the_exponential_is_exact():
+    x = np.linspace(0, 9, 200, dtype=np.float32)
+    np.testing.assert_allclose([ground._bell(v) for v in x], np.exp(-x.astype(float)), atol=2e-7)
+
+
 def test_a_growing_footprint_blurs_without_a_jump():
     flat = ripmap(noise(np.random.default_rng(0), (64, 64), 3))
     feet = np.geomspace(0.5, 14, 400)
@@ -156,6 +172,20 @@ def test_a_still_camera_sees_a_still_background(still_day):
     one, two = frame_of(scene, 0.2), frame_of(scene, 0.204)
     assert (one == two).mean() > 0.6
     np.testing.assert_array_equal(one, frame_of(scene, 0.2))
+
+
+@pytest.mark.parametrize("t_s", [0.2, 1.1, 2.4])
+def test_drawing_only_the_rows_of_moving_actors_gives_the_same_picture(still_day, t_s):
+    cam, placed, length = still_day._prepare(t_s)
+    whole = np.empty(SIZE_HW, np.float32)
+    still_day._draw(cam, length, whole)
+    still_day._fill_ground(cam, still_day._beams(cam, placed), whole, still_day._clear)
+    first, last = frame.rows_of_movers(
+        cam, still_day._placed, placed, still_day._movers, still_day._shapes, still_day._limb_shape,
+        still_day._look.shadow, SIZE_HW[0],
+    )  # fmt: skip
+    assert 0 < last - first < SIZE_HW[0]
+    np.testing.assert_allclose(frame_of(still_day, t_s), whole, rtol=1e-4)
 
 
 def test_an_empty_street_is_bit_identical_over_time(still_day):

@@ -6,7 +6,24 @@ import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.sampling import (
-    DX, DY, DZ, FOOT_U, FOOT_V, HALF, INDICES, ONE, PIXEL, PIXELS, TWO, VALUE, VALUES, ZERO, U, V, cast_rays, places,
+    DX,
+    DY,
+    DZ,
+    FOOT_U,
+    FOOT_V,
+    HALF,
+    INDICES,
+    ONE,
+    PIXEL,
+    PIXELS,
+    TWO,
+    VALUE,
+    VALUES,
+    ZERO,
+    U,
+    V,
+    cast_rays,
+    places,
     sample,
 )  # fmt: skip
 
@@ -41,7 +58,7 @@ def _bell(x):
 def _light_row(beams, cam, row, highest, nodes, lit):
     """Write how many times brighter head lights make the ground at each pixel of a row.
 
-    ``nodes`` is room for every ``BEAM_STEP``-th pixel. Rays with a slope above ``highest`` see sky, which stays as it is.
+    ``nodes`` is room for every ``BEAM_STEP``-th pixel. Rays that rise more than ``highest`` see sky, which stays.
     """
     for k in range(nodes.shape[0]):
         nodes[k] = ONE
@@ -74,7 +91,9 @@ def _light_row(beams, cam, row, highest, nodes, lit):
 
 
 @_jit
-def _ground(cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, work, index, n):
+def _ground(
+    cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, work, index, n
+):  # fmt: skip
     """Write the luminance of the ground under the rays of ``work``; see ``draw_ground_and_sky``."""
     per_focal = 1.0 / cam[12]
     height, steepest = np.float32(cam[2]), np.float32(-0.3 * per_focal)

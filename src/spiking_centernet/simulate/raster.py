@@ -191,7 +191,7 @@ def _blob_outline(cam, verts, start, radius, seed, px, py, width, height):
 
 @_jit
 def view_from(x, y, cos, sin, cam, light, eye, sun):
-    """Write camera and light as an object at ``x, y`` with this heading sees them; its vertices then need no turning."""
+    """Write camera and light as an object at ``x, y`` with this heading sees them: its vertices then need no turn."""
     eye[:] = cam
     sun[:] = light
     eye[0], eye[1] = (cam[0] - x) * cos + (cam[1] - y) * sin, (cam[1] - y) * cos - (cam[0] - x) * sin

@@ -75,7 +75,7 @@ def _choose_levels(at, foot, fine, mix, num, work, n):
 
 @_jit
 def _read(tex, work, index, n):
-    """Read and blend four texels a pixel; no vector code, because it may not reorder reads from one array and writes."""
+    """Read and blend four texels a pixel: no vector code, as the compiler cannot tell reads from writes apart."""
     for i in range(n):
         part_u = work[_PART_U + i]
         top, right = tex[np.uint32(index[_I00 + i])], tex[np.uint32(index[_I01 + i])]

@@ -292,8 +292,8 @@ class Scene:
         seen, covered = np.zeros(length, np.int64), np.zeros(length, np.int64)
         frame.draw_queue(
             self._queue, length, self._placed, self._props, self._walls, self._shapes, self._pool, self._limb_shape,
-            cam, self._look.light, self._look.haze, self._facades, (self._alpha2, self._alpha2, self._alpha2, self._acc2),
-            False, self._ids, seen, covered,
+            cam, self._look.light, self._look.haze, self._facades,
+            (self._alpha2, self._alpha2, self._alpha2, self._acc2), False, self._ids, seen, covered,
         )  # fmt: skip
         spans = np.zeros((length, 4))
         frame.boxes_of(self._ids, length, float(LABEL_SCALE), spans)

@@ -234,7 +234,8 @@ def _step_rows(
 
 @numba.njit(cache=True, nogil=True)
 def _draw_noise(
-    rng, noise_hz_sum, is_hot, on_share, luminance, echo_share, echo_us, refractory_us, t0_us, t1_us, t_us, pixel, polarity
+    rng, noise_hz_sum, is_hot, on_share, luminance, echo_share, echo_us, refractory_us, t0_us, t1_us, t_us, pixel,
+    polarity,
 ):  # fmt: skip
     """Return times, pixels and polarities of the noise of a step in order of time, then of what it leaves for later.
 

@@ -4,7 +4,23 @@ import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.sampling import (
-    DX, DY, DZ, FOOT_U, FOOT_V, INDICES, ONE, PIXEL, PIXELS, VALUE, VALUES, ZERO, U, V, cast_rays, places, sample,
+    DX,
+    DY,
+    DZ,
+    FOOT_U,
+    FOOT_V,
+    INDICES,
+    ONE,
+    PIXEL,
+    PIXELS,
+    VALUE,
+    VALUES,
+    ZERO,
+    U,
+    V,
+    cast_rays,
+    places,
+    sample,
 )  # fmt: skip
 
 UNSEEN = 2e-3
