@@ -46,7 +46,7 @@ def main():
         clip = Clip(options.folder, seed, split, index, round(options.seconds * 1e6), (240, 304))
         found, path = measure(clip, options.frames), options.folder / f"{clip.name}.npz"
         if options.action == "save":
-            np.savez_compressed(path, **found)
+            np.savez_compressed(path, frames=found["frames"], events=found["events"], boxes=found["boxes"])
             continue
         with np.load(path) as before:
             old, new = before["frames"].astype(float), found["frames"].astype(float)

@@ -206,7 +206,7 @@ def draw_shadows(queue, length, placed, shapes, cam, reach_x, reach_y, opacity, 
 
 
 @_jit
-def rows_of_movers(cam, placed, num_placed, movers, shapes, limb_shape, shadow, height):
+def rows_of_movers(cam, placed, num_placed, movers, shapes, limb_shape, shadow, width, height):
     """Return first and last (exclusive) row that any actor which is not parked, or its shadow, may touch."""
     first, last = height, 0
     for i in range(num_placed):
@@ -217,6 +217,7 @@ def rows_of_movers(cam, placed, num_placed, movers, shapes, limb_shape, shadow, 
         # Room for hubs and lamps; a walker's limbs swing far beyond its footprint.
         reach = 0.5 * tall if placed[i, 3] >= limb_shape else 0.5 * math.sqrt(shape[2] ** 2 + shape[3] ** 2) + 0.1
         top, bottom, behind = 1e9, -1e9, 0
+        leftmost, rightmost, deepest = 1e9, -1e9, NEAR_M
         for corner in range(12):
             x = placed[i, 0] - cam[0] + (reach if corner & 1 else -reach)
             y = placed[i, 1] - cam[1] + (reach if corner & 2 else -reach)
@@ -224,12 +225,17 @@ def rows_of_movers(cam, placed, num_placed, movers, shapes, limb_shape, shadow, 
             if corner >= 8:
                 x, y = x + shaded * shadow[0], y + shaded * shadow[1]
             depth = x * cam[9] + y * cam[10] + z * cam[11]
+            right = x * cam[3] + y * cam[4] + z * cam[5]
+            leftmost, rightmost, deepest = min(leftmost, right), max(rightmost, right), max(deepest, depth)
             if depth < NEAR_M:
                 behind += 1
                 continue
             row = cam[14] + cam[12] * (x * cam[6] + y * cam[7] + z * cam[8]) / depth
             top, bottom = min(top, row), max(bottom, row)
-        if behind == 12:
+        # Beside the camera: what lies in front of it at all lies beyond the edge of the frame.
+        is_right = leftmost > 0.0 and cam[13] + cam[12] * leftmost / deepest > width
+        is_left = rightmost < 0.0 and cam[13] + cam[12] * rightmost / deepest < 0.0
+        if behind == 12 or is_right or is_left:
             continue
         if behind > 0:
             return 0, height

@@ -44,7 +44,7 @@ _jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 @nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _bell(x):
-    """Return exp(-x) for x from 0 to 9, exact to 1e-7, as 1 / exp(x / 8)^8: the library's is no vector code."""
+    """Return exp(-x) for x from 0 to 9, exact to 1e-6, as 1 / exp(x / 8)^8: the library's is no vector code."""
     y = x * np.float32(1 / 8)
     series = ONE + y * np.float32(1 / 6) * (ONE + y * np.float32(1 / 7))
     series = ONE + y * np.float32(1 / 4) * (ONE + y * np.float32(1 / 5) * series)

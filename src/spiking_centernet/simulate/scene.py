@@ -261,7 +261,7 @@ class Scene:
         rows = slice(
             *frame.rows_of_movers(
                 cam, self._placed, placed, self._movers, self._shapes, self._limb_shape, self._look.shadow,
-                self.size_hw[0],
+                self.size_hw[1], self.size_hw[0],
             )
         )  # fmt: skip
         cam[14] -= rows.start
