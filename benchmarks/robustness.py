@@ -1,6 +1,6 @@
 """AP and firing rate of detectors behind sensor faults: the SNN, its ANN twin, the one trained with noise.
 
-    python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu runs/nano_robust --worlds data/night
+    python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu --worlds data/night
 
 Writes ``results/robustness.json`` and ``docs/images/robustness.png``. Worlds are folders simulated under other conditions
 (``scn simulate --light night``, ``--rain_mm_h``, ``--flicker_hz``, ``--threshold_scale``); they are scored as they are.
