@@ -92,7 +92,8 @@ class Recipe:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.windows_per_epoch is not None and self.windows_per_epoch < self.batch_size:
             raise ConfigError(
-                f"windows_per_epoch must be null or at least batch_size, {self.batch_size}, got {self.windows_per_epoch}"
+                f"windows_per_epoch must be null or at least batch_size ({self.batch_size}), "
+                f"got {self.windows_per_epoch}"
             )
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
