@@ -3,7 +3,7 @@
     python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu --worlds data/night
 
 Writes ``results/robustness.json`` and ``docs/images/robustness.png``. Worlds are folders simulated under other
-conditions (``scn simulate --light night``, ``--rain_mm_h``, ``--flicker_hz``, ``--threshold_scale``); they are scored as
+conditions (``scn simulate --light night``, ``--rain_mm_h``, ``--flicker_hz``, ``--threshold_scale``), scored as
 they are.
 """
 
