@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,6 @@ class Membranes:
         self.memory = memory or Memory()
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
         self._observe = observe
-        self._observed = observe is not None
         self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
         self.new: State = []
 
@@ -60,16 +59,6 @@ class Membranes:
         if not self.memory.checkpoint_stages or self.keep or self._old is not None:
             return compute(*inputs, self)
         return run_stage(lambda *x: compute(*x, self), *inputs, stage=stage, silence=self._unobserved)
-
-    def run_lean(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
-        """Return ``compute(*inputs)``, which has no neurons and is cheap up to its last operation, keeping the inputs.
-
-        The backward pass computes again only up to what the last operation is given. Whoever observes may have hooks in
-        there too, which must run once: then everything is kept.
-        """
-        if self.keep or self._observed:
-            return compute(*inputs)
-        return run_stage(compute, *inputs, stage=stage, silence=nullcontext)
 
     @contextmanager
     def _unobserved(self) -> Iterator[None]:
