@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes
+from spiking_centernet.nn.pool import max_pool
 
 
 class Encoder(nn.Module):
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
 
         def stem(x: Tensor, membranes: Membranes) -> Tensor:
             spikes = self.stem(x, membranes)
-            return F.max_pool2d(spikes.flatten(0, 1), 3, 2, 1).unflatten(0, spikes.shape[:2])
+            return max_pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
 
         def run(stage: nn.Module, x: Tensor, membranes: Membranes) -> Tensor:
             for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
