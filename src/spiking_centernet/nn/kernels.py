@@ -111,7 +111,7 @@ class _BatchNormPLIF(torch.autograd.Function):
         inverse_std = torch.rsqrt(var + norm.eps)
         q = torch.sigmoid(w.detach())
         scale = (weight.detach() * inverse_std).float()
-        layer = Layer(num_steps, num_channels, mean.float(), scale, bias.detach(), q, leaky, options)
+        layer = Layer(num_steps, num_channels, mean.float(), scale, bias.detach().float(), q, leaky, options)
         spikes = passes(y).forward(y, None, None, layer)
         ctx.save_for_backward(y, inverse_std)
         ctx.layer = layer
