@@ -13,19 +13,6 @@ INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
 INLINE i64 halved(i64 size) { return (size + 1) / 2; }
 
-INLINE VecF load(const char *p, i64 room, const int size)
-{
-    return size == 2 ? load_bfloat16(p, room) : load_float32(p, room);
-}
-
-INLINE void store(char *p, VecF v, i64 room, const int size)
-{
-    if (size == 2)
-        store_bfloat16(p, v, room);
-    else
-        store_float32(p, v, room);
-}
-
 INLINE VecI choose(VecI mask, VecI a, VecI b) { return (mask & a) | (~mask & b); }
 
 // The window around pixel (2 row, 2 column) of one image, `room` channels of it: the greatest of every channel.

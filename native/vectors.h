@@ -44,6 +44,20 @@ INLINE void store_bfloat16(void *p, VecF v, i64 room)
     memcpy(p, &rounded, room < LANES ? (size_t)room * 2 : sizeof rounded);
 }
 
+// `size` bytes a value: 4 float32, 2 bfloat16.
+INLINE VecF load(const char *p, i64 room, const int size)
+{
+    return size == 2 ? load_bfloat16(p, room) : load_float32(p, room);
+}
+
+INLINE void store(char *p, VecF v, i64 room, const int size)
+{
+    if (size == 2)
+        store_bfloat16(p, v, room);
+    else
+        store_float32(p, v, room);
+}
+
 INLINE VecI load_bytes(const uint8_t *p, i64 room)
 {
     VecB v = {0};

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from spiking_centernet.nn import kernels
@@ -118,7 +118,7 @@ class ConvNeuron(nn.Module):
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
         return ConvNeuron(conv, nn.BatchNorm2d(out_channels), make_neuron())
 
-    def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+    def forward(self, x: Num[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
         """Return the spikes of every step; the membrane of the last step goes to ``membranes``."""
         steps, batch = x.shape[:2]
         as_bytes = membranes.bytes_of(x)

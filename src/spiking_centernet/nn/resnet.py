@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
                 previous = width
             self.stages.append(stage)
 
-    def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
+    def forward(self, x: Num[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
         """Return the spikes of every stage, finest first."""
 
         def stem(x: Tensor, membranes: Membranes) -> Tensor:
