@@ -102,7 +102,6 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-
         x = self.join.narrowed(x, membranes)
         if self._folds(skip):
             y = self.join.convolved(self.expand, x, skip)
@@ -115,8 +114,9 @@ class DecoderBlock(nn.Module):
         return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), membranes)
 
     def _folds(self, x: Tensor) -> bool:
-        """Return whether the norms are folded into the convolutions behind them; hooks want the convolutions' inputs."""
-        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in self.children())
+        """Return whether the norms are folded into the convolutions behind them; hooks want those as they are."""
+        convs = self.expand, self.filter, self.project.conv
+        hooked = any(conv._forward_hooks or conv._forward_pre_hooks for conv in convs)
         return not hooked and folded.takes(x, self.expand_norm) and folded.takes(x, self.filter_norm)
 
     def fused(self) -> "FusedDecoderBlock":
