@@ -31,6 +31,7 @@ class Membranes:
         self.memory = memory or Memory()
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
         self._observe = observe
+        self._decided: dict[nn.Module, bool] = {}
         self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
         self.new: State = []
 
@@ -52,6 +53,10 @@ class Membranes:
     def remember(self, x: Tensor, as_bytes: Tensor) -> None:
         """Take note that ``as_bytes`` holds the values of ``x``, as those of the network's input do."""
         self._as_bytes = weakref.ref(x), as_bytes
+
+    def decide(self, module: nn.Module, now: bool) -> bool:
+        """Return what a module decided when it first computed: a second time, hooks it looked at may have gone."""
+        return self._decided.setdefault(module, now)
 
     def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
         """Return ``compute(*inputs, self)``, kept or computed again in the backward pass as ``memory`` says."""

@@ -103,7 +103,7 @@ class DecoderBlock(nn.Module):
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
         x = self.join.narrowed(x, membranes)
-        if self._folds(skip):
+        if membranes.decide(self, self._folds(skip)):
             y = self.join.convolved(self.expand, x, skip)
             y = folded.norm_convolution(y, self.expand_norm, self.filter, padding=1)
             y = folded.norm_convolution(y, self.filter_norm, self.project.conv)
