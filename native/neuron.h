@@ -4,20 +4,7 @@
 #define NEURON_H
 
 #include "spikes.h"
-
-// 16 channels at a time: a vector register of AVX-512, two or four of the lesser instruction sets.
-#define LANES 16
-
-typedef float VecF __attribute__((vector_size(4 * LANES)));
-typedef float VecFU __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t VecI __attribute__((vector_size(4 * LANES)));
-typedef int32_t VecIU __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef uint8_t VecB __attribute__((vector_size(LANES)));
-typedef uint8_t VecBU __attribute__((vector_size(LANES), aligned(1), may_alias));
-
-INLINE VecF load_f(const float *p) { return *(const VecFU *)p; }
-INLINE void store_f(float *p, VecF v) { *(VecFU *)p = v; }
-INLINE VecI load_i(const int32_t *p) { return *(const VecIU *)p; }
+#include "vectors.h"
 
 // One step: returns -1 where a neuron fires, 0 elsewhere.
 INLINE VecI step(VecF x, VecF *v, VecF q, VecF threshold, const Layer *layer)

@@ -20,7 +20,7 @@ typedef struct {
     int32_t leaky, decay_input, soft_reset, detach_reset;
 } Neuron;
 
-// What a neuron receives is (y - mean) * scale + bias. The rows [tile] repeat one value a channel.
+// What a neuron receives is (y - mean) * scale + bias, a value a channel; the kernels work with rows, see widened().
 typedef struct {
     i64 num_neurons, num_steps, num_channels;
     i64 tile;  // a multiple of the channels: the memory is worked through in tiles
@@ -28,6 +28,24 @@ typedef struct {
     const float *mean, *scale, *bias;
     Neuron neuron;
 } Layer;
+
+// A row [tile] that repeats a value a channel.
+INLINE const float *repeated(float *restrict row, const float *restrict vector, const Layer *layer)
+{
+    for (i64 first = 0; first < layer->tile; first += layer->num_channels)
+        memcpy(row + first, vector, (size_t)layer->num_channels * sizeof *row);
+    return row;
+}
+
+// The layer with rows [3][tile] in place of its vectors.
+INLINE Layer widened(const Layer *layer, float *rows)
+{
+    Layer wide = *layer;
+    wide.mean = repeated(rows, layer->mean, layer);
+    wide.scale = repeated(rows + layer->tile, layer->scale, layer);
+    wide.bias = repeated(rows + 2 * layer->tile, layer->bias, layer);
+    return wide;
+}
 
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
@@ -117,6 +135,14 @@ INLINE void count_tile(Flush *f)
 {
     if (++f->since == FLUSH_EVERY)
         write_sums(f);
+}
+
+// Adds the other parts [count] to the first, in order.
+INLINE void add_parts(double *partial, i64 parts, i64 count)
+{
+    for (i64 part = 1; part < parts; part++)
+        for (i64 k = 0; k < count; k++)
+            partial[k] += partial[part * count + k];
 }
 
 INLINE float load_f32(float stored) { return stored; }

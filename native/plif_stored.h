@@ -3,15 +3,19 @@
 #define TYPED(name) JOIN(name, SUFFIX)
 #define TYPED_KERNEL(name) JOIN(JOIN(scn_##name, SUFFIX), SCN_ISA)
 
-// One pass over [rows][C]: sums per tile position of the distance to a pivot, and of its square.
+// Mean and biased variance [2][C] of [rows][C], in the first of `partial` [parts][2][C]. `scratch` is [1 + 2 * parts][tile].
 EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *layer, float *scratch, double *partial)
 {
-    const i64 tile = layer->tile, num_tiles = (size + tile - 1) / tile;
+    const i64 tile = layer->tile, num_channels = layer->num_channels, num_tiles = (size + tile - 1) / tile;
+    // Distances to a value of the channel, not to 0: the square of a large mean would swallow a small variance.
+    float *pivots = scratch;
+    for (i64 j = 0; j < tile; j++)
+        pivots[j] = load(y[j % num_channels]);
 #pragma omp parallel for schedule(static) if (size > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
-        float *restrict sums = scratch + 2 * part * tile, *restrict squares = sums + tile;
-        const float *restrict pivot = layer->mean;
-        Flush flush = {sums, partial + 2 * part * layer->num_channels, 2, layer->num_channels, tile, 0};
+        float *restrict sums = scratch + (1 + 2 * part) * tile, *restrict squares = sums + tile;
+        const float *restrict pivot = pivots;
+        Flush flush = {sums, partial + 2 * part * num_channels, 2, num_channels, tile, 0};
         clear(&flush);
         for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
             const STORED *restrict in = y + i * tile;
@@ -25,6 +29,13 @@ EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *l
             count_tile(&flush);
         }
         write_sums(&flush);
+    }
+    add_parts(partial, layer->parts, 2 * num_channels);
+    for (i64 c = 0; c < num_channels; c++) {
+        const double count = (double)(size / num_channels);
+        const double distance = partial[c] / count, variance = partial[num_channels + c] / count - distance * distance;
+        partial[c] = (double)pivots[c] + distance;
+        partial[num_channels + c] = variance > 0 ? variance : 0;
     }
 }
 
@@ -65,15 +76,16 @@ INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *restrict
     }
 }
 
-// v_first and v_last [N] may be NULL: start at rest, forget the end.
+// v_first and v_last [N] may be NULL: start at rest, forget the end. `scratch` is [3 + parts][tile].
 EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const float *v_first, float *v_last,
-                                       const Layer *layer, float *scratch)
+                                       const Layer *narrow, float *scratch)
 {
+    const Layer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
     const int few = is_common(layer) ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
-        float *v = scratch + part * tile;
+        float *v = scratch + (3 + part) * tile;
         for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
             const i64 first = i * tile, n = least(tile, size - first);
             start(v, v_first, first, n);
@@ -103,13 +115,14 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
     const Neuron neuron = common(layer);
 #pragma omp simd
     for (i64 j = 0; j < n; j++) {
-        float centred[MOST_FEW], before[MOST_FEW], h[MOST_FEW];
+        float centred[MOST_FEW], drive[MOST_FEW], h[MOST_FEW];
         float membrane = v[j];
 #pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
             centred[t] = load(y[t * stride + j]) - mean[j];
-            before[t] = membrane;
-            h[t] = charge(centred[t] * scale[j] + bias[j], membrane, neuron);
+            const float x = centred[t] * scale[j] + bias[j];
+            drive[t] = x - membrane;
+            h[t] = charge(x, membrane, neuron);
             membrane = after_spike(h[t], neuron);
         }
         float carried = carry[j], g_sum = 0, gy_sum = 0, gq_sum = 0;
@@ -121,7 +134,7 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
             carried = grad_membrane(g_h, neuron);
             g_sum += g_x;
             gy_sum += g_x * centred[t];
-            gq_sum += grad_leak(g_h, centred[t] * scale[j] + bias[j], before[t], neuron);
+            gq_sum += g_h * drive[t];
         }
         carry[j] = carried;
         sum_g[j] += g_sum;
@@ -168,17 +181,19 @@ INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *gr
     }
 }
 
-// Writes the gradient at the neurons' input, and for every part the sums per channel of it, of it times the centred y,
-// and of the gradient of q. v_first, grad_v_last (read) and grad_v_first (written) may be NULL.
+// Writes the gradient at the neurons' input, and to the first of `partial` [parts][3][C] the sums per channel of it, of it
+// times the centred y, and of the gradient of q. v_first, grad_v_last (read) and grad_v_first (written) may be NULL.
+// `scratch` is [3 + parts * part_rows][tile].
 EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, const float *v_first,
                                         const float *grad_v_last, STORED *grad_x, float *grad_v_first,
-                                        const Layer *layer, float *scratch, i64 scratch_rows, double *partial)
+                                        const Layer *narrow, float *scratch, i64 part_rows, double *partial)
 {
+    const Layer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
     const int few = is_common(layer) ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
-        float *sums = scratch + part * scratch_rows * tile, *v = sums + 3 * tile, *carry = v + tile;
+        float *sums = scratch + (3 + part * part_rows) * tile, *v = sums + 3 * tile, *carry = v + tile;
         Flush flush = {sums, partial + 3 * part * layer->num_channels, 3, layer->num_channels, tile, 0};
         clear(&flush);
         for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
@@ -201,15 +216,18 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
         }
         write_sums(&flush);
     }
+    add_parts(partial, layer->parts, 3 * layer->num_channels);
 }
 
-// Batch norm's part of the backward pass, in place: grad_x = grad_x * scale + (y - mean) * slope + bias.
-EXPORT void TYPED_KERNEL(plif_normalise)(STORED *grad_x, const STORED *y, i64 size, const Layer *layer,
-                                         const float *slopes)
+// Batch norm's part of the backward pass, in place: grad_x = grad_x * scale + (y - mean) * slope + bias. `scratch` is
+// [4][tile].
+EXPORT void TYPED_KERNEL(plif_normalise)(STORED *grad_x, const STORED *y, i64 size, const Layer *narrow, const float *slopes,
+                                         float *scratch)
 {
+    const Layer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, num_tiles = (size + tile - 1) / tile;
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
-    const float *restrict slope = slopes;
+    const float *restrict slope = repeated(scratch + 3 * tile, slopes, layer);
 #pragma omp parallel for schedule(static) if (size > SMALL)
     for (i64 i = 0; i < num_tiles; i++) {
         STORED *restrict g = grad_x + i * tile;

@@ -75,7 +75,7 @@ def kept_bytes(memory):
 def test_each_way_keeps_less():
     plain = kept_bytes(None)
     assert kept_bytes(Memory(spikes="uint8")) < plain
-    assert kept_bytes(Memory(checkpoint_stages=True)) < 0.6 * plain
+    assert kept_bytes(Memory(checkpoint_stages=True)) < 0.7 * plain
 
 
 @pytest.mark.parametrize(("neuron", "dtype"), [("relu", torch.uint8), ("plif", torch.float32)])

@@ -36,7 +36,7 @@ def passes(monkeypatch):
     pytest.importorskip("triton", reason="Triton is not installed")
     from spiking_centernet.nn import triton_kernels
 
-    monkeypatch.setattr(kernels, "_passes", lambda _: triton_kernels)
+    monkeypatch.setattr(kernels, "passes", lambda _: triton_kernels)
 
 
 def assert_close(ours, theirs, rounding=1e-4):

@@ -2,10 +2,10 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from spiking_centernet.nn import kernels
@@ -31,7 +31,7 @@ class Membranes:
         self.memory = memory or Memory()
         self._old: Iterator[Tensor | None] | None = None if state is None else iter(state)
         self._observe = observe
-        self._observed = observe is not None
+        self._decided: dict[nn.Module, bool] = {}
         self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
         self.new: State = []
 
@@ -54,22 +54,16 @@ class Membranes:
         """Take note that ``as_bytes`` holds the values of ``x``, as those of the network's input do."""
         self._as_bytes = weakref.ref(x), as_bytes
 
+    def decide(self, module: nn.Module, now: bool) -> bool:
+        """Return what a module decided when it first computed: a second time, hooks it looked at may have gone."""
+        return self._decided.setdefault(module, now)
+
     def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
         """Return ``compute(*inputs, self)``, kept or computed again in the backward pass as ``memory`` says."""
         # A second computation could not be handed the membranes of the first once more.
         if not self.memory.checkpoint_stages or self.keep or self._old is not None:
             return compute(*inputs, self)
         return run_stage(lambda *x: compute(*x, self), *inputs, stage=stage, silence=self._unobserved)
-
-    def run_lean(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
-        """Return ``compute(*inputs)``, which has no neurons and is cheap up to its last operation, keeping the inputs.
-
-        The backward pass computes again only up to what the last operation is given. Whoever observes may have hooks in
-        there too, which must run once: then everything is kept.
-        """
-        if self.keep or self._observed:
-            return compute(*inputs)
-        return run_stage(compute, *inputs, stage=stage, silence=nullcontext)
 
     @contextmanager
     def _unobserved(self) -> Iterator[None]:
@@ -129,7 +123,7 @@ class ConvNeuron(nn.Module):
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
         return ConvNeuron(conv, nn.BatchNorm2d(out_channels), make_neuron())
 
-    def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+    def forward(self, x: Num[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
         """Return the spikes of every step; the membrane of the last step goes to ``membranes``."""
         steps, batch = x.shape[:2]
         as_bytes = membranes.bytes_of(x)

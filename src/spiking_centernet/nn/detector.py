@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.nn import ssd
+from spiking_centernet.nn import ssd, stem
 from spiking_centernet.nn.blocks import ConvNeuron, Membranes, Observe, State
 from spiking_centernet.nn.m2unet import Decoder
 from spiking_centernet.nn.memory import Memory
@@ -262,22 +262,27 @@ class Detector(nn.Module):
                 f"the network takes cubes [T, B, {self.config.in_channels}, H, W], got {list(cube.shape)}; "
                 "add the batch axis with cube[:, None]"
             )
-        device = cube.device.type
-        mixed = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
-        stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
-        x = stored.to(dtype)
         if memory is not None and memory.spikes == "uint8":
             self._refuse_bytes(cube)
         membranes = Membranes(state, observe, keep=keep_state, memory=memory)
-        if stored.dtype == torch.uint8:
-            membranes.remember(x, stored)
+        x = cube if stem.takes(cube, self.encoder.stem.conv) else self._in_precision(cube, membranes)
         levels = self.decoder.levels(self.encoder(x, membranes), membranes)
         if self.config.head == "ssd":
             heads = zip(self.heads.values(), levels, strict=True)
             return ssd.gather([membranes.run_stage(h, x, stage=h) for h, x in heads], self.strides), membranes.new
         out = {name: membranes.run_stage(head, levels[-1], stage=head) for name, head in self.heads.items()}
         return DetectorOutput(**out), membranes.new
+
+    def _in_precision(self, cube: Tensor, membranes: Membranes) -> Tensor:
+        """Return the cube in the convolutions' type and memory format; ``membranes`` remember it as it was."""
+        device = cube.device.type
+        mixed = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
+        stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
+        x = stored.to(dtype)
+        if stored.dtype == torch.uint8:
+            membranes.remember(x, stored)
+        return x
 
     def _refuse_bytes(self, cube: Tensor) -> None:
         if self.config.neuron == "relu" or cube.dtype != torch.uint8:

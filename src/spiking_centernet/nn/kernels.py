@@ -18,7 +18,7 @@ SURROGATE = "atan"
 """The one surrogate that the kernels know."""
 
 
-def _passes(x: Tensor) -> Any:
+def passes(x: Tensor) -> Any:
     """Return the module with the passes for this tensor's device and type, None where there is none."""
     if native_plif.takes(x):
         return native_plif
@@ -35,7 +35,7 @@ def takes(x: Tensor) -> bool:
     """Return whether the kernels compute this tensor: the type, the device, something to do, and nobody tracing."""
     tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     traced = torch.compiler.is_compiling() or tracing or type(x) not in (Tensor, nn.Parameter)
-    return not traced and x.numel() > 0 and _passes(x) is not None
+    return not traced and x.numel() > 0 and passes(x) is not None
 
 
 def takes_norm(norm: nn.BatchNorm2d | None) -> bool:
@@ -61,7 +61,7 @@ class _PLIF(torch.autograd.Function):
         v = None if v is None else torch.empty_like(x[0], dtype=torch.float32).copy_(v)
         layer = Layer.plain(x.shape[0], torch.sigmoid(w.detach()), leaky, options)
         v_last = torch.empty_like(x[0], dtype=torch.float32)
-        spikes = _passes(x).forward(x, v, v_last, layer)
+        spikes = passes(x).forward(x, v, v_last, layer)
         ctx.save_for_backward(x, v)
         ctx.layer = layer
         ctx.set_materialize_grads(False)
@@ -77,7 +77,7 @@ class _PLIF(torch.autograd.Function):
         if grad_v_last is not None:
             grad_v_last = torch.empty_like(x[0], dtype=torch.float32).copy_(grad_v_last)
         grad_v = torch.empty_like(x[0], dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        grad_x, sums = _passes(x).backward(grad, x, v, grad_v_last, grad_v, layer)
+        grad_x, sums = passes(x).backward(grad, x, v, grad_v_last, grad_v, layer)
         return grad_x, grad_v, _grad_w(sums[2], layer.q) if layer.leaky else None, None, None
 
 
@@ -106,13 +106,13 @@ class _BatchNormPLIF(torch.autograd.Function):
         y = y.contiguous(memory_format=torch.channels_last)
         num_channels = y.shape[1]
         count = y.numel() // num_channels
-        mean, var = _passes(y).moments(y)
-        _move_running_statistics(norm, mean, var * (count / max(1, count - 1)))
+        mean, var = passes(y).moments(y)
+        move_running_statistics(norm, mean, var, count)
         inverse_std = torch.rsqrt(var + norm.eps)
         q = torch.sigmoid(w.detach())
         scale = (weight.detach() * inverse_std).float()
-        layer = Layer(num_steps, num_channels, mean.float(), scale, bias.detach(), q, leaky, options)
-        spikes = _passes(y).forward(y, None, None, layer)
+        layer = Layer(num_steps, num_channels, mean.float(), scale, bias.detach().float(), q, leaky, options)
+        spikes = passes(y).forward(y, None, None, layer)
         ctx.save_for_backward(y, inverse_std)
         ctx.layer = layer
         return spikes
@@ -123,22 +123,23 @@ class _BatchNormPLIF(torch.autograd.Function):
         (y, inverse_std), layer = ctx.saved_tensors, ctx.layer
         count = y.numel() // layer.num_channels
         grad = grads[0].contiguous(memory_format=torch.channels_last)
-        grad_x, (g, gy, gq) = _passes(y).backward(grad, y, None, None, None, layer)
+        grad_x, (g, gy, gq) = passes(y).backward(grad, y, None, None, None, layer)
         grad_weight = gy * inverse_std
         slope = layer.scale * inverse_std * grad_weight / -count
-        _passes(y).normalise(grad_x, y, layer.mean, layer.scale, slope.float(), (layer.scale * g / -count).float())
+        passes(y).normalise(grad_x, y, layer.mean, layer.scale, slope.float(), (layer.scale * g / -count).float())
         grad_w = _grad_w(gq, layer.q) if layer.leaky else None
         return grad_x, grad_weight.float(), g.float(), grad_w, None, None, None, None
 
 
-def _move_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+def move_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
+    """Move a batch norm's running statistics towards mean and biased variance [C] of ``count`` values a channel."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.momentum is not None
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     norm.running_mean.lerp_(mean.float(), norm.momentum)
-    norm.running_var.lerp_(var.float(), norm.momentum)
+    norm.running_var.lerp_((var * (count / max(1, count - 1))).float(), norm.momentum)
 
 
 def batch_norm_plif(

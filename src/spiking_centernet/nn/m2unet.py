@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spiking_centernet.nn import folded
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes, convolution, fold_batch_norm
 
 MakeBlock = Callable[[int, int], nn.Module]
@@ -45,6 +46,14 @@ class Skip(nn.Module):
     def forward(self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
         """Return the narrowed input and the skip as one tensor of the skip's size."""
         return join(x, skip)
+
+    def convolved(
+        self, conv: nn.Conv2d, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]
+    ) -> Float[Tensor, "N K H W"]:
+        """Return what a 1x1 convolution without bias makes of the result; each part is convolved at its own size."""
+        coarse, fine = conv.weight.split((x.shape[2], skip.shape[2]), dim=1)
+        y = F.conv2d(skip.flatten(0, 1), fine)
+        return y.add_(enlarge(F.conv2d(x.flatten(0, 1), coarse).unflatten(0, x.shape[:2]), skip))
 
     def fused(self) -> "Skip":
         """Return itself: there is nothing to fold."""
@@ -93,21 +102,22 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-
-        def expand(x: Tensor, skip: Tensor) -> Tensor:
-            return self.expand(F.pad(self.join(x, skip), (1, 1, 1, 1)))
-
-        def filters(y: Tensor) -> Tensor:
-            return self.filter(self.expand_norm(y))
-
-        def project(y: Tensor) -> Tensor:
-            return self.project.conv(self.filter_norm(y))
-
-        # What a convolution here is given costs less to compute again than to keep; the convolution itself runs once.
-        y = membranes.run_lean(expand, self.join.narrowed(x, membranes), skip, stage=self)
-        y = membranes.run_lean(filters, y, stage=self.expand_norm)
-        y = membranes.run_lean(project, y, stage=self.filter_norm)
+        x = self.join.narrowed(x, membranes)
+        if membranes.decide(self, self._folds(skip)):
+            y = self.join.convolved(self.expand, x, skip)
+            y = folded.norm_convolution(y, self.expand_norm, self.filter, padding=1)
+            y = folded.norm_convolution(y, self.filter_norm, self.project.conv)
+        else:
+            y = self.expand(F.pad(self.join(x, skip), (1, 1, 1, 1)))
+            y = self.filter(self.expand_norm(y))
+            y = self.project.conv(self.filter_norm(y))
         return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), membranes)
+
+    def _folds(self, x: Tensor) -> bool:
+        """Return whether the norms are folded into the convolutions behind them; hooks want those as they are."""
+        convs = self.expand, self.filter, self.project.conv
+        hooked = any(conv._forward_hooks or conv._forward_pre_hooks for conv in convs)
+        return not hooked and folded.takes(x, self.expand_norm) and folded.takes(x, self.filter_norm)
 
     def fused(self) -> "FusedDecoderBlock":
         """Return the block with its three convolutions and batch norms merged into one 3x3 convolution."""

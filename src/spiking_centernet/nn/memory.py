@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.nn.stem import event_convolution
 
 STORAGES = ("float", "uint8")
 
@@ -57,7 +58,12 @@ class _ByteConvolution(torch.autograd.Function):
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, as_bytes: Tensor | None) -> Tensor:
-    """Return ``conv(x)`` [N, C, H, W]; given ``x`` as uint8 too, keep only that for the backward pass."""
+    """Return ``conv(x)`` [N, C, H, W]; given ``x`` as uint8 too, keep only that for the backward pass.
+
+    Where ``x`` itself is uint8, it is a cube as it was filled, and its events are convolved.
+    """
+    if x.dtype == torch.uint8:
+        return event_convolution(x, conv)
     if as_bytes is None or conv.bias is not None:
         return conv(x)
     return _ByteConvolution.apply(x, as_bytes, conv.weight, conv.stride, conv.padding, conv.groups)  # pyright: ignore

@@ -49,7 +49,7 @@ _ARGUMENTS = {
     "moments": [_POINTER, ctypes.c_int64, _POINTER, _POINTER, _POINTER],
     "forward": [_POINTER] * 6,
     "backward": [_POINTER] * 8 + [ctypes.c_int64, _POINTER],
-    "normalise": [_POINTER, _POINTER, ctypes.c_int64, _POINTER, _POINTER],
+    "normalise": [_POINTER, _POINTER, ctypes.c_int64, _POINTER, _POINTER, _POINTER],
 }
 
 
@@ -74,21 +74,18 @@ def _parts(size: int, tile: int) -> int:
     return max(1, min(_PARTS, -(-size // tile)))
 
 
-def _rows(tile: int, *per_channel: Tensor) -> Tensor:
-    """Return float32 rows [K, tile], each repeating one vector of a value a channel."""
-    return torch.stack(per_channel).float().repeat(1, tile // per_channel[0].numel())
-
-
-def _affine(rows: Tensor, num_channels: int, parts: int) -> _Layer:
-    """Return the C struct without neurons; ``rows``, of which it points to the first three, must outlive it."""
-    described = _Layer(num_channels=num_channels, tile=rows.shape[1], parts=parts)
-    described.mean, described.scale, described.bias = (row.data_ptr() for row in rows[:3])
+def _affine(num_channels: int, tile: int, parts: int, vectors: tuple[Tensor, Tensor, Tensor] | None = None) -> _Layer:
+    """Return the C struct without neurons; the float32 vectors [C] mean, scale and bias must outlive it."""
+    described = _Layer(num_channels=num_channels, tile=tile, parts=parts)
+    if vectors is not None:
+        described.mean, described.scale, described.bias = (vector.data_ptr() for vector in vectors)
     return described
 
 
-def _described(layer: Layer, rows: Tensor, *, num_neurons: int, parts: int) -> _Layer:
-    """Return the C struct; ``rows`` must outlive it."""
-    described, o = _affine(rows, layer.num_channels, parts), layer.options
+def _described(layer: Layer, *, num_neurons: int, tile: int, parts: int) -> _Layer:
+    """Return the C struct; the layer must outlive it."""
+    o = layer.options
+    described = _affine(layer.num_channels, tile, parts, (layer.mean, layer.scale, layer.bias))
     described.num_neurons, described.num_steps = num_neurons, layer.num_steps
     described.neuron = _Neuron(
         float(layer.q), o.threshold, o.alpha, layer.leaky, o.decay_input, o.soft_reset, o.detach_reset
@@ -100,22 +97,18 @@ def _pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def moments(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance [C] in float64 of a channels-last [M, C, H, W] tensor."""
+def moments(y: Tensor) -> Tensor:
+    """Return mean and biased variance [2, C] in float64 of a channels-last [M, C, H, W] tensor."""
     num_channels = y.shape[1]
     tile = _tile(num_channels)
     parts = _parts(y.numel(), tile)
-    # Distances to a value of the channel, not to 0: the square of a large mean would swallow a small variance.
-    pivot = y[0, :, 0, 0].float()
-    rows = _rows(tile, pivot, pivot, pivot)
-    scratch = torch.empty(parts, 2, tile)
+    scratch = torch.empty(1 + 2 * parts, tile)
     partial = torch.empty(parts, 2, num_channels, dtype=torch.float64)
-    described = _affine(rows, num_channels, parts)
+    described = _affine(num_channels, tile, parts)
     _kernel("moments", y.dtype)(
         y.data_ptr(), y.numel(), ctypes.byref(described), scratch.data_ptr(), partial.data_ptr()
     )  # fmt: skip
-    distance, square = partial.sum(0) * (num_channels / y.numel())
-    return pivot + distance, (square - distance * distance).clamp_min(0)
+    return partial[0]
 
 
 def forward(y: Tensor, v: Tensor | None, v_last: Tensor | None, layer: Layer) -> Tensor:
@@ -123,9 +116,8 @@ def forward(y: Tensor, v: Tensor | None, v_last: Tensor | None, layer: Layer) ->
     spikes = torch.empty_like(y)
     tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
     parts = _parts(num_neurons, tile)
-    rows = _rows(tile, layer.mean, layer.scale, layer.bias)
-    scratch = torch.empty(parts, tile)
-    described = _described(layer, rows, num_neurons=num_neurons, parts=parts)
+    scratch = torch.empty(3 + parts, tile)
+    described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)
     _kernel("forward", y.dtype)(
         y.data_ptr(), spikes.data_ptr(), _pointer(v), _pointer(v_last), ctypes.byref(described), scratch.data_ptr()
     )
@@ -142,23 +134,23 @@ def backward(
     grad_x = torch.empty_like(y)
     tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
     parts = _parts(num_neurons, tile)
-    rows = _rows(tile, layer.mean, layer.scale, layer.bias)
-    scratch = torch.empty(parts, _FEW_STEPS_ROWS + 3 * layer.num_steps, tile)
+    part_rows = _FEW_STEPS_ROWS + 3 * layer.num_steps
+    scratch = torch.empty(3 + parts * part_rows, tile)
     partial = torch.empty(parts, 3, layer.num_channels, dtype=torch.float64)
-    described = _described(layer, rows, num_neurons=num_neurons, parts=parts)
+    described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)
     _kernel("backward", y.dtype)(
         grad.data_ptr(), y.data_ptr(), _pointer(v), _pointer(grad_v_last), grad_x.data_ptr(), _pointer(grad_v),
-        ctypes.byref(described), scratch.data_ptr(), scratch.shape[1], partial.data_ptr(),
+        ctypes.byref(described), scratch.data_ptr(), part_rows, partial.data_ptr(),
     )  # fmt: skip
-    return grad_x, partial.sum(0)
+    return grad_x, partial[0]
 
 
 def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
-    """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, vectors [C]."""
+    """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, float32 vectors [C]."""
     num_channels = y.shape[1]
     tile = _tile(num_channels)
-    rows = _rows(tile, mean, scale, bias, slope)
-    described = _affine(rows, num_channels, parts=1)
+    scratch = torch.empty(4, tile)
+    described = _affine(num_channels, tile, 1, (mean, scale, bias))
     _kernel("normalise", y.dtype)(
-        grad_x.data_ptr(), y.data_ptr(), y.numel(), ctypes.byref(described), rows[3].data_ptr()
+        grad_x.data_ptr(), y.data_ptr(), y.numel(), ctypes.byref(described), slope.data_ptr(), scratch.data_ptr()
     )

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from spiking_centernet.nn.blocks import ConvNeuron, MakeNeuron, Membranes
+from spiking_centernet.nn.pool import max_pool
 
 
 class Encoder(nn.Module):
@@ -35,12 +35,12 @@ class Encoder(nn.Module):
                 previous = width
             self.stages.append(stage)
 
-    def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
+    def forward(self, x: Num[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
         """Return the spikes of every stage, finest first."""
 
         def stem(x: Tensor, membranes: Membranes) -> Tensor:
             spikes = self.stem(x, membranes)
-            return F.max_pool2d(spikes.flatten(0, 1), 3, 2, 1).unflatten(0, spikes.shape[:2])
+            return max_pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
 
         def run(stage: nn.Module, x: Tensor, membranes: Membranes) -> Tensor:
             for block in stage:  # pyright: ignore[reportGeneralTypeIssues]

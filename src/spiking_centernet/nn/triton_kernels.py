@@ -174,8 +174,8 @@ def _blocks(num_rows: int, num_channels: int) -> tuple[tuple[int, int], int, dic
     return grid, triton.cdiv(num_rows, parts), {"ROWS": rows, "CHANNELS": channels}
 
 
-def moments(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance [C] in float64 of a channels-last [M, C, H, W] tensor."""
+def moments(y: Tensor) -> Tensor:
+    """Return mean and biased variance [2, C] in float64 of a channels-last [M, C, H, W] tensor."""
     num_channels = y.shape[1]
     num_rows = y.numel() // num_channels
     pivot = y[0, :, 0, 0].float().contiguous()
@@ -184,7 +184,7 @@ def moments(y: Tensor) -> tuple[Tensor, Tensor]:
     with _on(y):
         _launch(_moments, grid)(y, pivot, partial, num_rows, num_channels, rows_per_part, **shape)
     distance, square = partial.double().sum(0) / num_rows
-    return pivot + distance, (square - distance * distance).clamp_min(0)
+    return torch.stack((pivot + distance, (square - distance * distance).clamp_min(0)))
 
 
 def _neuron(layer: Layer) -> dict[str, bool]:

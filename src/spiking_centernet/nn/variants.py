@@ -51,6 +51,12 @@ class Join(Skip):
         """Return the narrowed input and the skip as one tensor of the skip's size."""
         return combine(self.kind, enlarge(x, skip), skip.flatten(0, 1))
 
+    def convolved(
+        self, conv: nn.Conv2d, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]
+    ) -> Float[Tensor, "N K H W"]:
+        """Return ``conv(self(x, skip))``."""
+        return conv(self(x, skip))
+
     def fused(self) -> "Join":
         """Return a copy with its batch norm folded."""
         fused = copy.deepcopy(self)
