@@ -125,8 +125,8 @@ EXPORT i64 KERNEL(dense)(const Layer *layer)
 
 #define MAX_EVENT_BLOCK 128
 
-// Adds up the weights of the inputs `keys`, bytes from `weights` on.
-typedef void (*Gather)(const uint32_t *keys, i64 count, const char *weights, Sum *sums);
+// Adds up the `block` weights of every input; `keys` are bytes from `weights` on.
+typedef void (*Gather)(const uint32_t *keys, i64 count, const char *weights, Sum *sums, const int block);
 
 // The 2 n weights of one input sit in n lanes of 16 bits, two in each: the high byte is a signed weight h, the low byte a
 // weight l plus 128. Adding whole lanes gives 256 sum(h) + sum(l + 128) modulo 2^16, adding the lanes' high bytes gives
@@ -141,16 +141,16 @@ INLINE void put(VecS values, Sum *to, const int more) { *to = widen(values) + (m
 #define SPREAD_16(LOW, TOP, TO, MORE) put((VecS)_mm256_set_m128i((__m128i)TOP, (__m128i)LOW), TO, MORE)
 #define SPREAD_32(LOW, TOP, TO, MORE) (put((VecS)LOW, TO, MORE), put((VecS)TOP, TO + 1, MORE))
 #define SPREAD_64(LOW, TOP, TO, MORE)                                                                                     \
-    (put((VecS)_mm512_castsi512_si256((__m512i)LOW), TO, MORE),                                                          \
-     put((VecS)_mm512_extracti64x4_epi64((__m512i)LOW, 1), TO + 1, MORE),                                                \
-     put((VecS)_mm512_castsi512_si256((__m512i)TOP), TO + 2, MORE),                                                      \
+    (put((VecS)_mm512_castsi512_si256((__m512i)LOW), TO, MORE),                                                           \
+     put((VecS)_mm512_extracti64x4_epi64((__m512i)LOW, 1), TO + 1, MORE),                                                 \
+     put((VecS)_mm512_castsi512_si256((__m512i)TOP), TO + 2, MORE),                                                       \
      put((VecS)_mm512_extracti64x4_epi64((__m512i)TOP, 1), TO + 3, MORE))
 #else
 #define SPREAD(LOW, TOP, TO, MORE, HALF)                                                                                  \
-    for (unsigned long i = 0; i < sizeof LOW / sizeof(VecS); i++) {                                                      \
-        VecS pair[2];                                                                                                    \
-        memcpy(&pair[0], (const char *)&LOW + i * sizeof(VecS), sizeof(VecS));                                          \
-        memcpy(&pair[1], (const char *)&TOP + i * sizeof(VecS), sizeof(VecS));                                          \
+    for (unsigned long i = 0; i < sizeof LOW / sizeof(VecS); i++) {                                                       \
+        VecS pair[2];                                                                                                     \
+        memcpy(&pair[0], (const char *)&LOW + i * sizeof(VecS), sizeof(VecS));                                            \
+        memcpy(&pair[1], (const char *)&TOP + i * sizeof(VecS), sizeof(VecS));                                            \
         put(pair[0], TO + i, MORE);                                                                                       \
         put(pair[1], TO + HALF / LANES + i, MORE);                                                                        \
     }
@@ -159,62 +159,57 @@ INLINE void put(VecS values, Sum *to, const int more) { *to = widen(values) + (m
 #define SPREAD_64(LOW, TOP, TO, MORE) SPREAD(LOW, TOP, TO, MORE, 32)
 #endif
 
-#define DEFINE_GATHER_BYTES(UNIT, UNITS)                                                                                  \
-    enum { PART_##UNIT##_##UNITS = UNIT < WIDEST ? UNIT : WIDEST };                                                       \
-    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
-    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
-    typedef uint16_t Loose_##UNIT##_##UNITS                                                                               \
-        __attribute__((vector_size(PART_##UNIT##_##UNITS), aligned(1), may_alias));                                       \
-    INLINE void add_bytes_##UNIT##_##UNITS(const uint32_t *keys, i64 size, const char *weights, Sum *sums, const int more)\
+// Up to two units are a block.
+#define DEFINE_GATHER_BYTES(UNIT)                                                                                         \
+    enum { PART_##UNIT = UNIT < WIDEST ? UNIT : WIDEST };                                                                 \
+    typedef uint16_t Part_##UNIT __attribute__((vector_size(PART_##UNIT)));                                               \
+    typedef int16_t Signed_##UNIT __attribute__((vector_size(PART_##UNIT)));                                              \
+    typedef uint16_t Loose_##UNIT __attribute__((vector_size(PART_##UNIT), aligned(1), may_alias));                       \
+    INLINE void add_bytes_##UNIT(const uint32_t *keys, i64 size, const char *weights, Sum *sums, const int block,         \
+                                 const int more)                                                                          \
     {                                                                                                                     \
-        enum { PART = PART_##UNIT##_##UNITS, PARTS = UNIT * UNITS / PART, HALF = UNIT / 2 };                              \
-        Lanes_##UNIT##_##UNITS both[PARTS], high[PARTS];                                                                  \
-        for (int p = 0; p < PARTS; p++)                                                                                   \
-            both[p] = high[p] = (Lanes_##UNIT##_##UNITS){0};                                                              \
+        enum { PART = PART_##UNIT };                                                                                      \
+        Part_##UNIT both[2 * UNIT / PART], high[2 * UNIT / PART];                                                         \
+        for (int p = 0; p < block / PART; p++)                                                                            \
+            both[p] = high[p] = (Part_##UNIT){0};                                                                         \
         for (const uint32_t *key = keys; key < keys + size; key++)                                                        \
-            for (int p = 0; p < PARTS; p++) {                                                                             \
-                const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + p * PART);            \
+            for (int p = 0; p < block / PART; p++) {                                                                      \
+                const Part_##UNIT w = *(const Loose_##UNIT *)(weights + *key + p * PART);                                 \
                 both[p] += w;                                                                                             \
-                high[p] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                     \
+                high[p] += (Part_##UNIT)((Signed_##UNIT)w >> 8);                                                          \
             }                                                                                                             \
-        for (int p = 0; p < PARTS; p++) {                                                                                 \
-            const Lanes_##UNIT##_##UNITS low = both[p] - (high[p] << 8) - (uint16_t)(128 * size), top = high[p];          \
+        for (int p = 0; p < block / PART; p++) {                                                                          \
+            const Part_##UNIT low = both[p] - (high[p] << 8) - (uint16_t)(128 * size), top = high[p];                     \
             Sum *to = sums + (p * PART / UNIT * UNIT + p * PART % UNIT / 2) / LANES;                                      \
             SPREAD_##UNIT(low, top, to, more);                                                                            \
         }                                                                                                                 \
     }                                                                                                                     \
-    INLINE void gather_bytes_##UNIT##_##UNITS(const uint32_t *keys, i64 count, const char *weights, Sum *sums)            \
+    INLINE void gather_bytes_##UNIT(const uint32_t *keys, i64 count, const char *weights, Sum *sums, const int block)     \
     {                                                                                                                     \
         i64 size = count < MAX_ADDENDS ? count : MAX_ADDENDS;                                                             \
-        add_bytes_##UNIT##_##UNITS(keys, size, weights, sums, 0);                                                         \
+        add_bytes_##UNIT(keys, size, weights, sums, block, 0);                                                            \
         for (i64 done = size; done < count; done += size) {                                                               \
             size = count - done < MAX_ADDENDS ? count - done : MAX_ADDENDS;                                               \
-            add_bytes_##UNIT##_##UNITS(keys + done, size, weights, sums, 1);                                              \
+            add_bytes_##UNIT(keys + done, size, weights, sums, block, 1);                                                 \
         }                                                                                                                 \
     }
 
-DEFINE_GATHER_BYTES(16, 1)
-DEFINE_GATHER_BYTES(32, 1)
-DEFINE_GATHER_BYTES(64, 1)
-DEFINE_GATHER_BYTES(64, 2)
+DEFINE_GATHER_BYTES(16)
+DEFINE_GATHER_BYTES(32)
+DEFINE_GATHER_BYTES(64)
 
 // Every sum adds its weights in the order of the keys, whatever the registers hold: rounding is the same everywhere.
-#define DEFINE_GATHER_FLOATS(BLOCK)                                                                                       \
-    INLINE void gather_floats_##BLOCK(const uint32_t *keys, i64 count, const char *weights, Sum *sums)                    \
-    {                                                                                                                     \
-        VecF sum[BLOCK / LANES];                                                                                          \
-        for (int p = 0; p < BLOCK / LANES; p++)                                                                           \
-            sum[p] = (VecF){0};                                                                                           \
-        for (const uint32_t *key = keys; key < keys + count; key++)                                                       \
-            for (int p = 0; p < BLOCK / LANES; p++)                                                                       \
-                sum[p] += load_f((const float *)(weights + *key) + p * LANES);                                            \
-        for (int p = 0; p < BLOCK / LANES; p++)                                                                           \
-            sums[p] = (Sum)sum[p];                                                                                        \
-    }
-
-DEFINE_GATHER_FLOATS(16)
-DEFINE_GATHER_FLOATS(32)
-DEFINE_GATHER_FLOATS(64)
+INLINE void gather_floats(const uint32_t *keys, i64 count, const char *weights, Sum *sums, const int block)
+{
+    VecF sum[MAX_EVENT_BLOCK / LANES];
+    for (int p = 0; p < block / LANES; p++)
+        sum[p] = (VecF){0};
+    for (const uint32_t *key = keys; key < keys + count; key++)
+        for (int p = 0; p < block / LANES; p++)
+            sum[p] += load_f((const float *)(weights + *key) + p * LANES);
+    for (int p = 0; p < block / LANES; p++)
+        sums[p] = (Sum)sum[p];
+}
 
 INLINE i64 event_row(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 k, const int block, Gather gather,
                      const int floats, const int kind)
@@ -235,7 +230,7 @@ INLINE i64 event_row(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 
         begin(&row, x, membranes);
         for (i64 t = 0; t < T; t++) {
             const int32_t *at = offsets + t * layer->height * (wide + 1) + left;
-            gather(keys + t * layer->height * capacity + at[0], at[K] - at[0], base, sums);
+            gather(keys + t * layer->height * capacity + at[0], at[K] - at[0], base, sums, block);
             fire_pixel(&row, sums, membranes, t, x, kind);
         }
         end(&row, x, membranes);
@@ -243,23 +238,23 @@ INLINE i64 event_row(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 
     return fired(&row);
 }
 
-#define DEFINE_EVENT_ROW(BLOCK, GATHER, FLOATS)                                                                           \
-    static i64 event_row_##GATHER(const Layer *layer, const Lists *lists, i64 b, i64 y, i64 k)                            \
+#define DEFINE_EVENT_ROW(NAME, BLOCK, GATHER, FLOATS)                                                                     \
+    static i64 NAME(const Layer *layer, const Lists *lists, i64 b, i64 y, i64 k)                                          \
     {                                                                                                                     \
         switch (kind_of(layer, k, BLOCK)) {                                                                               \
-        case SPIKES: return event_row(layer, lists, b, y, k, BLOCK, gather_##GATHER, FLOATS, SPIKES);                     \
-        case COUNTS: return event_row(layer, lists, b, y, k, BLOCK, gather_##GATHER, FLOATS, COUNTS);                     \
-        default: return event_row(layer, lists, b, y, k, BLOCK, gather_##GATHER, FLOATS, ANYTHING);                       \
+        case SPIKES: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, SPIKES);                              \
+        case COUNTS: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, COUNTS);                              \
+        default: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, ANYTHING);                                \
         }                                                                                                                 \
     }
 
-DEFINE_EVENT_ROW(16, bytes_16_1, 0)
-DEFINE_EVENT_ROW(32, bytes_32_1, 0)
-DEFINE_EVENT_ROW(64, bytes_64_1, 0)
-DEFINE_EVENT_ROW(128, bytes_64_2, 0)
-DEFINE_EVENT_ROW(16, floats_16, 1)
-DEFINE_EVENT_ROW(32, floats_32, 1)
-DEFINE_EVENT_ROW(64, floats_64, 1)
+DEFINE_EVENT_ROW(bytes_16, 16, gather_bytes_16, 0)
+DEFINE_EVENT_ROW(bytes_32, 32, gather_bytes_32, 0)
+DEFINE_EVENT_ROW(bytes_64, 64, gather_bytes_64, 0)
+DEFINE_EVENT_ROW(bytes_128, 128, gather_bytes_64, 0)
+DEFINE_EVENT_ROW(floats_16, 16, gather_floats, 1)
+DEFINE_EVENT_ROW(floats_32, 32, gather_floats, 1)
+DEFINE_EVENT_ROW(floats_64, 64, gather_floats, 1)
 
 // Sample `b`; returns the number of spikes.
 EXPORT i64 KERNEL(events)(const Layer *layer, i64 b, const Lists *lists)
@@ -270,14 +265,12 @@ EXPORT i64 KERNEL(events)(const Layer *layer, i64 b, const Lists *lists)
     for (i64 i = 0; i < blocks * layer->height; i++) {
         const i64 k = i / layer->height * block, y = i % layer->height;
         if (layer->floats)
-            total += (block == 64   ? event_row_floats_64
-                      : block == 32 ? event_row_floats_32
-                                    : event_row_floats_16)(layer, lists, b, y, k);
+            total += (block == 64 ? floats_64 : block == 32 ? floats_32 : floats_16)(layer, lists, b, y, k);
         else
-            total += (block == 128  ? event_row_bytes_64_2
-                      : block == 64 ? event_row_bytes_64_1
-                      : block == 32 ? event_row_bytes_32_1
-                                    : event_row_bytes_16_1)(layer, lists, b, y, k);
+            total += (block == 128  ? bytes_128
+                      : block == 64 ? bytes_64
+                      : block == 32 ? bytes_32
+                                    : bytes_16)(layer, lists, b, y, k);
     }
     return total;
 }

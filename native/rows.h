@@ -42,9 +42,22 @@ INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
     };
 }
 
+// Pixels lie padded_channels apart, too far for the processor to see what comes next.
+INLINE void prefetch(const float *next, i64 size, const int write)
+{
+    for (i64 i = 0; next && i < size; i += 16)
+        __builtin_prefetch(next + i, write);
+}
+
 INLINE void begin(const Row *row, i64 x, VecF *v)
 {
-    const i64 at = x * row->layer->padded_channels;
+    const i64 pitch = row->layer->padded_channels, at = x * pitch, next = at + pitch;
+    if (row->old_membranes)
+        prefetch(row->old_membranes + next, row->block, 0);
+    if (row->membranes)
+        prefetch(row->membranes + next, row->block, 1);
+    if (row->counts)
+        prefetch(row->counts + next, row->block, 1);
     for (i64 i = 0; i < row->block; i += LANES) {
         v[i / LANES] = row->old_membranes ? load_f(row->old_membranes + at + i) : (VecF){0};
         if (row->counts)
@@ -139,7 +152,8 @@ INLINE i64 fire_row(const Layer *shared, Sums sums_of, const void *context, i64 
             sums_of(context, layer, &at, k, sums, vectors);
             for (i64 j = 0; j < at.size; j++)
                 for (i64 t = 0; t < at.steps; t++)
-                    fire_pixel(&row, sums + (j * at.steps + t) * lines, membranes + j * lines, at.start + t, first + j, kind);
+                    fire_pixel(&row, sums + (j * at.steps + t) * lines, membranes + j * lines, at.start + t, first + j,
+                               kind);
         }
         for (i64 j = 0; j < at.size; j++)
             end(&row, first + j, membranes + j * lines);
@@ -157,9 +171,10 @@ INLINE i64 fire_rows(const Layer *layer, Sums sums_of, const void *context, i64 
     }
 }
 
-// A function, by its name, a constant `Sums` and whether these are floats, that returns the number of spikes. Not a parameter: the compiler takes the
-// body of a parallel loop out of its function, and what is passed on there is no constant any more.
-#define DEFINE_FIRE_ROWS(NAME, SUMS, FLOATS)                                                                                    \
+// A function, by its name, a constant `Sums` and whether these are floats, that returns the number of spikes. Not a
+// parameter: the compiler takes the body of a parallel loop out of its function, and what is passed on there is no constant
+// any more.
+#define DEFINE_FIRE_ROWS(NAME, SUMS, FLOATS)                                                                              \
     static i64 NAME(const Layer *layer, const void *context)                                                              \
     {                                                                                                                     \
         const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;              \
@@ -168,11 +183,11 @@ INLINE i64 fire_rows(const Layer *layer, Sums sums_of, const void *context, i64 
         {                                                                                                                 \
             const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;             \
             if (layer->dense_block == 64)                                                                                 \
-                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 4);                                                      \
+                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 4);                                             \
             else if (layer->dense_block == 32)                                                                            \
-                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 2);                                                      \
+                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 2);                                             \
             else                                                                                                          \
-                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 1);                                                      \
+                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 1);                                             \
         }                                                                                                                 \
         return total;                                                                                                     \
     }

@@ -180,15 +180,16 @@ EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
                     for (i64 c = 0; c < C; c += 4)
                         memcpy(columns + (x * K + ky) * C + c, from + x * C + c, 4);
             }
-            const uint32_t key = (uint32_t)(in->halo * K * C) << shift;
+            const i64 size = K * C;
+            const uint32_t key = (uint32_t)(in->halo * size) << shift;
             for (i64 x = 0; x < in->width; x++) {
+                const uint8_t *column = columns + x * size;
                 offsets[in->halo + x] = n;
-                n += K * C <= SHORT_COLUMN
-                         ? count_short(columns + x * K * C, K * C)
-                         : list_bytes(columns + x * K * C, K * C, key + ((uint32_t)(x * K * C) << shift), shift, keys + n);
+                n += size <= SHORT_COLUMN ? count_short(column, size)
+                                          : list_bytes(column, size, key + ((uint32_t)(x * size) << shift), shift, keys + n);
             }
-            if (K * C <= SHORT_COLUMN)
-                list_bytes(columns, in->width * K * C, key, shift, keys);
+            if (size <= SHORT_COLUMN)
+                list_bytes(columns, in->width * size, key, shift, keys);
         } else {
             const i64 from = first < 0 ? -first : 0, to = first + K > in->height ? in->height - first : K;
             for (i64 x = in->halo; x < in->halo + in->width; x++) {
