@@ -78,9 +78,9 @@ EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const fl
             const i64 first = i * tile, n = least(tile, size - first);
             start(v, v_first, first, n);
             switch (few) {
-#define FEW(steps)                                                                                                        \
-    case steps:                                                                                                           \
-        TYPED(forward_few)(y + first, spikes + first, v, n, steps, layer);                                                \
+#define FEW(steps)                                                                                                     \
+    case steps:                                                                                                        \
+        TYPED(forward_few)(y + first, spikes + first, v, n, steps, layer);                                             \
         break;
                 FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
 #undef FEW
@@ -186,9 +186,9 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
             start(v, v_first, first, n);
             start(carry, grad_v_last, first, n);
             switch (few) {
-#define FEW(steps)                                                                                                        \
-    case steps:                                                                                                           \
-        TYPED(backward_few)(grad + first, y + first, grad_x + first, v, carry, sums, n, steps, layer);                    \
+#define FEW(steps)                                                                                                     \
+    case steps:                                                                                                        \
+        TYPED(backward_few)(grad + first, y + first, grad_x + first, v, carry, sums, n, steps, layer);                 \
         break;
                 FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
 #undef FEW
