@@ -24,7 +24,7 @@ AXES = {
 EXPECTED = {"num_steps": 1, "pixels": 1, "width": 2, "batch": 1}
 """The growth of the dense work with each."""
 
-CONTESTANTS = ("ours int8 auto", "ours bf16")
+CONTESTANTS = ("ours int8 auto", "ours bf16 dense")
 
 
 def job_of(axis: str, value, options) -> tuple[float, dict]:

@@ -16,8 +16,8 @@ from spiking_centernet import scorecard
 from spiking_centernet.console import track
 
 WAYS = {
-    "fp32": ("fp32", "auto"),
-    "bf16": ("bf16", "auto"),
+    "fp32": ("fp32", "never"),
+    "bf16": ("bf16", "never"),
     "int8 dense": ("int8", "never"),
     "int8 event-driven": ("int8", "always"),
 }

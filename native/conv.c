@@ -102,7 +102,7 @@ INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *la
         dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
 }
 
-INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *at, i64 k, int32_t *sums, const int vectors)
+INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *at, i64 k, void *sums, const int vectors)
 {
     const i64 K = layer->kernel, S = layer->stride;
     const uint8_t *in[MAX_COLUMNS];
@@ -113,7 +113,7 @@ INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *a
     dense_columns(in, at->size * at->steps, layer, (const int8_t *)weights + k * K * K * layer->in->channels, sums, vectors);
 }
 
-DEFINE_FIRE_ROWS(fire_dense, dense_sums)
+DEFINE_FIRE_ROWS(fire_dense, dense_sums, 0)
 
 // Returns the number of spikes.
 EXPORT i64 KERNEL(dense)(const Layer *layer)
@@ -123,88 +123,138 @@ EXPORT i64 KERNEL(dense)(const Layer *layer)
 
 // ---- event-driven
 
+#define MAX_EVENT_BLOCK 128
+
+// Adds up the `block` weights of every input; `keys` are bytes from `weights` on.
+typedef void (*Gather)(const uint32_t *keys, i64 count, const char *weights, Sum *sums, const int block);
+
 // The 2 n weights of one input sit in n lanes of 16 bits, two in each: the high byte is a signed weight h, the low byte a
 // weight l plus 128. Adding whole lanes gives 256 sum(h) + sum(l + 128) modulo 2^16, adding the lanes' high bytes gives
 // sum(h): three additions and shifts for two weights of 8 bits, and both sums come back exact as long as neither leaves
 // 16 bits, that is for 255 inputs.
 #define MAX_ADDENDS 255
 
+INLINE void put(VecS values, Sum *to, const int more) { *to = widen(values) + (more ? *to : (Sum){0}); }
+
+// From a part of a unit, whose low weights' sums begin at `to`.
 #if defined(__AVX512F__)
-#define WIDEST 64
-#elif defined(__AVX2__)
-#define WIDEST 32
+#define SPREAD_16(LOW, TOP, TO, MORE) put((VecS)_mm256_set_m128i((__m128i)TOP, (__m128i)LOW), TO, MORE)
+#define SPREAD_32(LOW, TOP, TO, MORE) (put((VecS)LOW, TO, MORE), put((VecS)TOP, TO + 1, MORE))
+#define SPREAD_64(LOW, TOP, TO, MORE)                                                                                     \
+    (put((VecS)_mm512_castsi512_si256((__m512i)LOW), TO, MORE),                                                           \
+     put((VecS)_mm512_extracti64x4_epi64((__m512i)LOW, 1), TO + 1, MORE),                                                 \
+     put((VecS)_mm512_castsi512_si256((__m512i)TOP), TO + 2, MORE),                                                       \
+     put((VecS)_mm512_extracti64x4_epi64((__m512i)TOP, 1), TO + 3, MORE))
 #else
-#define WIDEST 16
+#define SPREAD(LOW, TOP, TO, MORE, HALF)                                                                                  \
+    for (unsigned long i = 0; i < sizeof LOW / sizeof(VecS); i++) {                                                       \
+        VecS pair[2];                                                                                                     \
+        memcpy(&pair[0], (const char *)&LOW + i * sizeof(VecS), sizeof(VecS));                                            \
+        memcpy(&pair[1], (const char *)&TOP + i * sizeof(VecS), sizeof(VecS));                                            \
+        put(pair[0], TO + i, MORE);                                                                                       \
+        put(pair[1], TO + HALF / LANES + i, MORE);                                                                        \
+    }
+#define SPREAD_16(LOW, TOP, TO, MORE) SPREAD(LOW, TOP, TO, MORE, 8)
+#define SPREAD_32(LOW, TOP, TO, MORE) SPREAD(LOW, TOP, TO, MORE, 16)
+#define SPREAD_64(LOW, TOP, TO, MORE) SPREAD(LOW, TOP, TO, MORE, 32)
 #endif
 
-#define DEFINE_EVENT_ROW(UNIT, UNITS)                                                                                     \
-    enum { PART_##UNIT##_##UNITS = UNIT < WIDEST ? UNIT : WIDEST };                                                       \
-    typedef uint16_t Lanes_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
-    typedef int16_t Signed_##UNIT##_##UNITS __attribute__((vector_size(PART_##UNIT##_##UNITS)));                          \
-    typedef uint16_t Loose_##UNIT##_##UNITS                                                                               \
-        __attribute__((vector_size(PART_##UNIT##_##UNITS), aligned(1), may_alias));                                       \
-    INLINE void gather_##UNIT##_##UNITS(const uint32_t *keys, i64 count, const uint8_t *weights, int32_t *sums)           \
+// Up to two units are a block.
+#define DEFINE_GATHER_BYTES(UNIT)                                                                                         \
+    enum { PART_##UNIT = UNIT < WIDEST ? UNIT : WIDEST };                                                                 \
+    typedef uint16_t Part_##UNIT __attribute__((vector_size(PART_##UNIT)));                                               \
+    typedef int16_t Signed_##UNIT __attribute__((vector_size(PART_##UNIT)));                                              \
+    typedef uint16_t Loose_##UNIT __attribute__((vector_size(PART_##UNIT), aligned(1), may_alias));                       \
+    INLINE void add_bytes_##UNIT(const uint32_t *keys, i64 size, const char *weights, Sum *sums, const int block,         \
+                                 const int more)                                                                          \
     {                                                                                                                     \
-        enum { PART = PART_##UNIT##_##UNITS, PARTS = UNIT * UNITS / PART, HALF = UNIT / 2 };                              \
-        i64 done = 0;                                                                                                     \
-        do {                                                                                                              \
-            const i64 size = count - done < MAX_ADDENDS ? count - done : MAX_ADDENDS;                                     \
-            Lanes_##UNIT##_##UNITS both[PARTS], high[PARTS];                                                              \
-            for (int p = 0; p < PARTS; p++)                                                                               \
-                both[p] = high[p] = (Lanes_##UNIT##_##UNITS){0};                                                          \
-            for (const uint32_t *key = keys + done; key < keys + done + size; key++)                                      \
-                for (int p = 0; p < PARTS; p++) {                                                                         \
-                    const Lanes_##UNIT##_##UNITS w = *(const Loose_##UNIT##_##UNITS *)(weights + *key + p * PART);        \
-                    both[p] += w;                                                                                         \
-                    high[p] += (Lanes_##UNIT##_##UNITS)((Signed_##UNIT##_##UNITS)w >> 8);                                 \
-                }                                                                                                         \
-            for (int p = 0; p < PARTS; p++) {                                                                             \
-                uint16_t low[PART / 2];                                                                                   \
-                int16_t top[PART / 2];                                                                                    \
-                const Lanes_##UNIT##_##UNITS rest = both[p] - (high[p] << 8);                                             \
-                memcpy(low, &rest, PART);                                                                                 \
-                memcpy(top, &high[p], PART);                                                                              \
-                int32_t *to = sums + p * PART / UNIT * UNIT + p * PART % UNIT / 2;                                        \
-                for (int i = 0; i < PART / 2; i++) {                                                                      \
-                    const int32_t l = (int32_t)low[i] - 128 * (int32_t)size, h = top[i];                                  \
-                    to[i] = done ? to[i] + l : l;                                                                         \
-                    to[HALF + i] = done ? to[HALF + i] + h : h;                                                           \
-                }                                                                                                         \
+        enum { PART = PART_##UNIT };                                                                                      \
+        Part_##UNIT both[2 * UNIT / PART], high[2 * UNIT / PART];                                                         \
+        for (int p = 0; p < block / PART; p++)                                                                            \
+            both[p] = high[p] = (Part_##UNIT){0};                                                                         \
+        for (const uint32_t *key = keys; key < keys + size; key++)                                                        \
+            for (int p = 0; p < block / PART; p++) {                                                                      \
+                const Part_##UNIT w = *(const Loose_##UNIT *)(weights + *key + p * PART);                                 \
+                both[p] += w;                                                                                             \
+                high[p] += (Part_##UNIT)((Signed_##UNIT)w >> 8);                                                          \
             }                                                                                                             \
-            done += size;                                                                                                 \
-        } while (done < count);                                                                                           \
-    }                                                                                                                     \
-    static i64 event_row_##UNIT##_##UNITS(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 k)                   \
-    {                                                                                                                     \
-        enum { BLOCK = UNIT * UNITS };                                                                                    \
-        const Layer own = *shared, *layer = &own;                                                                         \
-        const Plane *in = layer->in;                                                                                      \
-        const i64 K = layer->kernel, S = layer->stride, T = layer->num_steps, wide = in->width + 2 * in->halo;            \
-        const i64 capacity = list_capacity(layer), column = K * in->channels * BLOCK;                                     \
-        const uint8_t *weights = layer->event_weights + k * K * K * in->channels;                                         \
-        const uint32_t *keys = lists->keys + y * capacity;                                                                \
-        const int32_t *offsets = lists->offsets + y * (wide + 1);                                                         \
-        Row row = row_of(layer, b, y, k, BLOCK);                                                                          \
-        for (i64 x = 0; x < layer->width; x++) {                                                                          \
-            const i64 left = x * S - K / 2 + in->halo;                                                                    \
-            const uint8_t *base = (const uint8_t *)((uintptr_t)weights - (uintptr_t)(left * column));                     \
-            float membranes[BLOCK];                                                                                       \
-            int32_t sums[BLOCK];                                                                                          \
-            begin(&row, x, membranes);                                                                                    \
-            for (i64 t = 0; t < T; t++) {                                                                                 \
-                const int32_t *at = offsets + t * layer->height * (wide + 1) + left;                                      \
-                gather_##UNIT##_##UNITS(keys + t * layer->height * capacity + at[0], at[K] - at[0], base, sums);          \
-                fire_pixel(&row, sums, membranes, t, x);                                                                  \
-            }                                                                                                             \
-            end(&row, x, membranes);                                                                                      \
+        for (int p = 0; p < block / PART; p++) {                                                                          \
+            const Part_##UNIT low = both[p] - (high[p] << 8) - (uint16_t)(128 * size), top = high[p];                     \
+            Sum *to = sums + (p * PART / UNIT * UNIT + p * PART % UNIT / 2) / LANES;                                      \
+            SPREAD_##UNIT(low, top, to, more);                                                                            \
         }                                                                                                                 \
-        return fired(&row);                                                                                               \
+    }                                                                                                                     \
+    INLINE void gather_bytes_##UNIT(const uint32_t *keys, i64 count, const char *weights, Sum *sums, const int block)     \
+    {                                                                                                                     \
+        i64 size = count < MAX_ADDENDS ? count : MAX_ADDENDS;                                                             \
+        add_bytes_##UNIT(keys, size, weights, sums, block, 0);                                                            \
+        for (i64 done = size; done < count; done += size) {                                                               \
+            size = count - done < MAX_ADDENDS ? count - done : MAX_ADDENDS;                                               \
+            add_bytes_##UNIT(keys + done, size, weights, sums, block, 1);                                                 \
+        }                                                                                                                 \
     }
 
-DEFINE_EVENT_ROW(16, 1)
-DEFINE_EVENT_ROW(32, 1)
-DEFINE_EVENT_ROW(64, 1)
-DEFINE_EVENT_ROW(64, 2)
+DEFINE_GATHER_BYTES(16)
+DEFINE_GATHER_BYTES(32)
+DEFINE_GATHER_BYTES(64)
+
+// Every sum adds its weights in the order of the keys, whatever the registers hold: rounding is the same everywhere.
+INLINE void gather_floats(const uint32_t *keys, i64 count, const char *weights, Sum *sums, const int block)
+{
+    VecF sum[MAX_EVENT_BLOCK / LANES];
+    for (int p = 0; p < block / LANES; p++)
+        sum[p] = (VecF){0};
+    for (const uint32_t *key = keys; key < keys + count; key++)
+        for (int p = 0; p < block / LANES; p++)
+            sum[p] += load_f((const float *)(weights + *key) + p * LANES);
+    for (int p = 0; p < block / LANES; p++)
+        sums[p] = (Sum)sum[p];
+}
+
+INLINE i64 event_row(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 k, const int block, Gather gather,
+                     const int floats, const int kind)
+{
+    const Layer own = layer_for(shared, floats), *layer = &own;
+    const Plane *in = layer->in;
+    const i64 K = layer->kernel, S = layer->stride, T = layer->num_steps, wide = in->width + 2 * in->halo;
+    const i64 capacity = list_capacity(layer), column = K * in->channels * block * (floats ? 4 : 1);
+    const char *weights = (const char *)layer->event_weights + k / block * K * column;
+    const uint32_t *keys = lists->keys + y * capacity;
+    const int32_t *offsets = lists->offsets + y * (wide + 1);
+    Row row = row_of(layer, b, y, k, block);
+    for (i64 x = 0; x < layer->width; x++) {
+        const i64 left = x * S - K / 2 + in->halo;
+        const char *base = (const char *)((uintptr_t)weights - (uintptr_t)(left * column));
+        VecF membranes[MAX_EVENT_BLOCK / LANES];
+        Sum sums[MAX_EVENT_BLOCK / LANES];
+        begin(&row, x, membranes);
+        for (i64 t = 0; t < T; t++) {
+            const int32_t *at = offsets + t * layer->height * (wide + 1) + left;
+            gather(keys + t * layer->height * capacity + at[0], at[K] - at[0], base, sums, block);
+            fire_pixel(&row, sums, membranes, t, x, kind);
+        }
+        end(&row, x, membranes);
+    }
+    return fired(&row);
+}
+
+#define DEFINE_EVENT_ROW(NAME, BLOCK, GATHER, FLOATS)                                                                     \
+    static i64 NAME(const Layer *layer, const Lists *lists, i64 b, i64 y, i64 k)                                          \
+    {                                                                                                                     \
+        switch (kind_of(layer, k, BLOCK)) {                                                                               \
+        case SPIKES: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, SPIKES);                              \
+        case COUNTS: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, COUNTS);                              \
+        default: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, ANYTHING);                                \
+        }                                                                                                                 \
+    }
+
+DEFINE_EVENT_ROW(bytes_16, 16, gather_bytes_16, 0)
+DEFINE_EVENT_ROW(bytes_32, 32, gather_bytes_32, 0)
+DEFINE_EVENT_ROW(bytes_64, 64, gather_bytes_64, 0)
+DEFINE_EVENT_ROW(bytes_128, 128, gather_bytes_64, 0)
+DEFINE_EVENT_ROW(floats_16, 16, gather_floats, 1)
+DEFINE_EVENT_ROW(floats_32, 32, gather_floats, 1)
+DEFINE_EVENT_ROW(floats_64, 64, gather_floats, 1)
 
 // Sample `b`; returns the number of spikes.
 EXPORT i64 KERNEL(events)(const Layer *layer, i64 b, const Lists *lists)
@@ -214,14 +264,13 @@ EXPORT i64 KERNEL(events)(const Layer *layer, i64 b, const Lists *lists)
 #pragma omp parallel for schedule(dynamic, 1) reduction(+ : total)
     for (i64 i = 0; i < blocks * layer->height; i++) {
         const i64 k = i / layer->height * block, y = i % layer->height;
-        if (block == 128)
-            total += event_row_64_2(layer, lists, b, y, k);
-        else if (block == 64)
-            total += event_row_64_1(layer, lists, b, y, k);
-        else if (block == 32)
-            total += event_row_32_1(layer, lists, b, y, k);
+        if (layer->floats)
+            total += (block == 64 ? floats_64 : block == 32 ? floats_32 : floats_16)(layer, lists, b, y, k);
         else
-            total += event_row_16_1(layer, lists, b, y, k);
+            total += (block == 128  ? bytes_128
+                      : block == 64 ? bytes_64
+                      : block == 32 ? bytes_32
+                                    : bytes_16)(layer, lists, b, y, k);
     }
     return total;
 }

@@ -108,20 +108,21 @@ static void filter(const Factored *f)
     const Layer *l = f->layer;
     const i64 H = l->height, W = l->width, hidden = f->hidden;
 #pragma omp parallel for schedule(static)
-    for (i64 row = 0; row < l->num_steps * l->batch * H; row++) {
-        const int16_t *in = f->expanded + (row / H * (H + 2) + row % H) * (W + 2) * hidden;
-        int32_t sums[hidden];
-        for (i64 x = 0; x < W; x++) {
-            memcpy(sums, f->filter_bias, sizeof sums);
-            for (int k = 0; k < 9; k++) {
-                const int16_t *restrict values = in + (k / 3 * (W + 2) + x + k % 3) * hidden;
-                const int16_t *restrict weights = f->filter + k * hidden;
-                for (i64 m = 0; m < hidden; m++)
-                    sums[m] += values[m] * weights[m];
+    for (i64 row = 0; row < l->num_steps * l->batch * H; row++)
+        for (i64 m = 0; m < hidden; m += LANES) {
+            const int16_t *in = f->expanded + (row / H * (H + 2) + row % H) * (W + 2) * hidden + m;
+            const VecI bias = load_i(f->filter_bias + m), shift = load_i(f->filter_shift + m);
+            VecI weights[9];
+            for (int k = 0; k < 9; k++)
+                weights[k] = widen(*(const VecSU *)(f->filter + k * hidden + m));
+            for (i64 x = 0; x < W; x++, in += hidden) {
+                VecI sum = bias;
+#pragma GCC unroll 9
+                for (int k = 0; k < 9; k++)
+                    sum += widen(*(const VecSU *)(in + (k / 3 * (W + 2) + k % 3) * hidden)) * weights[k];
+                *(VecSU *)(f->filtered + (row * W + x) * hidden + m) = __builtin_convertvector(sum >> shift, VecS);
             }
-            shift_down(sums, f->filter_shift, hidden, f->filtered + (row * W + x) * hidden);
         }
-    }
 }
 
 // ---- 1x1 over the filtered values
@@ -175,7 +176,7 @@ INLINE void project_group(const int16_t *const *in, const int columns, i64 pairs
 #endif
 }
 
-INLINE void project_sums(const void *context, const Layer *layer, const Stretch *at, i64 k, int32_t *sums, const int vectors)
+INLINE void project_sums(const void *context, const Layer *layer, const Stretch *at, i64 k, void *sums, const int vectors)
 {
     const Factored *f = context;
     const int16_t *in[MAX_COLUMNS], *weights = f->project + k * f->hidden;
@@ -187,12 +188,12 @@ INLINE void project_sums(const void *context, const Layer *layer, const Stretch 
     const i64 columns = at->size * at->steps;
     i64 c = 0;
     for (; c + GROUP <= columns; c += GROUP)
-        project_group(in + c, GROUP, f->hidden / 2, weights, sums + c * 16 * vectors, vectors);
+        project_group(in + c, GROUP, f->hidden / 2, weights, (int32_t *)sums + c * 16 * vectors, vectors);
     for (; c < columns; c++)
-        project_group(in + c, 1, f->hidden / 2, weights, sums + c * 16 * vectors, vectors);
+        project_group(in + c, 1, f->hidden / 2, weights, (int32_t *)sums + c * 16 * vectors, vectors);
 }
 
-DEFINE_FIRE_ROWS(fire_projected, project_sums)
+DEFINE_FIRE_ROWS(fire_projected, project_sums, 0)
 
 // Returns the number of spikes.
 EXPORT i64 KERNEL(factored)(const Factored *f)

@@ -1,32 +1,43 @@
 // Neurons behind a convolution that somebody else has computed.
-#include "neuron.h"
+#include "rows.h"
 
-// Replace currents [T * B][H][W][channels] by the spikes they cause, or only add those up in layer->counts.
-#define DEFINE_FIRE(TYPE, SIZE)                                                                                           \
-    EXPORT void KERNEL(fire_##TYPE)(const Layer *layer, char *currents, i64 channels)                                     \
+// Sums [T * B][H][W][channels], float32 or bfloat16.
+typedef struct {
+    const void *values;
+    i64 channels;
+} Currents;
+
+INLINE void read_float32(const void *from, i64 size, uint32_t *to) { memcpy(to, from, (size_t)size * sizeof *to); }
+
+INLINE void read_bfloat16(const void *from, i64 size, uint32_t *to)
+{
+    const uint16_t *values = from;
+    for (i64 i = 0; i < size; i++)
+        to[i] = (uint32_t)values[i] << 16;
+}
+
+#define DEFINE_FIRE(TYPE, BYTES)                                                                                          \
+    INLINE void sums_##TYPE(const void *context, const Layer *layer, const Stretch *at, i64 k, void *sums,                \
+                            const int vectors)                                                                            \
     {                                                                                                                     \
-        const i64 rows = layer->batch * layer->height, places = rows * layer->width;                                      \
-        _Pragma("omp parallel for schedule(static)") for (i64 place = 0; place < places; place++)                         \
-        {                                                                                                                 \
-            const i64 at = place * layer->padded_channels;                                                                \
-            for (i64 k = 0; k < channels; k += LANES) {                                                                   \
-                const VecF q = load_f(layer->q + k), threshold = load_f(layer->threshold + k);                            \
-                VecF v = layer->old_membranes ? load_f(layer->old_membranes + at + k) : (VecF){0};                        \
-                VecI total = {0};                                                                                         \
-                for (i64 t = 0; t < layer->num_steps; t++) {                                                              \
-                    char *current = currents + ((t * places + place) * channels + k) * SIZE;                              \
-                    const VecI fired = step(load_##TYPE(current, channels - k), &v, q, threshold, layer);                 \
-                    if (layer->counts)                                                                                    \
-                        total -= fired;                                                                                   \
-                    else                                                                                                  \
-                        store_##TYPE(current, -__builtin_convertvector(fired, VecF), channels - k);                                                       \
-                }                                                                                                         \
-                if (layer->membranes)                                                                                     \
-                    store_f(layer->membranes + at + k, v);                                                                \
-                if (layer->counts)                                                                                        \
-                    store_f(layer->counts + at + k, __builtin_convertvector(total, VecF));                                \
+        const Currents *from = context;                                                                                   \
+        const i64 block = 16 * vectors, room = from->channels - k;                                                        \
+        uint32_t *to = sums;                                                                                              \
+        for (i64 j = 0; j < at->size; j++)                                                                                \
+            for (i64 t = 0; t < at->steps; t++, to += block) {                                                            \
+                const i64 row = ((at->start + t) * layer->batch + at->b) * layer->height + at->y;                         \
+                const i64 place = row * layer->width + at->first + j;                                                     \
+                const char *values = (const char *)from->values + (place * from->channels + k) * BYTES;                   \
+                if (room < block)                                                                                         \
+                    memset(to, 0, (size_t)block * sizeof *to);                                                            \
+                read_##TYPE(values, room < block ? room : block, to);                                                     \
             }                                                                                                             \
-        }                                                                                                                 \
+    }                                                                                                                     \
+    DEFINE_FIRE_ROWS(fire_rows_##TYPE, sums_##TYPE, 1)                                                                    \
+    EXPORT i64 KERNEL(fire_##TYPE)(const Layer *layer, const void *values, i64 channels)                                  \
+    {                                                                                                                     \
+        const Currents currents = {values, channels};                                                                     \
+        return fire_rows_##TYPE(layer, &currents);                                                                        \
     }
 
 DEFINE_FIRE(float32, 4)

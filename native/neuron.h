@@ -4,46 +4,72 @@
 #define NEURON_H
 
 #include "spikes.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+// Bytes of a vector register, and how many channels are computed at a time.
+#if defined(__AVX512F__)
+#define WIDEST 64
+#elif defined(__AVX2__)
+#define WIDEST 32
+#else
+#define WIDEST 16
+#endif
+#define LANES (WIDEST / 4)
+
 #include "vectors.h"
 
-// One step: returns -1 where a neuron fires, 0 elsewhere.
-INLINE VecI step(VecF x, VecF *v, VecF q, VecF threshold, const Layer *layer)
+typedef int16_t VecS __attribute__((vector_size(2 * LANES)));
+typedef int16_t VecSU __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+// Signed lanes of 16 bits in 32: the compiler alone would do this half by half.
+INLINE VecI widen(VecS v)
+{
+#if defined(__AVX512F__)
+    return (VecI)_mm512_cvtepi16_epi32((__m256i)v);
+#elif defined(__AVX2__)
+    return (VecI)_mm256_cvtepi16_epi32((__m128i)v);
+#else
+    return __builtin_convertvector(v, VecI);
+#endif
+}
+
+// Which neurons fire: a mask register, or -1 and 0 in every lane.
+#if defined(__AVX512F__)
+typedef __mmask16 Fired;
+INLINE Fired reach(VecF h, VecF threshold) { return _mm512_cmp_ps_mask((__m512)h, (__m512)threshold, _CMP_GE_OQ); }
+INLINE VecF either(Fired fired, VecF yes, VecF no) { return (VecF)_mm512_mask_blend_ps(fired, (__m512)no, (__m512)yes); }
+INLINE VecI ones(Fired fired) { return (VecI)_mm512_maskz_mov_epi32(fired, _mm512_set1_epi32(1)); }
+INLINE VecB spikes_of(Fired fired) { return (VecB)_mm_maskz_mov_epi8(fired, _mm_set1_epi8(1)); }
+#else
+typedef VecI Fired;
+INLINE Fired reach(VecF h, VecF threshold) { return h >= threshold; }
+INLINE VecF either(Fired fired, VecF yes, VecF no) { return (VecF)((fired & (VecI)yes) | (~fired & (VecI)no)); }
+INLINE VecI ones(Fired fired) { return -fired; }
+INLINE VecB spikes_of(Fired fired) { return __builtin_convertvector(-fired, VecB); }
+#endif
+
+// The usual neuron: leaky, in its input too, and reset to zero.
+INLINE int is_usual(const Layer *layer) { return layer->leaky && layer->decay_input && !layer->soft_reset; }
+
+// One step; the membranes `v` become those after it. `usual` is 1 where it is known beforehand that the neuron is.
+INLINE Fired step(VecF x, VecF *v, VecF q, VecF threshold, const Layer *layer, const int usual)
 {
     VecF h;
-    if (!layer->leaky)
-        h = *v + x;
-    else if (layer->decay_input)
+    if (usual || (layer->leaky && layer->decay_input))
         h = *v + (x - *v) * q;
-    else
+    else if (layer->leaky)
         h = *v - *v * q + x;
-    const VecI fired = h >= threshold;
-    const VecF reset = layer->soft_reset ? h - threshold : (VecF){0};
-    *v = (VecF)((fired & (VecI)reset) | (~fired & (VecI)h));
+    else
+        h = *v + x;
+    const Fired fired = reach(h, threshold);
+    *v = either(fired, !usual && layer->soft_reset ? h - threshold : (VecF){0}, h);
     return fired;
 }
 
-// One pixel's channels [k, k + block) in one step: sums in, spikes out to `out`, which has room for `room` channels, and
-// added to `counts`; `out` and `counts` may be NULL. `v` holds the membranes, `tally` how often each lane fired.
-INLINE void fire(const int32_t *sums, float *v, const Layer *layer, i64 k, i64 block, uint8_t *out, i64 room, float *counts,
-                 VecI *tally)
-{
-    for (i64 i = 0; i < block; i += LANES) {
-        const VecF x = __builtin_convertvector(load_i(sums + i), VecF) * load_f(layer->scale + k + i) +
-                       load_f(layer->bias + k + i);
-        VecF membrane = load_f(v + i);
-        const VecI fired = step(x, &membrane, load_f(layer->q + k + i), load_f(layer->threshold + k + i), layer);
-        store_f(v + i, membrane);
-        *tally -= fired;
-        if (counts)
-            store_f(counts + i, load_f(counts + i) - __builtin_convertvector(fired, VecF));
-        if (out) {
-            const VecB bytes = __builtin_convertvector(-fired, VecB);
-            if (room - i >= LANES)
-                *(VecBU *)(out + i) = bytes;
-            else if (room > i)
-                memcpy(out + i, &bytes, (size_t)(room - i));
-        }
-    }
-}
+// What a convolution adds up to: whole numbers, or the bits of float32 where the layer says so.
+typedef VecI Sum;
 
 #endif

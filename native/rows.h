@@ -12,7 +12,8 @@
 // Where one row of one sample's output goes, for the channels from k on: what both ways do around their sums.
 typedef struct {
     const Layer *layer;
-    i64 k, block;
+    i64 block;
+    const float *scale, *bias, *q, *threshold;
     const float *old_membranes;  // of the first pixel, NULL like the layer's
     float *membranes, *counts;
     uint8_t *out;
@@ -26,8 +27,11 @@ INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
     const Plane *out = layer->out;
     return (Row){
         .layer = layer,
-        .k = k,
         .block = block,
+        .scale = layer->scale + k,
+        .bias = layer->bias + k,
+        .q = layer->q + k,
+        .threshold = layer->threshold + k,
         .old_membranes = layer->old_membranes ? layer->old_membranes + index : NULL,
         .membranes = layer->membranes ? layer->membranes + index : NULL,
         .counts = layer->counts ? layer->counts + index : NULL,
@@ -38,28 +42,69 @@ INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
     };
 }
 
-INLINE void begin(const Row *row, i64 x, float *v)
+// Pixels lie padded_channels apart, too far for the processor to see what comes next.
+INLINE void prefetch(const float *next, i64 size, const int write)
 {
-    const i64 at = x * row->layer->padded_channels;
-    if (row->old_membranes)
-        memcpy(v, row->old_membranes + at, (size_t)row->block * sizeof *v);
-    else
-        memset(v, 0, (size_t)row->block * sizeof *v);
-    if (row->counts)
-        memset(row->counts + at, 0, (size_t)row->block * sizeof *v);
+    for (i64 i = 0; next && i < size; i += 16)
+        __builtin_prefetch(next + i, write);
 }
 
-INLINE void end(const Row *row, i64 x, const float *v)
+INLINE void begin(const Row *row, i64 x, VecF *v)
+{
+    const i64 pitch = row->layer->padded_channels, at = x * pitch, next = at + pitch;
+    if (row->old_membranes)
+        prefetch(row->old_membranes + next, row->block, 0);
+    if (row->membranes)
+        prefetch(row->membranes + next, row->block, 1);
+    if (row->counts)
+        prefetch(row->counts + next, row->block, 1);
+    for (i64 i = 0; i < row->block; i += LANES) {
+        v[i / LANES] = row->old_membranes ? load_f(row->old_membranes + at + i) : (VecF){0};
+        if (row->counts)
+            store_f(row->counts + at + i, (VecF){0});
+    }
+}
+
+INLINE void end(const Row *row, i64 x, const VecF *v)
 {
     if (row->membranes)
-        memcpy(row->membranes + x * row->layer->padded_channels, v, (size_t)row->block * sizeof *v);
+        for (i64 i = 0; i < row->block; i += LANES)
+            store_f(row->membranes + x * row->layer->padded_channels + i, v[i / LANES]);
 }
 
-INLINE void fire_pixel(Row *row, const int32_t *sums, float *v, i64 t, i64 x)
+// What is known of a row beforehand, so that its innermost loop decides nothing: usual neurons whose spikes go out or are
+// counted, or none of that.
+enum { SPIKES, COUNTS, ANYTHING };
+
+INLINE int kind_of(const Layer *layer, i64 k, i64 block)
+{
+    if (!is_usual(layer) || !layer->out == !layer->counts || (layer->out && layer->out->channels - k < block))
+        return ANYTHING;
+    return layer->out ? SPIKES : COUNTS;
+}
+
+// One pixel's neurons in one step: their membranes `v` change, their spikes go out and are counted.
+INLINE void fire_pixel(Row *row, const Sum *sums, VecF *v, i64 t, i64 x, const int kind)
 {
     uint8_t *out = row->out ? row->out + t * row->out_step + x * row->out_pixel : NULL;
     float *counts = row->counts ? row->counts + x * row->layer->padded_channels : NULL;
-    fire(sums, v, row->layer, row->k, row->block, out, row->room, counts, &row->tally);
+#pragma GCC unroll 8
+    for (i64 i = 0; i < row->block; i += LANES) {
+        const Sum sum = sums[i / LANES];
+        const VecF real = row->layer->floats ? (VecF)sum : __builtin_convertvector(sum, VecF) * load_f(row->scale + i);
+        const Fired fired = step(real + load_f(row->bias + i), v + i / LANES, load_f(row->q + i),
+                                 load_f(row->threshold + i), row->layer, kind != ANYTHING);
+        row->tally += ones(fired);
+        if (kind == COUNTS || (kind == ANYTHING && counts))
+            store_f(counts + i, load_f(counts + i) + __builtin_convertvector(ones(fired), VecF));
+        if (kind == SPIKES || (kind == ANYTHING && out && row->room - i >= LANES))
+            *(VecBU *)(out + i) = spikes_of(fired);
+        else if (kind == ANYTHING && out) {
+            const VecB bytes = spikes_of(fired);
+            for (i64 j = 0; j < row->room - i; j++)
+                out[i + j] = bytes[j];
+        }
+    }
 }
 
 INLINE i64 fired(const Row *row)
@@ -75,40 +120,61 @@ typedef struct {
     i64 b, y, first, size, start, steps;
 } Stretch;
 
-// Writes sums[size][steps][16 * vectors] of the output channels from k on.
-typedef void (*Sums)(const void *context, const Layer *layer, const Stretch *at, i64 k, int32_t *sums, const int vectors);
+// Writes sums[size][steps][16 * vectors] of the output channels from k on, int32 or float32.
+typedef void (*Sums)(const void *context, const Layer *layer, const Stretch *at, i64 k, void *sums, const int vectors);
 
-INLINE i64 fire_row(const Layer *shared, Sums sums_of, const void *context, i64 b, i64 y, i64 k, const int vectors)
+// A copy of one's own: the compiler then knows that no byte written changes it, and what its sums are.
+INLINE Layer layer_for(const Layer *shared, const int floats)
 {
-    // A copy of its own: the compiler then knows that no byte written changes it.
-    const Layer own = *shared, *layer = &own;
+    Layer own = *shared;
+    own.floats = floats;
+    return own;
+}
+
+INLINE i64 fire_row(const Layer *shared, Sums sums_of, const void *context, i64 b, i64 y, i64 k, const int floats,
+                    const int kind, const int vectors)
+{
+    const Layer own = layer_for(shared, floats), *layer = &own;
     const i64 block = 16 * vectors, T = layer->num_steps;
     // Whole groups where possible; a long window is cut into stretches of steps.
     const i64 stretch = T < MAX_COLUMNS ? T : MAX_COLUMNS, most = MAX_COLUMNS / stretch;
     const i64 pixels = most > GROUP ? most - most % GROUP : most;
-    int32_t sums[MAX_COLUMNS * 64];
-    float membranes[MAX_COLUMNS * 64];
+    const i64 lines = block / LANES;
+    Sum sums[MAX_COLUMNS * 64 / LANES];
+    VecF membranes[MAX_COLUMNS * 64 / LANES];
     Row row = row_of(layer, b, y, k, block);
     for (i64 first = 0; first < layer->width; first += pixels) {
         Stretch at = {b, y, first, layer->width - first < pixels ? layer->width - first : pixels, 0, 0};
         for (i64 j = 0; j < at.size; j++)
-            begin(&row, first + j, membranes + j * block);
+            begin(&row, first + j, membranes + j * lines);
         for (at.start = 0; at.start < T; at.start += stretch) {
             at.steps = T - at.start < stretch ? T - at.start : stretch;
             sums_of(context, layer, &at, k, sums, vectors);
             for (i64 j = 0; j < at.size; j++)
                 for (i64 t = 0; t < at.steps; t++)
-                    fire_pixel(&row, sums + (j * at.steps + t) * block, membranes + j * block, at.start + t, first + j);
+                    fire_pixel(&row, sums + (j * at.steps + t) * lines, membranes + j * lines, at.start + t, first + j,
+                               kind);
         }
         for (i64 j = 0; j < at.size; j++)
-            end(&row, first + j, membranes + j * block);
+            end(&row, first + j, membranes + j * lines);
     }
     return fired(&row);
 }
 
-// A function, by its name and a constant `Sums`, that returns the number of spikes. Not a parameter: the compiler takes the
-// body of a parallel loop out of its function, and what is passed on there is no constant any more.
-#define DEFINE_FIRE_ROWS(NAME, SUMS)                                                                                      \
+INLINE i64 fire_rows(const Layer *layer, Sums sums_of, const void *context, i64 b, i64 y, i64 k, const int floats,
+                     const int vectors)
+{
+    switch (kind_of(layer, k, 16 * vectors)) {
+    case SPIKES: return fire_row(layer, sums_of, context, b, y, k, floats, SPIKES, vectors);
+    case COUNTS: return fire_row(layer, sums_of, context, b, y, k, floats, COUNTS, vectors);
+    default: return fire_row(layer, sums_of, context, b, y, k, floats, ANYTHING, vectors);
+    }
+}
+
+// A function, by its name, a constant `Sums` and whether these are floats, that returns the number of spikes. Not a
+// parameter: the compiler takes the body of a parallel loop out of its function, and what is passed on there is no constant
+// any more.
+#define DEFINE_FIRE_ROWS(NAME, SUMS, FLOATS)                                                                              \
     static i64 NAME(const Layer *layer, const void *context)                                                              \
     {                                                                                                                     \
         const i64 rows = layer->batch * layer->height, blocks = layer->padded_channels / layer->dense_block;              \
@@ -117,11 +183,11 @@ INLINE i64 fire_row(const Layer *shared, Sums sums_of, const void *context, i64 
         {                                                                                                                 \
             const i64 k = i / rows * layer->dense_block, b = i % rows / layer->height, y = i % layer->height;             \
             if (layer->dense_block == 64)                                                                                 \
-                total += fire_row(layer, SUMS, context, b, y, k, 4);                                                      \
+                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 4);                                             \
             else if (layer->dense_block == 32)                                                                            \
-                total += fire_row(layer, SUMS, context, b, y, k, 2);                                                      \
+                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 2);                                             \
             else                                                                                                          \
-                total += fire_row(layer, SUMS, context, b, y, k, 1);                                                      \
+                total += fire_rows(layer, SUMS, context, b, y, k, FLOATS, 1);                                             \
         }                                                                                                                 \
         return total;                                                                                                     \
     }

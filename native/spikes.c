@@ -113,22 +113,16 @@ INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift
         const __mmask64 inside = size - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (size - i)) - 1;
         const __m512i bytes = _mm512_maskz_loadu_epi8(inside, in + i);
         const __mmask64 active = _mm512_test_epi8_mask(bytes, bytes);
-        const __m512i places = _mm512_maskz_compress_epi8(active, iota);
+        __m512i places = _mm512_maskz_compress_epi8(active, iota);
         const __m512i base = _mm512_set1_epi32((int)(first + ((uint32_t)i << shift)));
         const int32_t count = (int32_t)__builtin_popcountll(active);
-        // No branch up to 32 of 64 active: which way it went could not be foretold.
-        const __m512i early = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(places));
-        const __m512i later = _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(places, 1));
-        _mm512_storeu_si512(keys + n, _mm512_add_epi32(base, _mm512_sll_epi32(early, by)));
-        _mm512_storeu_si512(keys + n + 16, _mm512_add_epi32(base, _mm512_sll_epi32(later, by)));
-        if (count > 32) {
-            uint8_t rest[64];
-            _mm512_storeu_si512(rest, places);
-            for (int32_t j = 32; j < count; j += 16) {
-                const __m512i next = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(rest + j)));
-                _mm512_storeu_si512(keys + n + j, _mm512_add_epi32(base, _mm512_sll_epi32(next, by)));
-            }
-        }
+        int32_t j = 0;
+        do {
+            const __m512i next = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(places));
+            _mm512_storeu_si512(keys + n + j, _mm512_add_epi32(base, _mm512_sll_epi32(next, by)));
+            places = _mm512_shuffle_i64x2(places, places, 0x39);
+            j += 16;
+        } while (j < count);
         n += count;
     }
 #else
@@ -146,15 +140,29 @@ INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift
     return n;
 }
 
+// Spikes in `size` bytes, a multiple of 4 and at most 255 of them.
+INLINE int32_t count_short(const uint8_t *bytes, i64 size)
+{
+    uint32_t sums = 0;
+    for (i64 i = 0; i < size; i += 4) {
+        uint32_t four;
+        memcpy(&four, bytes + i, 4);
+        sums += four;
+    }
+    return (int32_t)(sums * 0x01010101u >> 24);
+}
+
 // With so few channels the bytes of a pixel's whole column of the kernel are brought together before they are listed.
 #define FEW_CHANNELS 16
+// Columns of so few bytes are not worth a look each: they are counted first, then the row is listed as one.
+#define SHORT_COLUMN 32
 
 // List the active inputs of every output row of sample `b`.
 EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
 {
     const Plane *in = layer->in;
     const i64 C = in->channels, wide = in->width + 2 * in->halo, capacity = list_capacity(layer), K = layer->kernel;
-    const int shift = __builtin_ctzll((unsigned long long)layer->event_block);
+    const int shift = __builtin_ctzll((unsigned long long)event_bytes(layer));
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < layer->num_steps * layer->height; i++) {
         const i64 t = i / layer->height, y = i % layer->height, first = y * layer->stride - K / 2;
@@ -172,10 +180,16 @@ EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
                     for (i64 c = 0; c < C; c += 4)
                         memcpy(columns + (x * K + ky) * C + c, from + x * C + c, 4);
             }
+            const i64 size = K * C;
+            const uint32_t key = (uint32_t)(in->halo * size) << shift;
             for (i64 x = 0; x < in->width; x++) {
+                const uint8_t *column = columns + x * size;
                 offsets[in->halo + x] = n;
-                n += list_bytes(columns + x * K * C, K * C, (uint32_t)((in->halo + x) * K * C) << shift, shift, keys + n);
+                n += size <= SHORT_COLUMN ? count_short(column, size)
+                                          : list_bytes(column, size, key + ((uint32_t)(x * size) << shift), shift, keys + n);
             }
+            if (size <= SHORT_COLUMN)
+                list_bytes(columns, in->width * size, key, shift, keys);
         } else {
             const i64 from = first < 0 ? -first : 0, to = first + K > in->height ? in->height - first : K;
             for (i64 x = in->halo; x < in->halo + in->width; x++) {

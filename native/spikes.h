@@ -26,17 +26,19 @@ INLINE uint8_t *pixel(const Plane *p, i64 n, i64 y, i64 x)
 typedef struct {
     const Plane *in, *out;  // out may be NULL: then only the counts are kept
     const int8_t *dense_weights;  // [padded_channels / dense_block][kernel][kernel * C / 4][dense_block][4]
-    const uint8_t *event_weights; // [padded_channels / event_block][kernel (x)][kernel (y)][C][event_block], see conv.c
+    const void *event_weights;    // [padded_channels / event_block][kernel (x)][kernel (y)][C][event_block]: float32, or
+                                  // bytes as conv.c tells
     const float *scale, *bias, *q, *threshold;
     const float *old_membranes;  // [B][H][W][padded_channels], NULL at rest
     float *membranes;            // the same after the last step; NULL: not wanted
     float *counts;               // [B][H][W][padded_channels]: spikes summed over the steps; NULL: not wanted
     i64 num_steps, batch, kernel, stride, height, width, padded_channels, dense_block, event_block;
-    int32_t leaky, decay_input, soft_reset, reserved;
+    int32_t leaky, decay_input, soft_reset;
+    int32_t floats;  // weights and sums are float32; the scale is 1 and never read
 } Layer;
 
 // Active inputs of one sample's output rows. keys[t][y][...] are byte offsets of event weights, ((x * kernel + ky) * C + c) *
-// event_block, x counted from the halo's edge: the inputs of one output pixel lie side by side. offsets[t][y][x] is how many
+// event_bytes, x counted from the halo's edge: the inputs of one output pixel lie side by side. offsets[t][y][x] is how many
 // keys come before column x.
 typedef struct {
     uint32_t *keys;    // [T * height][list_capacity(layer)]
@@ -45,6 +47,9 @@ typedef struct {
 
 // Vector stores of compressed keys may write 32 keys past the last one, and must not reach what is still to be read.
 #define LIST_SLACK 64
+
+// Bytes of the weights of one input.
+INLINE i64 event_bytes(const Layer *l) { return l->floats ? 4 * l->event_block : l->event_block; }
 
 INLINE i64 list_capacity(const Layer *l) { return l->kernel * row_bytes(l->in) + LIST_SLACK; }
 

@@ -1,10 +1,13 @@
-// 16 values at a time: a vector register of AVX-512, two or four of the lesser instruction sets.
+// LANES values at a time: unless somebody has chosen before, 16, which is a vector register of AVX-512 and two or four of the
+// lesser instruction sets.
 #ifndef VECTORS_H
 #define VECTORS_H
 
 #include "scn.h"
 
+#ifndef LANES
 #define LANES 16
+#endif
 
 typedef float VecF __attribute__((vector_size(4 * LANES)));
 typedef float VecFU __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -18,7 +21,6 @@ typedef uint8_t VecBU __attribute__((vector_size(LANES), aligned(1), may_alias))
 INLINE VecF load_f(const float *p) { return *(const VecFU *)p; }
 INLINE void store_f(float *p, VecF v) { *(VecFU *)p = v; }
 INLINE VecI load_i(const int32_t *p) { return *(const VecIU *)p; }
-
 
 INLINE VecF load_float32(const void *p, i64 room)
 {

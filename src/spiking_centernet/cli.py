@@ -174,7 +174,7 @@ def _engine(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", type=str | None, default=None, help="compile for this processor: fp32, bf16, int8; null: do not"
     )
-    parser.add_argument("--sparse", default="auto", help="of int8: compute from active inputs: auto, never, always")
+    parser.add_argument("--sparse", default="auto", help="compute from active inputs: auto, never, always")
 
 
 def _bench(parser: ArgumentParser) -> None:

@@ -82,11 +82,13 @@ def race(times, window_gmac=2.0):
 
 def test_rows_compare_with_the_peer_and_the_floor():
     assert race_rows(race({})) == []
-    rows = race_rows(race({"ours fp32": 40.0, "ours int8 auto": 4.0, "ours bf16": 20.0, "SpikingJelly eager": 80.0}))
-    assert rows[0] == ("ours fp32", "40", "80", "2.00", "50%")
+    rows = race_rows(
+        race({"ours fp32 dense": 40.0, "ours int8 auto": 4.0, "ours bf16 dense": 20.0, "SpikingJelly eager": 80.0})
+    )
+    assert rows[0] == ("ours fp32 dense", "40", "80", "2.00", "50%")
     assert rows[1] == ("ours int8 auto", "4", "8", "20.00", "125%")
     assert rows[2][4] == "-"  # no floor was measured for bf16
-    assert race_rows(race({"ours fp32": 40.0}))[0][3] == "-"
+    assert race_rows(race({"ours fp32 dense": 40.0}))[0][3] == "-"
     assert plots.floor_ms(2.0, {"fp32_gmac_s": 100.0}) == {"floor fp32": 20.0}
 
 
@@ -119,8 +121,8 @@ def test_impossible_settings_are_refused_before_any_work(tmp_path, changes, word
 
 @pytest.mark.slow
 def test_jobs_in_processes_of_their_own():
-    raced = work({**SMALL, "kind": "race", "contestants": ["ours int8 auto", "ours fp32"], "floors": False}, {})
-    assert set(raced["times"]) == {"ours int8 auto", "ours fp32"}
+    raced = work({**SMALL, "kind": "race", "contestants": ["ours int8 auto", "ours fp32 auto"], "floors": False}, {})
+    assert set(raced["times"]) == {"ours int8 auto", "ours fp32 auto"}
     assert raced["firing_rate"] == pytest.approx(0.12, abs=0.03)
     assert work({**SMALL, "kind": "alone", "contestant": "ours int8 auto"}, {})["build_and_first_s"] > 0
     found = work({**SMALL, "kind": "steps", "contestant": "ours int8 auto", "repeats": 3}, {})

@@ -13,7 +13,9 @@ from spiking_centernet.engine.floats import FloatNetwork
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
 from spiking_centernet.engine.network import unfold
+from spiking_centernet.engine.plain import PlainNetwork
 from spiking_centernet.engine.reference import reference
+from spiking_centernet.engine.workspace import NativeNetwork
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.firing import FiringRates
 from spiking_centernet.native import native
@@ -23,7 +25,7 @@ from spiking_centernet.stream import stream
 LIBRARY = native()
 SETS = LIBRARY.instruction_sets if LIBRARY is not None else ()
 needs_library = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
-WAYS = [("int8", "never"), ("int8", "always"), ("int8", "auto"), ("fp32", "never")]
+WAYS = [(precision, sparse) for precision in ("int8", "fp32") for sparse in ("never", "always", "auto")]
 
 
 @pytest.fixture(params=["native", "torch"])
@@ -107,8 +109,11 @@ def test_large_presets(preset):
         assert_equal(output, spikes, *spikes_of(wanted, cube))
 
 
-@pytest.mark.parametrize(("precision", "sparse"), [*WAYS, ("bf16", "auto")])
+@pytest.mark.parametrize(
+    ("precision", "sparse"), [("int8", "auto"), *((p, s) for p in engine.PRECISIONS for s in ("never", "always"))]
+)
 def test_steps_one_by_one_are_the_window(kernels, precision, sparse):
+    """Of floats where every layer is computed in one way: two ways round differently."""
     cube = random_cube((50, 62), batch=2)
     compiled = compile(calibrated("nano", cube), precision=precision, sparse=sparse)
     whole, spikes, end = spikes_of_engine(compiled, cube)
@@ -167,24 +172,18 @@ def test_large_memory_is_used_again():
         assert len(set(places)) == 2
 
 
+@pytest.mark.parametrize("sparse", ["never", "always"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_arbitrary_weights_layer_by_layer(kernels, precision):
+def test_arbitrary_weights_layer_by_layer(kernels, precision, sparse):
     """Fed the same spikes, a layer may differ only where the membrane lies within rounding of the threshold."""
     cube = random_cube((48, 64), batch=1)
     model = calibrated("nano", cube).fuse()
     _, wanted = spikes_of(model, cube)
-    library = engine.native()
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    network = unfold(model)
-    path = FloatNetwork(network, dtype, None if library is None else Kernels.of(library))
-    path(cube, None, None, keep_state=False)
-    plan = next(iter(path._plans.values()))
-    for index in range(1, 4):
-        block = network.blocks[index + 1]
-        x = wanted[network.blocks[index].names[0]].to(dtype)
-        plan.new, _ = plan.membranes.take()
-        plan.layers[index + 1].old_membranes = plan.layers[index + 1].membranes = None
-        spikes = plan.fire(index + 1, x).float()
+    path = compile(model, precision=precision, sparse=sparse)._path
+    for index in range(2, 5):
+        block = unfold(model).blocks[index]
+        x = wanted[unfold(model).blocks[index - 1].names[0]]
+        spikes = spikes_of_layer(path, index, x, tuple(cube.shape))
         y = torch.nn.functional.conv2d(x.double(), block.weight.double(), block.bias.double(), block.stride, 1)
         h = potentials(y.unflatten(0, (5, 1)), block.neurons[0]).flatten(0, 1)
         near = (h - block.neurons[0].threshold).abs() < {"fp32": 1e-5, "bf16": 0.05}[precision]
@@ -194,15 +193,56 @@ def test_arbitrary_weights_layer_by_layer(kernels, precision):
         assert near.float().mean() < {"fp32": 0.01, "bf16": 0.6}[precision]
 
 
+def spikes_of_layer(path, index: int, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the spikes of one block, at rest, for the spikes [N, C, H, W] before it."""
+    if isinstance(path, PlainNetwork):
+        (neuron,) = path.network.blocks[index].neurons
+        return neuron(path.layers[index](x.to(path.dtype)).unflatten(0, shape[:2]), None)[0].flatten(0, 1).float()
+    workspace = path.workspace(shape)
+    source = workspace.sources[index]
+    source.inside[..., : x.shape[1]] = x.permute(0, 2, 3, 1)
+    source.count = int(x.sum())
+    with torch.inference_mode():
+        workspace.compute(index)
+    return workspace.targets[index].spikes().float()
+
+
 @needs_library
-def test_dense_or_event_driven_by_the_number_of_spikes():
+def test_floats_from_active_inputs_round_alike_everywhere():
+    """Arbitrary weights, to the last bit: any instruction set, number of threads and batch."""
+    assert LIBRARY is not None
+    cube, before = random_cube((40, 52), batch=3), torch.get_num_threads()
+    network = unfold(calibrated("nano", cube))
+    found = []
+    for isa in SETS:
+        for threads, cubes in ((1, cube.split(1, 1)), (2, [cube])):
+            path = FloatNetwork(network, torch.float32, Kernels.of(LIBRARY, isa), lambda layer, count: True)
+            torch.set_num_threads(threads)
+            states = [path(part, None, None, keep_state=True)[1] for part in cubes]
+            torch.set_num_threads(before)
+            found.append([torch.cat(parts) for parts in zip(*states, strict=True)])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("sparse", engine.SPARSE)
+@pytest.mark.parametrize("factor", [3, 0.5])
+def test_floats_take_cubes_of_other_values(kernels, sparse, factor):
+    cube = random_cube((40, 52), batch=2) * factor
+    wanted = reference(calibrated("nano", cube))
+    output, spikes, _ = spikes_of_engine(compile(wanted, precision="fp32", sparse=sparse), cube)
+    assert_equal(output, spikes, *spikes_of(wanted, cube))
+
+
+@needs_library
+@pytest.mark.parametrize("precision", engine.PRECISIONS)
+def test_dense_or_event_driven_by_the_number_of_spikes(precision):
     """Silence is computed event-driven, a storm densely; between them the choice changes once."""
     model = tiny_detector(widths=(64, 128, 256, 512), head_width=256, decoder_blocks=2)
-    path = compile(model)._path
-    assert isinstance(path, Int8Network)
-    path(random_cube((64, 64), batch=1), None, None, keep_state=False)
-    (workspace,) = path._workspaces.values()
-    pay = events_pay("avx512")
+    path = compile(model, precision=precision)._path
+    assert isinstance(path, NativeNetwork)
+    workspace = path.workspace((5, 1, 4, 64, 64))
+    pay = events_pay("avx512", precision)
     for layer in workspace.layers[1:]:
         plane = layer.input.contents
         places = layer.num_steps * layer.batch * plane.height * plane.width * plane.channels
@@ -248,8 +288,6 @@ def test_what_it_refuses(kernels):
         compile(model, precision="fp23")
     with pytest.raises(ConfigError, match=r"unknown sparse 'alway'; did you mean 'always'\?"):
         compile(model, sparse="alway")
-    with pytest.raises(ConfigError, match="needs precision"):
-        compile(model, precision="bf16", sparse="always")
     with pytest.raises(ConfigError, match="ANN"):
         compile(build("nano", neuron="relu"))
     for changes, told in VARIANTS:

@@ -1,5 +1,8 @@
 """The native kernels against torch, layer by layer, over shapes nobody would choose."""
 
+import ctypes
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,13 +11,15 @@ from hypothesis import strategies as st
 
 from spiking_centernet.engine.kernels import EventLists, Kernels, Plane, c_layer, run_dense, run_events
 from spiking_centernet.engine.network import Block, halved
-from spiking_centernet.engine.packing import pack
+from spiking_centernet.engine.packing import pack, pack_floats
 from spiking_centernet.engine.quantise import quantise
 from spiking_centernet.native import native
 from spiking_centernet.nn import PLIF
 
 LIBRARY = native()
 SETS = LIBRARY.instruction_sets if LIBRARY is not None else ()
+WAYS = ["dense", "events", "floats"]
+"""Bytes by all inputs and by the active ones, floats by the active ones."""
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
 
 
@@ -45,12 +50,14 @@ def expected(block: Block, x: torch.Tensor, steps: int, v: torch.Tensor):
     return spikes.flatten(0, 1), v
 
 
-def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, events: bool):
+def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, way: str):
     """Compare one kernel's spikes, membranes, counts and number of spikes with torch."""
     assert LIBRARY is not None
     kernels, batch = Kernels.of(LIBRARY, isa), x.shape[0] // steps
     size_hw = (halved(x.shape[2], block.stride), halved(x.shape[3], block.stride))
-    packed = pack(block, quantise(block), (x.shape[1],))
+    q, parts = quantise(block), (x.shape[1],)
+    same = replace(block, weight=q.values, bias=q.bias)
+    packed = pack_floats(same, torch.float32, parts) if way == "floats" else pack(block, q, parts)
     source, target = plane_of(x, block.kernel // 2), Plane(x.shape[0], size_hw, block.weight.shape[0], 1)
     target.inside.fill_(7)
     neuron = block.neurons[0]
@@ -63,7 +70,7 @@ def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, events: bool):
     before[..., outputs:] = 0
     after, counts = torch.full(shape, 9.0), torch.full(shape, 9.0)
     layer.old_membranes, layer.membranes, layer.counts = before.data_ptr(), after.data_ptr(), counts.data_ptr()
-    if events:
+    if way != "dense":
         lists = EventLists()
         lists.reserve(layer)
         total = run_events(kernels, layer, lists)
@@ -81,7 +88,7 @@ def random_spikes(num: int, channels: int, size_hw: tuple[int, int], density: fl
     return (torch.rand(num, channels, *size_hw, generator=rng) < density).float()
 
 
-@pytest.mark.parametrize("events", [False, True], ids=["dense", "events"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("isa", SETS)
 @settings(max_examples=25, deadline=None)
 @given(
@@ -94,34 +101,34 @@ def random_spikes(num: int, channels: int, size_hw: tuple[int, int], density: fl
     density=st.sampled_from([0.0, 0.03, 0.3, 1.0]),
     seed=st.integers(0, 99),
 )
-def test_any_shape(isa, events, size_hw, inputs, outputs, kernel, stride, steps_batch, density, seed):
+def test_any_shape(isa, way, size_hw, inputs, outputs, kernel, stride, steps_batch, density, seed):
     x = random_spikes(steps_batch[0] * steps_batch[1], inputs, size_hw, density, seed)
-    check(isa, random_block(inputs, outputs, kernel, stride, seed), x, steps_batch[0], events=events)
+    check(isa, random_block(inputs, outputs, kernel, stride, seed), x, steps_batch[0], way=way)
 
 
-@pytest.mark.parametrize("events", [False, True], ids=["dense", "events"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("isa", SETS)
-def test_more_active_inputs_than_16_bits_hold(isa, events):
+def test_more_active_inputs_than_16_bits_hold(isa, way):
     """All inputs on, all weights at their limit: partial sums must move on to 32 bits in time."""
     block = random_block(100, 32, 3, 1, 0)
     for value in (1.0, -1.0):
         full = torch.full_like(block.weight, value)
-        extreme = Block(**(vars(block) | {"weight": full}))
-        check(isa, extreme, torch.ones(2, 100, 4, 4), 2, events=events)
+        extreme = replace(block, weight=full)
+        check(isa, extreme, torch.ones(2, 100, 4, 4), 2, way=way)
 
 
-@pytest.mark.parametrize("events", [False, True], ids=["dense", "events"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("isa", SETS)
-def test_more_steps_than_a_stretch(isa, events):
-    check(isa, random_block(3, 5, 3, 2, 1), random_spikes(2 * 101, 3, (3, 4), 0.2, 0), 101, events=events)
+def test_more_steps_than_a_stretch(isa, way):
+    check(isa, random_block(3, 5, 3, 2, 1), random_spikes(2 * 101, 3, (3, 4), 0.2, 0), 101, way=way)
 
 
 @pytest.mark.parametrize(
     "options", [{"soft_reset": True}, {"decay_input": False}, {"soft_reset": True, "decay_input": False}]
 )
-@pytest.mark.parametrize("events", [False, True], ids=["dense", "events"])
-def test_every_kind_of_neuron(options, events):
-    check(SETS[0], random_block(8, 20, 3, 1, 2, **options), random_spikes(6, 8, (5, 6), 0.3, 1), 3, events=events)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_kind_of_neuron(options, way):
+    check(SETS[0], random_block(8, 20, 3, 1, 2, **options), random_spikes(6, 8, (5, 6), 0.3, 1), 3, way=way)
 
 
 @pytest.mark.parametrize("isa", SETS)
@@ -134,8 +141,6 @@ def test_every_kind_of_neuron(options, events):
 )
 def test_filling_pooling_and_joining(isa, size_hw, channels, num, seed):
     assert LIBRARY is not None
-    import ctypes
-
     kernels = Kernels.of(LIBRARY, isa)
     x = random_spikes(num, channels[0], size_hw, 0.3, seed).to(torch.uint8)
     plane, largest = Plane(num, size_hw, channels[0], 2), ctypes.c_int64()
@@ -157,3 +162,41 @@ def test_filling_pooling_and_joining(isa, size_hw, channels, num, seed):
     assert torch.equal(joined.spikes()[:, : channels[0]], up)
     assert torch.equal(joined.spikes()[:, coarse.c.channels :][:, : channels[1]], y)
     assert count == up.sum() + y.sum() == joined.memory.sum()
+
+
+@pytest.mark.parametrize("isa", SETS)
+@settings(max_examples=20, deadline=None)
+@given(
+    size_hw=st.tuples(st.integers(1, 5), st.integers(1, 25)),
+    channels=st.integers(1, 70),
+    steps_batch=st.tuples(st.integers(1, 6), st.integers(1, 3)),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    counted=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_neurons_behind_sums_of_somebody_else(isa, size_hw, channels, steps_batch, dtype, counted, seed):
+    assert LIBRARY is not None
+    (steps, batch), kernels = steps_batch, Kernels.of(LIBRARY, isa)
+    block = random_block(1, channels, 1, 1, seed)
+    packed = pack_floats(block, dtype, (1,))
+    rng = torch.Generator().manual_seed(seed)
+    sums = torch.randn(steps * batch, *size_hw, channels, generator=rng).to(dtype)
+    source, target = (Plane(steps * batch, size_hw, n, 1) for n in (1, channels))
+    layer = c_layer(
+        packed, source, None if counted else target, size_hw, num_steps=steps, batch=batch, kernel=1, stride=1, leaky=1,
+        decay_input=1, soft_reset=0,
+    )  # fmt: skip
+    counts = torch.full((batch, *size_hw, packed.padded_channels), 9.0)
+    if counted:
+        layer.counts = counts.data_ptr()
+    fire = kernels.fire_float32 if dtype == torch.float32 else kernels.fire_bfloat16
+    total = fire(ctypes.byref(layer), sums.data_ptr(), channels)
+    y = (sums.float() + block.bias).permute(0, 3, 1, 2).unflatten(0, (steps, batch))
+    with torch.no_grad():
+        spikes, _ = block.neurons[0](y, None)
+    assert total == spikes.sum()
+    if counted:
+        assert torch.equal(counts[..., :channels].permute(0, 3, 1, 2), spikes.sum(0))
+    else:
+        assert torch.equal(target.spikes().float(), spikes.flatten(0, 1))
+        assert total == target.memory.sum()

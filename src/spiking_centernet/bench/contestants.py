@@ -15,8 +15,10 @@ from spiking_centernet.engine.reference import reference
 from spiking_centernet.nn import Detector
 
 OURS: dict[str, dict[str, str]] = {
-    "ours fp32": {"precision": "fp32", "sparse": "never"},
-    "ours bf16": {"precision": "bf16", "sparse": "never"},
+    "ours fp32 dense": {"precision": "fp32", "sparse": "never"},
+    "ours fp32 auto": {"precision": "fp32", "sparse": "auto"},
+    "ours bf16 dense": {"precision": "bf16", "sparse": "never"},
+    "ours bf16 auto": {"precision": "bf16", "sparse": "auto"},
     "ours int8 dense": {"precision": "int8", "sparse": "never"},
     "ours int8 event-driven": {"precision": "int8", "sparse": "always"},
     "ours int8 auto": {"precision": "int8", "sparse": "auto"},

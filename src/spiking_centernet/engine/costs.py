@@ -8,7 +8,7 @@ from spiking_centernet.engine.kernels import CLayer
 
 @dataclass(frozen=True)
 class Costs:
-    """What the int8 kernels cost on one core with one instruction set.
+    """What the kernels cost on one core with one instruction set and precision.
 
     Only the ratios decide, and those change little from processor to processor. Measured with
     ``benchmarks/engine_costs.py`` on an AMD EPYC of the Zen 4 generation at 3.7 GHz.
@@ -26,22 +26,38 @@ class Costs:
     listed_per_ns: float
 
 
+def _floats(macs_per_ns: dict[int, float], isa: str) -> Costs:
+    """Return what floats cost: from active inputs by the instruction set, densely by oneDNN."""
+    key_ns, pixel_ns, listed_per_ns = {
+        "avx512": ({16: 0.5, 32: 0.9, 64: 2.3}, {16: 10, 32: 11, 64: 12}, 18),
+        "avx2": ({16: 0.6, 32: 1.0, 64: 2.7}, {16: 14, 32: 18, 64: 30}, 1.2),
+        "portable": ({16: 0.7, 32: 1.6, 64: 4.2}, {16: 14, 32: 22, 64: 52}, 1.2),
+    }[isa]
+    return Costs(macs_per_ns, key_ns, pixel_ns, listed_per_ns)
+
+
 COSTS = {
-    "avx512": Costs(
-        {16: 158, 32: 180, 64: 205}, {16: 0.3, 32: 0.4, 64: 0.6, 128: 1.45}, {16: 20, 32: 21, 64: 24, 128: 24}, 12
+    ("avx512", "int8"): Costs(
+        {16: 158, 32: 180, 64: 205}, {16: 0.28, 32: 0.35, 64: 0.6, 128: 1.4}, {16: 14, 32: 15, 64: 14, 128: 20}, 18
     ),
-    "avx2": Costs(
-        {16: 29, 32: 45, 64: 75}, {16: 0.5, 32: 0.8, 64: 1.3, 128: 3}, {16: 58, 32: 100, 64: 160, 128: 380}, 1.2
+    ("avx2", "int8"): Costs(
+        {16: 29, 32: 45, 64: 75}, {16: 0.5, 32: 0.8, 64: 1.1, 128: 2.3}, {16: 18, 32: 25, 64: 42, 128: 75}, 1.2
     ),
-    "portable": Costs(
-        {16: 6, 32: 10, 64: 14}, {16: 0.5, 32: 0.9, 64: 1.7, 128: 3.3}, {16: 58, 32: 100, 64: 160, 128: 380}, 1.2
+    ("portable", "int8"): Costs(
+        {16: 6, 32: 10, 64: 14}, {16: 0.5, 32: 0.8, 64: 1.3, 128: 3.1}, {16: 20, 32: 32, 64: 60, 128: 118}, 1.2
     ),
+    ("avx512", "fp32"): _floats({16: 46, 32: 50, 64: 55}, "avx512"),
+    ("avx512", "bf16"): _floats({16: 76, 32: 98, 64: 108}, "avx512"),
+    ("avx2", "fp32"): _floats({16: 40, 32: 48, 64: 52}, "avx2"),
+    ("avx2", "bf16"): _floats({16: 40, 32: 48, 64: 52}, "avx2"),
+    ("portable", "fp32"): _floats({16: 12, 32: 12, 64: 12}, "portable"),
+    ("portable", "bf16"): _floats({16: 12, 32: 12, 64: 12}, "portable"),
 }
 
 
-def events_pay(isa: str) -> Callable[[CLayer, int], bool]:
+def events_pay(isa: str, precision: str = "int8") -> Callable[[CLayer, int], bool]:
     """Return whether a layer whose input holds so many spikes is computed faster from them than densely."""
-    costs = COSTS[isa]
+    costs = COSTS[isa, precision]
 
     def pay(layer: CLayer, count: int) -> bool:
         plane = layer.input.contents

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from spiking_centernet.engine.costs import events_pay
 from spiking_centernet.engine.factored import factor, pays
-from spiking_centernet.engine.floats import FloatNetwork
+from spiking_centernet.engine.floats import FloatFactors, FloatNetwork
 from spiking_centernet.engine.int8 import Int8Network
 from spiking_centernet.engine.kernels import Kernels
 from spiking_centernet.engine.network import Network, unfold
-from spiking_centernet.engine.plain import PlainInt8Network
+from spiking_centernet.engine.plain import PlainNetwork, float_layers, int8_layers
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.native import native
 from spiking_centernet.nn import Detector, DetectorConfig, DetectorOutput
@@ -20,6 +20,7 @@ from spiking_centernet.nn.blocks import Observe, State
 from spiking_centernet.nn.m2unet import DecoderBlock
 
 PRECISIONS = ("fp32", "bf16", "int8")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DECODERS = ("auto", "factored", "merged")
 SPARSE = ("auto", "never", "always")
 
@@ -102,8 +103,9 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
     Args:
         model: the detector, fused or not; it is left unchanged.
         precision: of weights and sums, "fp32", "bf16" or "int8"; membranes are float32 in all of them.
-        sparse: with int8, whether layers add up only the weights of active inputs: "auto" decides for every layer and
-            call by the number of its input's spikes, "never" and "always" say so; the results are the same.
+        sparse: whether layers add up only the weights of active inputs: "auto" decides for every layer and call by the
+            number of its input's spikes, "never" and "always" say so. With int8 the results are the same; floats are
+            added in another order. A first layer whose cube holds other values than 0 and 1 is dense.
         decoder: "merged" computes every decoder block as the one convolution it can be merged into, which sees nothing
             but spikes; "factored" as the three that were trained, which often multiply less; "auto" takes what does.
             With int8 the two round differently. A fused detector is merged for good.
@@ -116,32 +118,36 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
     ):  # fmt: skip
         if value not in known:
             raise ConfigError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
-    if precision != "int8" and sparse == "always":
-        raise ConfigError(f'sparse="always" needs precision="int8", got {precision!r}')
-    network, library = unfold(model), native()
-    kernels = None if library is None else Kernels.of(library)
+    library = native()
+    if library is None:
+        return compile_in_torch(model, precision=precision, decoder=decoder)
+    network, kernels = unfold(model), Kernels.of(library)
     unmerged = _unmerged(network, decoder)
+    uses_events = {
+        "auto": events_pay(library.instruction_set, precision),
+        "never": lambda layer, count: False,
+        "always": lambda layer, count: True,
+    }[sparse]
     if precision == "int8":
-        if library is None or kernels is None:
-            return compile_in_torch(model, decoder=decoder)
-        decide = {
-            "auto": events_pay(library.instruction_set),
-            "never": lambda layer, count: False,
-            "always": lambda layer, count: True,
-        }
         factors = {index: factor(block) for index, block in unmerged.items()}
-        path = Int8Network(network, kernels, decide[sparse], factors)
+        path = Int8Network(network, kernels, uses_events, factors)
     else:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        path = FloatNetwork(network, dtype, kernels, unmerged)
+        path = FloatNetwork(network, DTYPES[precision], kernels, uses_events, unmerged)
     return Engine(network, path, precision, sparse)
 
 
-def compile_in_torch(model: Detector, *, decoder: str = "auto") -> Engine:
-    """Return the int8 engine in torch operations alone: what ``compile`` takes where the native library is missing."""
+def compile_in_torch(model: Detector, *, precision: str = "int8", decoder: str = "auto") -> Engine:
+    """Return the engine in torch operations alone: what ``compile`` takes where the native library is missing."""
     network = unfold(model)
-    factors = {index: factor(block) for index, block in _unmerged(network, decoder).items()}
-    return Engine(network, PlainInt8Network(network, factors), "int8", "never")
+    unmerged = _unmerged(network, decoder)
+    if precision == "int8":
+        layers = int8_layers(network, {index: factor(block) for index, block in unmerged.items()})
+        path = PlainNetwork(network, layers, torch.float32, only_binary=True)
+    else:
+        dtype = DTYPES[precision]
+        factors = {index: FloatFactors.of(block, dtype) for index, block in unmerged.items()}
+        path = PlainNetwork(network, float_layers(network, factors, dtype), dtype, only_binary=False)
+    return Engine(network, path, precision, "never")
 
 
 def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:

@@ -1,7 +1,6 @@
-"""The int8 network on the native kernels: spikes as bytes, every layer dense or event-driven."""
+"""The int8 network on the native kernels: sums are exact integers, so every way of computing gives the same."""
 
 import ctypes
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from ctypes import byref, c_int64
 
@@ -9,43 +8,15 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.engine.factored import Factors, pack_factors
-from spiking_centernet.engine.kernels import (
-    CFactored,
-    CLayer,
-    EventLists,
-    Kernels,
-    Plane,
-    c_layer,
-    keys_fit,
-    run_dense,
-    run_events,
-)
-from spiking_centernet.engine.membranes import MembranePool
-from spiking_centernet.engine.network import Network, halved, traverse
+from spiking_centernet.engine.kernels import CFactored, Kernels, Plane, run_dense
+from spiking_centernet.engine.network import Network
 from spiking_centernet.engine.packing import pack, with_currents
 from spiking_centernet.engine.plain import binary, check_binary
 from spiking_centernet.engine.quantise import quantise
-from spiking_centernet.nn.blocks import Observe, State
-
-MAX_WORKSPACES = 4
-"""Shapes of cubes whose buffers are kept."""
-
-UsesEvents = Callable[[CLayer, int], bool]
-"""Whether a layer whose input holds so many spikes is computed event-driven."""
+from spiking_centernet.engine.workspace import NativeNetwork, UsesEvents, Workspace, input_parts
 
 
-def input_parts(network: Network) -> list[tuple[int, ...]]:
-    """Return of every block how its input channels are joined."""
-    stages = [stage[-1].weight.shape[0] for stage in network.stages]
-    parts: list[tuple[int, ...]] = [(block.weight.shape[1],) for block in network.blocks]
-    coarse, first = stages[-1], 1 + sum(len(stage) for stage in network.stages)
-    for i, block in enumerate(network.decoder):
-        parts[first + i] = (coarse, stages[-2 - i])
-        coarse = block.weight.shape[0]
-    return parts
-
-
-class Int8Network:
+class Int8Network(NativeNetwork):
     """The network in int8.
 
     Args:
@@ -58,110 +29,43 @@ class Int8Network:
     def __init__(
         self, network: Network, kernels: Kernels, uses_events: UsesEvents, factors: Mapping[int, Factors] | None = None
     ):
-        self.network = network
-        self.kernels = kernels
-        self.uses_events = uses_events
-        blocks = network.blocks
-        self.packed = [
-            pack(block, quantise(block), parts) for block, parts in zip(blocks, input_parts(network), strict=True)
-        ]
-        parts = input_parts(network)
+        parts, factors = input_parts(network), factors or {}
+        packed = [pack(block, quantise(block), p) for block, p in zip(network.blocks, parts, strict=True)]
         self.factors = {
-            index: pack_factors(found, parts[index], self.packed[index].padded_channels, self.packed[index].dense_block)
-            for index, found in (factors or {}).items()
+            index: pack_factors(found, parts[index], packed[index].padded_channels, packed[index].dense_block)
+            for index, found in factors.items()
         }
-        for index, found in (factors or {}).items():
-            self.packed[index] = with_currents(self.packed[index], found.scale, found.bias)
-        self.lists = EventLists()
-        self._workspaces: OrderedDict[tuple[int, ...], Workspace] = OrderedDict()
+        for index, found in factors.items():
+            packed[index] = with_currents(packed[index], found.scale, found.bias)
+        super().__init__(network, kernels, packed, uses_events, factors)
 
-    def __call__(
-        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
-    ) -> tuple[Tensor, State]:
-        """Return the heads' spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
-        workspace = self._workspace(tuple(cube.shape))
-        return workspace.run(cube, state, observe, keep_state=keep_state)
-
-    def _workspace(self, shape: tuple[int, ...]) -> "Workspace":
-        if shape not in self._workspaces:
-            self._workspaces[shape] = Workspace(self, shape)
-            if len(self._workspaces) > MAX_WORKSPACES:
-                self._workspaces.popitem(last=False)
-        self._workspaces.move_to_end(shape)
-        return self._workspaces[shape]
+    def make(self, shape: tuple[int, ...]) -> Workspace:
+        """See :class:`NativeNetwork`."""
+        return _Int8Workspace(self, shape)
 
 
-class Workspace:
-    """The buffers for one shape of cube [T, B, C, H, W], and the steps of the traversal on them."""
-
+class _Int8Workspace(Workspace):
     def __init__(self, owner: Int8Network, shape: tuple[int, ...]):
-        self.owner = owner
-        steps, self.batch, _, height, width = shape
-        self.num = steps * self.batch
-        self.layers: list[CLayer] = []
-        self.targets: list[Plane] = []
-        self._joined: dict[int, Plane] = {}
-        self._factored: dict[int, CFactored] = {}
+        self._factors = owner.factors
         self._buffers: list[Tensor] = []
-        self._observe: Observe | None = None
-        network = owner.network
-        halo = max(1, network.stem.kernel // 2)
-        self.cube = Plane(self.num, (height, width), shape[2], halo)
-        x = self._add(0, self.cube, self._plane(network.stem.size_hw((height, width)), network.stem.weight.shape[0]))
-        pooled_hw = (halved(x.c.height, 2), halved(x.c.width, 2))
-        x = self.pooled = self._plane(pooled_hw, x.channels)
-        index, features = 0, []
-        for stage in network.stages:
-            pair: list[Plane] = []
-            for i, block in enumerate(stage):
-                index += 1
-                # The blocks of a stage write two planes by turns: what is read again soon is still in the cache.
-                if i < 2:
-                    pair.append(self._plane(block.size_hw((x.c.height, x.c.width)), block.weight.shape[0]))
-                x = self._add(index, x, pair[i % 2])
-            features.append(x)
-        for block, skip in zip(network.decoder, features[-2::-1], strict=False):
-            index += 1
-            size_hw = (skip.c.height, skip.c.width)
-            target = self._plane(size_hw, block.weight.shape[0])
-            if index in owner.factors:
-                coarse = x
-                x = self._add(index, skip, target)
-                self._factored[index] = self._factor(index, coarse, skip)
-                continue
-            joined = self._plane(size_hw, x.c.channels + skip.c.channels)
-            self._joined[index] = joined
-            x = self._add(index, joined, target)
-        self.size_hw = (x.c.height, x.c.width)
-        self.head_spikes: Plane | None = None
-        self._add(index + 1, x, None)
-        self.counts = torch.zeros(self.batch, *self.size_hw, owner.packed[-1].padded_channels)
-        self.layers[-1].counts = self.counts.data_ptr()
-        self.membranes = MembranePool(
-            network,
-            [(self.batch, layer.height, layer.width, layer.padded_channels) for layer in self.layers],
+        super().__init__(owner, shape)
+
+    def take(self, cube: Tensor) -> None:
+        """See :class:`Workspace`."""
+        largest = c_int64()
+        cube = binary(cube).contiguous()
+        self.cube.count = self.owner.kernels.fill(
+            cube.data_ptr(), self.num, cube.shape[2], byref(self.cube.c), byref(largest)
         )
+        check_binary(largest.value)
 
-    def _plane(self, size_hw: tuple[int, int], channels: int) -> Plane:
-        return Plane(self.num, size_hw, channels, halo=1)
+    def dense(self, index: int) -> int:
+        """See :class:`Workspace`."""
+        return run_dense(self.owner.kernels, self.layers[index])
 
-    def _add(self, index: int, source: Plane, target: Plane | None) -> Plane:
-        block, packed = self.owner.network.blocks[index], self.owner.packed[index]
-        neuron = block.neurons[0]
-        assert source.c.halo >= block.kernel // 2
-        layer = c_layer(
-            packed, source, target, block.size_hw((source.c.height, source.c.width)),
-            num_steps=self.num // self.batch, batch=self.batch, kernel=block.kernel, stride=block.stride,
-            leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.soft_reset,
-        )  # fmt: skip
-        self.layers.append(layer)
-        if target is None:
-            return source
-        self.targets.append(target)
-        return target
-
-    def _factor(self, index: int, coarse: Plane, skip: Plane) -> CFactored:
-        packed, layer = self.owner.factors[index], self.layers[index]
+    def factor(self, index: int, coarse: Plane, skip: Plane) -> Callable[[], int]:
+        """See :class:`Workspace`."""
+        packed, layer = self._factors[index], self.layers[index]
         found = CFactored(hidden=packed.hidden)
         found.coarse, found.skip, found.layer = (ctypes.pointer(x) for x in (coarse.c, skip.c, layer))
         for name in (
@@ -178,70 +82,4 @@ class Workspace:
             buffer = torch.empty(self.num, *size_hw, packed.hidden, dtype=dtype)
             self._buffers.append(buffer)
             setattr(found, name, buffer.data_ptr())
-        return found
-
-    def run(
-        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
-    ) -> tuple[Tensor, State]:
-        """See :class:`Int8Network`."""
-        self.fill(cube)
-        self._observe = observe
-        nothing: tuple[State, list[int | None]] = ([], [None] * len(self.layers))
-        # Held until the call ends: the pool gives away what nobody holds.
-        _old, before = nothing if state is None else self.membranes.place(state)
-        new, after = self.membranes.take() if keep_state else nothing
-        for layer, source, target in zip(self.layers, before, after, strict=True):
-            layer.old_membranes, layer.membranes = source, target
-        last = len(self.layers) - 1
-        features = traverse(self.owner.network, self, self.cube)
-        if observe is not None:
-            # Memory that only an observer needs: without one the heads keep nothing but sums.
-            if self.head_spikes is None:
-                self.head_spikes = self._plane(self.size_hw, sum(self.owner.network.heads.widths))
-            self.layers[last].output = ctypes.pointer(self.head_spikes.c)
-        self.compute(last, features)
-        if observe is not None and self.head_spikes is not None:
-            for part in self.head_spikes.spikes().split(self.owner.network.heads.widths, dim=1):
-                observe(part)
-            self.layers[last].output = None
-        return self.counts[..., : sum(self.owner.network.heads.widths)], new
-
-    def fill(self, cube: Tensor) -> None:
-        """Take the cube's spikes."""
-        largest = c_int64()
-        cube = binary(cube).contiguous()
-        self.cube.count = self.owner.kernels.fill(
-            cube.data_ptr(), self.num, cube.shape[2], byref(self.cube.c), byref(largest)
-        )
-        check_binary(largest.value)
-
-    def compute(self, index: int, x: Plane) -> int:
-        """Compute a block from its input; returns the number of spikes."""
-        layer = self.layers[index]
-        if index in self._factored:
-            return self.owner.kernels.factored(byref(self._factored[index]))
-        if self.owner.uses_events(layer, x.count) and keys_fit(layer):
-            self.owner.lists.reserve(layer)
-            return run_events(self.owner.kernels, layer, self.owner.lists)
-        return run_dense(self.owner.kernels, layer)
-
-    def fire(self, index: int, x: Plane) -> Plane:
-        """See ``Ops``."""
-        target = self.targets[index]
-        target.count = self.compute(index, x)
-        if self._observe is not None:
-            self._observe(target.spikes())
-        return target
-
-    def pool(self, x: Plane) -> Plane:
-        """See ``Ops``."""
-        self.pooled.count = self.owner.kernels.or_pool(byref(x.c), byref(self.pooled.c), self.num)
-        return self.pooled
-
-    def join(self, index: int, x: Plane, skip: Plane) -> Plane:
-        """See ``Ops``."""
-        if index in self._factored:
-            return skip
-        joined = self._joined[index]
-        joined.count = self.owner.kernels.join(byref(x.c), byref(skip.c), byref(joined.c), self.num)
-        return joined
+        return lambda: self.owner.kernels.factored(byref(found))

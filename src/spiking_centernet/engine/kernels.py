@@ -30,7 +30,7 @@ class CLayer(Structure):
         + [(name, c_void_p) for name in ("old_membranes", "membranes", "counts")]
         + [(name, c_int64) for name in ("num_steps", "batch", "kernel", "stride", "height", "width")]
         + [(name, c_int64) for name in ("padded_channels", "dense_block", "event_block")]
-        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "reserved")]
+        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "floats")]
     )
 
 
@@ -69,7 +69,7 @@ class Plane:
     Attributes:
         memory: with the halo.
         inside: without it.
-        count: spikes in it, as the kernel that wrote them says.
+        count: spikes in it, as the kernel that wrote them says; None where it holds none.
         c: what the kernels take.
     """
 
@@ -78,7 +78,7 @@ class Plane:
         self.channels = channels
         self.memory = torch.zeros(num, height + 2 * halo, width + 2 * halo, plane_channels(channels), dtype=torch.uint8)
         self.inside = self.memory[:, halo : halo + height, halo : halo + width]
-        self.count = 0
+        self.count: int | None = 0
         pointer = ctypes.cast(self.memory.data_ptr(), POINTER(c_uint8))
         self.c = CPlane(height, width, plane_channels(channels), halo, pointer)
 
@@ -113,8 +113,8 @@ class Kernels:
             dense=native.kernel("dense", [layer], i64, isa=isa),
             events=native.kernel("events", [layer, i64, lists], i64, isa=isa),
             factored=native.kernel("factored", [POINTER(CFactored)], i64, isa=isa),
-            fire_float32=native.kernel("fire_float32", [layer, c_void_p, i64], isa=isa),
-            fire_bfloat16=native.kernel("fire_bfloat16", [layer, c_void_p, i64], isa=isa),
+            fire_float32=native.kernel("fire_float32", [layer, c_void_p, i64], i64, isa=isa),
+            fire_bfloat16=native.kernel("fire_bfloat16", [layer, c_void_p, i64], i64, isa=isa),
         )
 
 
@@ -125,8 +125,10 @@ def c_layer(packed: Packed, source: Plane, target: Plane | None, size_hw: tuple[
     if target is not None:
         layer.output = ctypes.pointer(target.c)
     layer.dense_block, layer.event_block = packed.dense_block, packed.event_block
+    layer.floats = packed.event_weights.dtype == torch.float32
     for name in ("dense_weights", "event_weights", "scale", "bias", "q", "threshold"):
-        setattr(layer, name, getattr(packed, name).data_ptr())
+        values = getattr(packed, name)
+        setattr(layer, name, None if values is None else values.data_ptr())
     return layer
 
 
@@ -154,7 +156,8 @@ class EventLists:
 def keys_fit(layer: CLayer) -> bool:
     """Whether every key of a layer is below 2**32."""
     plane = layer.input.contents
-    return (plane.width + 2 * plane.halo) * layer.kernel * plane.channels * layer.event_block < 2**32
+    row_bytes = layer.event_block * (4 if layer.floats else 1)
+    return (plane.width + 2 * plane.halo) * layer.kernel * plane.channels * row_bytes < 2**32
 
 
 def run_dense(kernels: Kernels, layer: CLayer) -> int:
