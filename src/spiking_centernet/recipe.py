@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +182,19 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         for name in found if isinstance(found, dict) else ():
             if name not in known:
                 raise ConfigError(f"{where}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
-    checker = ArgumentParser(exit_on_error=False, default_env=False)
-    checker.add_class_arguments(Recipe)
     try:
         # YAML takes 2e-3 for text; this takes it for the number that the field wants.
-        checked = checker.parse_object(dict(values))
+        checked = _checker().parse_object(dict(values), defaults=False)
     except argparse.ArgumentError as error:
         raise ConfigError(f"{where}: {error}") from error
     return {name: checked[name] for name in values}
+
+
+@cache
+def _checker() -> ArgumentParser:
+    checker = ArgumentParser(exit_on_error=False, default_env=False)
+    checker.add_class_arguments(Recipe)
+    return checker
 
 
 def make_recipe(values: Mapping[str, Any]) -> Recipe:
