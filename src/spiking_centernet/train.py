@@ -151,9 +151,7 @@ class Trainer:
             classes=config.classes, mode=config.mode, augmentation=recipe.augmentation, seed=recipe.seed,
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
-        self.batches = EpochBatches(
-            len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch
-        )
+        self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch)
         self.steps_per_epoch = len(self.batches)
         self.num_steps = self.steps_per_epoch * recipe.epochs
         self.state = TrainState(
