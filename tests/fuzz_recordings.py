@@ -1,7 +1,7 @@
 """What the fuzzers feed to ``events.open``: every format but DAT, and the invariants of whatever opens.
 
-Where a format has several kinds, the first byte chooses. libhdf5 is not fuzzed, it crashes on damaged files: of HDF5
-the bytes are the values, types and chunks of a file that is whole.
+Where a format has several kinds, the first byte chooses. HDF5 has two targets: ``hdf5`` writes a whole file around the
+values, types and chunks it is given; ``hdf5_file`` damages the file itself, and with it what libhdf5 has to withstand.
 """
 
 import io
@@ -105,7 +105,11 @@ def _one_ecf_chunk(out, body: bytes, num: int) -> None:
         table.write_direct_chunk((0,), body)
 
 
-RECORDINGS = (evt, aedat4, numpy, text, nmnist, hdf5)
+def hdf5_file(data: bytes) -> int:
+    return checked(open_recording(file(data, "b.h5")))
+
+
+RECORDINGS = (evt, aedat4, numpy, text, nmnist, hdf5, hdf5_file)
 
 
 def seeds(name: str, where: Path) -> list[bytes]:
@@ -136,6 +140,13 @@ def seeds(name: str, where: Path) -> list[bytes]:
         late = events.copy()
         late["t"] += 1 << 23
         return [writers.write_bin(path, each).read_bytes() for each in (events, late)]
+    if name == "hdf5_file":
+        return [
+            writers.write_metavision(path, events, SIZE_HW, ecf=True, chunk=15).read_bytes(),
+            writers.write_metavision(path, events, SIZE_HW, ecf=False, chunk=15).read_bytes(),
+            writers.write_columns(path, events, SIZE_HW).read_bytes(),
+            writers.write_columns(path, events, chunks=(16,), compression="gzip").read_bytes(),
+        ]
     head = struct.pack("<H", len(events))
     stored = np.zeros(len(events), [("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "|u1")])
     for column in "xytp":

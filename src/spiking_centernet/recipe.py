@@ -21,7 +21,6 @@ from spiking_centernet.nn import PRESETS, Detector, DetectorConfig, Memory, buil
 from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.weights import config_from_dict, config_to_dict, start_from
 
-
 MAX_SEED = 1 << 63
 """What PyTorch's generator takes."""
 

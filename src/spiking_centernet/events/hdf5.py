@@ -24,6 +24,9 @@ MAX_COMPRESSION = 4096
 OTHER_FILTERS = 256
 """Filters numbered from here on are no part of HDF5 (its reference manual, H5Z)."""
 
+DAMAGED = (AttributeError, KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What h5py says of a file that is damaged inside; MemoryError of a chunk that was never written."""
+
 _Key = tuple[int, int]
 """First event and one past the last."""
 
@@ -40,7 +43,12 @@ class Hdf5Recording(BlockRecording):
         except OSError as error:
             raise EventFileError(f"{path}: cannot be opened as HDF5 ({error}); copy or export it again") from error
         try:
-            kind, said_hw = self._find_events(h5py)
+            try:
+                kind, said_hw = self._find_events(h5py)
+            except EventFileError:
+                raise
+            except DAMAGED as error:
+                raise EventFileError(f"{path}: is damaged inside ({error}); copy or export it again") from error
             super().__init__(path, kind=kind, size_hw=size_hw or said_hw)
         except BaseException:
             self._file.close()
@@ -82,7 +90,9 @@ class Hdf5Recording(BlockRecording):
         self._ecf = self._table is not None and _filters(self._table) == [ECF_FILTER]
         for source in () if self._ecf else sources:
             _check_filters(path, h5py, source)
-        self._in_seconds = not self._ecf and holds_seconds(self._stored((0, min(self._length, BLOCK_EVENTS)))["t"])
+        kind_of_t = (self._columns["t"].dtype if self._table is None else self._table.dtype["t"]).kind
+        head = (0, min(self._length, BLOCK_EVENTS))
+        self._in_seconds = not self._ecf and kind_of_t == "f" and holds_seconds(self._stored(head)["t"])
         return (f"{kind}, ECF" if self._ecf else kind), said_hw
 
     def _side(self, group: Any, name: str) -> int:
@@ -111,8 +121,7 @@ class Hdf5Recording(BlockRecording):
             return self._ecf_chunk(key) if self._ecf else self._slice(key)
         except EventFileError:
             raise
-        # MemoryError: what h5py says of a chunk that was never written.
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        except DAMAGED as error:
             raise EventFileError(
                 f"{self.path}: events {key[0]} to {key[1] - 1}{self._place(key, 0)} cannot be read ({error}); "
                 "copy the file again"
@@ -142,7 +151,10 @@ class Hdf5Recording(BlockRecording):
         if source.chunks is None:
             return "" if source.id.get_offset() is None else f" (data at byte {source.id.get_offset()})"
         start = (key[0] + index) // source.chunks[0] * source.chunks[0]
-        at = source.id.get_chunk_info_by_coord((start,)).byte_offset
+        try:
+            at = source.id.get_chunk_info_by_coord((start,)).byte_offset
+        except DAMAGED:  # it is an error about that chunk which asks
+            at = None
         return "" if at is None else f" (chunk at byte {at})"
 
 

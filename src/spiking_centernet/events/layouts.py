@@ -169,7 +169,7 @@ def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
         with h5py.File(files.events, "r") as file:
             stored: Any = file["t_offset"]
             offset_us = operator.index(stored[()])
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DatasetError(f"{files.events}: does not say t_offset ({error}); copy the file again") from error
     if len(boxes) and int(boxes["ts"].min()) < offset_us:
         raise DatasetError(f"{files.boxes}: holds a box before the events begin ({offset_us} us); the two do not fit")
