@@ -96,7 +96,8 @@ class Recipe:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.windows_per_epoch is not None and self.windows_per_epoch < self.batch_size:
             raise ConfigError(
-                f"windows_per_epoch must be null or at least batch_size ({self.batch_size}), got {self.windows_per_epoch}"
+                f"windows_per_epoch must be null or at least batch_size ({self.batch_size}), "
+                f"got {self.windows_per_epoch}"
             )
         if not 0 <= self.seed < MAX_SEED:
             raise ConfigError(f"seed must be at least 0 and below {MAX_SEED}, got {self.seed}")
