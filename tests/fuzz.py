@@ -86,7 +86,7 @@ def guided(name: str, num_inputs: int, seed: int) -> None:
                 if "numba" in path.read_text()]  # fmt: skip
     with atheris.instrument_imports(include=["spiking_centernet"], exclude=[".".join(path.parts) for path in compiled]):
         import fuzz_targets
-    corpus = Path(fuzz_targets._folder()) / "corpus"
+    corpus = fuzz_targets.folder() / "corpus"
     corpus.mkdir()
     for number, data in enumerate(fuzz_targets.seeds(name)):
         (corpus / str(number)).write_bytes(data)
@@ -100,7 +100,7 @@ def guided(name: str, num_inputs: int, seed: int) -> None:
             told = {"inputs": counts[0], "refused": counts[1], "engine": "atheris"}
             sys.stdout.write(json.dumps(told))
             sys.stdout.flush()
-            shutil.rmtree(fuzz_targets._folder(), ignore_errors=True)
+            shutil.rmtree(fuzz_targets.folder(), ignore_errors=True)
 
     settings = [f"-runs={num_inputs}", f"-seed={seed + 1}", f"-timeout={SECONDS_AN_INPUT}", "-max_len=20000"]
     atheris.Setup([sys.argv[0], *settings, "-rss_limit_mb=4096", str(corpus)], feed)

@@ -3,17 +3,18 @@
 A target returns whatever comes of the bytes, or raises an error of the package; anything else is a bug.
 """
 
-import atexit
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import fuzz_labels
+import fuzz_recordings
 import numpy as np
 import torch
+from fuzz_files import file, folder, some_events
 
 from spiking_centernet import cli, weights
 from spiking_centernet.errors import SpikingCenterNetError
@@ -35,32 +36,8 @@ from spiking_centernet.simulate.roads import Clips, simulate
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 
 
-@cache
-def _folder() -> Path:
-    """A folder in memory where the machine has one: a fuzzer writes a file an input."""
-    shared = Path("/dev/shm")
-    folder = tempfile.mkdtemp(prefix="scn_fuzz_", dir=shared if shared.is_dir() else None)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
-
-
-def _file(data: bytes, name: str) -> Path:
-    path = _folder() / name
-    path.unlink(missing_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def _events(num: int, size_hw: tuple[int, int] = (24, 40)) -> np.ndarray:
-    rng = np.random.default_rng(num)
-    events = np.zeros(num, EVENT_DTYPE)
-    events["t"], events["p"] = np.sort(rng.integers(0, 100_000, num)), rng.integers(0, 2, num)
-    events["x"], events["y"] = rng.integers(0, size_hw[1], num), rng.integers(0, size_hw[0], num)
-    return events
-
-
 def dat(data: bytes) -> int:
-    recording = open_recording(_file(data, "a_td.dat"))
+    recording = open_recording(file(data, "a_td.dat"))
     if not recording.num_events:
         return 0
     events = recording.read()
@@ -73,7 +50,7 @@ def dat(data: bytes) -> int:
 
 
 def boxes(data: bytes) -> int:
-    found = read_boxes(_file(data, "a_bbox.npy"))
+    found = read_boxes(file(data, "a_bbox.npy"))
     for name in ("x", "y", "w", "h", "confidence"):
         assert np.isfinite(found[name]).all()
     kept = clean_boxes(found, (240, 304))
@@ -83,12 +60,12 @@ def boxes(data: bytes) -> int:
 
 
 def weight_file(data: bytes) -> str:
-    model = weights.load(_file(data, "a.safetensors"))
+    model = weights.load(file(data, "a.safetensors"))
     return model.config.neuron
 
 
 def recipe(data: bytes) -> dict:
-    return cli.read_recipe(_file(data, "a.yaml"))
+    return cli.read_recipe(file(data, "a.yaml"))
 
 
 def network(data: bytes) -> object:
@@ -100,12 +77,12 @@ def network(data: bytes) -> object:
 
 
 def metrics(data: bytes) -> list:
-    return read_metrics(_file(data, "metrics.csv"))
+    return read_metrics(file(data, "metrics.csv"))
 
 
 def simulation(data: bytes) -> object:
-    _file(data, "simulation.json")
-    return simulate(_folder(), clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
+    file(data, "simulation.json")
+    return simulate(folder(), clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
 
 
 def event_array(data: bytes) -> torch.Tensor:
@@ -131,8 +108,24 @@ def corruption(data: bytes) -> np.ndarray:
 
 TARGETS: dict[str, Callable[[bytes], object]] = {
     target.__name__: target
-    for target in (dat, boxes, weight_file, recipe, network, metrics, simulation, event_array, corruption)
+    for target in (
+        dat,
+        boxes,
+        weight_file,
+        recipe,
+        network,
+        metrics,
+        simulation,
+        event_array,
+        corruption,
+        *fuzz_recordings.RECORDINGS,
+        *fuzz_labels.LABELS,
+    )
 }
+"""Every reader that is fuzzed by default."""
+
+LIBRARIES: dict[str, Callable[[bytes], object]] = {target.__name__: target for target in fuzz_recordings.LIBRARIES}
+"""Targets that another library may not survive, whatever this package does: they run when named."""
 
 
 def run(name: str, data: bytes) -> bool:
@@ -143,8 +136,10 @@ def run(name: str, data: bytes) -> bool:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        # numpy's word for numbers that do not fit their type.
+        warnings.simplefilter("error", RuntimeWarning)
         try:
-            TARGETS[name](data)
+            (TARGETS | LIBRARIES)[name](data)
         except SpikingCenterNetError:
             return True
     return False
@@ -153,21 +148,25 @@ def run(name: str, data: bytes) -> bool:
 @cache
 def seeds(name: str) -> list[bytes]:
     """Return valid inputs of a target, for a fuzzer to damage."""
-    folder = Path(tempfile.mkdtemp())
+    where = Path(tempfile.mkdtemp(dir=folder()))
+    if name in [target.__name__ for target in fuzz_recordings.RECORDINGS + fuzz_recordings.LIBRARIES]:
+        return fuzz_recordings.seeds(name, where)
+    if name in [target.__name__ for target in fuzz_labels.LABELS]:
+        return fuzz_labels.seeds(name)
     if name == "dat":
-        write_dat(folder / "a.dat", _events(40), (24, 40))
-        whole = (folder / "a.dat").read_bytes()
+        write_dat(where / "a.dat", some_events(40), (24, 40))
+        whole = (where / "a.dat").read_bytes()
         records = whole[-8 * 40 :]
         return [whole, records, b"% Version 1\n\x0c\x08" + records, b"% Height 24\n% Width 40\n\x00\x08" + records]
     if name == "boxes":
         some = np.zeros(3, BOX_DTYPE)
         some["ts"], some["w"], some["h"], some["track_id"] = (1, 1, 2), 9, 8, (1, 2, 1)
-        write_boxes(folder / "a.npy", some)
-        return [(folder / "a.npy").read_bytes()]
+        write_boxes(where / "a.npy", some)
+        return [(where / "a.npy").read_bytes()]
     if name == "weight_file":
         torch.manual_seed(0)
         small = build("nano", widths=(2, 2), decoder_blocks=1, convs_per_stage=1, head_width=2)
-        return [weights.save(small, folder / "a").read_bytes()]
+        return [weights.save(small, where / "a").read_bytes()]
     if name == "recipe":
         here = Path(__file__).resolve().parents[1] / "recipes"
         return [path.read_bytes() for path in sorted(here.glob("*.yaml"))] + [
@@ -178,10 +177,10 @@ def seeds(name: str) -> list[bytes]:
     if name == "metrics":
         return [b"step,epoch,loss\r\n1,0,0.5\r\n2,0,\r\n"]
     if name == "simulation":
-        simulate(folder, clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
-        return [(folder / "simulation.json").read_bytes()]
+        simulate(where, clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
+        return [(where / "simulation.json").read_bytes()]
     head = np.array([(0, 100_000, 24, 40, 5, 2, 0, 0)], "<i8,<i8,<i2,<i2,<i2,<i2,<i4,<i4").tobytes()
     if name == "event_array":
-        return [head + _events(20).tobytes(), head]
+        return [head + some_events(20).tobytes(), head]
     fault = np.array([(0, 5, 3)], "<i8,u1,u1").tobytes()
-    return [fault + _events(20).tobytes(), fault]
+    return [fault + some_events(20).tobytes(), fault]

@@ -25,7 +25,10 @@ from spiking_centernet.runfolder import RunFolder, read_metrics
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 
 INPUTS = 2000
-SLOW = {"recipe": 250, "weight_file": 1000, "simulation": 500}
+SLOW = {
+    "recipe": 250, "weight_file": 1000, "simulation": 500, "hdf5": 500, "layouts": 1000, "study": 100,
+    "labels": 1000,
+}  # fmt: skip
 """Targets that take milliseconds an input: fewer of them here."""
 
 

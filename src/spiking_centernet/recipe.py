@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from spiking_centernet.events import Augmentation
 from spiking_centernet.nn import PRESETS, Detector, DetectorConfig, Memory, build
 from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.weights import config_from_dict, config_to_dict, start_from
+
+MAX_SEED = 1 << 63
+"""What PyTorch's generator takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,8 @@ class Recipe:
                 f"windows_per_epoch must be null or at least batch_size ({self.batch_size}), "
                 f"got {self.windows_per_epoch}"
             )
+        if not 0 <= self.seed < MAX_SEED:
+            raise ConfigError(f"seed must be at least 0 and below {MAX_SEED}, got {self.seed}")
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)
@@ -113,6 +119,10 @@ class Recipe:
 
 NESTED: dict[str, type] = {"augmentation": Augmentation, "penalty": SpikePenalty, "distillation": Distillation}
 """Fields of a recipe that hold settings of their own."""
+
+
+MAX_VALUES = 10_000
+"""Fifty times the largest study here."""
 
 
 def read_yaml(path: str | Path, what: str = "recipe", *, deepest: int = 3) -> dict[str, Any]:
@@ -141,10 +151,16 @@ def read_yaml(path: str | Path, what: str = "recipe", *, deepest: int = 3) -> di
 
 
 def _refuse_wild(path: str | Path, values: dict[str, Any], what: str, deepest: int) -> None:
-    """Refuse numbers that are not finite, and values deeper than any field: a YAML alias may hold itself."""
+    """Refuse numbers that are not finite, and values deeper or more than any field has: YAML aliases repeat others."""
     waiting = [(str(name), value, 0) for name, value in values.items()]
+    count = 0
     while waiting:
         name, value, depth = waiting.pop()
+        count += 1
+        if count > MAX_VALUES or (isinstance(value, dict | list | set) and len(value) > MAX_VALUES):
+            raise ConfigError(
+                f"{path}: {name[:100]} and the others hold more than {MAX_VALUES} values, as no {what} does"
+            )
         if depth > deepest:
             raise ConfigError(f"{path}: {name} is nested deeper than any field of a {what}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -182,14 +198,19 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         for name in found if isinstance(found, dict) else ():
             if name not in known:
                 raise ConfigError(f"{where}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
-    checker = ArgumentParser(exit_on_error=False, default_env=False)
-    checker.add_class_arguments(Recipe)
     try:
         # YAML takes 2e-3 for text; this takes it for the number that the field wants.
-        checked = checker.parse_object(dict(values))
+        checked = _checker().parse_object(dict(values), defaults=False)
     except argparse.ArgumentError as error:
         raise ConfigError(f"{where}: {error}") from error
     return {name: checked[name] for name in values}
+
+
+@cache
+def _checker() -> ArgumentParser:
+    checker = ArgumentParser(exit_on_error=False, default_env=False)
+    checker.add_class_arguments(Recipe)
+    return checker
 
 
 def make_recipe(values: Mapping[str, Any]) -> Recipe:

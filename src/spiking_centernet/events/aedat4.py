@@ -23,6 +23,8 @@ EVENT_STRUCT = np.dtype(
     {"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
 )
 """An event as a packet stores it (``event.fbs`` of dv-processing)."""
+MAX_PACKET_BYTES = 1 << 28
+"""16 million events in a packet; a damaged one may unpack to thousands of times its size."""
 COMPRESSIONS = {0: "", 1: "lz4.frame", 2: "lz4.frame", 3: "zstandard", 4: "zstandard"}
 """The header's number -> the module that unpacks a packet."""
 
@@ -45,12 +47,10 @@ class Aedat4Recording(BlockRecording):
             start = file.read(len(MAGIC) + 4)
             if start[: len(MAGIC)] != MAGIC:
                 raise EventFileError(f"{path}: does not begin with '#!AER-DAT4.0'; it is of another format, or damaged")
-            num_bytes = int.from_bytes(start[len(MAGIC) :], "little")
+            num_bytes, size = int.from_bytes(start[len(MAGIC) :], "little"), path.stat().st_size
+            if len(start) < len(MAGIC) + 4 or size < len(start) + num_bytes:
+                raise EventFileError(f"{path}: ends at byte {size}, inside its header; copy or record it again")
             header = file.read(num_bytes)
-        if len(start) < len(MAGIC) + 4 or len(header) < num_bytes:
-            raise EventFileError(
-                f"{path}: ends at byte {path.stat().st_size}, inside its header; copy or record it again"
-            )
         self._data_offset = len(MAGIC) + 4 + num_bytes
         try:
             fields = _fields(header)
@@ -61,10 +61,14 @@ class Aedat4Recording(BlockRecording):
             at = fields[2] + struct.unpack_from("<I", header, fields[2])[0]
             text = header[at + 4 : at + 4 + struct.unpack_from("<I", header, at)[0]]
             self._stream, said_hw = _event_stream(text.decode())
-        except (struct.error, IndexError, AssertionError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        except (struct.error, IndexError, AssertionError, ValueError, ElementTree.ParseError) as error:
             raise EventFileError(
                 f"{path}: its header at byte {len(MAGIC)} cannot be read ({error}); copy it again"
             ) from error
+        if 0 <= self._table < self._data_offset:
+            raise EventFileError(
+                f"{path}: says that its packets end at byte {self._table}, before they begin; copy it again"
+            )
         if self._stream < 0:
             raise EventFileError(f"{path}: holds no stream of events (EVTS); record the camera's events too")
         if number not in COMPRESSIONS:
@@ -74,7 +78,7 @@ class Aedat4Recording(BlockRecording):
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
         size = self.path.stat().st_size
-        end = self._table if 0 < self._table <= size else size
+        end = self._table if 0 <= self._table <= size else size
         if self._table > size:
             warnings.warn(
                 f"{self.path}: ends at byte {size}, before its table of packets at byte {self._table}: the copy was "
@@ -109,6 +113,13 @@ class Aedat4Recording(BlockRecording):
             raise EventFileError(
                 f"{self.path}: the packet at byte {key.offset - 8} is damaged ({error}); copy the file again"
             ) from error
+        beyond = (stored["x"] < 0) | (stored["y"] < 0)
+        if beyond.any():
+            k = int(np.argmax(beyond))
+            raise EventFileError(
+                f"{self.path}: event {k} of the packet at byte {key.offset - 8} lies at x {stored['x'][k]}, "
+                f"y {stored['y'][k]}; copy the file again"
+            )
         events = np.empty(len(stored), EVENT_DTYPE)
         events["t"], events["x"], events["y"], events["p"] = stored["t"], stored["x"], stored["y"], stored["on"] != 0
         return events
@@ -117,8 +128,13 @@ class Aedat4Recording(BlockRecording):
         if self._unpacker is None:
             return data
         if self._unpacker.__name__ == "zstandard":
-            return self._unpacker.ZstdDecompressor().decompressobj().decompress(data)
-        return self._unpacker.decompress(data)
+            with self._unpacker.ZstdDecompressor().stream_reader(data) as reader:
+                unpacked = reader.read(MAX_PACKET_BYTES)
+        else:
+            unpacked = self._unpacker.LZ4FrameDecompressor().decompress(data, MAX_PACKET_BYTES)
+        if len(unpacked) == MAX_PACKET_BYTES:
+            raise ValueError(f"it unpacks to {MAX_PACKET_BYTES} bytes or more")
+        return unpacked
 
     def _place(self, key: _Key, index: int) -> str:
         return f" (number {index} of the packet at byte {key.offset - 8})"

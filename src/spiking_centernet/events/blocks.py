@@ -14,7 +14,8 @@ import numpy as np
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.events.dat import MAX_TIME_US
 from spiking_centernet.events.kernels import PAIRED_DTYPE
-from spiking_centernet.events.recording import Recording
+from spiking_centernet.events.recording import Recording, check_size
+from spiking_centernet.events.voxel import MAX_TIME_US as LATEST_US
 from spiking_centernet.types import EVENT_DTYPE
 
 BLOCK_EVENTS = 1 << 16
@@ -46,8 +47,8 @@ class BlockRecording(Recording):
                 0 microseconds. Without it only times beyond the 71 minutes of a DAT file are moved.
 
         Raises:
-            EventFileError: the file is damaged, an event lies outside the sensor, or neither the file nor the caller
-                nor the events tell a size.
+            EventFileError: the file is damaged, an event lies outside the sensor or any clock, the size is no
+                sensor's, or neither the file nor the caller nor the events tell one.
         """
         self.path = Path(path)
         self.kind = kind
@@ -72,6 +73,8 @@ class BlockRecording(Recording):
         keys: list[Any] = []
         rows: list[tuple[int, int, int]] = []  # the running maximum before a block, at its first and at its last event
         latest, late, total, largest = 0, 0, 0, [0, 0]
+        if size_hw is not None:
+            check_size(self.path, size_hw)
         height, width = size_hw or (1 << 16, 1 << 16)
         for key, events in blocks:
             if not len(events):
@@ -79,7 +82,7 @@ class BlockRecording(Recording):
             if not keys:
                 latest = int(events["t"][0])
             before = latest
-            late_here, outside, negative, y, x, latest = map(
+            late_here, outside, untimely, y, x, latest = map(
                 int, settle(events.view(PAIRED_DTYPE), before, height, width)
             )
             if outside >= 0:
@@ -88,10 +91,10 @@ class BlockRecording(Recording):
                     f"x {events['x'][outside]}, y {events['y'][outside]}, outside the {width} x {height} sensor; "
                     "if the size is wrong give size_hw, else copy the file again"
                 )
-            if negative >= 0:
+            if untimely >= 0:
                 raise EventFileError(
-                    f"{self.path}: event {total + negative}{self._place(key, negative)} has a time before 0; "
-                    "count its times from the recording's start"
+                    f"{self.path}: event {total + untimely}{self._place(key, untimely)} has a time before 0 or after "
+                    f"{LATEST_US} microseconds; count its times in microseconds from the recording's start"
                 )
             keys.append(key)
             rows.append((before, int(events["t"][0]), latest))
@@ -115,6 +118,7 @@ class BlockRecording(Recording):
     def _infer_size(self, height: int, width: int) -> tuple[int, int]:
         if not self.num_events:
             raise EventFileError(f"{self.path}: has neither a sensor size nor events; give size_hw")
+        check_size(self.path, (height, width))
         warnings.warn(
             f"{self.path}: the file does not say the sensor's size; {width} x {height} (width x height) is the "
             "smallest that holds its events; give size_hw to be exact",
@@ -151,14 +155,14 @@ def settle(events, latest, height, width):
     """Give PAIRED_DTYPE events the running maximum of time from ``latest`` on.
 
     Returns:
-        how many came late, the first one outside the sensor and the first with a negative time (-1 if none), the
+        how many came late, the first one outside the sensor and the first before 0 or after LATEST_US (-1 if none), the
         largest y and x, and the latest time.
     """
-    late, outside, negative, largest_y, largest_x = 0, -1, -1, 0, 0
+    late, outside, untimely, largest_y, largest_x = 0, -1, -1, 0, 0
     for i in range(len(events)):
         t = events[i].t
-        if t < 0 and negative < 0:
-            negative = i
+        if (t < 0 or t > LATEST_US) and untimely < 0:
+            untimely = i
         if t < latest:
             late += 1
             events[i].t = latest
@@ -168,7 +172,7 @@ def settle(events, latest, height, width):
         if (x >= width or y >= height) and outside < 0:
             outside = i
         largest_x, largest_y = max(largest_x, x), max(largest_y, y)
-    return late, outside, negative, largest_y, largest_x, latest
+    return late, outside, untimely, largest_y, largest_x, latest
 
 
 def spans(length: int, step: int) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,9 @@ MAX_TIME_US = 2**53
 """Nearly three centuries, the last time that is exact in every number type a file may use."""
 MAX_PX = 1e6
 """No sensor is near as wide; a coordinate beyond is damage, and float32 would round it."""
+MAX_CLASSES = 256
+"""What a class id of one byte can tell apart."""
+MAX_CONFIDENCE = float(np.finfo(np.float32).max)
 FIELDS = BOX_DTYPE.names or ()
 ALIASES = {"ts": ("ts", "t"), "confidence": ("confidence", "class_confidence")}
 
@@ -96,12 +99,13 @@ def _check_columns(where: str, columns: dict[str, np.ndarray], classes: Sequence
     refuse(columns["ts"] > MAX_TIME_US, "ts", f"which is beyond {MAX_TIME_US} us; correct the box")
     for field in ("x", "y", "w", "h"):
         refuse(np.abs(columns[field]) > MAX_PX, field, f"which is beyond {MAX_PX} pixels; correct the box")
+    refuse(np.abs(columns["confidence"]) > MAX_CONFIDENCE, "confidence", "which is beyond float32; correct the box")
     for field in ("ts", "class_id", "track_id"):
         refuse(columns[field] != np.floor(columns[field]), field, "which is no whole number; correct the box")
     outside = (columns["track_id"] < 0) | (columns["track_id"] >= 2**32)
     refuse(outside, "track_id", "which is not 0 to 4294967295; give every unknown track a number of its own")
     known = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-    unknown = (columns["class_id"] < 0) | (columns["class_id"] >= len(classes))
+    unknown = (columns["class_id"] < 0) | (columns["class_id"] >= min(len(classes), MAX_CLASSES))
     refuse(unknown, "class_id", f"known: {known}; give the data set's own classes")
 
 

@@ -4,10 +4,10 @@ Columns go by their names, or without names in the order t, x, y, p. Whole times
 fraction seconds.
 """
 
+import math
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.errors import EventFileError
-from spiking_centernet.events.blocks import BLOCK_EVENTS, BlockRecording, open_bytes, spans
+from spiking_centernet.events.blocks import BLOCK_EVENTS, LATEST_US, BlockRecording, open_bytes, spans
 from spiking_centernet.types import EVENT_DTYPE
 
 NAMES = {
@@ -44,6 +44,67 @@ def match_names(path: Path, names: Sequence[str]) -> dict[str, str]:
     return {field: name for field, name in found.items() if name is not None}
 
 
+def events_of(path: Path, columns: Mapping[str, np.ndarray], first: int, *, in_seconds: bool) -> np.ndarray:
+    """Return columns of numbers as EVENT_DTYPE.
+
+    Args:
+        path: what to name in an error.
+        columns: t, x, y and p, flat and of one length.
+        first: number of their first event.
+        in_seconds: times are seconds with a fraction, not whole microseconds.
+
+    Raises:
+        EventFileError: a number is no place or no time.
+    """
+    for field, stored in columns.items():
+        values, whole = stored, np.True_
+        if stored.dtype.kind == "f":
+            with np.errstate(over="ignore", invalid="ignore"):  # infinity has no remainder
+                values = stored.astype(np.float64)
+                whole = values % 1 == 0
+        if field in "xy":
+            bad = ~(whole & (values >= 0) & (values < 1 << 16))
+        elif field == "t":
+            latest = LATEST_US * 1e-6 if in_seconds else LATEST_US
+            bad = ~((values >= -latest) & (values <= latest) & (whole | in_seconds))
+        else:
+            bad = np.isnan(values)
+        if bad.any():
+            k = int(np.argmax(bad))
+            raise EventFileError(
+                f"{path}: event {first + k} has {field} {stored[k]}; x and y must be whole numbers from 0 to 65535, "
+                "times all in seconds (with a fraction) or all whole microseconds; without names the order is "
+                "t, x, y, p"
+            )
+    t = columns["t"]
+    events = np.empty(len(t), EVENT_DTYPE)
+    events["t"] = np.rint(t.astype(np.float64) * 1e6) if in_seconds else t
+    events["x"], events["y"], events["p"] = columns["x"], columns["y"], columns["p"] > 0
+    return events
+
+
+def check_columns(path: Path, columns: Mapping[str, Any]) -> None:
+    """Check that columns are flat, of numbers and of one length.
+
+    Raises:
+        EventFileError: they are not.
+    """
+    for field, column in columns.items():
+        if column.ndim != 1 or column.dtype.kind not in "iufb":
+            raise EventFileError(
+                f"{path}: column {field} is {column.dtype} {list(column.shape)}, must be a flat array of numbers"
+            )
+    lengths = {field: len(column) for field, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise EventFileError(f"{path}: its columns have different lengths {lengths}; save them again")
+
+
+def holds_seconds(t: np.ndarray) -> bool:
+    """Return whether times are seconds: floats of which some have a fraction."""
+    finite = t[np.isfinite(t)] if t.dtype.kind == "f" else t[:0]
+    return bool((finite % 1 != 0).any())
+
+
 class ArrayRecording(BlockRecording):
     """Arrays in a ``.npy`` or ``.npz`` file as a recording; an archive is unpacked to temporary files first."""
 
@@ -51,16 +112,8 @@ class ArrayRecording(BlockRecording):
         """Open and index a file; see ``BlockRecording``."""
         path = Path(path)
         self._columns = _mapped(path)
-        lengths = {field: len(column) for field, column in self._columns.items()}
-        if len(set(lengths.values())) != 1:
-            raise EventFileError(f"{path}: its columns have different lengths {lengths}; save them again")
-        for field, column in self._columns.items():
-            if column.ndim != 1 or column.dtype.kind not in "iufb":
-                raise EventFileError(
-                    f"{path}: column {field} is {column.dtype} {list(column.shape)}, must be a flat array of numbers"
-                )
-        head = np.asarray(self._columns["t"][:BLOCK_EVENTS])
-        self._in_seconds = head.dtype.kind == "f" and bool((head % 1 != 0).any())
+        check_columns(path, self._columns)
+        self._in_seconds = holds_seconds(np.asarray(self._columns["t"][:BLOCK_EVENTS]))
         super().__init__(path, kind=f"NumPy {path.suffix.lower()}", size_hw=size_hw)
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
@@ -69,34 +122,20 @@ class ArrayRecording(BlockRecording):
 
     def _decode(self, key: _Key) -> np.ndarray:
         stored = {field: np.asarray(column[slice(*key)]) for field, column in self._columns.items()}
-        for field, values in stored.items():
-            bad = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-            if field in "xy":
-                bad |= (values < 0) | (values >= 1 << 16) | (values % 1 != 0)
-            elif field == "t" and values.dtype.kind == "f" and not self._in_seconds:
-                bad |= values % 1 != 0
-            if bad.any():
-                k = int(np.argmax(bad))
-                raise EventFileError(
-                    f"{self.path}: event {key[0] + k} has {field} {values[k]}; x and y must be whole numbers from 0, "
-                    "times all in seconds (with a fraction) or all whole microseconds; without names the order is "
-                    "t, x, y, p"
-                )
-        t = stored["t"]
-        events = np.empty(key[1] - key[0], EVENT_DTYPE)
-        events["t"] = np.rint(t.astype(np.float64) * 1e6) if self._in_seconds else t
-        events["x"], events["y"], events["p"] = stored["x"], stored["y"], stored["p"] > 0
-        return events
+        return events_of(self.path, stored, key[0], in_seconds=self._in_seconds)
 
 
 def _mapped(path: Path) -> dict[str, np.ndarray]:
     with open_bytes(path):
         pass
     try:
-        arrays = _archive(path) if path.suffix.lower() == ".npz" else {"": np.load(path, mmap_mode="r")}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        arrays = _archive(path) if path.suffix.lower() == ".npz" else {"": _plain(path)}
+    except EventFileError:
+        raise
+    except Exception as error:  # numpy evaluates headers as Python text, and each way to pack has errors of its own
+        told = " ".join(str(error).split())[:200] or type(error).__name__
         raise EventFileError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read ({error}); copy or save it again"
+            f"{path} ({path.stat().st_size} bytes) cannot be read ({told}); copy or save it again"
         ) from error
     if len(arrays) > 1:
         return {field: arrays[name] for field, name in match_names(path, list(arrays)).items()}
@@ -112,29 +151,40 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
     )
 
 
+def _plain(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return _map_npy(file, path.stat().st_size)
+
+
 def _archive(path: Path) -> Mapping[str, np.ndarray]:
     """Return the arrays of an archive, each mapped from a temporary file that vanishes with it."""
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.filename.endswith(".npy"):
-                continue
+        members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+        if len(members) > 1:
+            # The others may be of any size, and are not looked at.
+            members = {name: members[name] for name in match_names(path, list(members)).values()}
+        for name, member in members.items():
             with archive.open(member) as packed, tempfile.TemporaryFile() as unpacked:
                 # Read to the end, so that the archive's checksum is compared.
+                size = 0
                 while piece := packed.read(1 << 20):
-                    unpacked.write(piece)
+                    size += unpacked.write(piece)
                 unpacked.flush()
                 unpacked.seek(0)
-                arrays[member.filename.removesuffix(".npy")] = _map_npy(unpacked)
+                arrays[name] = _map_npy(unpacked, size)
     return arrays
 
 
-def _map_npy(file: Any) -> np.ndarray:
+def _map_npy(file: Any, size: int) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, column_major, dtype = read(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are not loaded")
-    if not np.prod(shape):
+    needed, given = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or needed > given:
+        raise ValueError(f"its header claims {needed} bytes of {dtype}, it holds {given}")
+    if not needed:
         return np.empty(shape, dtype)
     return np.memmap(file, dtype, "r", file.tell(), shape, "F" if column_major else "C")

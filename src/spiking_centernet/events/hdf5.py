@@ -15,12 +15,17 @@ import numpy as np
 
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.events.blocks import BLOCK_EVENTS, INSTALL, BlockRecording, needed, spans
+from spiking_centernet.events.columns import check_columns, events_of, holds_seconds
 from spiking_centernet.events.ecf import decode_chunk
-from spiking_centernet.types import EVENT_DTYPE
 
 ECF_FILTER = 0x8ECF
+MAX_COMPRESSION = 4096
+"""Bytes that a stored byte may stand for; deflate reaches 1032."""
 OTHER_FILTERS = 256
 """Filters numbered from here on are no part of HDF5 (its reference manual, H5Z)."""
+
+DAMAGED = (AttributeError, KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What h5py says of a file that is damaged inside; MemoryError of a chunk that was never written."""
 
 _Key = tuple[int, int]
 """First event and one past the last."""
@@ -38,7 +43,12 @@ class Hdf5Recording(BlockRecording):
         except OSError as error:
             raise EventFileError(f"{path}: cannot be opened as HDF5 ({error}); copy or export it again") from error
         try:
-            kind, said_hw = self._find_events(h5py)
+            try:
+                kind, said_hw = self._find_events(h5py)
+            except EventFileError:
+                raise
+            except DAMAGED as error:
+                raise EventFileError(f"{path}: is damaged inside ({error}); copy or export it again") from error
             super().__init__(path, kind=kind, size_hw=size_hw or said_hw)
         except BaseException:
             self._file.close()
@@ -51,13 +61,13 @@ class Hdf5Recording(BlockRecording):
         if "CD/events" in file:
             self._table = file["CD/events"]
             kind, found = "Metavision HDF5", self._table.dtype.names or ()
-            said = re.fullmatch(r"(\d+)x(\d+)", _text(file.attrs.get("geometry", "")))
+            said = re.fullmatch(r"(\d{1,9})x(\d{1,9})", _text(file.attrs.get("geometry", "")))
             said_hw = None if said is None else (int(said[2]), int(said[1]))
         elif "events/t" in file:
             group = file["events"]
             kind, found = "HDF5 with columns (DSEC, RVT)", list(group)
             self._columns = {name: group[name] for name in "xypt" if name in group}
-            sides = [int(group[name][()]) for name in ("height", "width") if name in group]
+            sides = [self._side(group, name) for name in ("height", "width") if name in group]
             said_hw = (sides[0], sides[1]) if len(sides) == 2 else None
         else:
             raise EventFileError(
@@ -68,14 +78,37 @@ class Hdf5Recording(BlockRecording):
         if missing:
             raise EventFileError(f"{path}: its events lack {missing}; export them again")
         sources = [self._columns[name] for name in "xypt"] if self._table is None else [self._table]
-        lengths = {len(source) for source in sources}
-        if len(lengths) != 1:
-            raise EventFileError(f"{path}: its columns have different lengths {sorted(lengths)}; export them again")
-        self._length = lengths.pop()
+        if not all(isinstance(source, h5py.Dataset) for source in sources):
+            raise EventFileError(f"{path}: its events are no data sets of HDF5; export them again")
+        if self._table is None:
+            check_columns(path, self._columns)
+        elif self._table.ndim != 1 or any(self._table.dtype[name].kind not in "iufb" for name in "xypt"):
+            raise EventFileError(f"{path}: CD/events is {self._table.dtype} {list(self._table.shape)}, must be flat")
+        self._length = len(sources[0])
+        for source in sources:
+            self._check_storage(source)
         self._ecf = self._table is not None and _filters(self._table) == [ECF_FILTER]
         for source in () if self._ecf else sources:
             _check_filters(path, h5py, source)
+        kind_of_t = (self._columns["t"].dtype if self._table is None else self._table.dtype["t"]).kind
+        head = (0, min(self._length, BLOCK_EVENTS))
+        self._in_seconds = not self._ecf and kind_of_t == "f" and holds_seconds(self._stored(head)["t"])
         return (f"{kind}, ECF" if self._ecf else kind), said_hw
+
+    def _side(self, group: Any, name: str) -> int:
+        value = np.asarray(group[name][()])
+        if value.size != 1 or value.dtype.kind not in "iuf" or not 0 < value.item() <= 1 << 16:
+            raise EventFileError(f"{self.path}: says {name} {str(value)[:100]}, must be one whole number; correct it")
+        return int(value.item())
+
+    def _check_storage(self, source: Any) -> None:
+        """Refuse a length that nothing is stored for: HDF5 would make up zeros without end."""
+        claimed, stored = len(source) * source.dtype.itemsize, source.id.get_storage_size()
+        if len(source) > BLOCK_EVENTS and claimed > stored * MAX_COMPRESSION:
+            raise EventFileError(
+                f"{self.path}: {source.name} claims {len(source)} events in {stored} bytes; the file is damaged: copy "
+                "it again"
+            )
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
         # A block of compressed chunks that starts within one would unpack it twice.
@@ -86,20 +119,23 @@ class Hdf5Recording(BlockRecording):
     def _decode(self, key: _Key) -> np.ndarray:
         try:
             return self._ecf_chunk(key) if self._ecf else self._slice(key)
-        except (OSError, ValueError) as error:
+        except EventFileError:
+            raise
+        except DAMAGED as error:
             raise EventFileError(
                 f"{self.path}: events {key[0]} to {key[1] - 1}{self._place(key, 0)} cannot be read ({error}); "
                 "copy the file again"
             ) from error
 
     def _slice(self, key: _Key) -> np.ndarray:
+        return events_of(self.path, self._stored(key), key[0], in_seconds=self._in_seconds)
+
+    def _stored(self, key: _Key) -> dict[str, np.ndarray]:
         part = slice(*key)
-        stored = {name: column[part] for name, column in self._columns.items()} or self._table[part]  # pyright: ignore
-        events = np.empty(key[1] - key[0], EVENT_DTYPE)
-        for name in ("t", "x", "y"):
-            events[name] = stored[name]
-        events["p"] = stored["p"] > 0
-        return events
+        if self._table is None:
+            return {name: column[part] for name, column in self._columns.items()}
+        table = self._table[part]
+        return {name: table[name] for name in "xypt"}
 
     def _ecf_chunk(self, key: _Key) -> np.ndarray:
         assert self._table is not None
@@ -115,7 +151,11 @@ class Hdf5Recording(BlockRecording):
         if source.chunks is None:
             return "" if source.id.get_offset() is None else f" (data at byte {source.id.get_offset()})"
         start = (key[0] + index) // source.chunks[0] * source.chunks[0]
-        return f" (chunk at byte {source.id.get_chunk_info_by_coord((start,)).byte_offset})"
+        try:
+            at = source.id.get_chunk_info_by_coord((start,)).byte_offset
+        except DAMAGED:  # it is an error about that chunk which asks
+            at = None
+        return "" if at is None else f" (chunk at byte {at})"
 
 
 def _filters(source: Any) -> list[int]:

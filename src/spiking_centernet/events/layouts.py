@@ -5,6 +5,7 @@ their layouts. Sources: GEN1 (arXiv 2001.08499), 1 Mpx (arXiv 2009.13436), DSEC-
 eTraM (arXiv 2403.19976), PEDRo (github.com/SSIGPRO/PEDRo-Event-Based-Dataset).
 """
 
+import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -167,11 +168,13 @@ def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
     try:
         with h5py.File(files.events, "r") as file:
             stored: Any = file["t_offset"]
-            offset_us = int(stored[()])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+            offset_us = operator.index(stored[()])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DatasetError(f"{files.events}: does not say t_offset ({error}); copy the file again") from error
     if len(boxes) and int(boxes["ts"].min()) < offset_us:
         raise DatasetError(f"{files.boxes}: holds a box before the events begin ({offset_us} us); the two do not fit")
+    if offset_us < 0:
+        raise DatasetError(f"{files.events}: says t_offset {offset_us}, which is before 0; copy the file again")
     boxes["ts"] -= np.uint64(offset_us)
     return boxes
 
@@ -188,7 +191,7 @@ def _read_pedro(files: Files, classes: Sequence[str]) -> np.ndarray:
         objects = ElementTree.parse(files.boxes).getroot().findall("object")
         corners = [[float(o.findtext(f"bndbox/{s}", "")) for s in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
         names = [o.findtext("name", "") for o in objects]
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding nobody knows
         raise BoxFileError(f"{files.boxes}: is no readable PASCAL VOC file ({error}); copy it again") from error
     boxes = np.zeros(len(objects), BOX_DTYPE)
     for k, ((left, top, right, bottom), name) in enumerate(zip(corners, names, strict=True)):

@@ -119,6 +119,23 @@ class Recording(ABC):
             )
 
 
+def check_size(path: Path, size_hw: tuple[int, int]) -> None:
+    """Check that a sensor may have this height and width in pixels.
+
+    Raises:
+        EventFileError: it has no pixels, or more than any sensor.
+    """
+    # Numbers of thousands of digits are no sizes, and no text either.
+    height, width = (min(max(side, -1), MAX_PIXELS + 1) for side in size_hw)
+    if height < 1 or width < 1:
+        raise EventFileError(f"{path}: a sensor of {width} x {height} pixels is none; give its size_hw")
+    if height * width > MAX_PIXELS:
+        raise EventFileError(
+            f"{path}: a sensor of {width} x {height} pixels is larger than any known ({MAX_PIXELS} pixels); the file "
+            "is damaged, or give its size_hw"
+        )
+
+
 class DatRecording(Recording):
     """A DAT file as a recording."""
 
@@ -143,11 +160,7 @@ class DatRecording(Recording):
         if self.dat.size_hw is None:
             self.dat.size_hw = self._infer_size()
         self.size_hw = self.dat.size_hw
-        if self.size_hw[0] * self.size_hw[1] > MAX_PIXELS:
-            raise EventFileError(
-                f"{self.path}: a sensor of {self.size_hw[1]} x {self.size_hw[0]} pixels is larger than any known "
-                f"({MAX_PIXELS} pixels); the file is damaged, or give its size_hw"
-            )
+        check_size(self.path, self.size_hw)
         if scan if scan is not None else self.num_events <= SCAN_LIMIT:
             self.dat.scan()
         self.start_us = self.dat.first_us

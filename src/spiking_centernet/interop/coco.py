@@ -12,7 +12,16 @@ import numpy as np
 
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.files import atomic_write
-from spiking_centernet.interop.labels import Labels, Row, boxes_from, short, time_of
+from spiking_centernet.interop.labels import (
+    Labels,
+    Row,
+    boxes_from,
+    checked_size,
+    checked_time,
+    read_text,
+    short,
+    time_of,
+)
 
 
 def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
@@ -58,34 +67,34 @@ def read(path: Path, *, every_us: int | None = None) -> Labels:
         BoxFileError: the file is no such JSON, or a time is missing.
     """
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
+        document: dict[str, Any] = json.loads(read_text(path))
         images = sorted(document["images"], key=lambda image: (image.get("t_us", 0), image["file_name"]))
         categories = sorted(document["categories"], key=lambda category: category["id"])
         label_of = {category["id"]: k for k, category in enumerate(categories)}
-        sizes = {(int(image["height"]), int(image["width"])) for image in images}
+        classes = tuple(str(category["name"]) for category in categories)
+        sizes = {checked_size(path, int(image["height"]), int(image["width"])) for image in images}
         if len(sizes) > 1:
             raise BoxFileError(f"{path}: its pictures have sizes {sorted(sizes)}; give the labels of one recording")
         time = {
-            image["id"]: int(image["t_us"])
+            image["id"]: checked_time(path, int(image["t_us"]))
             if "t_us" in image
             else time_of(rank, every_us, path, "its pictures carry no t_us")
             for rank, image in enumerate(images, start=1)
         }
+        if len(time) < len(images) or len(label_of) < len(categories):
+            raise BoxFileError(f"{path}: two of its pictures or categories have the same id; export it again")
         rows: list[Row] = []
         for k, a in enumerate(document["annotations"]):
             x, y, w, h = map(float, a["bbox"])
             confidence, track = float(a.get("confidence", a.get("score", 1))), int(a.get("track_id", k))
             rows.append((time[a["image_id"]], x, y, w, h, label_of[a["category_id"]], confidence, track))
-    except OSError as error:
-        raise BoxFileError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except json.JSONDecodeError as error:
         raise BoxFileError(f"{path}: is no JSON at byte {error.pos} ({error.msg}); copy or export it again") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, BoxFileError):
             raise
         raise BoxFileError(
             f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
         ) from error
-    classes = tuple(str(category["name"]) for category in categories)
     boxes = boxes_from(path, rows, classes)
     return Labels(boxes, classes, sizes.pop() if sizes else None, np.array(sorted(time.values()), np.int64))

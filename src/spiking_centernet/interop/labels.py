@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.errors import BoxFileError
+from spiking_centernet.events.boxes import MAX_CLASSES, MAX_CONFIDENCE, MAX_PX, MAX_TIME_US
 from spiking_centernet.types import BOX_DTYPE
 
 
@@ -56,6 +57,29 @@ Row = tuple[int, float, float, float, float, int, float, int]
 """The fields of BOX_DTYPE in their order."""
 
 
+def read_text(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        BoxFileError: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BoxFileError(f"{path}: cannot be read as text ({error}); copy or export it again") from error
+
+
+def checked_size(path: Path, height: int, width: int) -> tuple[int, int]:
+    """Return height and width in pixels.
+
+    Raises:
+        BoxFileError: no picture has them.
+    """
+    if not (0 < height <= MAX_PX and 0 < width <= MAX_PX):
+        raise BoxFileError(f"{path}: says pictures of {f'{width} x {height}'[:40]} pixels; correct it")
+    return height, width
+
+
 def boxes_from(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> np.ndarray:
     """Return rows as BOX_DTYPE, sorted by time.
 
@@ -64,11 +88,14 @@ def boxes_from(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> np.nd
     """
     listed = list(rows)
     for k, row in enumerate(listed):
-        if not np.isfinite(row[1:5]).all() or row[0] < 0 or min(row[3:5]) < 0:
+        fits = 0 <= row[0] <= MAX_TIME_US and all(abs(value) <= MAX_PX for value in row[1:5])
+        if not fits or min(row[3:5]) < 0:
             raise BoxFileError(f"{path}: box {k} has time {row[0]} us, place and size {row[1:5]}; correct or remove it")
-        if not 0 <= row[5] < len(classes):
+        if not 0 <= row[5] < min(len(classes), MAX_CLASSES):
             known = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
             raise BoxFileError(f"{path}: box {k} has class {row[5]}, known: {known}; give the data set's own --classes")
+        if not abs(row[6]) <= MAX_CONFIDENCE:
+            raise BoxFileError(f"{path}: box {k} has confidence {row[6]}; correct or remove it")
         if not 0 <= row[7] < 1 << 32:
             raise BoxFileError(f"{path}: box {k} has track {row[7]}, must be 0 to {(1 << 32) - 1}; number them anew")
     boxes = np.array(listed, BOX_DTYPE)
@@ -78,6 +105,17 @@ def boxes_from(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> np.nd
 def short(value: np.float32) -> float:
     """Return the number of fewest digits that reads back as this float32."""
     return float(str(value))
+
+
+def checked_time(path: Path, t_us: int) -> int:
+    """Return a picture's time.
+
+    Raises:
+        BoxFileError: no recording reaches it.
+    """
+    if not 0 <= t_us <= MAX_TIME_US:
+        raise BoxFileError(f"{path}: says the time {str(t_us)[:40]} us, must be 0 to {MAX_TIME_US}; correct it")
+    return t_us
 
 
 def time_of(rank: int, every_us: int | None, path: Path, what: str) -> int:

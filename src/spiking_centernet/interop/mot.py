@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.errors import BoxFileError
+from spiking_centernet.events.boxes import MAX_TIME_US
 from spiking_centernet.files import atomic_write
-from spiking_centernet.interop.labels import Labels, Row, boxes_from, short, time_of
+from spiking_centernet.interop.labels import Labels, Row, boxes_from, checked_size, short, time_of
 
 SHORTEST_US = 1000
 """Instants without a common step of at least this are numbered instead: a camera of 1 MHz helps no tracker."""
@@ -63,7 +64,7 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
     Raises:
         BoxFileError: a line is no box, or the time between frames is not known.
     """
-    said = configparser.ConfigParser()
+    said = configparser.ConfigParser(interpolation=None)
     try:
         text = path.read_text()
         said.read([path.with_name("seqinfo.ini"), path.parent.parent / "seqinfo.ini", beside(path)])
@@ -72,10 +73,12 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
             every_us = int(sequence["everyus"])
         elif every_us is None and "framerate" in sequence:
             every_us = round(1e6 / float(sequence["framerate"]))
+        if every_us is not None and not 1 <= every_us <= MAX_TIME_US:
+            raise ValueError("no time between frames")
         sides = [int(sequence[key]) for key in ("imheight", "imwidth") if key in sequence]
     except OSError as error:
         raise BoxFileError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except (configparser.Error, ValueError, ZeroDivisionError, UnicodeDecodeError) as error:
+    except (configparser.Error, ValueError, ArithmeticError) as error:
         raise BoxFileError(f"{path}: it or its seqinfo.ini cannot be read ({error}); correct it") from error
     classes = tuple(sequence["classes"].split(",")) if "classes" in sequence else tuple(classes)
     rows: list[Row] = []
@@ -86,7 +89,7 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
             words = [float(word) for word in line.split(",")]
             frame, track, label = int(words[0]), int(words[1]), int(words[7]) - 1 if len(words) > 7 else 0
             x, y, w, h, confidence = words[2:7]
-        except ValueError:
+        except (ValueError, OverflowError, IndexError):
             raise BoxFileError(
                 f"{path}: line {number} is {line[:60]!r}, must be: frame,track,left,top,width,height,confidence"
                 "[,class]; correct it"
@@ -95,5 +98,5 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
         # -1 is MOTChallenge's word for "none".
         track = track if track >= 0 else len(rows)
         rows.append((t_us, x, y, w, h, max(label, 0), confidence, track))
-    size_hw = (sides[0], sides[1]) if len(sides) == 2 else None
+    size_hw = checked_size(path, *sides) if len(sides) == 2 else None
     return Labels(boxes_from(path, rows, classes), classes, size_hw, np.empty(0, np.int64))

@@ -12,7 +12,7 @@ import numpy as np
 
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.files import atomic_write
-from spiking_centernet.interop.labels import Labels, Row, boxes_from, time_of
+from spiking_centernet.interop.labels import Labels, Row, boxes_from, checked_time, read_text, time_of
 
 NAMES = "classes.txt"
 
@@ -60,7 +60,7 @@ def read(
     """
     folder = folder / "labels" if (folder / "labels").is_dir() else folder
     if (folder / NAMES).is_file():
-        classes = (folder / NAMES).read_text().split("\n")
+        classes = read_text(folder / NAMES).split("\n")
         classes = tuple(name.strip() for name in classes if name.strip())
     paths = sorted(path for path in folder.glob("*.txt") if path.name != NAMES)
     if not paths:
@@ -71,8 +71,9 @@ def read(
     for rank, path in enumerate(paths, start=1):
         named = re.search(r"_(\d+)$", path.stem)
         t_us = time_of(rank, every_us, path, "its name has no time") if every_us or named is None else int(named[1])
+        checked_time(path, t_us)
         instants.append(t_us)
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             words = line.split()
             if not words:
                 continue

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from spiking_centernet.evaluate import get_protocol
 from spiking_centernet.nn import DetectorConfig
 from spiking_centernet.recipe import NESTED, Recipe, config_of, make_recipe, parse_recipe, read_yaml
 from spiking_centernet.runfolder import BEST
+from spiking_centernet.weights import LARGEST
 
 ROW = "row:"
 """``teacher: "row:NAME"`` takes the weights that row NAME trained with the same seed."""
@@ -23,6 +25,10 @@ FIELDS = (
     "recipe", "set", "seeds", "axes", "combine", "rows", "base", "baseline", "split", "protocol", "test_steps",
     "budget", "resamples",
 )  # fmt: skip
+MAX_STEPS = LARGEST["num_steps"]
+MAX_RESAMPLES = 1_000_000
+MAX_ROWS = 1000
+"""More runs than anybody trains, and few enough to check at once."""
 COMBINE = ("each", "product")
 HOLD = ("same_window", "same_step")
 
@@ -151,12 +157,14 @@ def read_plan(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None
         raise ConfigError(f"{path}: baseline {baseline!r} is no row{did_you_mean(str(baseline), names)}")
     plan = Plan(
         name=path.stem, rows=rows, seeds=tuple(seeds), split=str(values.get("split", "val")),
-        protocol=get_protocol(values.get("protocol", "prophesee")).name, baseline=baseline,
+        protocol=get_protocol(str(values.get("protocol", "prophesee"))).name, baseline=baseline,
         test_steps=_test_steps(values, path), equal_budget=_budget(values, path),
         resamples=values.get("resamples", 1000),
     )  # fmt: skip
-    if not isinstance(plan.resamples, int) or plan.resamples < 100:
-        raise ConfigError(f"{path}: resamples must be a whole number of at least 100, got {plan.resamples!r}")
+    if not isinstance(plan.resamples, int) or not 100 <= plan.resamples <= MAX_RESAMPLES:
+        raise ConfigError(
+            f"{path}: resamples must be a whole number from 100 to {MAX_RESAMPLES}, got {plan.resamples!r}"
+        )
     _check_runs(plan, path)
     return plan
 
@@ -166,6 +174,8 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) ->
     result = dict(values)
     for name, value in changes.items():
         first, _, rest = str(name).partition(".")
+        if "." in rest:
+            raise ConfigError(f"{where}: {str(name)[:100]}: settings lie one deep, as in network.skips; correct it")
         if not rest and not (isinstance(value, Mapping) and first in ("network", *NESTED)):
             result[first] = value
             continue
@@ -191,6 +201,11 @@ def _rows(values: Mapping[str, Any], base: dict[str, Any], path: Path) -> tuple[
     for name, settings in axes.items():
         if not isinstance(settings, list) or not settings:
             raise ConfigError(f"{path}: axis {name} must list its values, got {settings!r}")
+    num_rows = (math.prod if combine == "product" else sum)(map(len, axes.values())) + len(named)
+    if num_rows > MAX_ROWS:
+        raise ConfigError(
+            f"{path}: its axes and rows make {num_rows} rows, at most {MAX_ROWS} are possible; give fewer"
+        )
     if combine == "product" and axes:
         points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
     else:
@@ -245,8 +260,8 @@ def _test_steps(values: Mapping[str, Any], path: Path) -> dict[str, tuple[int, .
     for name, steps in found.items():
         if name not in HOLD:
             raise ConfigError(f"{path}: unknown test_steps {name!r}{did_you_mean(str(name), HOLD)}")
-        if not isinstance(steps, list) or not all(type(n) is int and n > 0 for n in steps):
-            raise ConfigError(f"{path}: test_steps {name} must list positive whole numbers, got {steps!r}")
+        if not isinstance(steps, list) or not all(type(n) is int and 0 < n <= MAX_STEPS for n in steps):
+            raise ConfigError(f"{path}: test_steps {name} must list whole numbers from 1 to {MAX_STEPS}, got {steps!r}")
     return {name: tuple(steps) for name, steps in found.items()}
 
 
