@@ -86,8 +86,15 @@ def test_floats_inference_and_hooks_take_torchs_convolution():
     assert not stem.takes(cube, conv)
 
 
+def test_many_events_take_torchs_convolution():
+    rare, dense = ((torch.rand(10, 4, 60, 76) < share).to(torch.uint8) for share in (0.05, 0.2))
+    assert stem.pays(rare)
+    assert not stem.pays(dense)
+    assert stem.pays(torch.zeros(1, 4, 8, 8, dtype=torch.uint8))
+
+
 def test_a_network_trains_alike_on_bytes_and_on_floats(monkeypatch):
-    cube = (torch.rand(3, 2, 4, 33, 47, generator=torch.Generator().manual_seed(1)) < 0.3).to(torch.uint8)
+    cube = (torch.rand(3, 2, 4, 33, 47, generator=torch.Generator().manual_seed(1)) < 0.05).to(torch.uint8)
     seen, forward = [], ConvNeuron.forward
     monkeypatch.setattr(ConvNeuron, "forward", lambda self, x, m: seen.append(x.dtype) or forward(self, x, m))
     grads = []

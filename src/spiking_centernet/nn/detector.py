@@ -265,7 +265,8 @@ class Detector(nn.Module):
         if memory is not None and memory.spikes == "uint8":
             self._refuse_bytes(cube)
         membranes = Membranes(state, observe, keep=keep_state, memory=memory)
-        x = cube if stem.takes(cube, self.encoder.stem.conv) else self._in_precision(cube, membranes)
+        by_events = stem.takes(cube, self.encoder.stem.conv) and stem.pays(cube)
+        x = cube if by_events else self._in_precision(cube, membranes)
         levels = self.decoder.levels(self.encoder(x, membranes), membranes)
         if self.config.head == "ssd":
             heads = zip(self.heads.values(), levels, strict=True)
