@@ -6,6 +6,44 @@ from blocks.common import Results, number, origin, table
 from spiking_centernet.bench import race_rows
 
 
+SPARSE_RATE = 0.03
+
+
+def speed_summary(results: Results) -> str:
+    """How many times SpikingJelly's speed, in one table."""
+    bench, training = results["bench"], results["training_speed"]
+    peer = "SpikingJelly eager"
+    races = {race["threads"]: race["times"] for race in bench["races"] if race["allocator"] == "tuned"}
+    sparse = next(p["times"] for p in bench["rates"] if p["asked"] == SPARSE_RATE)
+
+    def times(found: dict[str, Any], name: str) -> str:
+        return f"{found[peer]['median_ms'] / found[name]['median_ms']:.1f} x"
+
+    def trained(key: str) -> list[str]:
+        rows = {r["threads"]: r for r in training["rows"]
+                if (r["variant"], r["allocator"]) == ("ours bfloat16", "tuned")}  # fmt: skip
+        return [f"{rows[threads][key]:.1f} x" for threads in races]
+
+    rows = [
+        *(
+            (f"detect, `{bench['settings']['preset']}`, {what}", *(times(found, name) for found in races.values()))
+            for what, name in (
+                ("int8, event-driven where it pays", "ours int8 auto"), ("int8, dense", "ours int8 dense"),
+                ("float32, event-driven where it pays", "ours fp32 auto"),
+            )
+        ),
+        (f"the first of these at {SPARSE_RATE:.0%} firing", times(sparse, "ours int8 auto"), "-"),
+        ("train `nano`, batch 8, bfloat16: steps a second", *trained("times_faster")),
+        ("the same: memory, times less", *trained("times_less_memory")),
+    ]  # fmt: skip
+    header = (f"against {peer}, float32", *(f"{n} thread{'s' * (n > 1)}" for n in races))
+    rate = bench["settings"]["firing_rate"]
+    return (
+        f"{table(header, rows)}\n\nRandom weights that fire at {rate:.0%}; one window of 100 ms, 304 x 240. "
+        f"{origin(bench)} {origin(training)}"
+    )
+
+
 def bench_race(results: Results) -> str:
     """Every contestant on one window, threads side by side, the allocator tuned for all."""
     r = results["bench"]

@@ -57,7 +57,11 @@ def _rates(result: Mapping[str, Any], path: Path) -> None:
             [100 * p["firing_rate"] for p in points], [p["times"][name]["median_ms"] for p in points],
             marker="o", markersize=3, linewidth=1.4, label=name,
         )  # fmt: skip
-    axes.set(xlabel="firing rate of the network, %", ylabel="median milliseconds a window", ylim=(0, None))
+    axes.set(xscale="log", yscale="log", xlabel="firing rate of the network, %", ylabel="median milliseconds a window")
+    ticks = [100 * p["asked"] for p in points]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

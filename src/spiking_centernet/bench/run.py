@@ -18,8 +18,11 @@ from spiking_centernet.provenance import provenance, write_json
 TUNED = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.hugetlb=1"}
 """Keeps glibc from giving memory back and faulting it in anew at every call; other C libraries ignore it."""
 
-RATES = (0.01, 0.03, 0.06, 0.12, 0.2, 0.3)
+RATES = (0.01, 0.03, 0.06, 0.12, 0.2, 0.3, 0.5, 0.9)
 """Firing rates of the curve."""
+
+RATES_PEER = "SpikingJelly eager"
+"""Whom the curve compares with, where it can take part."""
 
 SIZE_HW = (240, 304)
 
@@ -77,9 +80,10 @@ def bench(
             found = work(job, environment)
             result["races"].append({"threads": count, "allocator": allocator, **found})
     ours = list(contestants.OURS)
+    curve = [*ours, *(name for name in everybody if name == RATES_PEER)]
     say("speed by firing rate")
     result["rates"] = [
-        {"asked": rate, **work({**base, "kind": "race", "threads": 1, "contestants": ours, "firing_rate": rate,
+        {"asked": rate, **work({**base, "kind": "race", "threads": 1, "contestants": curve, "firing_rate": rate,
                                 "seconds": seconds / 4}, TUNED)}
         for rate in RATES
     ]  # fmt: skip
