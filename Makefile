@@ -59,6 +59,11 @@ bench: $(READY) ## run every benchmark
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt --group bench
 	set -e; for script in $(filter-out %_study.py,$(wildcard benchmarks/*.py)); do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
+	$(BIN)/python benchmarks/training.py --preset paper --batch 2 --rounds 1 --no-agreement
+	$(BIN)/scn bench --out bench
+	cp bench/bench.json results/bench.json
+	cp bench/race.png docs/images/bench_race.png
+	cp bench/rates.png docs/images/bench_rates.png
 
 fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
 	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000)
@@ -99,4 +104,4 @@ wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q . --no-deps --wheel-dir dist
 
 clean: ## remove .venv and what the other targets wrote
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo bench

@@ -5,7 +5,6 @@ from typing import Any
 from blocks.common import Results, number, origin, table
 from spiking_centernet.bench import race_rows
 
-
 SPARSE_RATE = 0.03
 
 
@@ -62,7 +61,8 @@ def bench_race(results: Results) -> str:
         f"Preset `{settings['preset']}`, batch 1, firing rate {races[0]['firing_rate']:.1%}, "
         f"{races[0]['window_gmac']:.1f} G dense multiply-accumulates a window when merged."
     )
-    return f"{table(header, rows)}\n\n{words} {origin(r)}"
+    image = "![Milliseconds a window, and the floors](images/bench_race.png)"
+    return f"{image}\n\n{table(header, rows)}\n\n{words} {origin(r)}"
 
 
 def bench_steps(results: Results) -> str:
@@ -91,7 +91,8 @@ def bench_rates(results: Results) -> str:
     r = results["bench"]
     names = list(r["rates"][0]["times"])
     rows = [(name, *(f"{p['times'][name]['median_ms']:.1f}" for p in r["rates"])) for name in names]
-    return table(("ms at a firing rate of", *(f"{p['firing_rate']:.0%}" for p in r["rates"])), rows)
+    header = ("ms at a firing rate of", *(f"{p['firing_rate']:.0%}" for p in r["rates"]))
+    return f"![Milliseconds a window by firing rate](images/bench_rates.png)\n\n{table(header, rows)}"
 
 
 def training_speed(results: Results) -> str:
@@ -111,16 +112,18 @@ def _training_speed(r: dict[str, Any]) -> str:
         for row in r["rows"]
     ]  # fmt: skip
     header = ("", "allocator", "threads", "ms a step", "x faster", "peak MB", "x less")
-    alike = ", ".join(
-        f"{name} {found['gradient_cosine']:.4f} and {found['mean_relative_difference_of_losses']:.1%}"
-        for name, found in r["agreement"]["variants"].items()
-        if name != r["agreement"]["with"]
-    )
-    return (
-        f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. Cosine of the first gradient "
-        f"with that of {r['agreement']['with']}, and mean difference of {r['agreement']['steps']} losses: {alike}. "
-        f"{origin(r)}"
-    )
+    shown = f"{table(header, rows, words=2)}\n\nPreset `{r['preset']}`, batch {r['batch']}. "
+    if "agreement" in r:
+        alike = ", ".join(
+            f"{name} {found['gradient_cosine']:.4f} and {found['mean_relative_difference_of_losses']:.1%}"
+            for name, found in r["agreement"]["variants"].items()
+            if name != r["agreement"]["with"]
+        )
+        shown += (
+            f"Cosine of the first gradient with that of {r['agreement']['with']}, and mean difference of "
+            f"{r['agreement']['steps']} losses: {alike}. "
+        )
+    return shown + origin(r)
 
 
 def precision_accuracy(results: Results) -> str:
