@@ -40,7 +40,7 @@ def _race(result: Mapping[str, Any], path: Path) -> None:
             axes.text(ms, len(names) - 0.35, name.removeprefix("floor "), color="#c23b22", fontsize=7, rotation=90)
         axes.set(xscale="log", xlabel="median milliseconds a window, log scale")
         axes.set_xlim(min(medians) * 0.5, max(medians) * 3)
-        axes.set_title(f"{race['threads']} thread{'s' * (race['threads'] > 1)}", fontsize=11)
+        axes.set_title(f"{race['threads']} thread{'s' * (race['threads'] > 1)}", fontsize=11, pad=24)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     write_figure(figure, path)
@@ -60,8 +60,11 @@ def _rates(result: Mapping[str, Any], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="firing rate of the network, %", ylabel="median milliseconds a window")
     ticks = [100 * p["asked"] for p in points]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    lines = [10 ** k * m for k in range(-1, 5) for m in (1, 2, 5)]
+    axes.set_yticks(lines, [f"{line:g}" for line in lines])
+    medians = [t["median_ms"] for p in points for t in p["times"].values()]
+    axes.set_ylim(min(medians) * 0.8, max(medians) * 1.25)
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
