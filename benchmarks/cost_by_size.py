@@ -51,7 +51,7 @@ def main() -> None:
         for value in values:
             size, job = job_of(axis, value, options)
             race = work(job, TUNED)
-            alone = {name: work({**job, "kind": "alone", "contestant": name}, TUNED)["peak_mb"] for name in CONTESTANTS}
+            alone = {name: work({**job, "kind": "alone", "contestant": name}, {})["peak_mb"] for name in CONTESTANTS}
             times = {name: race["times"][name]["median_ms"] for name in CONTESTANTS}
             points.append({"size": size, "gmac": race["window_gmac"], "median_ms": times, "peak_mb": alone})
             print(axis, value, {k: round(v, 2) for k, v in times.items()}, {k: round(v) for k, v in alone.items()})
