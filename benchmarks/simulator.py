@@ -1,6 +1,6 @@
 """How much faster than real time one core simulates roads, and where the time goes.
 
-    python benchmarks/simulator.py --clips 6 --seconds 2
+    python benchmarks/simulator.py --clips 6
 
 Writes ``results/simulator_speed.json``. The first clip compiles and is not counted. Times are
 processor time, so other jobs on the machine slow them only through its caches.
@@ -20,7 +20,7 @@ from spiking_centernet.simulate.roads import Clip, make_clip
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each clip; scn simulate makes them so long")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rows = []

@@ -95,8 +95,9 @@ def recipe(results: Results) -> str:
 
 def zoo(results: Results) -> str:
     """The weight files that ship, with what reproduces their scores."""
-    rows, origins = [], []
-    for name in bundled():
+    rows, origins, names = [], [], sorted(bundled())
+    names.sort(key=len)  # nano before what was made of it
+    for name in names:
         stem = name.replace("-", "_")
         r = results[f"{stem}_roads"]
         digest = sha256(name)
@@ -111,7 +112,7 @@ def zoo(results: Results) -> str:
              f"{r['firing_rate']:.1%}")
         )  # fmt: skip
         origins.append(f"`{name}`: {origin(r)}")
-    commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in bundled())
+    commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in names)
     header = ("weights", "sha256", "recipe", "protocol", "AP", "AP50", "firing rate")
     return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n" + "\n\n".join(origins)
 
