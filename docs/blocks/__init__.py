@@ -15,7 +15,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         *map(accuracy.study_block, accuracy.STUDIES),
         cost.nano_energy, cost.firing_rate_study, cost.published_energy, cost.export_formats, cost.stream_soak,
         speed.speed_summary, speed.bench_race, speed.bench_steps, speed.bench_alone, speed.bench_rates,
-        speed.training_speed, speed.training_speed_paper, speed.precision_accuracy, speed.cost_by_size,
+        speed.training_speed, speed.training_speed_paper, speed.training_loading,
+        speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
     )
 }  # fmt: skip

@@ -126,6 +126,18 @@ def _training_speed(r: dict[str, Any]) -> str:
     return shown + origin(r)
 
 
+def training_loading(results: Results) -> str:
+    """What making the batches costs a training step."""
+    r = results["training_loading"]
+    ways = {"none": "the same batch again and again", "between steps": "batches made between the steps",
+            "ahead in a thread": "batches made ahead in a thread, as training does"}  # fmt: skip
+    rows = [
+        (what, f"{r[key]['median_ms']:.0f}", f"{r[key]['share_of_speed_without_loading']:.1%}")
+        for key, what in ways.items()
+    ]
+    return f"{table(('', 'ms a step', 'of the speed without loading'), rows)}\n\n{origin(r)}"
+
+
 def precision_accuracy(results: Results) -> str:
     """AP of the shipped weights on every path."""
     r = results["precision_accuracy"]
