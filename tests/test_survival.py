@@ -32,7 +32,7 @@ def test_three_kills_lose_nothing(tmp_path, subprocess_env):
     found = json.loads(out.read_text())
     assert found["survived"]
     assert {name: job["kills"] for name, job in found["jobs"].items()} == {
-        "training": 1, "simulation": 1, "detection": 1
+        "training": 1, "simulation": 1, "detection": 1, "study": 1,
     }  # fmt: skip
 
 
