@@ -84,7 +84,10 @@ def draw(result: dict) -> None:
             for name in CONTESTANTS:
                 label = f"{name}: size^{found['growth'][name][what]:.2f}"
                 axes.plot(sizes, [p[key][name] for p in found["points"]], marker="o", markersize=3, label=label)
-            axes.set(xscale="log", yscale="log", xlabel=axis, ylabel="ms" if row == 0 else "MB over the imports")
+            axes.set(xscale="log", yscale="log", xlabel=axis, ylabel="ms" if row == 0 else "MB to build and detect")
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7)
+            axes.xaxis.minorticks_off()
+            axes.yaxis.set_minor_formatter("")
             axes.legend(fontsize=7, frameon=False)
             axes.spines[["top", "right"]].set_visible(False)
     write_figure(figure, ROOT / "docs" / "images" / "cost_by_size.png")

@@ -81,7 +81,7 @@ def bench_alone(results: Results) -> str:
     rows = [(a["contestant"], f"{a['peak_mb']:.0f}", f"{a['build_and_first_s']:.2f}") for a in r["alone"]]
     cold = r["cold_start_nano"]["cold_start_s"]
     return (
-        f"{table(('', 'peak MB over the imports', 's to build and detect once'), rows)}\n\n"
+        f"{table(('', 'peak MB to build and detect', 's to build and detect once'), rows)}\n\n"
         f"From starting Python to the first detection of `nano`, imports and all: {cold:.1f} s."
     )
 

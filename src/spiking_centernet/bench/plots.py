@@ -60,7 +60,7 @@ def _rates(result: Mapping[str, Any], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="firing rate of the network, %", ylabel="median milliseconds a window")
     ticks = [100 * p["asked"] for p in points]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    lines = [10 ** k * m for k in range(-1, 5) for m in (1, 2, 5)]
+    lines = [10**k * m for k in range(-1, 5) for m in (1, 2, 5)]
     axes.set_yticks(lines, [f"{line:g}" for line in lines])
     medians = [t["median_ms"] for p in points for t in p["times"].values()]
     axes.set_ylim(min(medians) * 0.8, max(medians) * 1.25)
