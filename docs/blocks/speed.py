@@ -80,9 +80,11 @@ def bench_alone(results: Results) -> str:
     r = results["bench"]
     rows = [(a["contestant"], f"{a['peak_mb']:.0f}", f"{a['build_and_first_s']:.2f}") for a in r["alone"]]
     cold = r["cold_start_nano"]["cold_start_s"]
+    again = r.get("alone_measured_again")
+    told = f" This table was measured again at commit {again['commit'][:7]}: {again['why']} before." if again else ""
     return (
         f"{table(('', 'peak MB to build and detect', 's to build and detect once'), rows)}\n\n"
-        f"From starting Python to the first detection of `nano`, imports and all: {cold:.1f} s."
+        f"From starting Python to the first detection of `nano`, imports and all: {cold:.1f} s.{told}"
     )
 
 

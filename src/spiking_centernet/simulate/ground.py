@@ -2,7 +2,6 @@
 
 import math
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.sampling import (
@@ -23,6 +22,8 @@ from spiking_centernet.simulate.sampling import (
     U,
     V,
     cast_rays,
+    inline,
+    jit,
     places,
     sample,
 )  # fmt: skip
@@ -39,10 +40,8 @@ _WORK = (VALUES + 9) * int(PIXELS)
 _BLOCK = 16
 """Pixels are looked at this many at a time: mostly all of them are clear, or none."""
 
-_jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
-
-@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inline
 def _bell(x):
     """Return exp(-x) for x from 0 to 9, exact to 1e-6, as 1 / exp(x / 8)^8: the library's is no vector code."""
     y = x * np.float32(1 / 8)
@@ -54,7 +53,7 @@ def _bell(x):
     return ONE / (series * series)
 
 
-@_jit
+@jit
 def _light_row(beams, cam, row, highest, nodes, lit):
     """Write how many times brighter head lights make the ground at each pixel of a row.
 
@@ -90,7 +89,7 @@ def _light_row(beams, cam, row, highest, nodes, lit):
             lit[k * BEAM_STEP + j] = light + np.float32(j) * change
 
 
-@_jit
+@jit
 def _ground(
     cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, work, index, n
 ):  # fmt: skip
@@ -137,7 +136,7 @@ def _ground(
         work[_GROUND + i] = lum + t / (t + haze_m) * (haze_lum - lum)
 
 
-@_jit
+@jit
 def _sky(cam, sky, skyline, highest, steepest, cloud, work, index, n):
     """Write the luminance of the sky along the rays of ``work``; see ``draw_ground_and_sky``.
 
@@ -190,7 +189,7 @@ def _sky(cam, sky, skyline, highest, steepest, cloud, work, index, n):
             work[at_sky] += work[_STANDS + i] * (dark - work[at_sky])
 
 
-@_jit
+@jit
 def draw_ground_and_sky(
     cam, bend, bend_start_m, bend_step_m, tex, num_u, num_v, texel_u_m, texel_v_m, fold_m, haze, sky, skyline, cloud,
     beams, out, clear,
@@ -261,7 +260,7 @@ def draw_ground_and_sky(
             n = np.uint64(0)
 
 
-@_jit
+@jit
 def draw_still(cam, objects, clear, ground, beams, out):
     """Write ``objects`` before ``ground``, both [H, W] and drawn before, under the head lights of now to ``out``.
 

@@ -6,10 +6,9 @@ principal point ``cx, cy``. A pixel ``i`` covers ``[i, i + 1)``.
 
 import math
 
-import numba as nb
 import numpy as np
 
-from spiking_centernet.simulate.sampling import ONE, ZERO
+from spiking_centernet.simulate.sampling import ONE, ZERO, inline, jit
 from spiking_centernet.simulate.walls import fill_wall
 
 POLYGON, CAPSULE, BLOB, WALL = 0, 1, 2, 3
@@ -18,10 +17,8 @@ POLYGON, CAPSULE, BLOB, WALL = 0, 1, 2, 3
 NEAR_M = 0.15
 """Anything nearer to the camera than this is cut off."""
 
-_jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
-
-@_jit
+@jit
 def _add_edge(acc, x0, y0, x1, y1, width, height):
     """Add one directed edge to the signed-area buffer: a running sum over a row then gives the exact coverage."""
     if y0 == y1:
@@ -68,7 +65,7 @@ def _add_edge(acc, x0, y0, x1, y1, width, height):
         acc[row, last] += d * am
 
 
-@_jit
+@jit
 def _edges(px, py, n, acc, box):
     """Write all edges of a closed outline and return its pixel box as ``box = x0, y0, x1, y1``; False if outside."""
     height, width = acc.shape[0], acc.shape[1] - 2
@@ -87,7 +84,7 @@ def _edges(px, py, n, acc, box):
     return True
 
 
-@_jit
+@jit
 def _fill(acc, box, lum, opacity, out, clear, alpha, grey):
     """Turn the signed-area buffer into coverage, add it to the object's alpha and paint one grey; empty the buffer."""
     bright, share = np.float32(lum), np.float32(opacity)
@@ -106,7 +103,7 @@ def _fill(acc, box, lum, opacity, out, clear, alpha, grey):
         acc[y, last + np.uint64(1)] = ZERO
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inline
 def _project(cam, vx, vy, vz):
     """Return right, down and forward distances of a point."""
     x, y, z = vx - cam[0], vy - cam[1], vz - cam[2]
@@ -117,7 +114,7 @@ def _project(cam, vx, vy, vz):
     )
 
 
-@_jit
+@jit
 def polygon_outline(cam, verts, start, n, px, py):
     """Clip a polygon in space, ``verts[start : start + n]``, at the near plane; return the number of image points."""
     m = 0
@@ -145,7 +142,7 @@ _ROUND_X, _ROUND_Y = np.cos(math.pi * (0.5 + np.arange(6) / 5)), np.sin(math.pi 
 """Half a circle in six corners, from straight up to straight down."""
 
 
-@_jit
+@jit
 def _capsule_outline(cam, verts, start, r0, r1, px, py, width, height):
     """Outline a limb between two balls; return the number of image points, 0 if too near or out of sight."""
     a0, a1, a2 = _project(cam, verts[start, 0], verts[start, 1], verts[start, 2])
@@ -172,7 +169,7 @@ _LEAF_X, _LEAF_Y = np.cos(math.pi / 8 * np.arange(16)), np.sin(math.pi / 8 * np.
 """A circle in sixteen corners."""
 
 
-@_jit
+@jit
 def _blob_outline(cam, verts, start, radius, seed, px, py, width, height):
     """Outline a leafy ball with uneven corners fixed by ``seed``; return how many, 0 if too near or out of sight."""
     right, down, depth = _project(cam, verts[start, 0], verts[start, 1], verts[start, 2])
@@ -189,7 +186,7 @@ def _blob_outline(cam, verts, start, radius, seed, px, py, width, height):
     return 16
 
 
-@_jit
+@jit
 def view_from(x, y, cos, sin, cam, light, eye, sun):
     """Write camera and light as an object at ``x, y`` with this heading sees them: its vertices then need no turn."""
     eye[:] = cam
@@ -200,7 +197,7 @@ def view_from(x, y, cos, sin, cam, light, eye, sun):
     sun[2], sun[3] = light[2] * cos + light[3] * sin, light[3] * cos - light[2] * sin
 
 
-@_jit
+@jit
 def draw_object(first, last, pool, eye, sun, haze, tex, wall_num, canvas, grey, outline, bounds):
     """Draw primitives ``first..last`` in the order given, nearest detail first, adding up one alpha for the object.
 
@@ -250,7 +247,7 @@ def draw_object(first, last, pool, eye, sun, haze, tex, wall_num, canvas, grey, 
         bounds[2], bounds[3] = max(bounds[2], box[2]), max(bounds[3], box[3])
 
 
-@_jit
+@jit
 def close_object(clear, alpha, bounds):
     """Take the finished object's alpha out of what is still clear behind it and empty the object's buffer."""
     first, last = np.uint64(bounds[0]), np.uint64(bounds[2])
@@ -260,7 +257,7 @@ def close_object(clear, alpha, bounds):
             alpha[y, x] = ZERO
 
 
-@_jit
+@jit
 def mark_object(number, ids, alpha, bounds):
     """Give the free pixels an object covers by half or more its number; return the pixels it got and all it covers."""
     seen, covered = 0, 0
@@ -275,7 +272,7 @@ def mark_object(number, ids, alpha, bounds):
     return seen, covered
 
 
-@_jit
+@jit
 def draw_shadow(cam, base, shift_x, shift_y, opacity, clear, acc, alpha):
     """Darken the ground by the hull of a base rectangle [4, 3] and the same rectangle moved by the sun's shift."""
     hull = np.zeros((8, 3))

@@ -24,13 +24,15 @@ PIXEL, _I00, _I01, _I10, _I11 = places(0, 5)
 INDICES = 5 * int(PIXELS)
 """Length of the buffer of indices: of the pixels in the frame and of their texels."""
 
-_jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+jit, inline = nb.njit(**_OPTIONS), nb.njit(**_OPTIONS, forceinline=True)
+"""How every kernel that fills pixels is compiled."""
 
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 """A plain number would turn every sum with it into float64."""
 
 
-@_jit
+@jit
 def cast_rays(cam, width, work, index, n):
     """Write the directions ``DX, DY, DZ`` of the pixels ``PIXEL`` of a frame so wide, one unit forward long."""
     per_focal = 1.0 / cam[12]
@@ -52,7 +54,7 @@ def cast_rays(cam, width, work, index, n):
         work[DZ + i] = z0 + right * rz + down * qz
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inline
 def _choose_levels(at, foot, fine, mix, num, work, n):
     """Wrap positions into ``[0, num]`` and choose levels of detail; return the sum of the coarser ones' shares.
 
@@ -73,7 +75,7 @@ def _choose_levels(at, foot, fine, mix, num, work, n):
     return shares
 
 
-@_jit
+@jit
 def _read(tex, work, index, n):
     """Read and blend four texels a pixel: no vector code, as the compiler cannot tell reads from writes apart."""
     for i in range(n):
@@ -85,7 +87,7 @@ def _read(tex, work, index, n):
         work[_TEXEL + i] = top + work[_PART_V + i] * (bottom - top)
 
 
-@_jit
+@jit
 def sample(tex, num_u, num_v, work, index, n):
     """Read the rip-map ``tex`` (see ``textures.ripmap``) at the pixels' ``U, V``, wrapping around, into ``VALUE``.
 

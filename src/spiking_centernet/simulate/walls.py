@@ -1,6 +1,5 @@
 """The numba kernel that fills vertical textured rectangles: the fronts and sides of houses."""
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.sampling import (
@@ -19,6 +18,7 @@ from spiking_centernet.simulate.sampling import (
     U,
     V,
     cast_rays,
+    jit,
     places,
     sample,
 )  # fmt: skip
@@ -29,10 +29,8 @@ UNSEEN = 2e-3
 _SHARE, _FAR = places(VALUES, 2)
 _WORK = (VALUES + 2) * int(PIXELS)
 
-_jit = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
-
-@_jit
+@jit
 def _paint(cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, work, index, n):
     """Add the wall's light at the pixels of ``work``: the point under each one's centre picks texel and footprint."""
     cast_rays(cam, out.shape[1], work, index, n)
@@ -73,7 +71,7 @@ def _paint(cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, work, i
         pixels[np.uint32(index[PIXEL + i])] += work[VALUE + i]
 
 
-@_jit
+@jit
 def fill_wall(acc, box, cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, clear, alpha):
     """Fill a vertical rectangle from ``p0`` along ``ux, uy`` where the signed-area buffer has it; empty the buffer."""
     work, index = np.empty(_WORK, np.float32), np.empty(INDICES, np.int32)
