@@ -95,9 +95,10 @@ firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and thre
 studies: $(READY) ## run every study on SMALL_ROADS, keep the tables in results/ and fill the pages
 	test -d $(SMALL_ROADS)/test || $(BIN)/scn simulate $(SMALL_ROADS) --size 152x120 --train 800 --train_duration_s 1 \
 	  --val 32 --test 40 --duration_s 3
-	set -e; for study in $(STUDIES); do \
-	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(SMALL_ROADS) --out studies/$$study --jobs $(JOBS); \
-	  cp studies/$$study/study.json results/study_$$study.json; done
+	set -e; before=; for study in $(STUDIES); do \
+	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(SMALL_ROADS) --out studies/$$study --jobs $(JOBS) \
+	    $${before:+--reuse $$before}; \
+	  cp studies/$$study/study.json results/study_$$study.json; before="$$before studies/$$study"; done
 	$(BIN)/python docs/fill.py
 
 wheel: $(READY) ## build the wheel into dist/

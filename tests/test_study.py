@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -274,6 +275,35 @@ def test_several_runs_at_once_give_the_same_table(ran, data, tmp_path):
     path, _, summary, _ = ran
     at_once = study(path, data, out=tmp_path / "out", jobs=2)
     assert [line.mean for line in at_once.lines] == [line.mean for line in summary.lines]
+
+
+def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
+    path, out, summary, _ = ran
+    values = yaml.safe_load(path.read_text())
+    values["test_steps"] = {"same_window": [2]}
+    # Another name for the teacher is the same teacher; another learning rate is another run.
+    values["rows"] = {
+        "plain": {}, "student": {"teacher": "row:taught"}, "taught": values["rows"]["teacher"],
+        "slow": {"learning_rate": 1e-3},
+    }  # fmt: skip
+    values["baseline"] = "plain"
+    other = path.parent / "other.yaml"
+    other.write_text(yaml.safe_dump(values, sort_keys=False))
+    told = []
+    again = study(other, data, out=tmp_path / "other", reuse=[out], say=told.append)
+    assert sum("weights of" in line for line in told) == 6
+    assert sha256(tmp_path / "other/runs/student/seed1") == sha256(out / "runs/KD/seed1")
+    assert not (tmp_path / "other/runs/plain/seed0/config.yaml").exists()
+    assert (tmp_path / "other/runs/slow/seed0/config.yaml").exists()
+    assert again.lines[0].mean["ap"] == summary.lines[0].mean["ap"]
+    assert again.lines[0].train_s == summary.lines[0].train_s
+    assert [line.test for line in again.lines][:2] == ["3 x 33.33 ms", "2 x 50 ms"]
+    with pytest.raises(ConfigError, match=r"nowhere: holds no runs of a study"):
+        study(other, data, out=tmp_path / "third", reuse=[tmp_path / "nowhere"])
+    shutil.copytree(data, tmp_path / "other data")
+    told.clear()
+    study(other, tmp_path / "other data", out=tmp_path / "fourth", reuse=[out], say=told.append)
+    assert not any("weights of" in line for line in told)
 
 
 def test_jobs_must_be_positive(write, data, tmp_path):

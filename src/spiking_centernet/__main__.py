@@ -146,8 +146,8 @@ def _study(arguments: Any) -> None:
         return
     watched = console(stderr=True)
     summary = study(
-        arguments.study, arguments.data, out=arguments.out, jobs=arguments.jobs, changes=arguments.set,
-        say=lambda text: watched.print(text, markup=False, soft_wrap=True),
+        arguments.study, arguments.data, out=arguments.out, jobs=arguments.jobs, reuse=arguments.reuse,
+        changes=arguments.set, say=lambda text: watched.print(text, markup=False, soft_wrap=True),
     )  # fmt: skip
     show_table(summary.name, HEADER, [cells(line) for line in summary.lines])
     say(f"{caption(summary.to_dict())}\nwrote {Path(arguments.out) / 'study.md'} and .csv, .json, .png")

@@ -141,6 +141,7 @@ def _study(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder that holds train, val and test")
     parser.add_argument("--out", required=True, help="folder for the runs and the table")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--reuse", nargs="*", default=[], metavar="DIR", help="studies whose equal runs are taken over")
     parser.add_argument("--set", type=dict | None, default=None, help="changes for every run, such as {epochs: 1}")
     parser.add_argument("--plan", action="store_true", help="check the study and list its runs, train nothing")
 

@@ -26,6 +26,7 @@ from spiking_centernet.weights import load, read_tensors, save, save_tensors
 
 CHECKPOINT = "last.safetensors"
 BEST = "best.safetensors"
+METRICS = "metrics.csv"
 PICTURES = 8
 
 
@@ -61,7 +62,7 @@ class RunFolder:
 
     @property
     def _metrics(self) -> Path:
-        return self.path / "metrics.csv"
+        return self.path / METRICS
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to ``metrics.csv`` and TensorBoard; every row keeps its own columns, empty where it has none."""

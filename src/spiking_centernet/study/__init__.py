@@ -1,7 +1,7 @@
 """Studies: what varies, the runs of it, and one table with mean, deviation and a significance test."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ def study(
     *,
     out: str | os.PathLike[str],
     jobs: int = 1,
+    reuse: Sequence[str | os.PathLike[str]] = (),
     changes: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
@@ -28,6 +29,7 @@ def study(
         data: folder that holds train, val and the split to score.
         out: folder for the runs and the table; finished runs in it are kept, interrupted ones continued.
         jobs: runs at a time.
+        reuse: folders of other studies; a run that one of them has trained is tested here, not trained again.
         changes: recipe fields to change in every run, beyond the study's own.
         say: told what happens, line by line.
 
@@ -36,7 +38,7 @@ def study(
     """
     plan = read_plan(path, changes=changes)
     runs = plan.runs(Path(out))
-    run_all(plan, runs, data, jobs=jobs, say=say)
+    run_all(plan, runs, data, jobs=jobs, reuse=reuse, say=say)
     summary = summarise(plan, runs, data=os.fspath(data), jobs=jobs)
     save(summary, out)
     return summary

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -16,23 +17,30 @@ from spiking_centernet.energy import count_ops
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluate import evaluate_boxes
 from spiking_centernet.events import FolderDataset
+from spiking_centernet.files import atomic_write
 from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import Detector
 from spiking_centernet.provenance import num_cores, write_json
 from spiking_centernet.recipe import config_of
-from spiking_centernet.runfolder import read_metrics
+from spiking_centernet.runfolder import BEST, METRICS, read_metrics
 from spiking_centernet.significance import match_recordings, save_matches
 from spiking_centernet.study.plan import Plan, Run, Test
 from spiking_centernet.train import train
 from spiking_centernet.validate import predict
-from spiking_centernet.weights import config_to_dict, notes
+from spiking_centernet.weights import config_to_dict, load, notes, sha256
 
 OUTCOME = "outcome.json"
 Say = Callable[[str], None]
 
 
 def run_all(
-    plan: Plan, runs: Sequence[Run], data: str | os.PathLike[str], *, jobs: int, say: Say = lambda text: None
+    plan: Plan,
+    runs: Sequence[Run],
+    data: str | os.PathLike[str],
+    *,
+    jobs: int,
+    reuse: Sequence[str | os.PathLike[str]] = (),
+    say: Say = lambda text: None,
 ) -> None:
     """Bring every run to its end; one that fails is noted in its folder and does not stop the others.
 
@@ -41,27 +49,31 @@ def run_all(
         runs: what to run.
         data: folder that holds the splits.
         jobs: runs at a time.
+        reuse: folders of other studies, whose weights are taken where recipe, seed, data and teacher are the same.
         say: told what happens.
 
     Raises:
-        ConfigError: jobs is not positive, or a folder holds a run of another recipe.
+        ConfigError: jobs is not positive, a folder holds a run of another recipe, or one of ``reuse`` holds no study.
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    for folder in reuse:
+        if not (Path(folder) / "runs").is_dir():
+            raise ConfigError(f"{os.fspath(folder)}: holds no runs of a study; name the --out of one to reuse")
     left = [run for run in runs if not _finished(plan, run)]
     say(f"{len(runs)} runs, {len(runs) - len(left)} finished before")
     if jobs == 1:
         # Seed by seed, as the runs come: a study that is stopped early leaves whole seeds.
         for run in left:
             say(f"{run.name} ...")
-            say(_told(run, execute(plan, run, data)))
+            say(_told(run, execute(plan, run, data, reuse=reuse)))
         return
     # Teachers first: they are what the others wait for.
     for wave in ([r for r in left if r.row.teacher_row is None], [r for r in left if r.row.teacher_row is not None]):
         threads = max(1, num_cores() // jobs)
         with ProcessPoolExecutor(min(jobs, max(1, len(wave))), mp_context=get_context("spawn")) as pool:
             futures: dict[Future[dict[str, Any]], Run] = {
-                pool.submit(execute, plan, run, data, num_threads=threads): run for run in wave
+                pool.submit(execute, plan, run, data, num_threads=threads, reuse=reuse): run for run in wave
             }
             for future in as_completed(futures):
                 run = futures[future]
@@ -70,18 +82,53 @@ def run_all(
                 say(_told(run, outcome))
 
 
-def execute(plan: Plan, run: Run, data: str | os.PathLike[str], *, num_threads: int | None = None) -> dict[str, Any]:
-    """Train a run or go on with it, test it, and return what is noted in ``outcome.json``."""
+def execute(
+    plan: Plan, run: Run, data: str | os.PathLike[str], *, num_threads: int | None = None,
+    reuse: Sequence[str | os.PathLike[str]] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Train a run, go on with it or take its weights from another study, test it, and return what is noted of it."""
     if num_threads is not None:
         _limit_threads(num_threads)
     try:
-        model = train(run.recipe, data, out=run.folder, resume=True)
-        outcome = {**_key(plan, run), **_costs(model, run), "tests": _tests(plan, run, model, data)}
+        source = _same_run(plan, run, data, reuse)
+        if source is None:
+            model = train(run.recipe, data, out=run.folder, resume=True)
+        else:
+            _copy_weights(source, run.folder)
+            model = load(run.folder / BEST)
+        outcome = {
+            **_key(plan, run), "data": os.fspath(data), **({"weights_from": str(source)} if source else {}),
+            **_costs(model, run), "tests": _tests(plan, run, model, data),
+        }  # fmt: skip
     except Exception as error:
         # Whatever ends one run must not end the study: the table shows it.
         return _failed(plan, run, error)
     write_json(run.folder / OUTCOME, outcome)
     return outcome
+
+
+def _same_run(
+    plan: Plan, run: Run, data: str | os.PathLike[str], reuse: Sequence[str | os.PathLike[str]]
+) -> Path | None:
+    """Return the folder of a finished run that trained what this one would, or None."""
+    if (run.folder / "config.yaml").is_file():
+        return None  # it has begun by itself
+    recipe = _key(plan, run)["recipe"]
+    teacher = run.recipe.teacher and sha256(run.recipe.teacher)
+    for noted in sorted(path for folder in reuse for path in Path(folder).glob(f"runs/*/*/{OUTCOME}")):
+        outcome = json.loads(noted.read_text())
+        if "failed" in outcome or Path(outcome.get("data", "")).resolve() != Path(data).resolve():
+            continue
+        # A teacher is named by its row, whose name says nothing: its weights are compared.
+        if outcome["recipe"] | {"teacher": None} == recipe | {"teacher": None} and outcome["teacher_sha256"] == teacher:
+            return noted.parent
+    return None
+
+
+def _copy_weights(source: Path, folder: Path) -> None:
+    for name in (METRICS, BEST):
+        with atomic_write(folder / name) as temporary:
+            shutil.copyfile(source / name, temporary)
 
 
 def read_outcome(run: Run) -> dict[str, Any] | None:
@@ -146,14 +193,19 @@ def _told(run: Run, outcome: dict[str, Any]) -> str:
         return f"{run.name}: FAILED, {outcome['failed']}"
     first = outcome["tests"][0]
     ap = "no box to score" if first["ap"] is None else f"AP {first['ap']:.3f}"
-    return f"{run.name}: {ap}, trained in {outcome['train_s']:.0f} s"
+    how = (
+        f"weights of {outcome['weights_from']}"
+        if "weights_from" in outcome
+        else f"trained in {outcome['train_s']:.0f} s"
+    )
+    return f"{run.name}: {ap}, {how}"
 
 
 def _costs(model: Detector, run: Run) -> dict[str, Any]:
-    rows = [row for row in read_metrics(run.folder / "metrics.csv") if row.get("loss") is not None]
+    rows = [row for row in read_metrics(run.folder / METRICS) if row.get("loss") is not None]
     best = notes(run.folder)
     steps = int(rows[-1]["step"] or 0)
-    if (last := read_metrics(run.folder / "metrics.csv")[-1]["step"]) is not None:
+    if (last := read_metrics(run.folder / METRICS)[-1]["step"]) is not None:
         steps = max(steps, int(last))
     # The median times the steps: a run may have been stopped, and its first steps compile.
     seconds = statistics.median(row["seconds"] or 0.0 for row in rows)
