@@ -98,7 +98,8 @@ studies: $(READY) ## run every study on SMALL_ROADS, keep the tables in results/
 	set -e; before=; for study in $(STUDIES); do \
 	  $(BIN)/scn study recipes/studies/$$study.yaml --data $(SMALL_ROADS) --out studies/$$study --jobs $(JOBS) \
 	    $${before:+--reuse $$before}; \
-	  cp studies/$$study/study.json results/study_$$study.json; before="$$before studies/$$study"; done
+	  cp studies/$$study/study.json results/study_$$study.json; \
+	  cp studies/$$study/study.png docs/images/study_$$study.png; before="$$before studies/$$study"; done
 	$(BIN)/python docs/fill.py
 
 wheel: $(READY) ## build the wheel into dist/

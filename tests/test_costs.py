@@ -88,7 +88,7 @@ def study(tmp_path):
 
     path = tmp_path / "study.json"
     path.write_text(
-        json.dumps({"runs": [run(None, 0, 0.27, 0.115), run(0.05, 0, 0.2, 0.05), run(0.03, 1, None, 0.03)]})
+        json.dumps({"runs": [run(0.2, 0, 0.27, 0.115), run(0.05, 0, 0.2, 0.05), run(0.03, 1, None, 0.03)]})
     )
     return path
 

@@ -30,16 +30,15 @@ def test_the_recipe_of_the_study_is_one(study):
     recipe = study.recipe_of(study.RECIPE, 0.04, 2, None)
     assert (recipe.penalty.target, recipe.seed, recipe.weights) == (0.04, 2, "nano")
     assert recipe.val_every == recipe.epochs  # one validation: the last weights are the best ones
-    assert study.recipe_of(study.RECIPE, None, 0, 1).penalty is None
 
 
 def test_the_conclusion_looks_at_validation_alone(study):
     def run(target, ap_val, ap_test, rate):
-        val = {"ap": ap_val, "firing_rate": rate, "synaptic": rate}
+        val = {"ap": ap_val, "firing_rate": rate}
         return {"target": target, "seed": 0, "val": val, "test": val | {"ap": ap_test}}
 
     runs = [
-        run(None, 0.4, 0.1, 0.1),
+        run(0.2, 0.4, 0.1, 0.1),
         run(0.05, 0.39, 0.0, 0.05),
         run(0.04, 0.381, 0.0, 0.04),
         run(0.03, 0.3, 0.9, 0.03),
@@ -47,9 +46,9 @@ def test_the_conclusion_looks_at_validation_alone(study):
     found = study.conclusion(runs)
     assert found["chosen_on_val"] == 0.04
     assert found["under_break_even_at_95_percent_of_ap"] is True
-    assert [row["target"] for row in found["by_target"]] == [None, 0.05, 0.04, 0.03]
+    assert [row["target"] for row in found["by_target"]] == [0.2, 0.05, 0.04, 0.03]
     assert study.conclusion(runs[:1])["chosen_on_val"] is None
-    assert study.conclusion([run(None, None, None, 0.1), run(0.05, None, None, 0.05)])["chosen_on_val"] is None
+    assert study.conclusion([run(0.2, None, None, 0.1), run(0.05, None, None, 0.05)])["chosen_on_val"] is None
 
 
 @pytest.mark.slow
@@ -64,12 +63,12 @@ def test_the_study_runs_and_goes_on(study, tmp_path, monkeypatch, capsys):
     }  # fmt: skip
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(fields))
-    monkeypatch.setattr(study, "TARGETS", (None, 0.05))
+    monkeypatch.setattr(study, "TARGETS", (0.9, 0.05))
     words = ["--data", data, "--out", tmp_path / "runs", "--recipe", recipe, "--seeds", 1, "--results", tmp_path]
     words = [str(word) for word in (*words, "--plot", tmp_path / "curve.png")]
     study.main(words)
     found = json.loads((tmp_path / "firing_rate_study.json").read_text())
-    assert [run["target"] for run in found["runs"]] == [None, 0.05]
+    assert [run["target"] for run in found["runs"]] == [0.9, 0.05]
     assert found["runs"] == read_study(tmp_path / "firing_rate_study.json")
     assert found["runs"][0]["test"]["synaptic"] > 0
     assert (tmp_path / "curve.png").is_file()

@@ -150,12 +150,13 @@ def stateful_accuracy(results: Results) -> str:
 
 
 def study_block(name: str) -> Callable[[Results], str]:
-    """Return the block that shows a study's table."""
+    """Return the block that shows a study's table and plot."""
 
     def block(results: Results) -> str:
         r = results[f"study_{name}"]
         rows = [cells(line) for line in read_lines(r)]
-        return f"{table(STUDY_HEADER, rows)}\n\n{caption(r)} {origin(r)}"
+        picture = f"![AP of every row with its deviation](images/study_{name}.png)"
+        return f"{table(STUDY_HEADER, rows)}\n\n{picture}\n\n{caption(r)} {origin(r)}"
 
     block.__name__ = f"study_{name}"
     return block

@@ -36,7 +36,7 @@ def firing_rate_study(results: Results) -> str:
     """Accuracy over firing rate, mean over seeds."""
     r = results["firing_rate_study"]
     rows = [
-        ("none" if row["target"] is None else f"{row['target']:.1%}", row["seeds"], number(row["val_ap"]),
+        (f"{row['target']:.1%}", row["seeds"], number(row["val_ap"]),
          number(row["test_ap"]), f"{row['test_firing_rate']:.1%}", f"{row['test_synaptic'] / 1e6:.0f} M")
         for row in r["by_target"]
     ]  # fmt: skip
@@ -45,8 +45,8 @@ def firing_rate_study(results: Results) -> str:
     chosen = "none" if r["chosen_on_val"] is None else f"{r['chosen_on_val']:.1%}"
     return (
         f"{table(header, rows)}\n\n![AP over firing rate and over operations](images/firing_rate_study.png)\n\n"
-        f"Cheapest target with 95 % of the control's AP on val: {chosen}. The goal, under 5.7 % at a loss of at most "
-        f"5 % of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
+        f"Lowest target with 95 % of the AP of the highest on val: {chosen}. The goal, under 5.7 % at a loss of at "
+        f"most 5 % of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
     )
 
 
