@@ -9,6 +9,10 @@ ROADS ?= data/roads
 SMALL_ROADS ?= data/small_roads
 SEED ?= 0
 JOBS ?= 2
+TEST_JOBS ?= 2
+# One thread a process: two that fight over the cores take longer than one after the other. A file stays in one process,
+# because what its tests share is trained or built once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
@@ -34,10 +38,10 @@ demo: $(READY) ## simulate a drive, detect in it and in a real recording, evalua
 
 test: $(READY) ## check the code and run every test
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(READY) ## run the tests that take less than ten seconds each
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 sanitize: $(READY) ## run the native kernels' tests under the address and undefined-behaviour sanitizers
 	$(BIN)/python -m pytest tests/test_sanitized.py
