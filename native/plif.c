@@ -15,9 +15,12 @@
 // So many tiles are summed in float32 before they go to double.
 #define FLUSH_EVERY 16
 
+// In the order of native_plif.SURROGATES.
+enum { ATAN, SIGMOID, RECTANGLE };
+
 typedef struct {
     float q, threshold, alpha;
-    int32_t leaky, decay_input, soft_reset, detach_reset;
+    int32_t leaky, decay_input, soft_reset, detach_reset, surrogate;
 } Neuron;
 
 // What a neuron receives is (y - mean) * scale + bias, a value a channel; the kernels work with rows, see widened().
@@ -55,11 +58,11 @@ INLINE int is_common(const Layer *layer)
     return layer->num_steps <= MOST_FEW && n->leaky && n->decay_input && !n->soft_reset && n->detach_reset;
 }
 
-// The neuron that is_common() recognises, its options known to the compiler.
+// The neuron that is_common() recognises, its options known to the compiler; in the backward pass its surrogate is ATan.
 INLINE Neuron common(const Layer *layer)
 {
     const Neuron *n = &layer->neuron;
-    return (Neuron){n->q, n->threshold, n->alpha, 1, 1, 0, 1};
+    return (Neuron){n->q, n->threshold, n->alpha, 1, 1, 0, 1, ATAN};
 }
 
 INLINE float charge(float x, float v, Neuron n)
@@ -75,11 +78,38 @@ INLINE float after_spike(float h, Neuron n)
     return h >= n.threshold ? reset : h;
 }
 
+// e^-x for x >= 0, as 2^k e^r with a Taylor series for r: off by 2e-7 of it at most. libm's would not be vectorised.
+INLINE float decayed(float x)
+{
+    const float least = -87.0f, wanted = -x < least ? least : -x;
+    const int32_t k = (int32_t)(wanted * 1.44269504088896341f - 0.5f);
+    // ln 2 in two parts, the first so short that its product with k is exact.
+    const float r = wanted - (float)k * 0.693359375f + (float)k * 2.12194440e-4f;
+    const float tail = 1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040)));
+    const float series = 1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * tail)));
+    const uint32_t bits = (uint32_t)(k + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power * series;
+}
+
+// Surrogate derivative of a spike, u above the threshold; see nn/surrogate.py.
+INLINE float slope_at(float u, float alpha, const int surrogate)
+{
+    if (surrogate == RECTANGLE)
+        return (u < 0 ? -u : u) < alpha * 0.5f ? 1.0f / alpha : 0.0f;
+    if (surrogate == SIGMOID) {
+        const float e = decayed(alpha * (u < 0 ? -u : u));
+        return alpha * e / ((1.0f + e) * (1.0f + e));
+    }
+    const float w = 1.57079632679489662f * alpha * u;
+    return alpha * 0.5f / (1.0f + w * w);
+}
+
 // Gradient of the charged membrane h, from those of the spike and of the membrane after it.
 INLINE float grad_charged(float grad, float carried, float h, Neuron n)
 {
-    const float u = 1.57079632679489662f * n.alpha * (h - n.threshold);
-    const float slope = n.alpha * 0.5f / (1.0f + u * u);
+    const float slope = slope_at(h - n.threshold, n.alpha, n.surrogate);
     if (!n.detach_reset)
         grad -= carried * (n.soft_reset ? n.threshold : h);
     const float kept = n.soft_reset ? carried : h >= n.threshold ? 0.0f : carried;

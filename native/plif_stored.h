@@ -146,11 +146,12 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
 // `steps_rows` [3 * T][tile]: centred input, membrane before and after charging, of every step.
 INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *grad_x, float *restrict v,
                                  float *restrict carry, float *restrict sums, float *steps_rows, i64 n,
-                                 const Layer *layer)
+                                 const int surrogate, const Layer *layer)
 {
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
     float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
-    const Neuron neuron = layer->neuron;
+    Neuron neuron = layer->neuron;
+    neuron.surrogate = surrogate;
     for (i64 t = 0; t < layer->num_steps; t++) {
         const STORED *restrict in = y + t * layer->num_neurons;
         float *restrict centred = steps_rows + 3 * t * layer->tile, *restrict before = centred + layer->tile,
@@ -190,7 +191,7 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
 {
     const Layer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
-    const int few = is_common(layer) ? (int)layer->num_steps : 0;
+    const int surrogate = layer->neuron.surrogate, few = is_common(layer) && surrogate == ATAN ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
         float *sums = scratch + (3 + part * part_rows) * tile, *v = sums + 3 * tile, *carry = v + tile;
@@ -208,7 +209,14 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
                 FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
 #undef FEW
             default:
-                TYPED(backward_many)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, layer);
+                switch (surrogate) {
+#define SLOPED(kind)                                                                                                   \
+    case kind:                                                                                                         \
+        TYPED(backward_many)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, kind, layer);   \
+        break;
+                    SLOPED(ATAN) SLOPED(SIGMOID) SLOPED(RECTANGLE)
+#undef SLOPED
+                }
             }
             if (grad_v_first)
                 memcpy(grad_v_first + first, carry, (size_t)n * sizeof *carry);

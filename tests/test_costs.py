@@ -87,9 +87,7 @@ def study(tmp_path):
         return {"target": target, "seed": seed, "val": part, "test": part}
 
     path = tmp_path / "study.json"
-    path.write_text(
-        json.dumps({"runs": [run(0.2, 0, 0.27, 0.115), run(0.05, 0, 0.2, 0.05), run(0.03, 1, None, 0.03)]})
-    )
+    path.write_text(json.dumps({"runs": [run(0.2, 0, 0.27, 0.115), run(0.05, 0, 0.2, 0.05), run(0.03, 1, None, 0.03)]}))
     return path
 
 

@@ -14,6 +14,7 @@ from spiking_centernet.native import native
 from spiking_centernet.nn import kernels, native_plif
 from spiking_centernet.nn.blocks import ConvNeuron, Membranes
 from spiking_centernet.nn.neuron import PLIF, make_neuron
+from spiking_centernet.nn.surrogate import SURROGATES
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the package was installed without a compiler")
 
@@ -78,6 +79,32 @@ def test_any_neuron_goes_on_from_a_state(kind, options, num_steps):
     torch.manual_seed(0)
     x = torch.randn(num_steps, 1, 3, 4, 5) + 0.4
     assert_equal(*both_ways(make_neuron(kind, **options), x, torch.randn(1, 3, 4, 5) * 0.5), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", [{}, {"soft_reset": True, "detach_reset": False}, {"decay_input": False}], ids=str)
+@pytest.mark.parametrize("kind", ["plif", "if"])
+@pytest.mark.parametrize("surrogate", ["sigmoid", "rectangle"])
+def test_any_surrogate(surrogate, kind, options, dtype):
+    torch.manual_seed(0)
+    # Far from the threshold too, where the sigmoid's derivative is next to nothing.
+    x = (torch.randn(5, 2, 3, 5, 7) * torch.tensor([0.5, 2.0, 40.0]).view(3, 1, 1) + 0.4).to(dtype)
+    neuron = make_neuron(kind, surrogate=surrogate, **options)
+    assert neuron.has_kernel(x)
+    ours, theirs = both_ways(neuron, x, torch.randn(2, 3, 5, 7) * 0.5)
+    assert theirs[2][0].count_nonzero() > 0
+    assert_equal(ours, theirs, dtype)
+
+
+@pytest.mark.parametrize("surrogate", native_plif.SURROGATES)
+def test_slopes_are_those_of_the_formulas(surrogate):
+    u = torch.linspace(-30, 30, 20_001)
+    neuron = make_neuron("if", surrogate=surrogate)
+    x = (u + neuron.threshold).view(1, 1, 1, 1, -1).requires_grad_()
+    neuron(x)[0].sum().backward()
+    # All of them are even; above 0 the sigmoid's own formula loses its digits.
+    below = -((u + neuron.threshold) - neuron.threshold).abs().double()
+    torch.testing.assert_close(x.grad.flatten(), SURROGATES[surrogate](below).float(), rtol=1e-6, atol=1e-37)
 
 
 def test_memory_layout_does_not_matter():
@@ -275,6 +302,7 @@ def test_a_block_trains_alike_with_and_without_the_fused_kernel(monkeypatch, kin
 
 @pytest.mark.parametrize(("kind", "options"), [("relu", {}), ("plif", {"surrogate": "sigmoid"})])
 def test_neurons_the_kernel_does_not_know_go_the_long_way(monkeypatch, kind, options):
+    monkeypatch.setattr(native_plif, "SURROGATES", ("atan",))
     monkeypatch.setattr(kernels, "batch_norm_plif", lambda *_, **__: pytest.fail("the kernel computes another neuron"))
     spikes, _ = run(block(kind, **options), torch.rand(2, 1, 4, 5, 5), keep=False)
     assert spikes.shape == (2, 1, 12, 5, 5)

@@ -14,9 +14,6 @@ from torch.autograd.function import once_differentiable
 from spiking_centernet.nn import native_plif
 from spiking_centernet.nn.layer import Layer, NeuronOptions
 
-SURROGATE = "atan"
-"""The one surrogate that the kernels know."""
-
 
 def passes(x: Tensor) -> Any:
     """Return the module with the passes for this tensor's device and type, None where there is none."""
@@ -89,7 +86,7 @@ def plif(x: Tensor, v: Tensor | None, w: Tensor, *, leaky: bool, options: Neuron
         v: membrane before the first step, float32; None starts at rest.
         w: the leak is ``sigmoid(w)``.
         leaky: False integrates without a leak.
-        options: threshold and reset.
+        options: threshold, reset, and a surrogate that the passes know.
     """
     return _PLIF.apply(x, v, w, leaky, options)  # pyright: ignore[reportReturnType]
 
@@ -153,6 +150,6 @@ def batch_norm_plif(
         w: the leak is ``sigmoid(w)``.
         num_steps: T.
         leaky: False integrates without a leak.
-        options: threshold and reset.
+        options: threshold, reset, and a surrogate that the passes know.
     """
     return _BatchNormPLIF.apply(y, norm.weight, norm.bias, w, norm, num_steps, leaky, options)  # pyright: ignore

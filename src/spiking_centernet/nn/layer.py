@@ -8,13 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronOptions:
-    """How integrate-and-fire neurons behave; see ``plif_step``. The surrogate is ATan with slope ``alpha``."""
+    """How integrate-and-fire neurons behave; see ``plif_step``."""
 
     threshold: float = 1.0
     soft_reset: bool = False
     decay_input: bool = True
     detach_reset: bool = True
-    alpha: float = 2.0
+    surrogate: str = "atan"
 
 
 @dataclass(frozen=True)

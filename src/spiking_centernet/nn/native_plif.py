@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spiking_centernet.native import native
 from spiking_centernet.nn.layer import Layer
+from spiking_centernet.nn.surrogate import SLOPES
 
 _PARTS = 32
 """Sums are split in so many parts at most; up to so many threads find work."""
@@ -25,6 +26,9 @@ _TILE = 512
 _FEW_STEPS_ROWS = 5
 """Rows of scratch the backward pass takes besides those of every step."""
 
+SURROGATES = ("atan", "sigmoid", "rectangle")
+"""What the kernels know, in the order of ``native/plif.c``."""
+
 _SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 _POINTER = ctypes.c_void_p
@@ -33,7 +37,7 @@ _POINTER = ctypes.c_void_p
 class _Neuron(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_float) for name in ("q", "threshold", "alpha")),
-        *((name, ctypes.c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset")),
+        *((name, ctypes.c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset", "surrogate")),
     )
 
 
@@ -88,7 +92,8 @@ def _described(layer: Layer, *, num_neurons: int, tile: int, parts: int) -> _Lay
     described = _affine(layer.num_channels, tile, parts, (layer.mean, layer.scale, layer.bias))
     described.num_neurons, described.num_steps = num_neurons, layer.num_steps
     described.neuron = _Neuron(
-        float(layer.q), o.threshold, o.alpha, layer.leaky, o.decay_input, o.soft_reset, o.detach_reset
+        float(layer.q), o.threshold, SLOPES[o.surrogate], layer.leaky, o.decay_input, o.soft_reset, o.detach_reset,
+        SURROGATES.index(o.surrogate),
     )  # fmt: skip
     return described
 

@@ -107,15 +107,15 @@ class PLIF(nn.Module):
 
     @property
     def options(self) -> NeuronOptions:
-        """Threshold and reset as the kernels take them."""
+        """Threshold, reset and surrogate as the kernels take them."""
         return NeuronOptions(
             threshold=self.threshold, soft_reset=self.soft_reset, decay_input=self.decay_input,
-            detach_reset=self.detach_reset,
+            detach_reset=self.detach_reset, surrogate=self.surrogate,
         )  # fmt: skip
 
     def has_kernel(self, x: Tensor) -> bool:
         """Return whether kernels compute this neuron for such an input; else it is computed step by step."""
-        return self.surrogate == kernels.SURROGATE and kernels.takes(x)
+        return kernels.takes(x) and self.surrogate in kernels.passes(x).SURROGATES
 
     def forward(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None

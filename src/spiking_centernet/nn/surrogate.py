@@ -6,19 +6,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+SLOPES = {"atan": 2.0, "sigmoid": 4.0, "rectangle": 1.0}
+"""Slope alpha of every surrogate: SpikingJelly's for the first two, that of the authors for the third."""
 
-def atan_derivative(u: Tensor, alpha: float = 2.0) -> Tensor:
+
+def atan_derivative(u: Tensor, alpha: float = SLOPES["atan"]) -> Tensor:
     """Return ``alpha / 2 / (1 + (pi / 2 * alpha * u)**2)``, the ATan surrogate (Fang et al. 2021, arXiv 2007.05785)."""
     return (alpha / 2) / (1 + (math.pi / 2 * alpha * u) ** 2)
 
 
-def sigmoid_derivative(u: Tensor, alpha: float = 4.0) -> Tensor:
-    """Return the derivative of ``sigmoid(alpha * u)`` (alpha 4 as in SpikingJelly)."""
+def sigmoid_derivative(u: Tensor, alpha: float = SLOPES["sigmoid"]) -> Tensor:
+    """Return the derivative of ``sigmoid(alpha * u)``."""
     s = torch.sigmoid(alpha * u)
     return alpha * s * (1 - s)
 
 
-def rectangle_derivative(u: Tensor, alpha: float = 1.0) -> Tensor:
+def rectangle_derivative(u: Tensor, alpha: float = SLOPES["rectangle"]) -> Tensor:
     """Return ``1 / alpha`` where ``abs(u) < alpha / 2``, else 0 (Wu et al. 2018, arXiv 1706.02609)."""
     return (u.abs() < alpha / 2).to(u.dtype) / alpha
 

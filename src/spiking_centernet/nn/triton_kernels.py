@@ -14,6 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from spiking_centernet.nn.layer import Layer
+from spiking_centernet.nn.surrogate import SLOPES
+
+SURROGATES = ("atan",)
+"""What the kernels know."""
 
 _BLOCK = 1024
 """Values a program works on at a time."""
@@ -221,8 +225,8 @@ def backward(
         _launch(_backward, grid)(
             grad, y, y if v is None else v, grad if grad_v_last is None else grad_v_last, grad_x,
             grad_x if grad_v is None else grad_v, partial, layer.mean, layer.scale, layer.bias, layer.q.to(y.device),
-            layer.options.threshold, layer.options.alpha, num_rows, layer.num_channels, num_rows * layer.num_channels,
-            layer.num_steps, rows_per_part,
+            layer.options.threshold, SLOPES[layer.options.surrogate], num_rows, layer.num_channels,
+            num_rows * layer.num_channels, layer.num_steps, rows_per_part,
             HAS_FIRST=v is not None, HAS_LAST=grad_v_last is not None, WANTS_FIRST=grad_v is not None,
             **_neuron(layer), DETACH=layer.options.detach_reset, **shape, enable_fp_fusion=False,
         )  # fmt: skip
