@@ -4,7 +4,7 @@
 // membranes again from the input, so that nothing else is kept. Every operation is rounded to float32 in the order of
 // nn/neuron.py, so that spikes equal those of its loop to the last bit. Sums are split in parts that depend on the size
 // alone and added up in one order: results depend neither on the number of threads nor on the instruction set.
-#include "scn.h"
+#include "vectors.h"
 
 // Fewer values than this are not worth waking other threads for.
 #define SMALL 16384
@@ -58,79 +58,83 @@ INLINE int is_common(const Layer *layer)
     return layer->num_steps <= MOST_FEW && n->leaky && n->decay_input && !n->soft_reset && n->detach_reset;
 }
 
-// The neuron that is_common() recognises, its options known to the compiler; in the backward pass its surrogate is ATan.
-INLINE Neuron common(const Layer *layer)
+// What is_common() recognises, a value at a time: membranes stay in registers, and the compiler makes vectors of it. In the
+// backward pass its surrogate is ATan.
+INLINE float charge(float x, float v, Neuron n) { return v + (x - v) * n.q; }
+
+INLINE float after_spike(float h, Neuron n) { return h >= n.threshold ? 0.0f : h; }
+
+// Gradient of the charged membrane h, from those of the spike and of the membrane after it.
+INLINE float grad_charged(float grad, float carried, float h, Neuron n)
 {
-    const Neuron *n = &layer->neuron;
-    return (Neuron){n->q, n->threshold, n->alpha, 1, 1, 0, 1, ATAN};
+    const float u = 1.57079632679489662f * n.alpha * (h - n.threshold);
+    return grad * (n.alpha * 0.5f / (1.0f + u * u)) + (h >= n.threshold ? 0.0f : carried);
 }
 
-INLINE float charge(float x, float v, Neuron n)
+// Any neuron, LANES at a time.
+INLINE VecF either(VecI which, VecF yes, VecF no) { return (VecF)((which & (VecI)yes) | (~which & (VecI)no)); }
+
+INLINE VecF charge_any(VecF x, VecF v, Neuron n)
 {
     if (!n.leaky)
         return v + x;
     return n.decay_input ? v + (x - v) * n.q : v - v * n.q + x;
 }
 
-INLINE float after_spike(float h, Neuron n)
+INLINE VecF after_spike_any(VecF h, Neuron n)
 {
-    const float reset = n.soft_reset ? h - n.threshold : 0.0f;
-    return h >= n.threshold ? reset : h;
+    return either(h >= n.threshold, n.soft_reset ? h - n.threshold : (VecF){0}, h);
 }
 
-// e^-x for x >= 0, as 2^k e^r with a Taylor series for r: off by 2e-7 of it at most. libm's would not be vectorised.
-INLINE float decayed(float x)
+// e^-x for x >= 0, as 2^k e^r with a Taylor series for r. libm's takes one value at a time.
+INLINE VecF decayed(VecF x)
 {
-    const float least = -87.0f, wanted = -x < least ? least : -x;
-    const int32_t k = (int32_t)(wanted * 1.44269504088896341f - 0.5f);
+    const VecF lowest = (VecF){0} - 87.0f, wanted = either(x > 87.0f, lowest, -x);
+    const VecI k = __builtin_convertvector(wanted * 1.44269504088896341f - 0.5f, VecI);
+    const VecF whole = __builtin_convertvector(k, VecF);
     // ln 2 in two parts, the first so short that its product with k is exact.
-    const float r = wanted - (float)k * 0.693359375f + (float)k * 2.12194440e-4f;
-    const float tail = 1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040)));
-    const float series = 1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * tail)));
-    const uint32_t bits = (uint32_t)(k + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return power * series;
+    const VecF r = wanted - whole * 0.693359375f + whole * 2.12194440e-4f;
+    const VecF tail = 1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040)));
+    return (VecF)((k + 127) << 23) * (1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * tail))));
 }
 
 // Surrogate derivative of a spike, u above the threshold; see nn/surrogate.py.
-INLINE float slope_at(float u, float alpha, const int surrogate)
+INLINE VecF slope_any(VecF u, Neuron n)
 {
-    if (surrogate == RECTANGLE)
-        return (u < 0 ? -u : u) < alpha * 0.5f ? 1.0f / alpha : 0.0f;
-    if (surrogate == SIGMOID) {
-        const float e = decayed(alpha * (u < 0 ? -u : u));
-        return alpha * e / ((1.0f + e) * (1.0f + e));
+    const VecF size = (VecF)((VecI)u & 0x7FFFFFFF), e = decayed(n.alpha * size), w = 1.57079632679489662f * n.alpha * u;
+    switch (n.surrogate) {
+    case SIGMOID:
+        return n.alpha * e / ((1.0f + e) * (1.0f + e));
+    case RECTANGLE:
+        return either(size < n.alpha * 0.5f, (VecF){0} + 1.0f / n.alpha, (VecF){0});
+    default:
+        return n.alpha * 0.5f / (1.0f + w * w);
     }
-    const float w = 1.57079632679489662f * alpha * u;
-    return alpha * 0.5f / (1.0f + w * w);
 }
 
-// Gradient of the charged membrane h, from those of the spike and of the membrane after it.
-INLINE float grad_charged(float grad, float carried, float h, Neuron n)
+INLINE VecF grad_charged_any(VecF grad, VecF carried, VecF h, Neuron n)
 {
-    const float slope = slope_at(h - n.threshold, n.alpha, n.surrogate);
     if (!n.detach_reset)
-        grad -= carried * (n.soft_reset ? n.threshold : h);
-    const float kept = n.soft_reset ? carried : h >= n.threshold ? 0.0f : carried;
-    return grad * slope + kept;
+        grad -= carried * (n.soft_reset ? (VecF){0} + n.threshold : h);
+    const VecF kept = n.soft_reset ? carried : either(h >= n.threshold, (VecF){0}, carried);
+    return grad * slope_any(h - n.threshold, n) + kept;
 }
 
-INLINE float grad_input(float g_h, Neuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
+INLINE VecF grad_input_any(VecF g_h, Neuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
 
-INLINE float grad_membrane(float g_h, Neuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
+INLINE VecF grad_membrane_any(VecF g_h, Neuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
 
-INLINE float grad_leak(float g_h, float x, float v, Neuron n)
+INLINE VecF grad_leak_any(VecF g_h, VecF x, VecF v, Neuron n) { return n.decay_input ? g_h * (x - v) : -(g_h * v); }
+
+INLINE void add_to(float *sum, VecF v) { store_f(sum, load_f(sum) + v); }
+
+// Values first to first + n of a vector, or 0 without one; the rest of the row [tile] is 0, so that it adds to no sum.
+INLINE void start(float *row, const float *from, i64 first, i64 n, i64 tile)
 {
-    return n.decay_input ? g_h * (x - v) : -(g_h * v);
-}
-
-INLINE void start(float *row, const float *from, i64 first, i64 n)
-{
+    const i64 taken = from ? n : 0;
     if (from)
         memcpy(row, from + first, (size_t)n * sizeof *row);
-    else
-        memset(row, 0, (size_t)n * sizeof *row);
+    memset(row + taken, 0, (size_t)(tile - taken) * sizeof *row);
 }
 
 // Float rows [count][tile] that are added to doubles [count][C] now and then.
@@ -175,10 +179,10 @@ INLINE void add_parts(double *partial, i64 parts, i64 count)
             partial[k] += partial[part * count + k];
 }
 
-INLINE float load_f32(float stored) { return stored; }
-INLINE float save_f32(float value) { return value; }
+INLINE float get_f32(float stored) { return stored; }
+INLINE float put_f32(float value) { return value; }
 
-INLINE float load_bf16(uint16_t stored)
+INLINE float get_bf16(uint16_t stored)
 {
     const uint32_t bits = (uint32_t)stored << 16;
     float value;
@@ -187,7 +191,7 @@ INLINE float load_bf16(uint16_t stored)
 }
 
 // Rounded to nearest, ties to even.
-INLINE uint16_t save_bf16(float value)
+INLINE uint16_t put_bf16(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -196,16 +200,16 @@ INLINE uint16_t save_bf16(float value)
 
 #define STORED float
 #define SUFFIX f32
-#define load load_f32
-#define save save_f32
+#define get get_f32
+#define put put_f32
 #include "plif_stored.h"
 #undef STORED
 #undef SUFFIX
-#undef load
-#undef save
+#undef get
+#undef put
 
 #define STORED uint16_t
 #define SUFFIX bf16
-#define load load_bf16
-#define save save_bf16
+#define get get_bf16
+#define put put_bf16
 #include "plif_stored.h"

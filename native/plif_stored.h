@@ -1,4 +1,4 @@
-// The passes of plif.c for one type of storage. Included once for each, with STORED, SUFFIX, load() and save() defined.
+// The passes of plif.c for one type of storage. Included once for each, with STORED, SUFFIX, get() and put() defined.
 
 #define TYPED(name) JOIN(name, SUFFIX)
 #define TYPED_KERNEL(name) JOIN(JOIN(scn_##name, SUFFIX), SCN_ISA)
@@ -10,7 +10,7 @@ EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *l
     // Distances to a value of the channel, not to 0: the square of a large mean would swallow a small variance.
     float *pivots = scratch;
     for (i64 j = 0; j < tile; j++)
-        pivots[j] = load(y[j % num_channels]);
+        pivots[j] = get(y[j % num_channels]);
 #pragma omp parallel for schedule(static) if (size > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
         float *restrict sums = scratch + (1 + 2 * part) * tile, *restrict squares = sums + tile;
@@ -22,7 +22,7 @@ EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *l
             const i64 n = least(tile, size - i * tile);
 #pragma omp simd
             for (i64 j = 0; j < n; j++) {
-                const float d = load(in[j]) - pivot[j];
+                const float d = get(in[j]) - pivot[j];
                 sums[j] += d;
                 squares[j] += d * d;
             }
@@ -45,34 +45,40 @@ INLINE void TYPED(forward_few)(const STORED *restrict y, STORED *restrict spikes
 {
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
     const i64 stride = layer->num_neurons;
-    const Neuron neuron = common(layer);
+    const Neuron neuron = layer->neuron;
 #pragma omp simd
     for (i64 j = 0; j < n; j++) {
         float membrane = v[j];
 #pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
-            const float x = (load(y[t * stride + j]) - mean[j]) * scale[j] + bias[j];
+            const float x = (get(y[t * stride + j]) - mean[j]) * scale[j] + bias[j];
             const float h = charge(x, membrane, neuron);
-            spikes[t * stride + j] = save(h >= neuron.threshold ? 1.0f : 0.0f);
+            spikes[t * stride + j] = put(h >= neuron.threshold ? 1.0f : 0.0f);
             membrane = after_spike(h, neuron);
         }
         v[j] = membrane;
     }
 }
 
-INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *restrict v, i64 n, const Layer *layer)
+// `room` values of a step from place j; LANES of them are a constant where they can be.
+INLINE void TYPED(forward_lanes)(const STORED *in, STORED *out, float *v, i64 j, i64 room, Neuron n, const Layer *layer)
 {
-    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
-    const Neuron neuron = layer->neuron;
+    const VecF centred = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j);
+    const VecF h = charge_any(centred * load_f(layer->scale + j) + load_f(layer->bias + j), load_f(v + j), n);
+    store((char *)(out + j), either(h >= n.threshold, (VecF){0} + 1.0f, (VecF){0}), room, sizeof *out);
+    store_f(v + j, after_spike_any(h, n));
+}
+
+INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *v, i64 n, const Layer *layer)
+{
+    const i64 whole = n - n % LANES;
     for (i64 t = 0; t < layer->num_steps; t++) {
-        const STORED *restrict in = y + t * layer->num_neurons;
-        STORED *restrict out = spikes + t * layer->num_neurons;
-#pragma omp simd
-        for (i64 j = 0; j < n; j++) {
-            const float h = charge((load(in[j]) - mean[j]) * scale[j] + bias[j], v[j], neuron);
-            out[j] = save(h >= neuron.threshold ? 1.0f : 0.0f);
-            v[j] = after_spike(h, neuron);
-        }
+        const STORED *in = y + t * layer->num_neurons;
+        STORED *out = spikes + t * layer->num_neurons;
+        for (i64 j = 0; j < whole; j += LANES)
+            TYPED(forward_lanes)(in, out, v, j, LANES, layer->neuron, layer);
+        if (whole < n)
+            TYPED(forward_lanes)(in, out, v, whole, n - whole, layer->neuron, layer);
     }
 }
 
@@ -88,7 +94,7 @@ EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const fl
         float *v = scratch + (3 + part) * tile;
         for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
             const i64 first = i * tile, n = least(tile, size - first);
-            start(v, v_first, first, n);
+            start(v, v_first, first, n, tile);
             switch (few) {
 #define FEW(steps)                                                                                                     \
     case steps:                                                                                                        \
@@ -112,14 +118,14 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
     float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
     const i64 stride = layer->num_neurons;
-    const Neuron neuron = common(layer);
+    const Neuron neuron = layer->neuron;
 #pragma omp simd
     for (i64 j = 0; j < n; j++) {
         float centred[MOST_FEW], drive[MOST_FEW], h[MOST_FEW];
         float membrane = v[j];
 #pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
-            centred[t] = load(y[t * stride + j]) - mean[j];
+            centred[t] = get(y[t * stride + j]) - mean[j];
             const float x = centred[t] * scale[j] + bias[j];
             drive[t] = x - membrane;
             h[t] = charge(x, membrane, neuron);
@@ -128,10 +134,10 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
         float carried = carry[j], g_sum = 0, gy_sum = 0, gq_sum = 0;
 #pragma GCC unroll 8
         for (int t = steps - 1; t >= 0; t--) {
-            const float g_h = grad_charged(load(grad[t * stride + j]), carried, h[t], neuron);
-            const float g_x = grad_input(g_h, neuron);
-            grad_x[t * stride + j] = save(g_x);
-            carried = grad_membrane(g_h, neuron);
+            const float g_h = grad_charged(get(grad[t * stride + j]), carried, h[t], neuron);
+            const float g_x = g_h * neuron.q;
+            grad_x[t * stride + j] = put(g_x);
+            carried = g_h * (1.0f - neuron.q);
             g_sum += g_x;
             gy_sum += g_x * centred[t];
             gq_sum += g_h * drive[t];
@@ -143,42 +149,52 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
     }
 }
 
-// `steps_rows` [3 * T][tile]: centred input, membrane before and after charging, of every step.
-INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *grad_x, float *restrict v,
-                                 float *restrict carry, float *restrict sums, float *steps_rows, i64 n,
-                                 const int surrogate, const Layer *layer)
+// One step of the way forward again: centred input, membrane before and after charging go to `row` [3][tile].
+INLINE void TYPED(again_lanes)(const STORED *in, float *row, float *v, i64 j, i64 room, Neuron n, const Layer *layer)
 {
-    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
-    float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
-    Neuron neuron = layer->neuron;
-    neuron.surrogate = surrogate;
+    const VecF centred = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j), before = load_f(v + j);
+    const VecF h = charge_any(centred * load_f(layer->scale + j) + load_f(layer->bias + j), before, n);
+    store_f(row + j, centred);
+    store_f(row + layer->tile + j, before);
+    store_f(row + 2 * layer->tile + j, h);
+    store_f(v + j, after_spike_any(h, n));
+}
+
+INLINE void TYPED(backward_lanes)(const STORED *grad, STORED *grad_x, const float *row, float *carry, float *sums, i64 j,
+                                  i64 room, Neuron n, const Layer *layer)
+{
+    const i64 tile = layer->tile;
+    const VecF centred = load_f(row + j), before = load_f(row + tile + j), h = load_f(row + 2 * tile + j);
+    const VecF g_h = grad_charged_any(load((const char *)(grad + j), room, sizeof *grad), load_f(carry + j), h, n);
+    const VecF g_x = grad_input_any(g_h, n);
+    const VecF x = centred * load_f(layer->scale + j) + load_f(layer->bias + j);
+    store((char *)(grad_x + j), g_x, room, sizeof *grad_x);
+    store_f(carry + j, grad_membrane_any(g_h, n));
+    add_to(sums + j, g_x);
+    add_to(sums + tile + j, g_x * centred);
+    add_to(sums + 2 * tile + j, grad_leak_any(g_h, x, before, n));
+}
+
+// `steps_rows` [3 * T][tile] is what again_lanes() leaves of every step.
+INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *grad_x, float *v, float *carry, float *sums,
+                                 float *steps_rows, i64 n, const Layer *layer)
+{
+    const i64 whole = n - n % LANES, stride = layer->num_neurons;
     for (i64 t = 0; t < layer->num_steps; t++) {
-        const STORED *restrict in = y + t * layer->num_neurons;
-        float *restrict centred = steps_rows + 3 * t * layer->tile, *restrict before = centred + layer->tile,
-                        *restrict h = before + layer->tile;
-#pragma omp simd
-        for (i64 j = 0; j < n; j++) {
-            centred[j] = load(in[j]) - mean[j];
-            before[j] = v[j];
-            h[j] = charge(centred[j] * scale[j] + bias[j], v[j], neuron);
-            v[j] = after_spike(h[j], neuron);
-        }
+        float *row = steps_rows + 3 * t * layer->tile;
+        for (i64 j = 0; j < whole; j += LANES)
+            TYPED(again_lanes)(y + t * stride, row, v, j, LANES, layer->neuron, layer);
+        if (whole < n)
+            TYPED(again_lanes)(y + t * stride, row, v, whole, n - whole, layer->neuron, layer);
     }
     for (i64 t = layer->num_steps - 1; t >= 0; t--) {
-        const STORED *restrict g_in = grad + t * layer->num_neurons;
-        STORED *restrict g_out = grad_x + t * layer->num_neurons;
-        const float *restrict centred = steps_rows + 3 * t * layer->tile, *restrict before = centred + layer->tile,
-                              *restrict h = before + layer->tile;
-#pragma omp simd
-        for (i64 j = 0; j < n; j++) {
-            const float g_h = grad_charged(load(g_in[j]), carry[j], h[j], neuron);
-            const float g_x = grad_input(g_h, neuron);
-            g_out[j] = save(g_x);
-            carry[j] = grad_membrane(g_h, neuron);
-            sum_g[j] += g_x;
-            sum_gy[j] += g_x * centred[j];
-            sum_gq[j] += grad_leak(g_h, centred[j] * scale[j] + bias[j], before[j], neuron);
-        }
+        const STORED *in = grad + t * stride;
+        STORED *out = grad_x + t * stride;
+        const float *row = steps_rows + 3 * t * layer->tile;
+        for (i64 j = 0; j < whole; j += LANES)
+            TYPED(backward_lanes)(in, out, row, carry, sums, j, LANES, layer->neuron, layer);
+        if (whole < n)
+            TYPED(backward_lanes)(in, out, row, carry, sums, whole, n - whole, layer->neuron, layer);
     }
 }
 
@@ -191,7 +207,7 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
 {
     const Layer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
-    const int surrogate = layer->neuron.surrogate, few = is_common(layer) && surrogate == ATAN ? (int)layer->num_steps : 0;
+    const int few = is_common(layer) && layer->neuron.surrogate == ATAN ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
         float *sums = scratch + (3 + part * part_rows) * tile, *v = sums + 3 * tile, *carry = v + tile;
@@ -199,8 +215,8 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
         clear(&flush);
         for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
             const i64 first = i * tile, n = least(tile, size - first);
-            start(v, v_first, first, n);
-            start(carry, grad_v_last, first, n);
+            start(v, v_first, first, n, tile);
+            start(carry, grad_v_last, first, n, tile);
             switch (few) {
 #define FEW(steps)                                                                                                     \
     case steps:                                                                                                        \
@@ -209,14 +225,7 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
                 FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
 #undef FEW
             default:
-                switch (surrogate) {
-#define SLOPED(kind)                                                                                                   \
-    case kind:                                                                                                         \
-        TYPED(backward_many)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, kind, layer);   \
-        break;
-                    SLOPED(ATAN) SLOPED(SIGMOID) SLOPED(RECTANGLE)
-#undef SLOPED
-                }
+                TYPED(backward_many)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, layer);
             }
             if (grad_v_first)
                 memcpy(grad_v_first + first, carry, (size_t)n * sizeof *carry);
@@ -243,7 +252,7 @@ EXPORT void TYPED_KERNEL(plif_normalise)(STORED *grad_x, const STORED *y, i64 si
         const i64 n = least(tile, size - i * tile);
 #pragma omp simd
         for (i64 j = 0; j < n; j++)
-            g[j] = save(load(g[j]) * scale[j] + (load(in[j]) - mean[j]) * slope[j] + bias[j]);
+            g[j] = put(get(g[j]) * scale[j] + (get(in[j]) - mean[j]) * slope[j] + bias[j]);
     }
 }
 
