@@ -104,7 +104,7 @@ def test_what_was_written_is_read_whole_and_by_windows(tmp_path, random_events, 
         np.testing.assert_array_equal(recording.read(start, stop + 1), wanted)
 
 
-@pytest.mark.parametrize("name", UNSIZED - {"npz", "npz packed"})
+@pytest.mark.parametrize("name", sorted(UNSIZED - {"npz", "npz packed"}))
 def test_a_size_that_the_file_does_not_say_is_inferred_and_said(tmp_path, random_events, name):
     path = FORMATS[name](tmp_path, at_zero(random_events(3000, size_hw=SIZE_HW)))
     with pytest.warns(UserWarning, match=r"40 x 24 \(width x height\) is the smallest that holds its events"):
