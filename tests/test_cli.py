@@ -310,6 +310,7 @@ def test_doctor_finds_this_machine_and_names_remedies(capsys, monkeypatch):
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else real(name))
+    monkeypatch.setenv("COLUMNS", "160")
     code, out, _ = run(capsys, "doctor")
     assert code == 0
     assert "pip install 'spiking-centernet" in out
