@@ -16,17 +16,15 @@ from pathlib import Path
 
 from stamp import RESULTS, ROOT, stamp, this_command, write_result
 
+from spiking_centernet import scorecard
 from spiking_centernet.costpage import curve_plot
 from spiking_centernet.costs import costs
 from spiking_centernet.energy.models import LITERATURE_BREAK_EVEN
-from spiking_centernet.evaluate import evaluate_boxes
 from spiking_centernet.events import Augmentation
-from spiking_centernet.firing import FiringRates
 from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.provenance import write_json
 from spiking_centernet.recipe import Recipe, read_recipe
 from spiking_centernet.train import train
-from spiking_centernet.validate import dataset_for, predict
 
 TARGETS = (0.20, 0.12, 0.08, 0.057, 0.04, 0.03)
 SEEDS = (0, 1, 2)
@@ -47,13 +45,12 @@ def recipe_of(path: Path, target: float, seed: int, num_threads: int | None, **c
 
 def scored(model, data: Path, split: str) -> dict[str, float | None]:
     """Return score and firing rate of a model on a split."""
-    rates = FiringRates(model.neuron_names)
-    truth, found, size_hw = predict(model, dataset_for(model, data, split), observe=rates)
-    score = evaluate_boxes(truth, found, size_hw=size_hw, protocol=PROTOCOL, class_names=model.config.classes)
+    card = scorecard.score(model, data, split=split, protocols=[PROTOCOL])
+    score = card.scores[PROTOCOL]
     return {
         "ap": None if score.ap != score.ap else score.ap,
         "ap50": None if score.ap50 != score.ap50 else score.ap50,
-        "firing_rate": rates.overall(),
+        "firing_rate": card.rates.overall(),
     }
 
 
