@@ -352,6 +352,11 @@ def test_every_study_is_valid_and_says_how_to_run_it(path):
     head = re.match(r"(#.*\n)+", path.read_text())[0]
     assert "SIMULATED" in head
     assert f"scn study recipes/studies/{path.name}" in head or "train_paper.sh" in head
+    result = ROOT / "results" / f"study_{path.stem}.json"
+    if result.is_file():
+        trained = [run["train_s"] for run in json.loads(result.read_text())["runs"] if "weights_from" not in run]
+        told = f"{len(trained)} runs, {sum(trained) / 60:.0f} minutes" if trained else "the weights of the first study"
+        assert told in head
     plan = read_plan(path)
     assert len(plan.seeds) >= (5 if path.stem == "distillation" else 3)
     assert plan.equal_budget == (path.stem != "distillation_why")  # a longer teacher is one of its questions
