@@ -11,8 +11,8 @@ RESULTS = ROOT / "results"
 
 def stamp(*, command: str, seed: int | None) -> dict:
     """Return command, seed, commit, machine and versions, for the head of a result file."""
-    # Result files do not change what was measured.
-    return provenance(command=command, seed=seed, root=ROOT, ignore=("results",))
+    # Result files and their plots do not change what was measured.
+    return provenance(command=command, seed=seed, root=ROOT, ignore=("results", "docs/images"))
 
 
 def write_result(name: str, result: dict, folder: Path = RESULTS) -> Path:
