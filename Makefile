@@ -70,7 +70,7 @@ bench: $(READY) ## run every benchmark
 	cp bench/rates.png docs/images/bench_rates.png
 
 fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
-	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000)
+	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000) --jobs $(JOBS)
 
 kill: $(READY) ## kill training, simulation, detection and a study at 50 random moments each (KILLS=...)
 	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)

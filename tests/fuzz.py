@@ -1,19 +1,24 @@
 """Feeds damaged input to every reader for as long as you like, guided by coverage where atheris is installed.
 
-    python tests/fuzz.py --inputs 200000
-    python tests/fuzz.py --targets dat boxes --inputs 2000000
+    python tests/fuzz.py --inputs 200000 --jobs 2
+    python tests/fuzz.py --targets dat boxes --inputs 2000000 --minutes 600
 
-Without atheris (few versions of Python have wheels of it) inputs are damaged at random. A crash prints its input and
-where it happened, and ends the run with status 1. Writes ``results/fuzz.json``.
+Without atheris (few versions of Python have wheels of it) inputs are damaged at random; with it a target is guided for
+``--minutes`` at most, and random damage feeds the inputs that are left. A crash prints its input and where it happened,
+and the run ends with status 1. Writes ``results/fuzz.json`` after every target; started again on the same commit, it
+goes on with the targets that are left.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +80,7 @@ def at_random(name: str, num_inputs: int, seed: int) -> None:
     sys.stdout.write(json.dumps({"inputs": num_inputs, "refused": refused, "engine": "random damage"}))
 
 
-def guided(name: str, num_inputs: int, seed: int) -> None:
+def guided(name: str, num_inputs: int, seed: int, minutes: float) -> None:
     import atheris
 
     # An editable install loads modules by a finder of its own, which leaves them without counters of coverage.
@@ -92,65 +97,85 @@ def guided(name: str, num_inputs: int, seed: int) -> None:
         (corpus / str(number)).write_bytes(data)
         fuzz_targets.run(name, data)  # compiles the kernels before the clock of an input runs
     counts = [0, 0]
+    stop_s = time.monotonic() + 60 * minutes
 
     def feed(data: bytes) -> None:
         counts[0] += 1
         counts[1] += fuzz_targets.run(name, data)
-        if counts[0] == num_inputs:  # libFuzzer ends the process without coming back
+        if counts[0] == num_inputs or time.monotonic() > stop_s:
             told = {"inputs": counts[0], "refused": counts[1], "engine": "atheris"}
             sys.stdout.write(json.dumps(told))
             sys.stdout.flush()
             shutil.rmtree(fuzz_targets.folder(), ignore_errors=True)
+            os._exit(0)  # libFuzzer would end the process without coming back, and only by a count
 
-    settings = [f"-runs={num_inputs}", f"-seed={seed + 1}", f"-timeout={SECONDS_AN_INPUT}", "-max_len=20000"]
+    settings = [f"-seed={seed + 1}", f"-timeout={SECONDS_AN_INPUT}", "-max_len=20000"]
     atheris.Setup([sys.argv[0], *settings, "-rss_limit_mb=4096", str(corpus)], feed)
     atheris.Fuzz()
+
+
+def fed(name: str, engine: str, inputs: int, seed: int, minutes: float) -> dict:
+    """Return what a target made of its inputs, each engine in a process of its own: one that crashes ends alone."""
+    began = time.perf_counter()
+    done: dict = {"inputs": 0, "refused": 0, "engines": {}, "failed": False}
+    for step in ("atheris", "random") if engine == "atheris" else ("random",):
+        left = inputs - done["inputs"]
+        if not left:
+            break
+        command = [sys.executable, __file__, "--one", name, "--engine", step, "--minutes", str(minutes)]
+        command += ["--inputs", str(left), "--seed", str(seed)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        told = run.stdout.strip().rpartition("\n")[2]
+        if run.returncode or not told.startswith("{"):
+            sys.stderr.write(f"{name} FAILED\n{run.stderr[-4000:]}\n")
+            done["failed"] = True
+            break
+        told = json.loads(told)
+        done["inputs"] += told["inputs"]
+        done["refused"] += told["refused"]
+        done["engines"][told["engine"]] = told["inputs"]
+    return {**done, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--targets", nargs="*", default=None, help="default: every one")
     parser.add_argument("--inputs", type=int, default=200_000, help="for each target")
+    parser.add_argument("--minutes", type=float, default=10.0, help="guided at most, for each target")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("auto", "atheris", "random"), default="auto")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    engine = arguments.engine
+    engine, inputs, seed, minutes = arguments.engine, arguments.inputs, arguments.seed, arguments.minutes
     if engine == "auto":
-        try:
-            import atheris  # noqa: F401
-
-            engine = "atheris"
-        except ModuleNotFoundError:
-            engine = "random"
+        engine = "atheris" if importlib.util.find_spec("atheris") else "random"
     if arguments.one is not None:
-        if engine == "random":
+        if engine == "atheris":
+            guided(arguments.one, inputs, seed, minutes)
+        else:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        (guided if engine == "atheris" else at_random)(arguments.one, arguments.inputs, arguments.seed)
+            at_random(arguments.one, inputs, seed)
         return 0
-    from fuzz_targets import TARGETS
-    from stamp import stamp, write_result
+    from fuzz_targets import LIBRARIES, TARGETS
+    from stamp import RESULTS, stamp, write_result
 
-    targets, failed = {}, []
-    for name in arguments.targets or TARGETS:
-        began = time.perf_counter()
-        command = [sys.executable, __file__, "--one", name, "--engine", engine]
-        command += ["--inputs", str(arguments.inputs), "--seed", str(arguments.seed)]
-        # A process a target: one that crashes ends alone.
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - began
-        told = run.stdout.strip().rpartition("\n")[2]
-        if run.returncode or not told.startswith("{"):
-            failed.append(name)
-            sys.stderr.write(f"{name} FAILED\n{run.stderr[-4000:]}\n")
-            targets[name] = {"inputs": None, "failed": True}
-            continue
-        targets[name] = {**json.loads(told), "failed": False, "seconds": round(seconds, 1)}
-        sys.stdout.write(f"{name}: {targets[name]}\n")
-        sys.stdout.flush()
-    words = ["python", "tests/fuzz.py", *sys.argv[1:]]
-    write_result("fuzz", {**stamp(command=" ".join(words), seed=arguments.seed), "targets": targets})
-    return int(bool(failed))
+    head = stamp(command=" ".join(["python", "tests/fuzz.py", *sys.argv[1:]]), seed=seed)
+    kept = RESULTS / "fuzz.json"
+    before = json.loads(kept.read_text()) if kept.is_file() else {}
+    same = head["commit"] is not None and all(before.get(key) == head[key] for key in ("seed", "commit"))
+    targets = {name: t for name, t in before.get("targets", {}).items() if same and not t["failed"]}
+    names = [name for name in arguments.targets or TARGETS if targets.get(name, {"inputs": 0})["inputs"] < inputs]
+    order = [*TARGETS, *LIBRARIES]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        running = {pool.submit(fed, name, engine, inputs, seed, minutes): name for name in names}
+        for one in as_completed(running):
+            name = running[one]
+            targets[name] = one.result()
+            sys.stdout.write(f"{name}: {targets[name]}\n")
+            sys.stdout.flush()
+            write_result("fuzz", {**head, "targets": {each: targets[each] for each in order if each in targets}})
+    return int(any(targets[name]["failed"] for name in names))
 
 
 if __name__ == "__main__":

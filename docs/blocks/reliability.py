@@ -39,10 +39,17 @@ def fuzz(results: Results) -> str:
     """Inputs fed to every reader."""
     r = results["fuzz"]
     rows = [
-        (f"`{name}`", t.get("engine", "-"), *(("failed", "-") if t["failed"] else (t["inputs"], t["refused"])))
+        (
+            f"`{name}`",
+            "failed" if t["failed"] else f"{t['inputs']:,}",
+            f"{t['engines'].get('atheris', 0):,}",
+            f"{t['refused']:,}",
+            number(t["seconds"] / 60, 1),
+        )
         for name, t in r["targets"].items()
     ]
-    return f"{table(('target', 'engine', 'inputs', 'refused'), rows, words=2)}\n\n{origin(r)}"
+    header = ("target", "inputs", "of them guided by coverage", "refused", "minutes")
+    return f"{table(header, rows)}\n\n{origin(r)}"
 
 
 def kill_test(results: Results) -> str:
