@@ -13,11 +13,13 @@ TEST_JOBS ?= 2
 # One thread a process: two that fight over the cores take longer than one after the other. A file stays in one process,
 # because what its tests share is trained or built once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
+SHIPPED ?= nano nano-robust nano-nir nano-sparse
+THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sanitize lint format simulate bench fuzz kill results firing-rate-study studies \
-	wheel clean
+.PHONY: help setup demo test test-fast sanitize lint format simulate bench fuzz kill models worlds robustness results \
+	firing-rate-study studies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,10 +60,10 @@ format: $(READY) ## let ruff mend what it can
 simulate: $(READY) ## write the simulated data set to ROADS from SEED
 	$(BIN)/scn simulate $(ROADS) --seed $(SEED)
 
-# Studies train for hours and are asked for by name.
+# Studies, kills and weather take long and have targets of their own.
 bench: $(READY) ## run every benchmark
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt --group bench
-	set -e; for script in $(filter-out %_study.py,$(wildcard benchmarks/*.py)); do \
+	set -e; for script in $(filter-out %_study.py %kill_test.py %robustness.py,$(wildcard benchmarks/*.py)); do \
 	  if grep -q __main__ "$$script"; then echo "== $$script"; $(BIN)/python "$$script"; fi; done
 	$(BIN)/python benchmarks/training.py --preset paper --batch 2 --rounds 1 --no-agreement
 	$(BIN)/scn bench --out bench
@@ -75,24 +77,43 @@ fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
 kill: $(READY) ## kill training, simulation, detection and a study at 50 random moments each (KILLS=...)
 	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)
 
-# In this order, because each step reads what the one before it wrote. Takes hours: it trains the shipped weights anew.
-results: $(READY) ## measure every file in results/ again, and fill the pages
-	$(BIN)/scn simulate data/roads --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 --duration_s 3
-	$(BIN)/scn train recipes/nano_roads.yaml --data data/roads --out runs/nano --resume
+# nano first: the others start from its weights.
+models: $(READY) ## train and score the weights that ship, on ROADS; hours
+	test -d $(ROADS)/test || $(BIN)/scn simulate $(ROADS) --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 \
+	  --duration_s 3
 	mkdir -p src/spiking_centernet/models
-	cp runs/nano/best.safetensors src/spiking_centernet/models/nano.safetensors
-	$(BIN)/scn val nano --data data/roads --split test --protocol all --save runs/nano/test
-	cp runs/nano/test/score.json results/nano_roads.json
-	$(BIN)/scn energy nano --data data/roads --split test --report runs/nano/energy
-	cp runs/nano/energy/energy.json results/nano_energy.json
+	set -e; for name in $(SHIPPED); do \
+	  stem=$$(echo $$name | tr - _); run=runs/$$stem; \
+	  recipe=$$stem; test $$name != nano || recipe=nano_roads; \
+	  $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; \
+	  cp $$run/best.safetensors src/spiking_centernet/models/$$name.safetensors; \
+	  cp $$run/metrics.csv results/$${recipe}_training.csv; \
+	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \
+	  cp $$run/test/score.json results/$${stem}_roads.json; done
+
+worlds: $(READY) ## simulate the clear, the harder and the differently tuned worlds of robustness; ten minutes
+	set -e; make_world() { test -d data/$$1 || $(BIN)/scn simulate data/$$1 --train 0 --val 0 --test 20 --duration_s 3 \
+	  $$2 $$3; }; \
+	make_world clear; make_world night --light night; make_world rain --rain_mm_h 10; make_world flicker --flicker_hz 100; \
+	for scale in $(THRESHOLDS); do make_world threshold_$$scale --threshold_scale $$scale; done
+
+robustness: worlds ## score nano, its ANN twin and nano-robust behind sensor faults and in every world
+	$(BIN)/scn train recipes/nano_relu.yaml --data $(ROADS) --out runs/nano_relu --resume
+	$(BIN)/python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu nano-robust --worlds data/night \
+	  data/rain data/flicker $(addprefix data/threshold_,$(THRESHOLDS))
+
+# In this order, because each step reads what the one before it wrote. Takes a day: it trains the shipped weights anew.
+results: $(READY) ## measure every file in results/ again, and fill the pages
+	$(MAKE) models
+	for name in nano nano-sparse; do $(BIN)/scn energy $$name --data $(ROADS) --split test --report runs/$$name-energy && \
+	  cp runs/$$name-energy/energy.json results/$$(echo $$name | tr - _)_energy.json || exit 1; done
 	$(BIN)/scn demo --out demo
 	cp demo/demo.json results/demo.json
-	$(MAKE) bench fuzz
-	$(BIN)/python docs/make_simulator_page.py --data data/roads
-	$(BIN)/python docs/fill.py
+	$(BIN)/python docs/make_simulator_page.py --data $(ROADS)
+	$(MAKE) bench fuzz kill robustness firing-rate-study studies
 
 firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and three seeds; goes on where it was stopped
-	$(BIN)/python benchmarks/firing_rate_study.py --data data/roads --out runs/firing_rate
+	$(BIN)/python benchmarks/firing_rate_study.py --data $(ROADS) --out runs/firing_rate
 	$(BIN)/python docs/fill.py
 
 # Hours on two cores; stopped and started again, it goes on. JOBS runs at a time share the cores.

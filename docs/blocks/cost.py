@@ -32,6 +32,16 @@ def nano_energy(results: Results) -> str:
     )
 
 
+def counting(results: Results) -> str:
+    """What the counter adds to inference."""
+    r = results["counting"]
+    return (
+        f"Counting `{r['model']}` takes {r['ratio']:.2f} times as long as detecting alone (median of {r['rounds']} "
+        f"rounds of {r['batch_size']} windows, one after the other); the process holds {r['own_mb']['first']:.0f} MB "
+        f"after the first of them and {r['own_mb']['last']:.0f} MB after the last. {origin(r)}"
+    )
+
+
 def firing_rate_study(results: Results) -> str:
     """Accuracy over firing rate, mean over seeds."""
     r = results["firing_rate_study"]
