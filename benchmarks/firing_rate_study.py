@@ -2,7 +2,7 @@
 
     python benchmarks/firing_rate_study.py --data data/roads --out runs/firing_rate
 
-Trains by ``recipes/nano_sparse.yaml``, one run folder a target and seed; runs that are finished are skipped and a
+Trains by ``recipes/firing_rate_study.yaml``, one run folder a target and seed; runs that are finished are skipped and a
 stopped one is resumed, so that it may be killed at any time. Every finished run is scored under ``prophesee`` on val
 and test; the choice of a model looks at val alone. nano fires at 12 %, so that nothing is ever due at the highest
 target: that one is the control, the same fine-tuning for nothing. Writes ``results/firing_rate_study.json`` and the
@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2)
 SPLITS = ("val", "test")
 PROTOCOL = "prophesee"
 NAME = "firing_rate_study"
-RECIPE = ROOT / "recipes" / "nano_sparse.yaml"
+RECIPE = ROOT / "recipes" / "firing_rate_study.yaml"
 
 
 def recipe_of(path: Path, target: float, seed: int, num_threads: int | None, **changes) -> Recipe:
