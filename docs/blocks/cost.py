@@ -32,6 +32,26 @@ def nano_energy(results: Results) -> str:
     )
 
 
+def nano_sparse(results: Results) -> str:
+    """What the weights that fire less keep and save."""
+    rows, origins = [], []
+    for name in ("nano", "nano_sparse"):
+        score, cost = results[f"{name}_roads"], results[f"{name}_energy"]
+        bills = cost["energy_uj_per_window"]
+        rows.append(
+            (f"`{name.replace('_', '-')}`", number(score["scores"]["prophesee"]["ap"]),
+             number(score["scores"]["prophesee"]["ap50"]), f"{score['firing_rate']:.1%}",
+             f"{cost['per_window']['synaptic'] / 1e6:.0f} M", f"{bills['horowitz45']['total']:.0f} uJ",
+             f"{bills['memory']['total']:.0f} uJ")
+        )  # fmt: skip
+        origins += [origin(score), origin(cost)]
+    header = ("weights", "AP", "AP50", "firing rate", "synaptic operations", "`horowitz45`", "`memory`")
+    split = results["nano_sparse_energy"]["split"]
+    return f"{table(header, rows)}\n\nOf a window; simulated roads, split `{split}`, protocol `prophesee`. " + " ".join(
+        dict.fromkeys(origins)
+    )
+
+
 def counting(results: Results) -> str:
     """What the counter adds to inference."""
     r = results["counting"]
