@@ -15,8 +15,9 @@ def robustness(results: Results) -> str:
         rows.append((name.replace("_", " "), unit, *map(_share, kept)))
     rows.append(("all", "", *(_share(m["mean_retention"]) for m in models.values())))
     worlds = next(iter(models.values())).get("worlds", {})
-    rows += [(f"simulated: {name.replace('threshold_', 'thresholds times ')}, AP", "", *(number(m["worlds"][name]["ap"]) for m in models.values()))
-             for name in worlds]  # fmt: skip
+    for name in worlds:
+        shown = name.replace("threshold_", "thresholds times ")
+        rows.append((f"simulated: {shown}, AP", "", *(number(m["worlds"][name]["ap"]) for m in models.values())))
     active = []
     for label, m in models.items():
         worst = m["most_active"]
