@@ -164,18 +164,21 @@ def test_events_arrive_from_a_socket(timestamps):
 def test_the_clock_of_a_socket_that_starts_again_goes_on(monkeypatch):
     pytest.importorskip("eventcv", reason="the extra [live] is not installed")
     source = Udp("127.0.0.1:0", SIZE_HW, timestamps=True)
-    batches = iter([[[0, 0, 2**32 - 5, 1]], [[0, 0, 3, 1]], [[0, 0, 9, 1]]])
+    first, wrap = 2**32 - 5, 2**32
+    # Within a packet, between two, and a datagram that was overtaken.
+    sent = [[first], [first + 2, wrap, wrap + 3], [first + 4, wrap + 9], [wrap + 2**31], [2 * wrap - 9], [2 * wrap + 1]]
+    batches = iter(sent)
 
     class Received:
         def recv(self, dt_ms):
             return self
 
         def numpy(self):
-            return np.array(next(batches), np.uint64)
+            return np.array([[0, 0, t % wrap, 1] for t in next(batches, [])], np.uint64).reshape(-1, 4)
 
     source._receiver = Received()
     packets = iter(source)
-    assert [int(next(packets).events["t"][0]) for _ in range(3)] == [2**32 - 5, 2**32 + 3, 2**32 + 9]
+    assert [next(packets).events["t"].tolist() for _ in range(7)] == [*sent, []]
 
 
 def test_a_wrong_address_is_refused():

@@ -94,7 +94,7 @@ class Udp:
 
     def __iter__(self) -> Iterator[Packet]:
         """Yield a packet every ``packet_us``, empty ones too, without end."""
-        start_s, before_us, wraps = time.perf_counter(), 0, 0
+        start_s, latest_us = time.perf_counter(), None
         while True:
             columns = self._receiver.recv(self.packet_us * 1e-3).numpy()
             now_us = round((time.perf_counter() - start_s) * 1e6)
@@ -105,10 +105,11 @@ class Udp:
                 yield Packet(events, now_us)
                 continue
             if len(events):
-                first_us = int(events["t"][0])
-                wraps += before_us - first_us > UDP_CLOCK_US // 2
-                before_us = first_us
-                events["t"] += wraps * UDP_CLOCK_US
+                latest_us = int(events["t"][0]) if latest_us is None else latest_us
+                # Of the times that the 32 bits may mean, the one nearest to the latest so far.
+                half = UDP_CLOCK_US // 2
+                events["t"] = latest_us + (events["t"] - latest_us + half) % UDP_CLOCK_US - half
+                latest_us = max(latest_us, int(events["t"].max()))
             yield Packet(events)
 
 
