@@ -53,8 +53,10 @@ FORMATS = {
     "evt3": lambda d, e: writers.write_raw(d / "a.raw", "EVT3", e, SIZE_HW),
     "evt3 without end": lambda d, e: writers.write_raw(d / "a.raw", "EVT3", e, SIZE_HW, end=False),
     "aedat4": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW),
-    "aedat4 lz4": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression="lz4"),
-    "aedat4 zstd": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression="zstd"),
+    **{
+        f"aedat4 {kind}": lambda d, e, kind=kind: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression=kind)
+        for kind in ("lz4", "lz4 high", "zstd", "zstd high")
+    },
     "metavision": lambda d, e: writers.write_metavision(d / "a.hdf5", e, SIZE_HW),
     "metavision gzip": lambda d, e: writers.write_metavision(d / "a.hdf5", e, SIZE_HW, ecf=False),
     "rvt": lambda d, e: writers.write_columns(d / "a.h5", e, SIZE_HW, chunks=(700,), compression="lzf"),
