@@ -10,7 +10,7 @@ from tiny import some_events, tiny_detector
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import open, write_dat
-from spiking_centernet.stream import Packet, Replay, Stream, Udp, stream
+from spiking_centernet.stream import Camera, Packet, Replay, Stream, Udp, stream
 from spiking_centernet.stream.answers import Answerer
 from spiking_centernet.stream.collect import ClosedWindow
 from spiking_centernet.stream.live import WaitingRoom
@@ -179,6 +179,49 @@ def test_the_clock_of_a_socket_that_starts_again_goes_on(monkeypatch):
     source._receiver = Received()
     packets = iter(source)
     assert [next(packets).events["t"].tolist() for _ in range(7)] == [*sent, []]
+
+
+class FakeCamera:
+    """What eventcv documents of its cameras; none was at hand."""
+
+    sensor_size = (24, 16)
+    n_overflows = 0
+
+    def __init__(self):
+        self.rows = [[[1, 2, 5_000, 1], [3, 4, 5_100, 0]], None, [[5, 6, 70_000, 1]]]
+        self.closed = False
+
+    def read(self, *, timeout_ms=None):
+        if not self.rows:
+            raise RuntimeError("unplugged")
+        self._row, self.n_overflows = self.rows.pop(0), 3 if len(self.rows) == 0 else 0
+        return None if self._row is None else self
+
+    def numpy(self):
+        return np.array(self._row, np.uint64)
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_camera_is_followed_and_what_it_lost_is_told(monkeypatch):
+    eventcv = pytest.importorskip("eventcv", reason="the extra [live] is not installed")
+    monkeypatch.setattr(eventcv, "list_cameras", list)
+    with pytest.raises(ConfigError, match="no event camera is connected"):
+        Camera()
+    camera = FakeCamera()
+    monkeypatch.setattr(eventcv, "list_cameras", lambda: [{}])
+    monkeypatch.setattr(eventcv, "stream", lambda serial, *, dt_us: camera)
+    with Camera() as source:
+        assert source.size_hw == SIZE_HW
+        packets = iter(source)
+        assert next(packets).tolist() == [(5_000, 1, 2, 1), (5_100, 3, 4, 0)]
+        assert next(packets).tolist() == []
+        with pytest.warns(UserWarning, match="overflowed 3 times"):
+            assert next(packets).tolist() == [(70_000, 5, 6, 1)]
+        with pytest.raises(OSError, match=r"the camera stopped .unplugged.; connect it"):
+            next(packets)
+    assert camera.closed
 
 
 def test_a_wrong_address_is_refused():

@@ -1,6 +1,7 @@
 """Where events come from: a recording, a recording replayed at its own pace, a socket, a camera."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -13,6 +14,10 @@ from spiking_centernet.types import EVENT_DTYPE
 
 UDP_CLOCK_US = 1 << 32
 """The clock of a UDP event counts microseconds in 32 bits and starts again after 72 minutes."""
+
+
+IDLE_MS = 100.0
+"""How long to wait for a camera that sees nothing, before the reader may look whether it should stop."""
 
 
 class EventSource(Protocol):
@@ -138,9 +143,26 @@ class Camera:
         self._camera.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield what the camera saw, without end."""
-        for events in self._camera:
-            yield _from_columns(events.numpy())
+        """Yield what the camera saw, without end; nothing now and then while nothing moves.
+
+        Warns when the driver's buffer overflowed: such events are lost before they arrive here.
+
+        Raises:
+            OSError: the camera stopped.
+        """
+        num_overflows = 0
+        while True:
+            try:
+                events = self._camera.read(timeout_ms=IDLE_MS)
+            except RuntimeError as error:
+                raise OSError(f"the camera stopped ({error}); connect it and start again") from error
+            if self._camera.n_overflows > num_overflows:
+                num_overflows = self._camera.n_overflows
+                warnings.warn(
+                    f"the camera's buffer overflowed {num_overflows} times, and events were lost; lower its event rate",
+                    stacklevel=2,
+                )
+            yield np.zeros(0, EVENT_DTYPE) if events is None else _from_columns(events.numpy())
 
 
 def _from_columns(columns: np.ndarray) -> np.ndarray:
