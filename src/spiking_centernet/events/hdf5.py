@@ -141,7 +141,7 @@ class Hdf5Recording(BlockRecording):
         assert self._table is not None
         skipped, data = self._table.id.read_direct_chunk((key[0],))
         if skipped:  # HDF5 stores a chunk as it is where an optional filter refuses it
-            rows = np.frombuffer(data, self._table.dtype)
+            rows: Any = np.frombuffer(data, self._table.dtype)
             events = events_of(self.path, {name: rows[name] for name in "xypt"}, key[0], in_seconds=False)
         else:
             events = decode_chunk(data)
