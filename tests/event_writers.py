@@ -121,11 +121,11 @@ def write_aedat4(
     path, events, size_hw, *, start_us=1_589_163_147_368_868, compression="", packet=1000, table=-1
 ) -> Path:
     def pack(data):
-        if compression == "lz4":
+        if compression.startswith("lz4"):
             import lz4.frame
 
             return lz4.frame.compress(data)
-        if compression == "zstd":
+        if compression.startswith("zstd"):
             import zstandard
 
             return zstandard.ZstdCompressor().compress(data)
@@ -144,7 +144,7 @@ def write_aedat4(
         + "".join(f'<attr key="{key}" type="string">{value}</attr>' for key, value in attributes.items())
         + f'<node name="info" path="/">{size}</node></node></node></dv>'
     ).encode()
-    number = {"": 0, "lz4": 1, "zstd": 3}[compression]
+    number = ["", "lz4", "lz4 high", "zstd", "zstd high"].index(compression)
     tail = struct.pack("<I", len(text)) + text + b"\0"
     head = _flatbuffer(b"IOHE", [struct.pack("<i", number), struct.pack("<q", table), b""], tail, 2)
     out = bytearray(b"#!AER-DAT4.0\r\n" + head)

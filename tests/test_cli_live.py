@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from tiny import some_events, tiny_detector
 
@@ -62,6 +63,17 @@ def test_impossible_streams_are_told_in_one_line(capsys, place, words, told):
     assert err.count("\n") == 1
 
 
+def test_a_recording_that_does_not_say_its_size_is_streamed_at_the_one_given(capsys, place, tmp_path):
+    events = some_events(2_000, 100_000, (16, 24))
+    np.savez(tmp_path / "noise.npz", **{name: events[name] for name in "txyp"})
+    words = ("stream", place / "tiny.safetensors", tmp_path / "noise.npz", "--speed", "1000", "--min_score", "0.01")
+    code, out, err = run(capsys, *words, "--size", "72x56", "--policy", "wait")
+    assert code == 0
+    assert "smallest that holds" not in err
+    sides = [side for line in out.splitlines() for box in json.loads(line)["boxes"] for side in box["xyxy"]]
+    assert max(sides) > 24
+
+
 def test_a_socket_needs_a_size(capsys, place):
     code, _, err = run(capsys, "stream", place / "tiny.safetensors", "udp:127.0.0.1:0")
     assert code == 2
@@ -85,6 +97,28 @@ def test_export_by_an_unknown_suffix_is_refused(capsys, place, tmp_path):
     code, _, err = run(capsys, "export", place / "tiny.safetensors", tmp_path / "tiny.tflite")
     assert code == 2
     assert "no runtime is known for '.tflite'" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "told"),
+    [
+        ("flat.nir", ("--pooling", "nueron"), "did you mean 'neuron'"),
+        ("flat.nir", ("--weights", "int8"), "leave out --weights"),
+        ("flat.nir", ("--steps", "1"), "leave out --weights, --steps and --data"),
+        ("flat.onnx", ("--data", "roads"), "add --check"),
+    ],
+)
+def test_what_an_export_would_pass_over_is_refused(capsys, place, tmp_path, name, words, told):
+    pytest.importorskip("nir", reason="the extra [nir] is not installed")
+    code, _, err = run(capsys, "export", place / "flat.safetensors", tmp_path / name, "--size", "72x56", *words)
+    assert (code, told in err) == (2, True), err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--track", "--size"])
+def test_energy_takes_no_options_of_other_commands(capsys, option):
+    code, _, err = run(capsys, "energy", "nano", "--data", "roads", option)
+    assert (code, f"unknown option {option}" in err) == (2, True)
 
 
 def test_sizes_are_written_width_first():

@@ -144,6 +144,46 @@ def test_yolo_has_a_file_for_every_instant(tmp_path):
         yolo.write(tmp_path / "b", Labels(boxes, CLASSES, (200, 100)), stem="a")
 
 
+def test_boxes_beyond_the_border_are_kept_where_yolo_can_hold_them_and_cut_where_not(tmp_path):
+    """Ultralytics passes over a whole picture that has one share outside 0 to 1."""
+    boxes = np.array(
+        [
+            (9, -10, 20, 40, 60, 0, 1, 0),  # the centre is within
+            (9, -30, 20, 40, 60, 0, 1, 1),  # it is not
+            (9, 90, 20, 40, 500, 0, 1, 2),
+            (9, 100, 20, 40, 60, 0, 1, 3),  # nothing is within
+        ],
+        BOX_DTYPE,
+    )
+    lost = yolo.write(tmp_path / "b", Labels(boxes, CLASSES, (200, 100)), stem="a")
+    assert lost[1:] == [
+        "the part beyond the border of 2 boxes (YOLO's tools refuse shares of a picture outside 0 to 1)",
+        "1 boxes beyond the border",
+    ]
+    shares = np.loadtxt(tmp_path / "b" / "a_9.txt")[:, 1:]
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    found = yolo.read(tmp_path / "b", size_hw=(200, 100), classes=()).boxes
+    wanted = [(-10, 20, 40, 60), (0, 20, 10, 60), (90, 20, 10, 180)]
+    np.testing.assert_allclose([box.tolist() for box in found[["x", "y", "w", "h"]]], wanted, atol=1e-4)
+
+
+def test_pictures_without_times_count_by_the_numbers_in_their_names(tmp_path):
+    names = ("a_9", "a_10", "a_100")
+    document = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [{"id": k, "file_name": f"{name}.png", "width": 8, "height": 6} for k, name in enumerate(names)],
+        "annotations": [{"id": k, "image_id": k, "category_id": 1, "bbox": [k, 2, 3, 4]} for k in range(3)],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert coco.read(tmp_path / "a.json", every_us=40).boxes["x"].tolist() == [0, 1, 2]
+    (tmp_path / "y").mkdir()
+    for k, name in enumerate(names):
+        (tmp_path / "y" / f"{name}.txt").write_text(f"{k} 0.5 0.5 0.5 0.5\n")
+    found = yolo.read(tmp_path / "y", size_hw=(6, 8), classes=("a", "b", "c"), every_us=40)
+    assert (found.boxes["class_id"].tolist(), found.boxes["ts"].tolist()) == ([0, 1, 2], [40, 80, 120])
+
+
 def test_instants_without_a_box_are_kept_or_said_to_be_lost(tmp_path):
     labels = Labels(some_boxes(3), CLASSES, SIZE_HW, np.array([250_000, 500_000, 750_000]))
     coco.write(tmp_path / "a.json", labels, stem="a")
@@ -245,8 +285,12 @@ def test_what_cannot_be_converted(tmp_path, box_file):
     write_dat(tmp_path / "a_td.dat", np.zeros(1, EVENT_DTYPE), SIZE_HW)
     with pytest.raises(ConfigError, match="is a recording, which is written as DAT"):
         convert(tmp_path / "a_td.dat", tmp_path / "b.npy")
+    (tmp_path / "film.avi").touch()
     with pytest.raises(BoxFileError, match=r"is neither labels .* nor a recording"):
         convert(tmp_path / "film.avi", tmp_path / "b.npy")
+    for name in ("none_bbox.npy", "none.csv", "none.txt", "none.json", "none"):
+        with pytest.raises(BoxFileError, match=f"{name}: no such file or folder"):
+            convert(tmp_path / name, tmp_path / "b.json")
 
 
 def test_a_recording_becomes_dat(tmp_path):

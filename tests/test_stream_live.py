@@ -10,7 +10,7 @@ from tiny import some_events, tiny_detector
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import open, write_dat
-from spiking_centernet.stream import Packet, Replay, Stream, Udp, stream
+from spiking_centernet.stream import Camera, Packet, Replay, Stream, Udp, stream
 from spiking_centernet.stream.answers import Answerer
 from spiking_centernet.stream.collect import ClosedWindow
 from spiking_centernet.stream.live import WaitingRoom
@@ -164,18 +164,64 @@ def test_events_arrive_from_a_socket(timestamps):
 def test_the_clock_of_a_socket_that_starts_again_goes_on(monkeypatch):
     pytest.importorskip("eventcv", reason="the extra [live] is not installed")
     source = Udp("127.0.0.1:0", SIZE_HW, timestamps=True)
-    batches = iter([[[0, 0, 2**32 - 5, 1]], [[0, 0, 3, 1]], [[0, 0, 9, 1]]])
+    first, wrap = 2**32 - 5, 2**32
+    # Within a packet, between two, and a datagram that was overtaken.
+    sent = [[first], [first + 2, wrap, wrap + 3], [first + 4, wrap + 9], [wrap + 2**31], [2 * wrap - 9], [2 * wrap + 1]]
+    batches = iter(sent)
 
     class Received:
         def recv(self, dt_ms):
             return self
 
         def numpy(self):
-            return np.array(next(batches), np.uint64)
+            return np.array([[0, 0, t % wrap, 1] for t in next(batches, [])], np.uint64).reshape(-1, 4)
 
     source._receiver = Received()
     packets = iter(source)
-    assert [int(next(packets).events["t"][0]) for _ in range(3)] == [2**32 - 5, 2**32 + 3, 2**32 + 9]
+    assert [next(packets).events["t"].tolist() for _ in range(7)] == [*sent, []]
+
+
+class FakeCamera:
+    """What eventcv documents of its cameras; none was at hand."""
+
+    sensor_size = (24, 16)
+    n_overflows = 0
+
+    def __init__(self):
+        self.rows = [[[1, 2, 5_000, 1], [3, 4, 5_100, 0]], None, [[5, 6, 70_000, 1]]]
+        self.closed = False
+
+    def read(self, *, timeout_ms=None):
+        if not self.rows:
+            raise RuntimeError("unplugged")
+        self._row, self.n_overflows = self.rows.pop(0), 3 if len(self.rows) == 0 else 0
+        return None if self._row is None else self
+
+    def numpy(self):
+        return np.array(self._row, np.uint64)
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_camera_is_followed_and_what_it_lost_is_told(monkeypatch):
+    eventcv = pytest.importorskip("eventcv", reason="the extra [live] is not installed")
+    monkeypatch.setattr(eventcv, "list_cameras", list)
+    with pytest.raises(ConfigError, match="no event camera is connected"):
+        Camera()
+    camera = FakeCamera()
+    monkeypatch.setattr(eventcv, "list_cameras", lambda: [{}])
+    monkeypatch.setattr(eventcv, "stream", lambda serial, *, dt_us: camera)
+    with Camera() as source:
+        assert source.size_hw == SIZE_HW
+        packets = iter(source)
+        assert next(packets).tolist() == [(5_000, 1, 2, 1), (5_100, 3, 4, 0)]
+        assert next(packets).tolist() == []
+        with pytest.warns(UserWarning, match="overflowed 3 times"):
+            assert next(packets).tolist() == [(70_000, 5, 6, 1)]
+        with pytest.raises(OSError, match=r"the camera stopped .unplugged.; connect it"):
+            next(packets)
+    assert camera.closed
 
 
 def test_a_wrong_address_is_refused():

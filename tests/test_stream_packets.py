@@ -1,5 +1,7 @@
 """A stream cut into packets anywhere equals one pass; state carried equals one long window."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.events import open, voxelize, write_dat
 from spiking_centernet.nn import detections
 from spiking_centernet.stream import Packet, Stream, stream
+from spiking_centernet.stream.answers import Answerer
 from spiking_centernet.stream.collect import WindowCollector
 from spiking_centernet.types import EVENT_DTYPE
 
@@ -136,6 +139,55 @@ def test_an_answer_may_be_had_after_any_step():
     assert (early.t_us, early.num_steps) == (60_000, 3)
     assert early.lag_ms == pytest.approx(9.999)
     assert [answer.t_us for answer in flow.push(noise(start_us=70_000))] == [100_000, 200_000]
+
+
+@pytest.mark.parametrize("policy", ["wait", "drop"])
+def test_a_stateful_stream_answers_until_every_event_was_seen(tmp_path, policy):
+    """The last answer comes at a multiple of ``every_us`` after the last event, as in windowed mode."""
+    write_dat(tmp_path / "noise_td.dat", noise(stop_us=170_000), SIZE_HW)
+    recording = open(tmp_path / "noise_td.dat")
+    settings = {"every_us": 100_000, "policy": policy, "max_waiting": 100}
+    for mode in ("windowed", "stateful"):
+        assert [answer.t_us for answer in stream(MODEL, recording, mode=mode, **settings)] == [100_000, 200_000]
+    flow = Stream(MODEL, SIZE_HW, mode="stateful", every_us=100_000)
+    assert [answer.t_us for answer in flow.push(recording.read())] == [100_000]
+    assert [answer.t_us for answer in flow.flush()] == [200_000]
+    assert flow.flush() == []
+
+
+def test_latency_counts_the_wait_for_earlier_windows_of_the_same_packet(monkeypatch):
+    """All of their events were complete when the packet came."""
+    clock, original = [0.0], Answerer.take
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def slow(self, cube):
+        clock[0] += 1
+        original(self, cube)
+
+    monkeypatch.setattr(Answerer, "take", slow)
+    found = Stream(MODEL, SIZE_HW).push(Packet(noise(), 300_000))
+    assert [answer.latency_ms for answer in found] == [1000, 2000, 3000, 4000, 5000, 6000]
+
+
+def test_late_events_are_counted_by_the_first_answer_there_is():
+    flow = Stream(MODEL, SIZE_HW)
+    flow.push(noise(10, stop_us=80_000, start_us=60_000))
+    flow.push(noise(7, stop_us=40_000))
+    with pytest.raises(ConfigError, match="nothing to answer yet"):
+        flow.answer()
+    assert [answer.num_late for answer in flow.flush()] == [7]
+
+
+def test_a_stream_goes_on_after_a_failed_packet_and_a_reset():
+    flow, events = Stream(MODEL, SIZE_HW, mode="stateful", min_score=0.0), noise()
+    expected = [*flow.push(events), *flow.flush()]
+    flow.reset()
+    wrong = events.copy()
+    wrong["x"][200] = 99
+    with pytest.raises(EventFileError, match="sensor"):
+        flow.push(wrong)
+    flow.reset()
+    same([*flow.push(events), *flow.flush()], expected)
 
 
 def test_time_passes_while_nothing_moves():

@@ -320,10 +320,13 @@ def _stream(arguments: Any) -> None:
         if place == "camera":
             source = stack.enter_context(Camera())
         elif place.startswith("udp:"):
-            size_hw = cli.read_size(arguments.size or "")
+            size_hw = cli.size_hw(arguments.size)
+            if size_hw is None:
+                raise ConfigError("a socket does not say its sensor's size; give --size, width x height in pixels")
             source = Udp(place.removeprefix("udp:"), size_hw, timestamps=arguments.timestamps)
         else:
-            source = Replay(open_recording(place), speed=arguments.speed)
+            recording = open_recording(place, size_hw=cli.size_hw(arguments.size))
+            source = Replay(recording, speed=arguments.speed)
         every_us = None if arguments.every_ms is None else round(arguments.every_ms * 1000)
         answers = stream(
             model, source, mode=arguments.mode, every_us=every_us, min_score=arguments.min_score,
@@ -363,7 +366,14 @@ def _export(arguments: Any) -> None:
     model, out = load(arguments.model), Path(arguments.out)
     size_hw = cli.read_size(arguments.size or "")
     notes: dict[str, Any] = {"model": arguments.model, "file": out.name, "size_hw": size_hw}
+    if arguments.data is not None and not arguments.check:
+        raise ConfigError("--data is what the check scores; add --check")
     if out.suffix == ".nir":
+        if (arguments.weights, arguments.steps, arguments.data) != ("float32", None, None):
+            raise ConfigError(
+                "a .nir file holds one step in float32, and its check compares spikes; "
+                "leave out --weights, --steps and --data"
+            )
         export.write_nir(model, out, size_hw, pooling=arguments.pooling)
         say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
         report = export.check_nir(model, out, size_hw) if arguments.check else None

@@ -196,8 +196,6 @@ def _energy(parser: ArgumentParser) -> None:
     parser.add_argument("--curve", type=str | None, default=None, metavar="JSON", help="a firing rate study to show")
     parser.add_argument("--measure_s", type=float, default=60.0, help="most seconds to measure joules for; 0 for none")
     parser.add_argument("--batch_size", type=int, default=4, help="windows at a time")
-    parser.add_argument("--track", action="store_true", help="number the objects; keep only what belongs to a track")
-    _size(parser)
 
 
 def _convert(parser: ArgumentParser) -> None:
@@ -223,7 +221,7 @@ def _stream(parser: ArgumentParser) -> None:
     parser.add_argument("--max_waiting", type=int, default=4, help="windows that may wait")
     parser.add_argument("--min_score", type=float | None, default=None, help="null: the threshold chosen in training")
     parser.add_argument("--readout_steps", type=int | None, default=None, help="steps that a stateful answer averages")
-    _size(parser, text="of the sensor in pixels, for udp")
+    _size(parser, text="of the sensor in pixels; udp needs it")
     parser.add_argument("--timestamps", action="store_true", help="the datagrams carry times")
     parser.add_argument("--save", type=str | None, default=None, metavar="FILE", help="JSON lines; null: to the output")
 

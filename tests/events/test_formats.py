@@ -53,8 +53,10 @@ FORMATS = {
     "evt3": lambda d, e: writers.write_raw(d / "a.raw", "EVT3", e, SIZE_HW),
     "evt3 without end": lambda d, e: writers.write_raw(d / "a.raw", "EVT3", e, SIZE_HW, end=False),
     "aedat4": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW),
-    "aedat4 lz4": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression="lz4"),
-    "aedat4 zstd": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression="zstd"),
+    **{
+        f"aedat4 {kind}": lambda d, e, kind=kind: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression=kind)
+        for kind in ("lz4", "lz4 high", "zstd", "zstd high")
+    },
     "metavision": lambda d, e: writers.write_metavision(d / "a.hdf5", e, SIZE_HW),
     "metavision gzip": lambda d, e: writers.write_metavision(d / "a.hdf5", e, SIZE_HW, ecf=False),
     "rvt": lambda d, e: writers.write_columns(d / "a.h5", e, SIZE_HW, chunks=(700,), compression="lzf"),
@@ -162,6 +164,20 @@ def test_the_writer_of_aedat4_satisfies_an_independent_reader(tmp_path, random_e
         np.testing.assert_array_equal(found[theirs], events[mine])
 
 
+def test_a_chunk_that_the_makers_filter_left_alone_is_read_as_it_is(tmp_path, random_events):
+    """HDF5 stores a chunk unpacked, and says so in a bit of its own, where an optional filter refuses it."""
+    import h5py
+
+    events = at_zero(random_events(1200, size_hw=SIZE_HW))
+    path = writers.write_metavision(tmp_path / "a.hdf5", events, SIZE_HW, chunk=500)
+    with h5py.File(path, "r+") as file:
+        table, stored = file["CD/events"], np.zeros(500, writers.CD_DTYPE)
+        for name in "txyp":
+            stored[name] = events[name][500:1000]
+        table.id.write_direct_chunk((500,), stored.tobytes(), filter_mask=1)
+    np.testing.assert_array_equal(opened(path).read(), events)
+
+
 def test_unsorted_events_read_as_the_latest_time_before_them_in_every_block(tmp_path):
     t = np.arange(200_000, dtype=np.int64)
     t[100_000] = 150_000  # the rest up to 150000 comes late, across blocks
@@ -183,6 +199,22 @@ def test_a_clock_beyond_a_dat_file_is_moved_to_the_first_event(tmp_path):
     assert recording.clock_us == 1_540_821_844_000_000
     assert recording.read()["t"].tolist() == [0, 7, 9]
     assert recording.read(7, 9)["t"].tolist() == [7]
+
+
+@pytest.mark.parametrize("head", ["", "t,x,y,p\n"])
+def test_text_may_begin_with_a_byte_order_mark(tmp_path, head):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{head}5,1,2,1\n7,3,4,0\n", encoding="utf-8-sig")
+    assert opened(path).read().tolist() == [(5, 1, 2, 1), (7, 3, 4, 0)]
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"rvt", "dsec"}))
+def test_a_single_event(tmp_path, name):
+    event = np.array([(0, 3, 5, 1)], EVENT_DTYPE)
+    recording = opened(FORMATS[name](tmp_path, event))
+    assert (recording.num_events, recording.start_us, recording.stop_us) == (1, 0, 1)
+    np.testing.assert_array_equal(recording.read(), event)
+    assert [(w.start_us, w.stop_us, len(w.events)) for w in recording.windows(50, 100)] == [(-50, 50, 1)]
 
 
 BIG = 2_000_000

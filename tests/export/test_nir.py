@@ -174,6 +174,11 @@ def test_what_nir_cannot_hold_is_refused(changes, words):
         nir_graph(tiny_detector(**changes).fuse(), SIZE_HW)
 
 
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ExportError, match="unknown pooling 'nueron'; did you mean 'neuron'"):
+        nir_graph(two_levels(), SIZE_HW, pooling="nueron")
+
+
 def test_chips_say_what_they_cannot_hold():
     graph = nir_graph(two_levels(), (256, 320))
     blocks = blockers(graph)

@@ -64,12 +64,12 @@ def test_state_goes_on_from_call_to_call(written):
 def test_the_snippet_runs_without_this_package(written, tmp_path):
     np.save(tmp_path / "cube.npy", noise()[:, None])
     text = written.snippet.read_text()
-    assert "import spiking_centernet" not in text
     assert len(text.splitlines()) <= 32
-    # -S would take numpy away too; -I at least keeps this tree's src off the path.
     text = text.replace(str(written.contract.score_threshold), "0.02")
-    (written.snippet.with_name("low.py")).write_text(text)
-    command = [sys.executable, "-I", str(written.snippet.with_name("low.py")), str(tmp_path / "cube.npy")]
+    (low := written.snippet.with_name("low.py")).write_text(text)
+    # -S would take numpy away too; None for a module makes its import fail.
+    alone = "import runpy, sys; sys.modules['spiking_centernet'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-I", "-c", alone, str(low), str(tmp_path / "cube.npy")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     calls = run_window(run_torch(MODEL, written.contract), written.contract, noise())
     output = DetectorOutput(*(torch.from_numpy(mean_heads(calls)[name]) for name in HEADS))
@@ -113,6 +113,13 @@ def test_int8_weights_leave_spikes_exact(tmp_path, suffix):
     report = check(MODEL, made, weights="int8")
     assert report.parity.spikes_differing < 0.002
     assert report.rounding is not None
+
+
+def test_int8_is_refused_where_activations_are_no_spikes(tmp_path):
+    """Rounding them to whole numbers, as is exact for spikes, would leave nothing of an ANN."""
+    with pytest.raises(ExportError, match=r"neuron='relu'.*export float32"):
+        export(tiny_detector(neuron="relu"), tmp_path / "x.onnx", size_hw=SIZE_HW, weights="int8")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 3, 3), (1, 1, 1, 1)])

@@ -139,8 +139,12 @@ class Hdf5Recording(BlockRecording):
 
     def _ecf_chunk(self, key: _Key) -> np.ndarray:
         assert self._table is not None
-        _, data = self._table.id.read_direct_chunk((key[0],))
-        events = decode_chunk(data)
+        skipped, data = self._table.id.read_direct_chunk((key[0],))
+        if skipped:  # HDF5 stores a chunk as it is where an optional filter refuses it
+            rows: Any = np.frombuffer(data, self._table.dtype)
+            events = events_of(self.path, {name: rows[name] for name in "xypt"}, key[0], in_seconds=False)
+        else:
+            events = decode_chunk(data)
         if len(events) < key[1] - key[0]:
             raise ValueError(f"the chunk holds {len(events)} events")
         # The last chunk is filled up.

@@ -15,6 +15,8 @@ from spiking_centernet.types import EVENT_DTYPE
 
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 4096
+BOM = b"\xef\xbb\xbf"
+"""Byte order mark, with which spreadsheets begin a text."""
 MOST_SECONDS = 1 << 42
 """Beyond, microseconds overflow 63 bits."""
 
@@ -29,7 +31,8 @@ class TextRecording(BlockRecording):
         """Open and index a file; see ``BlockRecording``."""
         path = Path(path)
         with open_bytes(path) as file:
-            offset, names, first = 0, None, b""
+            offset, names, first = len(BOM) if file.read(len(BOM)) == BOM else 0, None, b""
+            file.seek(offset)
             for line in iter(lambda: file.readline(LONGEST_LINE), b""):
                 words = line.decode("latin-1").replace(",", " ").replace(";", " ").split()
                 if (
@@ -93,7 +96,7 @@ class TextRecording(BlockRecording):
 
 
 PROBLEMS = {
-    1: "holds something other than numbers",
+    1: "holds something other than numbers without exponents",
     2: "has too few or too many numbers (t, x, y, p are wanted; or is it cut short?)",
     3: "has a place that is no whole number from 0 to 65535",
     4: "has a time in seconds where others are in microseconds, or the reverse",

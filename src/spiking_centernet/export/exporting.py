@@ -59,7 +59,7 @@ def export(
         path: the file to write.
         size_hw: height and width of the sensor in pixels; the default is GEN1's.
         num_steps: time steps of a call, a divisor of the network's; None takes a whole window.
-        weights: "float32", or "int8" with one scale an output channel (ONNX and OpenVINO).
+        weights: "float32", or "int8" with one scale an output channel (spiking networks, ONNX and OpenVINO).
 
     Raises:
         ExportError: the suffix is unknown, or the format cannot hold the network.
@@ -70,6 +70,10 @@ def export(
         raise ExportError(f"{path}: no runtime is known for {path.suffix!r}{did_you_mean(path.suffix, SUFFIXES)}")
     if weights not in WEIGHTS:
         raise ExportError(f"unknown weights {weights!r}{did_you_mean(weights, WEIGHTS)}")
+    if weights == "int8" and model.config.neuron == "relu":
+        raise ExportError(
+            "int8 weights go with spikes, which are whole numbers; this network has neuron='relu': export float32"
+        )
     fused = model.fuse().cpu()
     contract = contract_of(fused, size_hw, num_steps)
     if path.suffix == ".onnx":

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from spiking_centernet.errors import ExportError, need
+from spiking_centernet.errors import ExportError, did_you_mean, need
 from spiking_centernet.export.contract import require_plain
 from spiking_centernet.export.phases import between_phases, from_phases, to_phases
 from spiking_centernet.files import atomic_write
@@ -20,6 +20,7 @@ MAX_WEIGHTS = 1 << 26
 """More weights (256 MB) are refused: phase populations grow with the square of every upsampling."""
 
 Pooling = Literal["threshold", "neuron"]
+POOLINGS = ("threshold", "neuron")
 
 
 def nir_size(config: DetectorConfig, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -57,6 +58,8 @@ def nir_graph(
     """
     config = fused.config
     require_plain(config)
+    if pooling not in POOLINGS:
+        raise ExportError(f"unknown pooling {pooling!r}{did_you_mean(pooling, POOLINGS)}")
     if size_hw != nir_size(config, size_hw):
         raise ExportError(f"NIR needs a multiple of the coarsest stage, {nir_size(config, size_hw)}, got {size_hw}")
     builder = _Builder(need("nir", "writing NIR", "nir"), config, step_s)

@@ -16,6 +16,7 @@ from spiking_centernet.interop.labels import (
     Labels,
     Row,
     boxes_from,
+    by_number,
     checked_size,
     checked_time,
     read_text,
@@ -61,14 +62,15 @@ def read(path: Path, *, every_us: int | None = None) -> Labels:
 
     Args:
         path: the file.
-        every_us: microseconds between pictures that carry no ``t_us``; they count in the order of their names.
+        every_us: microseconds between pictures that carry no ``t_us``; they count in the order of their names,
+            numbers in them as numbers.
 
     Raises:
         BoxFileError: the file is no such JSON, or a time is missing.
     """
     try:
         document: dict[str, Any] = json.loads(read_text(path))
-        images = sorted(document["images"], key=lambda image: (image.get("t_us", 0), image["file_name"]))
+        images = sorted(document["images"], key=lambda image: (image.get("t_us", 0), by_number(image["file_name"])))
         categories = sorted(document["categories"], key=lambda category: category["id"])
         label_of = {category["id"]: k for k, category in enumerate(categories)}
         classes = tuple(str(category["name"]) for category in categories)

@@ -91,6 +91,8 @@ def convert(
 
 def _kind(source: Path) -> str:
     suffix = source.suffix.lower()
+    if not source.exists():
+        raise BoxFileError(f"{source}: no such file or folder; check the path")
     if source.is_dir():
         return "YOLO"
     if suffix == ".json":

@@ -1,5 +1,6 @@
 """The boxes of one recording between two files, and what every label format has in common."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,11 @@ def checked_time(path: Path, t_us: int) -> int:
     if not 0 <= t_us <= MAX_TIME_US:
         raise BoxFileError(f"{path}: says the time {str(t_us)[:40]} us, must be 0 to {MAX_TIME_US}; correct it")
     return t_us
+
+
+def by_number(name: str) -> list[str | int]:
+    """Return a key that sorts names with numbers as people count: picture_10 after picture_9."""
+    return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def time_of(rank: int, every_us: int | None, path: Path, what: str) -> int:

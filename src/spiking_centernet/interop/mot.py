@@ -2,7 +2,8 @@
 
 The columns are frame, track, left, top, width, height, confidence, class, visible. Classes count from 1, frames are
 whole: frame k is the instant k times the time between frames. That time, the sensor's size and the names of the classes
-stand beside it in ``<name>.seqinfo.ini``, MOTChallenge's file with two words more.
+stand beside it in ``<name>.seqinfo.ini``, MOTChallenge's file with two words more. Left and top count from 0 as in our
+boxes; MOTChallenge's own files count from 1.
 """
 
 import configparser

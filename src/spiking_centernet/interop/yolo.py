@@ -1,7 +1,8 @@
 """YOLO's text files (https://docs.ultralytics.com/datasets/detect/): a folder with one for every labelled instant.
 
 A line is ``class cx cy w h`` in shares of the picture; of detections ``confidence track_id`` follow, as Ultralytics
-saves them. The time stands in the file's name, the names of the classes in ``classes.txt``.
+saves them. The time stands in the file's name, the names of the classes in ``classes.txt``. Ultralytics passes over a
+picture that has a share outside 0 to 1, so a box is cut at the border where its centre or size would be one.
 """
 
 import re
@@ -12,7 +13,7 @@ import numpy as np
 
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.files import atomic_write
-from spiking_centernet.interop.labels import Labels, Row, boxes_from, checked_time, read_text, time_of
+from spiking_centernet.interop.labels import Labels, Row, boxes_from, by_number, checked_time, read_text, time_of
 
 NAMES = "classes.txt"
 
@@ -30,10 +31,18 @@ def write(folder: Path, labels: Labels, *, stem: str) -> list[str]:
         )
     digits = len(str(max([0, *labels.instants_us.tolist()])))
     with_scores = labels.are_detections
+    num_cut = num_outside = 0
     for t_us in labels.instants_us.tolist():
         lines = []
         for box in labels.boxes[labels.boxes["ts"] == t_us]:
-            x, y, w, h = (float(box[name]) for name in ("x", "y", "w", "h"))
+            sides = [(float(box["x"]), float(box["w"]), width), (float(box["y"]), float(box["h"]), height)]
+            if any(not 0 <= start + size / 2 <= limit or size > limit for start, size, limit in sides):
+                sides = [_cut(*side) for side in sides]
+                if min(size for _, size, _ in sides) <= 0:
+                    num_outside += 1
+                    continue
+                num_cut += 1
+            (x, w, _), (y, h, _) = sides
             words = [box["class_id"], (x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
             words += [box["confidence"], box["track_id"]] if with_scores else []
             lines.append(" ".join(map(str, words)) + "\n")
@@ -41,7 +50,18 @@ def write(folder: Path, labels: Labels, *, stem: str) -> list[str]:
             temporary.write_text("".join(lines))
     with atomic_write(folder / NAMES) as temporary:
         temporary.write_text("".join(f"{name}\n" for name in labels.classes))
-    return [] if with_scores or not len(labels.boxes) else ["track ids (YOLO's labels have none)"]
+    lost = [] if with_scores or not len(labels.boxes) else ["track ids (YOLO's labels have none)"]
+    if num_cut:
+        refused = "YOLO's tools refuse shares of a picture outside 0 to 1"
+        lost.append(f"the part beyond the border of {num_cut} boxes ({refused})")
+    if num_outside:
+        lost.append(f"{num_outside} boxes beyond the border")
+    return lost
+
+
+def _cut(start: float, size: float, limit: int) -> tuple[float, float, int]:
+    low = max(start, 0.0)
+    return low, min(start + size, limit) - low, limit
 
 
 def read(
@@ -53,7 +73,8 @@ def read(
         folder: with the files, or with a folder ``labels`` that has them.
         size_hw: height and width of the sensor in pixels.
         classes: used where there is no ``classes.txt``.
-        every_us: microseconds between pictures whose names do not end in ``_<microseconds>``.
+        every_us: microseconds between pictures whose names do not end in ``_<microseconds>``; they count in
+            the order of their names, numbers in them as numbers.
 
     Raises:
         BoxFileError: a line is no box, or size or times are not known.
@@ -62,7 +83,8 @@ def read(
     if (folder / NAMES).is_file():
         classes = read_text(folder / NAMES).split("\n")
         classes = tuple(name.strip() for name in classes if name.strip())
-    paths = sorted(path for path in folder.glob("*.txt") if path.name != NAMES)
+    paths = [path for path in folder.glob("*.txt") if path.name != NAMES]
+    paths.sort(key=lambda path: by_number(path.name))
     if not paths:
         raise BoxFileError(f"{folder}: holds no text files; give the folder of YOLO's labels")
     height, width = Labels(boxes_from(folder, [], classes), tuple(classes), size_hw).sized("YOLO")

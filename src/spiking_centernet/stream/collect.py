@@ -35,7 +35,7 @@ class ClosedWindow:
         start_us: first microsecond.
         stop_us: first microsecond after it.
         cube: uint8 [T, C, H, W].
-        closed_s: when it was closed, on the clock of ``time.perf_counter``.
+        closed_s: when the packet arrived that closed it, on the clock of ``time.perf_counter``.
     """
 
     start_us: int
@@ -103,6 +103,7 @@ class WindowCollector:
             ConfigError: the events are no EVENT_DTYPE array.
             EventFileError: an event lies outside the sensor.
         """
+        arrived_s = time.perf_counter()
         events, until_us = (packet.events, packet.until_us) if isinstance(packet, Packet) else (packet, None)
         t = _times(events)
         if (t[1:] < t[:-1]).any():
@@ -126,12 +127,17 @@ class WindowCollector:
             place = end
             if self._next_us > latest_us:
                 return
-            yield self._close()
+            yield self._close(arrived_s)
 
-    def flush(self) -> Iterator[ClosedWindow]:
-        """Yield the windows up to the first that ends after the last event, as at the end of a recording."""
+    def flush(self, multiple_us: int | None = None) -> Iterator[ClosedWindow]:
+        """Yield the windows up to the first multiple after the last event, as at the end of a recording.
+
+        Args:
+            multiple_us: of what; None takes ``every_us``.
+        """
         if self._next_us is not None:
-            stop_us = (self._last_event_us // self.every_us + 1) * self.every_us
+            multiple_us = self.every_us if multiple_us is None else multiple_us
+            stop_us = (self._last_event_us // multiple_us + 1) * multiple_us
             yield from self.push(Packet(np.zeros(0, EVENT_DTYPE), stop_us))
 
     def _bin(self, events: np.ndarray) -> None:
@@ -147,12 +153,12 @@ class WindowCollector:
             start_us = window.stop_us - self.length_us
             add_events(window.cube, events, start_us=start_us, stop_us=window.stop_us, bins=self.bins, mode=self.mode)
 
-    def _close(self) -> ClosedWindow:
+    def _close(self, arrived_s: float) -> ClosedWindow:
         assert self._next_us is not None
         stop_us, self._next_us = self._next_us, self._next_us + self.every_us
         opened = bool(self._open) and self._open[0].stop_us == stop_us
         cube = self._open.popleft().cube if opened else self._empty()
-        return ClosedWindow(stop_us - self.length_us, stop_us, cube, time.perf_counter())
+        return ClosedWindow(stop_us - self.length_us, stop_us, cube, arrived_s)
 
     def _empty(self) -> torch.Tensor:
         return torch.zeros((self.num_steps, 2 * self.bins, *self.size_hw), dtype=torch.uint8)

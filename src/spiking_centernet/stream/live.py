@@ -90,7 +90,7 @@ def run_live(
                     return
                 for window in collector.push(packet):
                     room.put(window)
-            for window in collector.flush():
+            for window in collector.flush(answer_every_us):
                 room.put(window)
         except BaseException as failure:
             room.end(failure)

@@ -1,6 +1,7 @@
 """Where events come from: a recording, a recording replayed at its own pace, a socket, a camera."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -13,6 +14,10 @@ from spiking_centernet.types import EVENT_DTYPE
 
 UDP_CLOCK_US = 1 << 32
 """The clock of a UDP event counts microseconds in 32 bits and starts again after 72 minutes."""
+
+
+IDLE_MS = 100.0
+"""How long to wait for a camera that sees nothing, before the reader may look whether it should stop."""
 
 
 class EventSource(Protocol):
@@ -94,7 +99,7 @@ class Udp:
 
     def __iter__(self) -> Iterator[Packet]:
         """Yield a packet every ``packet_us``, empty ones too, without end."""
-        start_s, before_us, wraps = time.perf_counter(), 0, 0
+        start_s, latest_us = time.perf_counter(), None
         while True:
             columns = self._receiver.recv(self.packet_us * 1e-3).numpy()
             now_us = round((time.perf_counter() - start_s) * 1e6)
@@ -105,10 +110,11 @@ class Udp:
                 yield Packet(events, now_us)
                 continue
             if len(events):
-                first_us = int(events["t"][0])
-                wraps += before_us - first_us > UDP_CLOCK_US // 2
-                before_us = first_us
-                events["t"] += wraps * UDP_CLOCK_US
+                latest_us = int(events["t"][0]) if latest_us is None else latest_us
+                # Of the times that the 32 bits may mean, the one nearest to the latest so far.
+                half = UDP_CLOCK_US // 2
+                events["t"] = latest_us + (events["t"] - latest_us + half) % UDP_CLOCK_US - half
+                latest_us = max(latest_us, int(events["t"].max()))
             yield Packet(events)
 
 
@@ -137,9 +143,26 @@ class Camera:
         self._camera.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield what the camera saw, without end."""
-        for events in self._camera:
-            yield _from_columns(events.numpy())
+        """Yield what the camera saw, without end; nothing now and then while nothing moves.
+
+        Warns when the driver's buffer overflowed: such events are lost before they arrive here.
+
+        Raises:
+            OSError: the camera stopped.
+        """
+        num_overflows = 0
+        while True:
+            try:
+                events = self._camera.read(timeout_ms=IDLE_MS)
+            except RuntimeError as error:
+                raise OSError(f"the camera stopped ({error}); connect it and start again") from error
+            if self._camera.n_overflows > num_overflows:
+                num_overflows = self._camera.n_overflows
+                warnings.warn(
+                    f"the camera's buffer overflowed {num_overflows} times, and events were lost; lower its event rate",
+                    stacklevel=2,
+                )
+            yield np.zeros(0, EVENT_DTYPE) if events is None else _from_columns(events.numpy())
 
 
 def _from_columns(columns: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ class Stream:
 
     def flush(self) -> list[StreamDetections]:
         """Return the answers up to the first instant at which every event was seen."""
-        return list(self.answers(self.collector.flush()))
+        return list(self.answers(self.collector.flush(self.answer_every_us)))
 
     def answer(self) -> StreamDetections:
         """Return the answer as of the last complete window or step, at any time.
@@ -93,12 +93,13 @@ class Stream:
         Raises:
             ConfigError: none is complete yet.
         """
-        last = self._last
-        late, self._late_before = self.collector.num_late - self._late_before, self.collector.num_late
-        return self.answerer.answer(
+        last, late = self._last, self.collector.num_late
+        answer = self.answerer.answer(
             0 if last is None else last.stop_us, closed_s=0.0 if last is None else last.closed_s,
-            newest_us=self.collector.newest_us, num_late=late,
+            newest_us=self.collector.newest_us, num_late=late - self._late_before,
         )  # fmt: skip
+        self._late_before = late
+        return answer
 
     def reset(self) -> None:
         """Forget every event and put every membrane to rest; time may start anew."""
@@ -182,6 +183,6 @@ def stream(
     def results() -> Iterator[StreamDetections]:
         for packet in packets:
             yield from flow.answers(flow.collector.push(packet))
-        yield from flow.answers(flow.collector.flush())
+        yield from flow.answers(flow.collector.flush(flow.answer_every_us))
 
     return results()
