@@ -1,6 +1,6 @@
 import pytest
 
-from spiking_centernet.files import atomic_write
+from spiking_centernet.files import atomic_write, remove_leftovers
 
 
 def test_the_file_appears_only_when_the_block_ends_well(tmp_path):
@@ -33,3 +33,15 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "log.txt"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_leftovers_are_what_a_killed_writer_leaves_and_nothing_else(tmp_path):
+    with atomic_write(tmp_path / "a.json") as temporary:
+        (tmp_path / ".hidden.json").write_text("mine")
+        temporary.write_text("half")
+        remove_leftovers(tmp_path)
+        assert not temporary.exists()
+        temporary.write_text("whole")
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / "nowhere")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden.json", "a.json"]

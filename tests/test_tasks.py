@@ -2,17 +2,25 @@
 
 import json
 import os
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy_roads
 from calibrated import calibrated, random_cube
 
-from spiking_centernet import weights
+from spiking_centernet import executors, weights
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.executors import Executor
+from spiking_centernet.events import write_dat
+from spiking_centernet.executors import Executor, ray_settings
+from spiking_centernet.files import atomic_write
 from spiking_centernet.simulate.roads import Clips
 from spiking_centernet.tasks import Task, evaluate_recordings, index, run_tasks, simulate_recordings
+from spiking_centernet.types import EVENT_DTYPE
 from spiking_centernet.validate import evaluate
 
 
@@ -26,6 +34,20 @@ def die(number):
     if number == 1:
         os._exit(9)
     return number
+
+
+def mark(path):
+    path.touch()
+    time.sleep(0.01)
+
+
+class UnsendableError(Exception):
+    def __init__(self, number, text):
+        super().__init__(f"{number} {text}")
+
+
+def fail_unsendably(number):
+    raise UnsendableError(number, "lost")
 
 
 def write_twice(out, text):
@@ -69,6 +91,30 @@ def test_an_error_is_carried_back_and_the_others_go_on():
         next(values)
 
 
+def test_an_error_that_cannot_be_sent_comes_in_words():
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(UnsendableError(1, "lost")))
+    ((_, error),) = Executor(workers=1).map(fail_unsendably, [1])
+    assert str(pickle.loads(pickle.dumps(error))) == "UnsendableError: 1 lost"
+
+
+def test_ray_starts_a_cluster_or_joins_one(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    started = ray_settings(Executor(kind="ray", workers=2))
+    assert (started["address"], started["num_cpus"]) == ("local", 2)
+    joined = ray_settings(Executor(kind="ray", workers=2, settings={"address": "auto", "include_dashboard": True}))
+    assert joined == {"address": "auto", "include_dashboard": True, "log_to_driver": False}
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # ray takes no number of cores for a cluster that is there
+    assert "num_cpus" not in ray_settings(Executor(kind="ray", workers=2))
+
+
+def test_slurm_where_there_is_none(tmp_path):
+    pytest.importorskip("submitit")
+    for settings, words in ((None, "cannot go to slurm"), ({"cluster": "local", "timeout": 3}, "cannot go to local")):
+        with pytest.raises(ConfigError, match=words):
+            next(Executor(kind="slurm", logs=tmp_path, settings=settings).map(square, [1]))
+
+
 def test_what_is_done_is_not_done_again(tmp_path):
     first = run_tasks(tasks(tmp_path))
     assert list(first) == ["a", "b", "c"]
@@ -91,6 +137,30 @@ def test_a_changed_input_is_worked_on_again(tmp_path):
         source.write_text(text)
         run_tasks(tasks(tmp_path / "out", ["a"], inputs=(source,)))
         assert (tmp_path / "out" / "log").read_text() == log
+
+
+meeting = threading.Barrier(2)
+
+
+def meet(out, text):
+    meeting.wait(60)
+    return write(out, text)
+
+
+def write(out, text):
+    with atomic_write(out / f"{text}.txt") as temporary:
+        temporary.write_text(text)
+    return {"length": len(text)}, [out / f"{text}.txt"]
+
+
+def test_two_that_do_the_same_at_a_time_end_alike(tmp_path):
+    jobs = [Task("a", tmp_path, meet, {"text": "a"})]
+    with ThreadPoolExecutor(2) as both:
+        one, two = both.map(run_tasks, [jobs, jobs])
+    assert one == two == run_tasks(jobs)  # alone a third would wait for another
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tasks", "a.txt", "manifest.json"]
+    (tmp_path / ".tasks" / "a.json").write_text("[" * 100_000)
+    assert jobs[0].done() is None
 
 
 def test_a_failed_task_is_named_and_the_others_are_kept(tmp_path):
@@ -119,6 +189,15 @@ def test_an_index_counts(data, tmp_path):
     assert found["clip0"]["values"]["events"] == 60 * 9 * 8
 
 
+def test_an_index_counts_in_any_layout(tmp_path):
+    write_dat(tmp_path / "train" / "a_td.dat", np.zeros(3, EVENT_DTYPE), (24, 40))
+    boxes = np.zeros(7, [("t", "<i8"), *((n, "<f4") for n in "xywh"), ("class_id", "<u4"), ("track_id", "<u4")])
+    boxes["w"], boxes["h"], boxes["class_id"] = 20, 20, range(7)
+    np.save(tmp_path / "train" / "a_bbox.npy", boxes)
+    found = index(f"1mpx:{tmp_path}", "train", tmp_path / "out")["a"]["values"]
+    assert (found["events"], found["boxes"]) == (3, {"pedestrian": 1, "two wheeler": 1, "car": 1})
+
+
 def simulated(out, executor=None):
     from toy_world import toy_scene
 
@@ -136,6 +215,28 @@ def test_a_damaged_clip_is_made_again(tmp_path, monkeypatch):
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # the same size: only the checksum tells
     assert simulated(tmp_path) == first
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", '{"../../kept": {"files": {"../x": "0"}}}', '{"a": {"files": 3}}']
+)
+def test_a_manifest_from_a_stranger_leads_nowhere(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("spiking_centernet.tasks.simulate", lambda out, **_: tmp_path / "simulation.json")
+    (tmp_path / "simulation.json").write_text('{"clips": []}')
+    for name in ("kept.json", "out/.clips/kept.json", "out/manifest.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert simulate_recordings(tmp_path / "out") == {}
+    assert (tmp_path / "kept.json").exists()
+
+
+def test_another_engine_fails_in_our_own_words(tmp_path, monkeypatch):
+    def broken(function, items, executor):
+        yield 0, MemoryError("no room")
+
+    monkeypatch.setitem(executors.ENGINES, "ray", broken)
+    with pytest.raises(DatasetError, match="MemoryError: no room"):
+        simulated(tmp_path, Executor(kind="ray"))
 
 
 ENGINES = [
@@ -171,6 +272,10 @@ def test_every_executor_gives_the_same(kind, settings, model_path, data, tmp_pat
     if kind == "local":
         ended = dict(executor.map(die, [0, 1]))
         assert isinstance(ended[1], Exception)
+        marks = executor.map(mark, [tmp_path / f"{number}.mark" for number in range(400)])
+        next(marks)
+        marks.close()
+        assert len(list(tmp_path.glob("*.mark"))) < 200
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ OPTIONAL = {
     "onnxruntime": ("scn export --check of .onnx", "pip install 'spiking-centernet[onnx]'"),
     "openvino": ("scn export to .xml", "pip install 'spiking-centernet[openvino]'"),
     "nir": ("scn export to .nir", "pip install 'spiking-centernet[nir]'"),
+    "ray": ("--executor ray", "pip install 'spiking-centernet[cluster]'"),
+    "submitit": ("--executor slurm", "pip install 'spiking-centernet[cluster]'"),
 }
 """Distribution -> what needs it, how to get it."""
 

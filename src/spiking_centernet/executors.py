@@ -2,15 +2,19 @@
 
 import multiprocessing
 import os
+import pickle
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.provenance import num_cores
+
+SLURM_ARRAY = 1000
+"""Tasks of one job array: a cluster takes 1000 unless its ``MaxArraySize`` says otherwise."""
 
 Run = Callable[[Callable[[Any], Any], Sequence[Any], "Executor"], Iterator[tuple[int, Any]]]
 
@@ -20,7 +24,8 @@ class Executor:
     """Where tasks run.
 
     Attributes:
-        kind: "local" (processes of this machine), "ray" (a ray cluster, or one started here) or "slurm".
+        kind: "local" (processes of this machine), "ray" (the cluster that ``RAY_ADDRESS`` or the setting ``address``
+            names, else one started here) or "slurm".
         workers: how many tasks run at a time; None takes one a processor core.
         logs: folder for submitit's scripts and logs; every node must see it.
         settings: further parameters: of ``ray.init``, or of submitit's ``update_parameters`` (``slurm_partition``,
@@ -80,11 +85,16 @@ def _local(function: Callable[[Any], Any], items: Sequence[Any], executor: Execu
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(executor.num_workers, len(items)), context) as pool:
         futures = {pool.submit(_value_or_error, function, item): index for index, item in enumerate(items)}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool as error:  # a worker was killed, perhaps for lack of memory
-                yield futures[future], error
+        try:
+            for future in as_completed(futures):
+                try:
+                    value = future.result()
+                except Exception as error:  # a worker was killed, perhaps for lack of memory, or cannot send its value
+                    value = error
+                yield futures[future], value
+        finally:
+            # Who stops listening, or presses Ctrl-C, does not wait for what has not begun.
+            pool.shutdown(cancel_futures=True)
 
 
 def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
@@ -93,12 +103,14 @@ def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executo
 
     started = not ray.is_initialized()
     if started:
-        settings = {"num_cpus": executor.num_workers} if "RAY_ADDRESS" not in os.environ else {}
-        ray.init(**settings, include_dashboard=False, log_to_driver=False, **(executor.settings or {}))
+        ray.init(**ray_settings(executor))
     try:
         remote = ray.remote(num_cpus=1)(_value_or_error)
-        waiting = {remote.remote(function, item): index for index, item in enumerate(items)}
-        while waiting:
+        left, waiting = deque(enumerate(items)), {}
+        while left or waiting:
+            while left and len(waiting) < (executor.workers or len(items)):
+                index, item = left.popleft()
+                waiting[remote.remote(function, item)] = index
             done, _ = ray.wait(list(waiting), num_returns=1)
             try:
                 value = ray.get(done[0])
@@ -110,6 +122,14 @@ def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executo
             ray.shutdown()
 
 
+def ray_settings(executor: Executor) -> dict[str, Any]:
+    """Return what ``ray.init`` is called with: only a cluster that is started here is told how many cores it has."""
+    settings = {"include_dashboard": False, "log_to_driver": False, **(executor.settings or {})}
+    if "address" in settings or os.environ.get("RAY_ADDRESS"):
+        return settings
+    return {"address": "local", "num_cpus": executor.num_workers, **settings}
+
+
 def _slurm(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
     import submitit
 
@@ -117,10 +137,14 @@ def _slurm(function: Callable[[Any], Any], items: Sequence[Any], executor: Execu
     cluster = settings.pop("cluster", "slurm")
     if cluster == "slurm":
         settings.setdefault("slurm_array_parallelism", executor.num_workers)
-    engine = submitit.AutoExecutor(folder=executor.logs, cluster=cluster)
-    engine.update_parameters(**{"timeout_min": 60, "cpus_per_task": 1, **settings})
-    size = executor.num_workers if cluster == "local" else len(items)
-    for first in range(0, len(items), size):  # submitit's local engine starts everything at once
+    try:
+        engine = submitit.AutoExecutor(folder=executor.logs, cluster=cluster)
+        engine.update_parameters(**{"timeout_min": 60, "cpus_per_task": 1, **settings})
+    except (NameError, RuntimeError, ValueError) as error:  # no SLURM here, or a setting that submitit does not know
+        raise ConfigError(f"the tasks cannot go to {cluster}: {error}") from error
+    # submitit's local engine starts everything at once.
+    size = executor.num_workers if cluster == "local" else SLURM_ARRAY
+    for first in range(0, len(items), size):
         part = items[first : first + size]
         jobs = engine.map_array(_value_or_error, [function] * len(part), part)
         for index, job in enumerate(jobs, start=first):
@@ -138,4 +162,13 @@ def _value_or_error(function: Callable[[Any], Any], item: Any) -> Any:
     try:
         return function(item)
     except Exception as error:  # carried back as a value, so that one task's end is not the others'
-        return error
+        return _sendable(error)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return the error, or its words where another process could not unpack it and would take all others down."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class makes of being copied
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where no more bytes go."""
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
+"""Names of files that are being written."""
 
 
 @contextmanager
@@ -32,21 +36,39 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield temporary
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
+        with naming_full_disk(path):
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    _flush_to_disk(path.parent)
+
+
+@contextmanager
+def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let the error of a full disk say which file found no room: the system does not.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
         if error.errno not in FULL:
             raise
         raise OSError(
             error.errno,
             f"{error.strerror}: {path} was not written, what stood there before is intact; make room and run it again",
         ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_to_disk(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; nobody else may be writing to the folder."""
+    for path in folder.glob(".*"):
+        if path.is_file() and TEMPORARY.fullmatch(path.name):
+            path.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -1,5 +1,6 @@
 """A detector on a split seen through faulty sensors: AP and firing rate by corruption and severity."""
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -172,19 +173,20 @@ def plot(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str])
     """
     from matplotlib.figure import Figure
 
-    colours = ("#0072B2", "#D55E00", "#009E73")
+    colours = itertools.cycle(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"))
+    of_detector = dict(zip(results, colours, strict=False))
     names = list(next(iter(results.values()))["corruptions"])
     across = min(3, len(names))
     down = -(-len(names) // across)
     figure = Figure(figsize=(3.6 * across, 2.7 * down), dpi=130, layout="constrained")
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(down, across, place)
-        for (label, result), colour in zip(results.items(), colours, strict=False):
+        for label, result in results.items():
             rows = result["corruptions"][name]["severities"]
             severity = [0, *(row["severity"] for row in rows)]
             for key, what, line in (("retention", "AP kept", "-"), ("firing_ratio", "firing rate / clean", "--")):
                 values = [1.0, *(math.nan if row[key] is None else row[key] for row in rows)]
-                axes.plot(severity, values, line, color=colour, marker=".", label=f"{label} {what}".strip())
+                axes.plot(severity, values, line, color=of_detector[label], marker=".", label=f"{label} {what}".strip())
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("severity", fontsize=9)
         axes.set_ylim(bottom=0)

@@ -19,7 +19,7 @@ from spiking_centernet.draw import curves_plot, draw_boxes, events_image, mosaic
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluate import Instant
 from spiking_centernet.events import FolderDataset
-from spiking_centernet.files import atomic_write
+from spiking_centernet.files import atomic_write, naming_full_disk, remove_leftovers
 from spiking_centernet.nn import Detector
 from spiking_centernet.types import EVENT_DTYPE, Batch, Detections
 from spiking_centernet.weights import load, read_tensors, save, save_tensors
@@ -27,6 +27,7 @@ from spiking_centernet.weights import load, read_tensors, save, save_tensors
 CHECKPOINT = "last.safetensors"
 BEST = "best.safetensors"
 METRICS = "metrics.csv"
+BOARD = "tensorboard"
 PICTURES = 8
 
 
@@ -72,16 +73,17 @@ class RunFolder:
         if new:
             self._rewrite([*rows, row], known + new)
         else:
-            with self._metrics.open("a", newline="") as file:
+            with naming_full_disk(self._metrics), self._metrics.open("a", newline="") as file:
                 csv.DictWriter(file, known).writerow(_plain(row))
         if self._board is None:
             from tensorboard.summary import Writer
 
-            self._board = Writer(str(self.path / "tensorboard"))
-        for name, value in row.items():
-            if name != "step" and isinstance(value, int | float) and math.isfinite(value):
-                self._board.add_scalar(name, value, row["step"])
-        self._board.flush()
+            self._board = Writer(str(self.path / BOARD))
+        with naming_full_disk(self.path / BOARD):
+            for name, value in row.items():
+                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                    self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
         text = io.StringIO(newline="")
@@ -93,8 +95,8 @@ class RunFolder:
 
     def rewind(self, step: int, epochs_done: int) -> None:
         """Drop what was written after a checkpoint, at ``step`` with so many epochs validated: it is written again."""
-        for leftover in self.path.glob(f".*{Path(CHECKPOINT).suffix}"):
-            leftover.unlink()  # of a writer that was killed
+        for folder in (self.path, self.path / "pictures"):
+            remove_leftovers(folder)
         if self._metrics.is_file():
             kept = [row for row in read_metrics(self._metrics) if _was_written_before(row, step, epochs_done)]
             self._rewrite(kept, list(kept[0]) if kept else [])

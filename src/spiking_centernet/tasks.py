@@ -7,6 +7,7 @@ files are intact is skipped, wherever it ran before. The manifest is the same wh
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 
 from spiking_centernet.errors import DatasetError
 from spiking_centernet.evaluate import Instant, Protocol, Score, evaluate_boxes
-from spiking_centernet.events import DatRecording, FolderDataset, boxes_at, clean_boxes
+from spiking_centernet.events import boxes_at, clean_boxes
+from spiking_centernet.events import open as open_recording
+from spiking_centernet.events.layouts import Files, Layout, locate
 from spiking_centernet.executors import Executor
 from spiking_centernet.files import atomic_write
 from spiking_centernet.firing import FiringRates
@@ -71,7 +74,7 @@ class Task:
             if record["task"] != self._identity():
                 return None
             intact = all(sha256(self.out / path) == digest for path, digest in record["files"].items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return record if intact else None
 
@@ -155,36 +158,42 @@ def simulate_recordings(
         the files of every clip and their checksums, by its name.
     """
     out = Path(out)
-    for name, record in _read_manifest(out).items():
-        for path, digest in record.get("files", {}).items():
-            if not (out / path).is_file() or sha256(out / path) != digest:
+    for name, digests in _read_manifest(out).items():
+        for path in _clip_files(name):
+            if not (out / path).is_file() or sha256(out / path) != digests.get(path):
                 (out / ".clips" / f"{name}.json").unlink(missing_ok=True)  # what marks it as finished
     description = json.loads(simulate(out, executor=executor, **settings).read_text())
     records = {}
     for clip in sorted(description["clips"], key=lambda clip: clip["name"]):
-        paths = [f"{clip['split']}/{clip['name']}_{kind}" for kind in ("td.dat", "bbox.npy")]
-        records[clip["name"]] = {"files": {path: sha256(out / path) for path in paths}}
+        records[clip["name"]] = {"files": {path: sha256(out / path) for path in _clip_files(clip["name"])}}
     write_json(out / MANIFEST, records)
     return records
 
 
+def _clip_files(name: str) -> list[str]:
+    """Return the files of a simulated clip under the folder; none of a name that no clip has."""
+    clip = re.fullmatch(r"sim\d+_(train|val|test)_\d+", name)
+    return [f"{clip[1]}/{name}_{kind}" for kind in ("td.dat", "bbox.npy")] if clip else []
+
+
 def _read_manifest(out: Path) -> dict[str, dict[str, Any]]:
+    """Return the checksums of every clip by its name; the folder may come from a stranger."""
     try:
         found = json.loads((out / MANIFEST).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    records = found.items() if isinstance(found, dict) else ()
+    files = {name: record.get("files") for name, record in records if isinstance(record, dict)}
+    return {name: digests for name, digests in files.items() if isinstance(digests, dict)}
 
 
-def _index(out: Path, recording: Path, boxes_path: Path, classes: tuple[str, ...]) -> tuple[dict[str, Any], list[Path]]:
-    from spiking_centernet.events import read_boxes
-
-    opened = DatRecording(recording)
-    boxes = clean_boxes(read_boxes(boxes_path, classes=classes), opened.size_hw)
+def _index(out: Path, layout: Layout, files: Files, classes: tuple[str, ...]) -> tuple[dict[str, Any], list[Path]]:
+    opened = open_recording(files.events, size_hw=layout.size_hw)
+    boxes = clean_boxes(layout.boxes(files, classes), opened.size_hw)
     counts = np.bincount(boxes["class_id"], minlength=len(classes))
     values = {
-        "size_hw": list(opened.size_hw), "events": opened.num_events, "start_us": opened.start_us,
-        "stop_us": opened.stop_us, "unsorted": opened.dat.num_unsorted, "instants": len(np.unique(boxes["ts"])),
+        "size_hw": list(opened.size_hw), "events": int(opened.num_events), "start_us": int(opened.start_us),
+        "stop_us": int(opened.stop_us), "unsorted": int(opened.num_unsorted), "instants": len(np.unique(boxes["ts"])),
         "boxes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
     }  # fmt: skip
     return values, []
@@ -197,21 +206,21 @@ def index(
     """Describe every recording of a split: size, events, time, disorder, boxes by class; see ``run_tasks``.
 
     Args:
-        root: folder that holds the splits.
+        root: folder that holds the splits; the name of its layout may stand before it, ``"1mpx:/data/1mpx"``.
         split: name of the split.
         out: folder for the records and the manifest.
-        classes: what class ids count through; None takes GEN1's.
+        classes: whose boxes are counted; None takes those the layout scores.
         executor: where the tasks run.
         progress: shows how far it is.
     """
-    dataset = FolderDataset(root, split, classes=classes)
+    layout, folder = locate(root)
+    wanted = tuple(layout.classes if classes is None else classes)
     tasks = [
         Task(
-            r.name, Path(out), _index,
-            {"recording": r.path, "boxes_path": r.boxes_path, "classes": dataset.classes},
-            (r.path, r.boxes_path), {"classes": list(dataset.classes)},
+            files.name, Path(out), _index, {"layout": layout, "files": files, "classes": wanted},
+            (files.events, files.boxes), {"classes": list(wanted)},
         )
-        for r in dataset.recordings
+        for files in layout.find(folder, split)
     ]  # fmt: skip
     return run_tasks(tasks, executor, progress=progress)
 

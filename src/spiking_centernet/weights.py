@@ -21,6 +21,9 @@ FORMAT = "spiking-centernet 1"
 SUFFIX = ".safetensors"
 MAX_HEADER_BYTES = 16 << 20
 """The header names the tensors and holds the notes: 100 kB in the weights that ship."""
+PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How a pickle begins, or the zip around one: as the length of a header, senseless."""
+NO_PICKLES = "pickled checkpoints (.pt, .ckpt) are refused because loading one can run any code"
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LARGEST = {
     "in_channels": 256, "num_steps": 1000, "window_us": 60_000_000, "widths": 8192, "convs_per_stage": 100,
@@ -83,10 +86,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise WeightsError(
-            f"{path}: not a safetensors file ({error}); pickled checkpoints (.pt, .ckpt) are refused because "
-            "loading one can run any code"
-        ) from error
+        raise WeightsError(f"{path}: not a safetensors file ({error}); {NO_PICKLES}") from error
     if header.get("format") != FORMAT:
         raise WeightsError(
             f"{path}: says format {header.get('format')!r}, expected {FORMAT!r}; was it written by scn train?"
@@ -104,8 +104,9 @@ def _refuse_long_header(path: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise WeightsError(f"{path}: no such weight file ({error})") from error
     length = int.from_bytes(start, "little")
-    # A zip or a pickle gives a senseless length here; what it is, the error of safetensors says better.
-    if length > MAX_HEADER_BYTES and start[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    if length > MAX_HEADER_BYTES:
+        if start[:2] in PICKLED:
+            raise WeightsError(f"{path}: not a safetensors file; {NO_PICKLES}")
         raise WeightsError(
             f"{path}: claims a header of {length} bytes, more than {MAX_HEADER_BYTES}; this is no weight file of ours"
         )
@@ -183,8 +184,11 @@ def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
             )
         if tensors[key].is_floating_point() != expected[key].is_floating_point() or tensors[key].is_complex():
             raise WeightsError(f"{name}: {key} is {tensors[key].dtype}, expected {expected[key].dtype}")
-        if not torch.isfinite(tensors[key]).all():
+        held = tensors[key].to(expected[key].dtype)  # float64 holds numbers that float32 does not
+        if not torch.isfinite(held).all():
             raise WeightsError(f"{name}: {key} is not finite; take another copy, or an earlier checkpoint")
+        if key.endswith("running_var") and (held < 0).any():
+            raise WeightsError(f"{name}: {key} is a negative variance; take another copy, or an earlier checkpoint")
     model = Detector(config)
     model.load_state_dict(tensors)
     return model.to(device).eval()

@@ -184,6 +184,23 @@ def test_a_folder_shows_what_the_faulty_sensor_gives(folder):
     assert all(mask.float().mean() > 0.3 for mask in silent[1:])
 
 
+def test_no_noise_comes_from_before_the_recording(tmp_path):
+    write_dat(tmp_path / "val" / "a_td.dat", some(3000, stop_us=400_000), SIZE_HW)
+    boxes = np.zeros(3, BOX_DTYPE)
+    boxes["ts"], boxes["w"], boxes["h"] = (0, 40_000, 300_000), 8, 8
+    write_boxes(tmp_path / "val" / "a_bbox.npy", boxes)
+    noisy = Augmentation(flip=0, zoom=0, noise=1, noise_range_hz=(500, 500))
+    for change in (
+        {"fault": Fault("background_activity", 5)},
+        {"fault": Fault("hot_pixels", 5)},
+        {"augmentation": noisy},
+    ):
+        before, begun, full = FolderDataset(tmp_path, "val", **change)
+        assert not before.cube.any()
+        assert not begun.cube[:3].any()  # 60 ms of its 100 lie before
+        assert all(step.any() for step in (*begun.cube[3:], *full.cube))
+
+
 def test_noise_and_loss_are_off_by_default_and_functions_of_the_seed(folder):
     def cubes(augmentation, epoch=0, seed=0):
         dataset = FolderDataset(folder, "val", augmentation=augmentation, seed=seed)

@@ -109,6 +109,7 @@ def _refractory(events: np.ndarray, dead_ms: float, scope: Scope) -> np.ndarray:
 
 
 def _jitter(events: np.ndarray, sigma_ms: float, scope: Scope) -> np.ndarray:
+    # No event from after the window moves into it: who answers at its end has not received it yet.
     moved = events.copy()
     moved["t"] += np.rint(scope.moments.normal(0, sigma_ms * 1000, len(events))).astype(np.int64)
     inside = (moved["t"] >= scope.start_us) & (moved["t"] < scope.stop_us)

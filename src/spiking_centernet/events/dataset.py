@@ -19,7 +19,7 @@ from spiking_centernet.events.corrupt import SETTLE_US, Fault, corrupt, scope_of
 from spiking_centernet.events.layouts import Layout, locate
 from spiking_centernet.events.recording import DatRecording, Recording
 from spiking_centernet.events.voxel import Mode, voxelize
-from spiking_centernet.types import EVENT_DTYPE, Batch, Sample
+from spiking_centernet.types import Batch, Sample
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
@@ -149,21 +149,23 @@ class FolderDataset(Dataset[Sample]):
         settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
         augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
         start_us, size_hw = t_us - self.window_us, recording.size_hw
-        if self.fault is None and augmentation is None:
-            if t_us > 0:
-                return recording.cube(start_us, t_us, **settings)
+        if t_us <= 0:
             return torch.zeros(self.num_steps, 2 * self.bins, *size_hw, dtype=torch.uint8)
-        events = recording.read(start_us - SETTLE_US, t_us) if t_us > 0 else np.zeros(0, EVENT_DTYPE)
+        if self.fault is None and augmentation is None:
+            return recording.cube(start_us, t_us, **settings)
+        # What lies before the recording's clock is an empty past: not even noise comes from there.
+        settle_us, seen_us = max(0, start_us - SETTLE_US), max(0, start_us)
+        events = recording.read(settle_us, t_us)
         if self.fault is not None:
             # By its name: the faulty pixels of a recording are the same whatever else lies in the folder.
             name = zlib.crc32(self.recordings[which].name.encode())
             events = corrupt(
-                events, self.fault.name, self.fault.severity, size_hw=size_hw, start_us=start_us - SETTLE_US,
+                events, self.fault.name, self.fault.severity, size_hw=size_hw, start_us=settle_us,
                 stop_us=t_us, seed=[self.fault.seed, name],
             )  # fmt: skip
         if augmentation is not None:
-            events = events[events["t"] >= start_us]
-            scope = scope_of(size_hw, start_us, t_us, [*seeds, 1])
+            events = events[events["t"] >= seen_us]
+            scope = scope_of(size_hw, seen_us, t_us, [*seeds, 1])
             events = augment_events(events, np.random.default_rng([*seeds, 2]), augmentation, scope)
         return voxelize(events, start_us=start_us, stop_us=t_us, size_hw=size_hw, **settings)
 

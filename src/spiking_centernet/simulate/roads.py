@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
 from spiking_centernet.events.boxes import write_boxes
 from spiking_centernet.events.dat import DatWriter
 from spiking_centernet.executors import Executor
-from spiking_centernet.files import atomic_write
+from spiking_centernet.files import atomic_write, remove_leftovers
 from spiking_centernet.simulate.condition import CLEAR, Condition
 from spiking_centernet.simulate.scene import random_scene
 from spiking_centernet.simulate.sensor import Sensor, random_params
@@ -290,14 +290,18 @@ def simulate(
     jobs_done = [job for job in jobs if job.name in finished]
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in (out, out / ".clips"):
+        remove_leftovers(folder)
     for job in todo:
         for half_written in (out / job.split).glob(f".{job.name}_*"):  # left by a process that was killed
             half_written.unlink()
     total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
     with _Bar(progress, total_s, done_s) as bar:
-        made = executor and executor.values(make_clip, todo)
-        for report in made or _make_all(todo, min(workers, len(todo)), bar.advance):
+        made = _make_elsewhere(todo, executor) if executor else _make_all(todo, min(workers, len(todo)), bar.advance)
+        for report in made:
             finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}
+            if executor is not None:
+                bar.advance(duration_us[report["split"]] * 1e-6)
     for split in SPLITS:
         (out / split).mkdir(parents=True, exist_ok=True)
     reports = [finished[job.name] for job in jobs]
@@ -377,6 +381,17 @@ def _make_all(todo: list[Clip], workers: int, advance: Callable[[float], object]
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make_elsewhere(todo: list[Clip], executor: Executor) -> Iterable[dict[str, Any]]:
+    try:
+        yield from executor.values(make_clip, todo)
+    except (SpikingCenterNetError, OSError, ImportError):
+        raise
+    except Exception as error:  # every engine has its own for a worker that died
+        raise DatasetError(
+            f"a clip was not made ({type(error).__name__}: {error}); run the same again: the finished clips are kept"
+        ) from error
 
 
 _worker_ticks: Any = None
