@@ -35,11 +35,13 @@ def measured(executor: Executor, model: str, data: str, split: str) -> dict:
         indexed = time.perf_counter()
         score = evaluate_recordings(model, data, split, Path(folder) / "val", executor=executor)
         scored = time.perf_counter()
+    # One local worker is this process, several are its children.
+    who = resource.RUSAGE_SELF if executor.kind == "local" and executor.num_workers == 1 else resource.RUSAGE_CHILDREN
     return {
         "workers": executor.num_workers, "index_s": indexed - began, "score_s": scored - indexed, "ap": score.ap,
         "events": sum(record["values"]["events"] for record in found.values()),
         # Of the largest process so far, in kilobytes on Linux.
-        "peak_memory_of_a_worker_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "peak_memory_of_a_worker_mb": resource.getrusage(who).ru_maxrss / 1024,
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import toy_roads
+from calibrated import calibrated, random_cube
 
 from spiking_centernet import parallel
 from spiking_centernet.errors import ConfigError
@@ -18,7 +19,8 @@ from spiking_centernet.firing import FiringRates
 from spiking_centernet.nn import build
 from spiking_centernet.runfolder import read_metrics
 from spiking_centernet.train import EpochBatches, train
-from spiking_centernet.weights import read_tensors
+from spiking_centernet.validate import dataset_for, evaluate
+from spiking_centernet.weights import load, read_tensors, save
 
 RUN = """
 import json, sys
@@ -31,6 +33,28 @@ watch = lambda row: losses.append([row["loss"], row["grad_norm"]]) if "loss" in 
 train(recipe(**json.loads(changes)), data, out=out, report=watch)
 if losses:  # the first process alone reports
     Path(out, "losses.json").write_text(json.dumps(losses))
+"""
+
+
+SCORE = """
+import json, os, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from spiking_centernet import parallel
+from spiking_centernet.evaluate import evaluate_boxes
+from spiking_centernet.validate import dataset_for, predict
+from spiking_centernet.weights import load
+
+weights, data, out = sys.argv[1:]
+torch.distributed.init_process_group("gloo")
+fabric = SimpleNamespace(world_size=torch.distributed.get_world_size(), global_rank=torch.distributed.get_rank())
+model, dataset = load(weights), dataset_for(load(weights), data, "val")
+own = torch.utils.data.Subset(dataset, parallel.own_indices(fabric, len(dataset)))
+*parts, size_hw = predict(model, own, batch_size=1)
+truth, found = (parallel.gather_dicts(fabric, part) for part in parts)
+score = evaluate_boxes(truth, found, size_hw=size_hw, protocol="none", class_names=model.config.classes)
+Path(out, f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(truth), score.to_dict()]))
 """
 
 
@@ -109,6 +133,24 @@ def run(data, out, num_processes, env, **changes):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((out / "losses.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_score_what_one_scores_to_the_last_bit(tmp_path, subprocess_env):
+    data = toy_roads.write_folder(tmp_path / "data")
+    model = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
+    script, path = tmp_path / "score.py", save(model, tmp_path / "toy")
+    script.write_text(SCORE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        [*command, str(path), str(data), str(tmp_path)],
+        env=subprocess_env | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = evaluate(load(path), data, protocol="none", batch_size=1).to_dict()
+    num_instants = len(dataset_for(model, data, "val"))
+    for rank in (0, 1):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [2, num_instants, json.loads(json.dumps(alone))]
 
 
 @pytest.mark.slow

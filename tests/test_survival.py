@@ -1,5 +1,6 @@
 """Killed at random moments and with a full disk: nothing damaged stands under a final name, nothing done is lost."""
 
+import csv
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ from toy_roads import recipe
 
 from spiking_centernet import files
 from spiking_centernet.errors import WeightsError
+from spiking_centernet.runfolder import RunFolder
 from spiking_centernet.simulate.roads import Clips, simulate
 from spiking_centernet.train import train
 from spiking_centernet.weights import read_tensors, save_tensors
@@ -78,6 +80,26 @@ def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path, damage):
     save_tensors(tensors, out / "last.safetensors", config, notes)
     with pytest.raises(WeightsError, match=r"last\.safetensors: is no checkpoint of this run"):
         train(recipe(epochs=1), data, out=out, resume=True)
+
+
+def test_leftovers_of_a_killed_run_go_when_it_goes_on(tmp_path):
+    folder = RunFolder(tmp_path, {"seed": 0}, resume=True)
+    (tmp_path / "pictures").mkdir()
+    left = [
+        tmp_path / name for name in (".last.0123abcd.safetensors", ".metrics.0123abcd.csv", "pictures/.a.0123abcd.png")
+    ]
+    for path in left:
+        path.touch()
+    folder.rewind(0, 0)
+    assert not [path for path in left if path.exists()]
+
+
+def test_metrics_that_find_no_room_are_named(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, {"seed": 0}, resume=True)
+    folder.log({"step": 1, "loss": 0.5})
+    monkeypatch.setattr(csv.DictWriter, "writerow", no_space)
+    with pytest.raises(OSError, match=r"metrics\.csv was not written"):
+        folder.log({"step": 2, "loss": 0.25})
 
 
 FILL = """

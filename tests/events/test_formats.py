@@ -220,6 +220,12 @@ def test_a_single_event(tmp_path, name):
 BIG = 2_000_000
 
 
+def big_dat(path):
+    records = np.zeros((BIG, 2), "<u4")
+    records[:, 0] = np.arange(BIG)
+    return (path.write_bytes(b"\x00\x08" + records.tobytes()), path)[1]
+
+
 def big_npy(path):
     array = np.lib.format.open_memmap(path, "w+", EVENT_DTYPE, (BIG,))
     array["t"] = np.arange(BIG)
@@ -251,7 +257,7 @@ def big_txt(path):
     return (path.write_bytes(b"5 1 2 1\n" * BIG), path)[1]
 
 
-@pytest.mark.parametrize("make", [big_npy, big_h5, big_raw, big_bin, big_txt])
+@pytest.mark.parametrize("make", [big_dat, big_npy, big_h5, big_raw, big_bin, big_txt])
 def test_memory_does_not_grow_with_the_file(tmp_path, make):
     """Decoded, the events take 26 MB; opening and reading a window may take a few blocks."""
     path = make(tmp_path / f"a.{make.__name__.removeprefix('big_')}")
