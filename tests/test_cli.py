@@ -9,6 +9,7 @@ from tiny import some_events, tiny_detector
 
 from spiking_centernet import cli, weights
 from spiking_centernet.__main__ import main
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import read_boxes, write_boxes, write_dat
 from spiking_centernet.penalty import SpikePenalty
 from spiking_centernet.types import BOX_DTYPE
@@ -225,7 +226,8 @@ def test_detect_in_nothing_is_an_error(capsys, tmp_path, model_path):
     for option, value, words in (
         ("--save", "mp5", "did you mean 'mp4'"),
         ("--speed", "0", "speed"),
-        ("--every_ms", "0", "every_us"),
+        ("--every_ms", "0", "every_ms"),
+        ("--shown_ms", "nan", "shown_ms"),
         ("--min_score", "2", "min_score"),
     ):
         assert words in fails(capsys, "detect", model_path, tmp_path / "noise_td.dat", "--out", tmp_path, option, value)
@@ -264,6 +266,14 @@ def test_val_tells_what_is_wrong(capsys, tmp_path, data, model_path):
     assert "did you mean 'prophesee'" in fails(capsys, "val", model_path, "--data", data, "--protocol", "prophese")
     assert "has no folder 'test'" in fails(capsys, "val", model_path, "--data", data, "--split", "test")
     assert "no such folder" in fails(capsys, "val", model_path, "--data", tmp_path / "nowhere")
+    assert "batch_size must be" in fails(capsys, "val", model_path, "--data", data, "--batch_size", 0)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-5"])
+def test_times_that_are_none_are_refused(value):
+    with pytest.raises(ConfigError, match="--every_ms must lie between"):
+        cli.read_ms("every_ms", float(value))
+    assert cli.read_ms("every_ms", 0.5) == 500
 
 
 def test_train_runs_resumes_and_refuses_a_taken_folder(capsys, tmp_path, data):

@@ -236,8 +236,8 @@ def _detect(arguments: Any) -> None:
     run = detect(
         _model(arguments), open_recording(arguments.recording, size_hw=cli.size_hw(arguments.size)), arguments.out,
         save=arguments.save.split(","), track=arguments.track,
-        every_us=round(arguments.every_ms * 1000), min_score=arguments.min_score, speed=arguments.speed,
-        shown_us=round(arguments.shown_ms * 1000), progress=track,
+        every_us=cli.read_ms("every_ms", arguments.every_ms), min_score=arguments.min_score, speed=arguments.speed,
+        shown_us=cli.read_ms("shown_ms", arguments.shown_ms), progress=track,
     )  # fmt: skip
     boxes = sum(len(found) for found in run.detections)
     numbers = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
@@ -301,7 +301,7 @@ def _convert(arguments: Any) -> None:
     done = convert(
         arguments.source, arguments.target, to=arguments.to, size_hw=cli.size_hw(arguments.size),
         classes=None if arguments.classes is None else arguments.classes.split(","),
-        every_us=None if arguments.every_ms is None else round(arguments.every_ms * 1000), progress=track,
+        every_us=None if arguments.every_ms is None else cli.read_ms("every_ms", arguments.every_ms), progress=track,
     )  # fmt: skip
     say(f"read {done.found}\nwrote {done.path}")
     for what in done.lost or ("nothing",):
@@ -327,7 +327,7 @@ def _stream(arguments: Any) -> None:
         else:
             recording = open_recording(place, size_hw=cli.size_hw(arguments.size))
             source = Replay(recording, speed=arguments.speed)
-        every_us = None if arguments.every_ms is None else round(arguments.every_ms * 1000)
+        every_us = None if arguments.every_ms is None else cli.read_ms("every_ms", arguments.every_ms)
         answers = stream(
             model, source, mode=arguments.mode, every_us=every_us, min_score=arguments.min_score,
             readout_steps=arguments.readout_steps, policy=arguments.policy, max_waiting=arguments.max_waiting,

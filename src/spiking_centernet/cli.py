@@ -256,6 +256,17 @@ def read_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def read_ms(name: str, ms: float) -> int:
+    """Return the microseconds of an option in milliseconds.
+
+    Raises:
+        ConfigError: it is no time from a microsecond to an hour.
+    """
+    if not 1e-3 <= ms <= 3.6e6:
+        raise ConfigError(f"--{name} must lie between 0.001 and 3600000 milliseconds, got {ms}")
+    return round(ms * 1000)
+
+
 def _doctor(parser: ArgumentParser) -> None:
     pass
 

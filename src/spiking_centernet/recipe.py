@@ -101,6 +101,15 @@ class Recipe:
             )
         if not 0 <= self.seed < MAX_SEED:
             raise ConfigError(f"seed must be at least 0 and below {MAX_SEED}, got {self.seed}")
+        for name, least in (("num_workers", 0), ("num_threads", 1), ("checkpoint_every", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not self.clip_norm > 0:
+            raise ConfigError("clip_norm must be positive: scaled down to 0 a gradient teaches nothing")
         if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive, warmup and ema_decay in [0, 1)")
         get_protocol(self.protocol)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluate import Instant, Protocol, Score, evaluate_boxes
 from spiking_centernet.events import FolderDataset, collate
 from spiking_centernet.nn import AnyDetector, detections
@@ -55,7 +56,12 @@ def predict(
 
     Returns:
         Ground truth and detections by recording and instant, and the height and width of the sensor in pixels.
+
+    Raises:
+        ConfigError: the batch size is impossible.
     """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     device = model.device
     fused = model.fuse()
     loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=num_workers)  # pyright: ignore

@@ -223,7 +223,7 @@ BIG = 2_000_000
 def big_dat(path):
     records = np.zeros((BIG, 2), "<u4")
     records[:, 0] = np.arange(BIG)
-    return (path.write_bytes(b"\x00\x08" + records.tobytes()), path)[1]
+    return (path.write_bytes(b"% Version 2\n\x00\x08" + records.tobytes()), path)[1]
 
 
 def big_npy(path):

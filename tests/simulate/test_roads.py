@@ -183,6 +183,8 @@ def test_real_recordings_are_not_mixed_with_simulated_ones(tmp_path):
         ({"workers": 0}, "workers must be at least 1"),
         ({"duration_s": 0.2}, "duration_s must be more than 0.25"),
         ({"duration_s": float("nan")}, "duration_s"),
+        ({"size_hw": (0, 40)}, "size_hw must be positive"),
+        ({"size_hw": (60_000, 60_000)}, "of at most 4194304 pixels"),
     ],
 )
 def test_impossible_arguments_are_refused(tmp_path, changes, words):

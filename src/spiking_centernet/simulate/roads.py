@@ -21,6 +21,7 @@ import numpy as np
 from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
 from spiking_centernet.events.boxes import write_boxes
 from spiking_centernet.events.dat import DatWriter
+from spiking_centernet.events.recording import MAX_PIXELS
 from spiking_centernet.executors import Executor
 from spiking_centernet.files import atomic_write, remove_leftovers
 from spiking_centernet.simulate.condition import CLEAR, Condition
@@ -265,6 +266,8 @@ def simulate(
         raise ConfigError(f"seed must not be negative, got {seed}")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every processor")
+    if not 0 < min(size_hw) <= size_hw[0] * size_hw[1] <= MAX_PIXELS:
+        raise ConfigError(f"size_hw must be positive and of at most {MAX_PIXELS} pixels, got {tuple(size_hw)}")
     duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s))
     if train_duration_s is not None:
         duration_us["train"] = _duration_us("train_duration_s", train_duration_s)
