@@ -49,6 +49,8 @@ def test_what_is_saved_can_be_read_and_plotted(result, tmp_path):
     assert paths["plot"].stat().st_size > 10_000
     plot({"SNN": stored, "ANN": stored}, tmp_path / "both.svg")
     assert (tmp_path / "both.svg").stat().st_size > 2 * 10_000
+    plot({str(k): stored for k in range(4)}, tmp_path / "four.svg")
+    assert "#cc79a7" in (tmp_path / "four.svg").read_text()  # the fourth is drawn too
 
 
 def test_names_are_checked_before_any_work():

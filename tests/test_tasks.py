@@ -192,7 +192,7 @@ def test_an_index_counts(data, tmp_path):
 def test_an_index_counts_in_any_layout(tmp_path):
     write_dat(tmp_path / "train" / "a_td.dat", np.zeros(3, EVENT_DTYPE), (24, 40))
     boxes = np.zeros(7, [("t", "<i8"), *((n, "<f4") for n in "xywh"), ("class_id", "<u4"), ("track_id", "<u4")])
-    boxes["w"], boxes["h"], boxes["class_id"] = 20, 20, range(7)
+    boxes["w"], boxes["h"], boxes["class_id"], boxes["track_id"] = 20, 20, range(7), range(7)
     np.save(tmp_path / "train" / "a_bbox.npy", boxes)
     found = index(f"1mpx:{tmp_path}", "train", tmp_path / "out")["a"]["values"]
     assert (found["events"], found["boxes"]) == (3, {"pedestrian": 1, "two wheeler": 1, "car": 1})

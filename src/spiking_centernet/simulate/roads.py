@@ -24,6 +24,7 @@ from spiking_centernet.events.dat import DatWriter
 from spiking_centernet.events.recording import MAX_PIXELS
 from spiking_centernet.executors import Executor
 from spiking_centernet.files import atomic_write, remove_leftovers
+from spiking_centernet.simulate.bar import Bar
 from spiking_centernet.simulate.condition import CLEAR, Condition
 from spiking_centernet.simulate.scene import random_scene
 from spiking_centernet.simulate.sensor import Sensor, random_params
@@ -299,7 +300,7 @@ def simulate(
         for half_written in (out / job.split).glob(f".{job.name}_*"):  # left by a process that was killed
             half_written.unlink()
     total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
-    with _Bar(progress, total_s, done_s) as bar:
+    with Bar(progress, total_s, done_s) as bar:
         made = _make_elsewhere(todo, executor) if executor else _make_all(todo, min(workers, len(todo)), bar.advance)
         for report in made:
             finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}
@@ -407,31 +408,3 @@ def _remember_queue(ticks: Any) -> None:
 
 def _make_clip_in_worker(clip: Clip) -> dict[str, Any]:
     return make_clip(clip, _worker_ticks.put)
-
-
-class _Bar:
-    """One bar in simulated seconds, or nothing."""
-
-    def __init__(self, shown: bool, total_s: float, done_s: float):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("[bold]simulate"),
-            BarColumn(),
-            TextColumn("{task.completed:.1f} of {task.total:.1f} simulated s"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            disable=not shown,
-        )
-        self._task = self._progress.add_task("simulate", total=total_s)
-        self._progress.update(self._task, completed=done_s)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *failure) -> None:
-        self._progress.stop()
-
-    def advance(self, seconds: float) -> None:
-        self._progress.advance(self._task, seconds)
