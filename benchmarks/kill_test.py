@@ -122,6 +122,7 @@ def check_whole(out: Path) -> Iterator[str]:
         ".safetensors": read_tensors,
         ".dat": lambda path: open_recording(path).read(),
         ".npy": read_boxes,
+        ".npz": lambda path: dict(np.load(path)),
         ".json": lambda path: json.loads(path.read_text()),
         ".yaml": lambda path: yaml.safe_load(path.read_text())["seed"],
         ".png": _picture,

@@ -3,6 +3,7 @@
 import io
 import struct
 import zipfile
+from pathlib import Path
 
 import event_writers as writers
 import numpy as np
@@ -14,7 +15,7 @@ from spiking_centernet.events import open as open_recording
 from spiking_centernet.events.layouts import Files, get_layout
 from spiking_centernet.interop import coco, mot, yolo
 from spiking_centernet.recipe import parse_recipe, read_yaml
-from spiking_centernet.study.plan import read_plan
+from spiking_centernet.study.plan import folder_of, read_plan
 
 EVENTS = some_events(20)
 
@@ -284,6 +285,13 @@ def test_studies_that_once_slipped_through(tmp_path, text, words):
     (tmp_path / "a.yaml").write_text(f"recipe: base.yaml\n{text}\n")
     with pytest.raises(ConfigError, match=words):
         read_plan(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("row", ["..", ".", "../../x", "/etc"])
+def test_a_row_never_leads_elsewhere(row):
+    folder = folder_of(Path("out"), row, 0)
+    assert folder.parent.parent == Path("out/runs")
+    assert folder.parent.name not in (".", "..")
 
 
 def test_aliases_that_multiply_are_not_counted_to_their_end(tmp_path):

@@ -1,5 +1,6 @@
 """Killed at random moments and with a full disk: nothing damaged stands under a final name, nothing done is lost."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -130,34 +131,59 @@ def test_a_disk_that_takes_no_more_bytes_is_told_in_one_line(data, tmp_path, sub
     assert not list(out.rglob("*.safetensors"))
 
 
-@pytest.mark.slow
-def test_a_full_file_system(tmp_path):
-    """On a file system of a megabyte of its own, where this process may make one."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = (
-        shutil.which("mount")
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False
-        ).returncode
-    )
-    if not mounted:
+@pytest.fixture
+def small(tmp_path):
+    """A file system of eight megabytes of its own, where this process may make one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("this process may not mount a file system")
     try:
-        with files.atomic_write(small / "a.bin") as temporary:
-            temporary.write_bytes(b"1" * 700_000)
-
-        def write_another():
-            with files.atomic_write(small / "a.bin") as temporary:
-                temporary.write_bytes(b"2" * 700_000)
-
-        with pytest.raises(OSError, match="No space left"):
-            write_another()
-        assert (small / "a.bin").read_bytes() == b"1" * 700_000
-        assert [path.name for path in small.iterdir()] == ["a.bin"]
-        with pytest.raises(OSError, match="No space left"):
-            simulate(small / "roads", clips=Clips(train=1, val=0, test=0), duration_s=2.0, workers=1, progress=False)
-        assert not list((small / "roads" / "train").glob("*"))
+        yield folder
     finally:
-        subprocess.run(["umount", str(small)], check=False)
-    assert os.listdir(small) == []
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def fill(path, leave):
+    """Write until nothing goes in any more, and leave so many bytes."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    os.truncate(path, path.stat().st_size - leave)
+
+
+@pytest.mark.slow
+def test_a_full_file_system(small):
+    (small / "a.bin").write_bytes(b"1" * 700_000)
+    fill(small / "filler", 500_000)
+
+    def write_another():
+        with files.atomic_write(small / "a.bin") as temporary:
+            temporary.write_bytes(b"2" * 700_000)
+
+    with pytest.raises(OSError, match=r"No space left.*a\.bin was not written"):
+        write_another()
+    assert (small / "a.bin").read_bytes() == b"1" * 700_000
+    with pytest.raises(OSError, match="No space left"):
+        simulate(small / "roads", clips=Clips(train=1, val=0, test=0), duration_s=2.0, workers=1, progress=False)
+    assert not list((small / "roads" / "train").glob("*"))
+    assert {path.name for path in small.iterdir()} == {"a.bin", "filler", "roads"}
+
+
+@pytest.mark.slow
+def test_training_on_a_full_file_system_goes_on_from_its_last_checkpoint(data, small):
+    out, kept = small / "run", []
+
+    def fill_up(row):
+        if row["step"] == 6 and "loss" in row:
+            kept.append((out / "last.safetensors").read_bytes())
+            fill(small / "filler", 8192)
+
+    with pytest.raises(OSError, match=r"No space left.*last\.safetensors was not written"):
+        train(recipe(checkpoint_every=2), data, out=out, report=fill_up)
+    assert (out / "last.safetensors").read_bytes() == kept[0]
+    assert read_tensors(out / "last.safetensors")[2]["step"] == 4
+    (small / "filler").unlink()
+    train(recipe(checkpoint_every=2), data, out=out, resume=True)
+    assert read_tensors(out / "last.safetensors")[2]["step"] == 12

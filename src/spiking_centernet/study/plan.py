@@ -124,7 +124,8 @@ class Plan:
 
 def folder_of(out: Path, row: str, seed: int) -> Path:
     """Return the folder of a run."""
-    return out / "runs" / re.sub(r"[^\w.=+-]+", "_", row) / f"seed{seed}"
+    name = re.sub(r"[^\w.=+-]+", "_", row).lstrip(".")  # a row called ".." must not lead elsewhere
+    return out / "runs" / (name or "_") / f"seed{seed}"
 
 
 def read_plan(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None = None) -> Plan:
