@@ -75,11 +75,14 @@ def run_all(
             futures: dict[Future[dict[str, Any]], Run] = {
                 pool.submit(execute, plan, run, data, num_threads=threads, reuse=reuse): run for run in wave
             }
-            for future in as_completed(futures):
-                run = futures[future]
-                error = future.exception()
-                outcome = future.result() if error is None else _failed(plan, run, error)
-                say(_told(run, outcome))
+            try:
+                for future in as_completed(futures):
+                    run = futures[future]
+                    error = future.exception()
+                    outcome = future.result() if error is None else _failed(plan, run, error)
+                    say(_told(run, outcome))
+            finally:
+                pool.shutdown(cancel_futures=True)  # Ctrl-C stops what has not begun too
 
 
 def execute(
