@@ -335,6 +335,9 @@ def test_a_missing_optional_package_is_one_line(capsys, tmp_path, data, monkeypa
     path.write_text("epochs: 1\n")
     err = fails(capsys, "train", path, "--data", data, "--out", tmp_path / "run")
     assert "pip install 'spiking-centernet[train]'" in err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    err = fails(capsys, "simulate", tmp_path / "roads", "--train", 1, "--val", 0, "--test", 0, "--executor", "ray")
+    assert "--executor ray needs it; pip install 'spiking-centernet[cluster]'" in err
 
 
 def test_a_path_with_brackets_is_no_markup(capsys, tmp_path):
