@@ -70,5 +70,10 @@ def test_the_command_tells_every_severity(model, data, tmp_path, capsys):
     assert "polarity_flip" in out
     assert "most active under polarity_flip" in out
     assert (tmp_path / "out" / "robustness.json").is_file()
+    # A protocol that leaves out every box: nothing to keep, which is said without a number.
+    assert main(["val", path, "--data", str(data), "--corrupt", "polarity_flip"]) == 0
+    out = capsys.readouterr().out
+    assert "AP kept overall: -; most active" in out
+    assert "nan" not in out
     assert main([*arguments, "--corrupt", "polarity_flop"]) == 2
     assert "did you mean 'polarity_flip'" in capsys.readouterr().err

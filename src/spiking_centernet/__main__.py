@@ -194,30 +194,32 @@ def _faults(result: Any) -> None:
     rows = []
     for name in result.names():
         found = [f for f in result.faults if f.fault.name == name]
-        rows.append((name, "AP", *(f"{f.score.ap:.3f}" for f in found), f"{result.mean_retention(name):.0%}"))
+        rows.append((name, "AP", *(_number(f.score.ap) for f in found), _number(result.mean_retention(name), ".0%")))
         rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
     severities = sorted({f.fault.severity for f in result.faults})
-    title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {result.clean.ap:.3f}"
+    title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {_number(result.clean.ap)}"
     show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
     worst = result.most_active()
     say(
-        f"AP kept overall: {result.mean_retention():.0%}; most active under {worst.fault.name}, severity "
-        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {worst.firing_ratio:.2f} times the clean one"
+        f"AP kept overall: {_number(result.mean_retention(), '.0%')}; most active under {worst.fault.name}, severity "
+        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {_number(worst.firing_ratio, '.2f')} times the "
+        "clean one"
     )
 
 
-def _scores(card: Any) -> None:
-    def number(value: float) -> str:
-        return "-" if value != value else f"{value:.3f}"
+def _number(value: float, form: str = ".3f") -> str:
+    return "-" if value != value else format(value, form)
 
+
+def _scores(card: Any) -> None:
     title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labelled instants"
     rows = [
-        (name, *map(number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
+        (name, *map(_number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
         for name, s in card.scores.items()
     ]
     show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
     rows = [
-        (name, c.name, number(c.ap), number(c.ap50), c.num_truth, c.num_detections)
+        (name, c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections)
         for name, s in card.scores.items()
         for c in s.classes
     ]
