@@ -3,10 +3,12 @@
 import json
 import os
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +108,50 @@ def test_ray_starts_a_cluster_or_joins_one(monkeypatch):
     assert joined == {"address": "auto", "include_dashboard": True, "log_to_driver": False}
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # ray takes no number of cores for a cluster that is there
     assert "num_cpus" not in ray_settings(Executor(kind="ray", workers=2))
+
+
+class FakeRay(ModuleType):
+    """Runs a task when it is asked for, and counts how many wait."""
+
+    def __init__(self):
+        super().__init__("ray")
+        self.most, self.waiting, self.started, self.stopped = 0, [], None, False
+        self.exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def is_initialized(self):
+        return False
+
+    def init(self, **settings):
+        self.started = settings
+
+    def shutdown(self):
+        self.stopped = True
+
+    def remote(self, num_cpus):
+        return lambda function: SimpleNamespace(remote=lambda *given: self.submit(lambda: function(*given)))
+
+    def submit(self, call):
+        self.waiting.append(call)
+        self.most = max(self.most, len(self.waiting))
+        return call
+
+    def wait(self, waiting, num_returns):
+        assert set(waiting) == set(self.waiting)
+        return [self.waiting.pop()], self.waiting
+
+    def get(self, call):
+        return call()
+
+
+def test_no_more_tasks_wait_in_ray_than_workers_are_asked_for(monkeypatch):
+    for workers, most in ((2, 2), (None, 5)):
+        ray = FakeRay()
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
+        found = dict(Executor(kind="ray", workers=workers, settings={"address": "auto"}).map(square, [1, 2, 13, 4, 5]))
+        assert [found[k][0] for k in (0, 1, 3, 4)] == [1, 4, 16, 25]
+        assert isinstance(found[2], ValueError)
+        assert (ray.most, ray.started["address"], ray.stopped) == (most, "auto", True)
 
 
 def test_slurm_where_there_is_none(tmp_path):
