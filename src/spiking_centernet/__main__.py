@@ -202,8 +202,7 @@ def _faults(result: Any) -> None:
     worst = result.most_active()
     say(
         f"AP kept overall: {_number(result.mean_retention(), '.0%')}; most active under {worst.fault.name}, severity "
-        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {_number(worst.firing_ratio, '.2f')} times the "
-        "clean one"
+        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {_number(worst.firing_ratio, '.2f')} x clean"
     )
 
 
