@@ -259,7 +259,7 @@ def evaluate_recordings(
     out: str | os.PathLike[str],
     *,
     protocol: str | Protocol = "prophesee",
-    batch_size: int = 8,
+    batch_size: int = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Score:
@@ -271,7 +271,7 @@ def evaluate_recordings(
         split: name of the split.
         out: folder for the detections, the records and the manifest.
         protocol: under which to score.
-        batch_size: windows at a time.
+        batch_size: windows at a time; a worker's memory grows with it.
         executor: where the tasks run.
         progress: shows how far it is.
 
