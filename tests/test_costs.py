@@ -1,5 +1,6 @@
 """What a detection costs on a folder: counts, JSON, page, heat maps, and the command."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 import toy_roads
 from tiny import tiny_detector
 
-from spiking_centernet import weights
+from spiking_centernet import costpage, weights
 from spiking_centernet.__main__ import main
 from spiking_centernet.costpage import curve_plot, layer_bars, read_study, tables, write_page
 from spiking_centernet.costs import clip_activity, costs
 from spiking_centernet.energy import NoMeter, count_ops
+from spiking_centernet.energy.models import BreakEven
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.events import collate
 from spiking_centernet.events import open as open_recording
@@ -67,15 +69,43 @@ def test_an_ann_is_told_not_to_be_spiking(data):
 def test_a_negative_time_is_refused(model, data):
     with pytest.raises(ConfigError, match="measure_s"):
         costs(model, data, split="val", measure_s=-1)
+    with pytest.raises(ConfigError, match="measure_s"):
+        costs(model, data, split="val", measure_s=float("nan"))
+
+
+def test_a_batch_of_no_window_is_refused(model, data):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+        costs(model, data, split="val", batch_size=0, measure_s=0)
+
+
+def test_a_counter_that_stops_answering_leaves_the_counts(model, data, monkeypatch):
+    class Counter:
+        source = "RAPL (package-0)"
+
+        def read(self):
+            raise OSError("No data available")
+
+    monkeypatch.setattr("spiking_centernet.costs.find_counter", lambda device: Counter())
+    found = costs(model, data, split="val", measure_s=1)
+    assert found.joules == NoMeter("not measured: RAPL (package-0) stopped answering (No data available)")
+    assert found.operations.synaptic > 0
+
+
+def test_a_silent_network_is_not_told_to_cost_more(found):
+    cheap = BreakEven("horowitz45", 0.0, None, 1.0, 2.0)
+    dear = BreakEven("memory", 0.0, None, 2.0, 1.0)
+    verdict = dataclasses.replace(found, break_evens=[cheap, dear]).verdict
+    assert "by horowitz45 it costs less than the equal ANN (nothing fires)" in verdict
+    assert "by memory it costs more than the equal ANN (even in silence it would cost more)" in verdict
 
 
 def test_where_and_when_agree_with_each_other_and_with_the_recording(model, data):
     recording = open_recording(data / "val" / "clip2_td.dat")
     found = clip_activity(model, recording, max_windows=2)
-    assert list(found.where) == model.neuron_names
+    assert list(found.where) == model.fuse().neuron_names  # the names of the tables
     assert found.events.sum() == len(recording.read(0, 200_000)) < recording.num_events
     assert len(found.events) == 2 * model.config.num_steps
-    for name in model.neuron_names:
+    for name in found.where:
         assert found.when[name].shape == (2 * model.config.num_steps,)
         assert np.isclose(found.where[name].mean(), found.when[name].mean())
     assert (found.start_us, found.step_us) == (0, 20_000)
@@ -83,7 +113,7 @@ def test_where_and_when_agree_with_each_other_and_with_the_recording(model, data
 
 def study(tmp_path):
     def run(target, seed, ap, rate):
-        part = {"ap": ap, "firing_rate": rate, "synaptic": rate * 6e8}
+        part = {"ap": ap, "firing_rate": rate, "synaptic": rate * 6e8, "memory_uj": rate * 4e5}
         return {"target": target, "seed": seed, "val": part, "test": part}
 
     path = tmp_path / "study.json"
@@ -115,7 +145,10 @@ def test_bars_scale_with_the_largest_whole():
     assert "1.00 of 4.0 M" in text
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"runs": [{"target": 1}]}'])
+NO_ENERGY = '{"runs": [{"target": 0.2, "seed": 0, "test": {"ap": 0.3, "firing_rate": 0.1, "synaptic": 1}}]}'
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"runs": []}', '{"runs": [{"target": 1}]}', NO_ENERGY])
 def test_what_is_no_study_is_refused(tmp_path, text):
     path = tmp_path / "study.json"
     if text is not None:
@@ -142,6 +175,43 @@ def test_the_command_prints_and_saves(model, data, tmp_path, capsys):
     values = json.loads((tmp_path / "energy.json").read_text())
     assert values["provenance"]["command"]
     assert (tmp_path / "index.html").is_file()
+
+
+def test_recordings_that_do_not_say_their_size_get_a_page_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(costpage, "where_plot", lambda *_: None)
+    monkeypatch.setattr(costpage, "when_plot", lambda *_: None)
+    rows = np.random.default_rng(0).integers(0, (40_000, 346, 260, 2), (4000, 4))
+    for folder in ("numpy/val", "xml/val"):
+        (tmp_path / folder).mkdir(parents=True)
+    np.save(tmp_path / "numpy/val/rec_1.npy", rows[rows[:, 0].argsort()])
+    (tmp_path / "xml/val/rec_1.xml").write_text(
+        "<annotation><object><name>person</name><bndbox><xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>90</ymax>"
+        "</bndbox></object></annotation>"
+    )
+    path = str(weights.save(tiny_detector(classes=("person",)), tmp_path / "tiny"))
+    words = ["energy", path, "--data", f"pedro:{tmp_path}", "--split", "val", "--measure_s", "0"]
+    assert main([*words, "--report", str(tmp_path / "page")]) == 0, capsys.readouterr().err
+    assert "rec_1" in (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--device", "gpu"], "--device is cpu, cuda, or one GPU of several as in cuda:1, got 'gpu'"),
+        (["--device", "cuda:"], "got 'cuda:'"),
+        (["--device", "cpu:1"], "got 'cpu:1'"),
+        (["--device", "cuda:99"], "--device cuda:99: torch finds"),
+        (["--batch_size", "0"], "batch_size must be at least 1"),
+        (["--track"], "--track"),  # scn detect's
+        (["--split", "vall"], "has no folder 'vall'; found: train, val"),
+        (["--data", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(data, capsys, words, told):
+    assert main(["energy", "nano", "--data", str(data), "--split", "val", "--measure_s", "0", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
 
 
 def test_a_wrong_curve_is_refused_before_the_counting(data, tmp_path, capsys):

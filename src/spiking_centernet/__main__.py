@@ -278,7 +278,7 @@ def _energy(arguments: Any) -> None:
 
     if arguments.curve is not None:
         costpage.read_study(arguments.curve)  # refused now, not after the counting
-    model = load(arguments.model)
+    model = load(arguments.model, device=cli.device(arguments.device))
     found = costs.costs(
         model, arguments.data, split=arguments.split, batch_size=arguments.batch_size, measure_s=arguments.measure_s,
         progress=track,
@@ -287,11 +287,13 @@ def _energy(arguments: Any) -> None:
         show_table(title, header, rows, words=words)
     say(f"{what_follows(published())}\n{found.verdict}\njoules: {costpage.joules_in_words(found)}")
     if arguments.report is not None:
-        clip = dataset_for(model, arguments.data, arguments.split).recordings[0]
+        dataset = dataset_for(model, arguments.data, arguments.split)
+        clip = dataset.recordings[0]
+        recording = open_recording(clip.path, size_hw=dataset.size_hw)
         say(f"wrote {costs.save(found, arguments.report, notes={'model': arguments.model, 'data': arguments.data})}")
         page = costpage.write_page(
             found, arguments.report, model=arguments.model, stamp=provenance(),
-            clip=(clip.name, costs.clip_activity(model, open_recording(clip.path))), curve=arguments.curve,
+            clip=(clip.name, costs.clip_activity(model, recording)), curve=arguments.curve,
         )  # fmt: skip
         say(f"open {page}")
 

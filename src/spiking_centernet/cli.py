@@ -42,6 +42,9 @@ EXAMPLES = {
 }
 
 
+DEVICES = ("cpu", "cuda")
+
+
 def parse(argv: list[str]) -> tuple[str, Namespace]:
     """Return the command and its arguments; ``train`` gets a ``recipe`` that is ready to use.
 
@@ -196,6 +199,9 @@ def _energy(parser: ArgumentParser) -> None:
     parser.add_argument("--curve", type=str | None, default=None, metavar="JSON", help="a firing rate study to show")
     parser.add_argument("--measure_s", type=float, default=60.0, help="most seconds to measure joules for; 0 for none")
     parser.add_argument("--batch_size", type=int, default=4, help="windows at a time")
+    parser.add_argument(
+        "--device", default="cpu", help="what computes, and whose joules are measured: cpu, cuda, cuda:1"
+    )
 
 
 def _convert(parser: ArgumentParser) -> None:
@@ -209,6 +215,22 @@ def _convert(parser: ArgumentParser) -> None:
 
 def _size(parser: ArgumentParser, default: str | None = None, text: str = "of the sensor in pixels") -> None:
     parser.add_argument("--size", type=str | None, default=default, metavar="WIDTHxHEIGHT", help=text)
+
+
+def device(name: str) -> str:
+    """Return the name of a device that computes here: "cpu", "cuda", "cuda:1".
+
+    Raises:
+        ConfigError: it is not written so, or this machine has no such device.
+    """
+    import torch
+
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or bool(colon) != number.isdecimal() or (kind == "cpu" and colon):
+        raise ConfigError(f"--device is cpu, cuda, or one GPU of several as in cuda:1, got {name!r}")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: torch finds {torch.cuda.device_count()} GPUs here; see scn doctor")
+    return name
 
 
 def _stream(parser: ArgumentParser) -> None:

@@ -70,8 +70,11 @@ class Costs:
         told = []
         for even in self.break_evens:
             side = "less" if even.pays else "more"
-            where = "even in silence it would cost more" if even.rate is None else f"break-even at {even.rate:.1%}"
-            told.append(f"by {even.model} it costs {side} than the equal quantised ANN ({where})")
+            if even.rate is not None:
+                where = f"break-even at {even.rate:.1%}"
+            else:
+                where = "nothing fires" if even.pays else "even in silence it would cost more"
+            told.append(f"by {even.model} it costs {side} than the equal ANN ({where})")
         return (
             f"Fully spiking at a firing rate of {ops.rate:.1%}: {'; '.join(told)}. The literature puts break-even "
             f"for 5 steps at {LITERATURE_BREAK_EVEN:.1%} (arXiv 2409.08290)."
@@ -131,14 +134,17 @@ def costs(
         data: folder that holds the splits.
         split: name of the split.
         batch_size: windows at a time.
-        measure_s: most seconds to measure joules for; 0 does not measure.
+        measure_s: most seconds to measure joules for, beside the idle machine's and the repeats that a spread needs;
+            0 does not measure.
         progress: shows how far it is.
 
     Raises:
         DatasetError: the folder does not hold what it should.
-        ConfigError: the recordings' sizes differ, or ``measure_s`` is negative.
+        ConfigError: the recordings' sizes differ, ``measure_s`` is negative or ``batch_size`` not positive.
     """
-    if measure_s < 0:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1 window, got {batch_size}")
+    if not measure_s >= 0:
         raise ConfigError(f"measure_s must be 0 or more seconds, got {measure_s}")
     dataset = dataset_for(model, data, split)
     fused = model.fuse()
@@ -185,7 +191,10 @@ def measured(fused: Detector, cube: Tensor, *, limit_s: float) -> Joules | NoMet
         if cube.is_cuda:
             torch.cuda.synchronize(cube.device)
 
-    return EnergyMeter(counter=counter, limit_s=limit_s).measure(work, windows=cube.shape[1])
+    try:
+        return EnergyMeter(counter=counter, limit_s=limit_s).measure(work, windows=cube.shape[1])
+    except OSError as error:
+        return NoMeter(f"not measured: {counter.source} stopped answering ({error})")
 
 
 def save(found: Costs, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> Path:
@@ -233,7 +242,7 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
     """
     config, fused = model.config, model.fuse()
     device = next(model.parameters()).device
-    names = model.neuron_names
+    names = fused.neuron_names
     where: dict[str, Tensor] = {}
     when: dict[str, list[Tensor]] = {name: [] for name in names}
     events: list[int] = []

@@ -68,15 +68,19 @@ def test_pairs_are_those_of_a_brute_force_count(case):
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    extra=st.integers(0, 1),
     dilation=st.integers(1, 2),
     groups=st.integers(1, 2),
     seed=st.integers(0, 1000),
 )
-def test_pairs_of_a_transposed_convolution_are_those_of_torch(kernel, stride, padding, dilation, groups, seed):
+def test_pairs_of_a_transposed_convolution_are_those_of_torch(kernel, stride, padding, extra, dilation, groups, seed):
     rng = np.random.default_rng(seed)
+    # torch takes extra outputs only where stride or dilation leave room for them.
+    extra = extra if max(min(stride), dilation) > 1 else 0
     conv = nn.ConvTranspose2d(
-        2 * groups, 3 * groups, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
-    ).double()
+        2 * groups, 3 * groups, kernel, stride=stride, padding=padding, output_padding=extra, dilation=dilation,
+        groups=groups,
+    ).double()  # fmt: skip
     x = torch.from_numpy((rng.random((2, 2 * groups, 5, 6)) < 0.4).astype(np.float64))
     active = x.sum(0).numpy().astype(np.int64)
     weight = torch.from_numpy((rng.random(conv.weight.shape) < 0.6).astype(np.float64))
@@ -84,7 +88,7 @@ def test_pairs_of_a_transposed_convolution_are_those_of_torch(kernel, stride, pa
         for pruned in (True, False):
             conv.weight.copy_(weight if pruned else torch.ones_like(weight))
             expected = nn.functional.conv_transpose2d(
-                x, conv.weight, None, stride, padding, groups=groups, dilation=dilation
+                x, conv.weight, None, stride, padding, extra, groups=groups, dilation=dilation
             )
             assert pairs(conv, active, pruned=pruned) == int(expected.sum())
 
@@ -99,6 +103,17 @@ def test_the_border_in_closed_form(padding, stride, expected):
     assert pairs(conv, np.ones((1, 3, 3), np.int64)) == expected
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("kernel", [(2, 2), (4, 3), (1, 5)])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_same_padding_of_even_kernels_is_torchs(kernel, dilation):
+    conv = nn.Conv2d(2, 2, kernel, padding="same", dilation=dilation, bias=False).double()
+    x = (torch.rand(3, 2, 7, 9, generator=torch.Generator().manual_seed(0)) < 0.4).double()
+    with torch.no_grad():
+        expected = int(nn.functional.conv2d(x, torch.ones_like(conv.weight), padding="same", dilation=dilation).sum())
+    assert pairs(conv, x.sum(0).numpy().astype(np.int64)) == expected
+
+
 def test_no_spike_no_pair():
     assert pairs(nn.Conv2d(2, 3, 3), np.zeros((2, 5, 5), np.int64)) == 0
 
@@ -109,7 +124,9 @@ def test_padding_that_repeats_inputs_is_refused():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("value", "binary"), [(1.0, True), (0.5, False), (-1.0, False), (float("nan"), False)])
+@pytest.mark.parametrize(
+    ("value", "binary"), [(1.0, True), (0.5, False), (-1.0, False), (float("nan"), False), (float("inf"), False)]
+)
 def test_active_counts_in_any_layout(layout, value, binary):
     x = (torch.rand(6, 3, 4, 5, generator=torch.Generator().manual_seed(0)) < 0.5).float()
     x[3, 1, 2, 2] = 1
@@ -267,6 +284,15 @@ def test_every_preset_is_counted(preset):
 def test_nothing_counted_is_refused():
     with pytest.raises(ConfigError, match="no window was counted"):
         count_ops(tiny_detector(), [])
+    with pytest.raises(ConfigError, match="no window was counted"):
+        count_ops(tiny_detector(), spikes(2, 0, 4, 16, 16))
+    with pytest.raises(ConfigError, match="at least one time step"):
+        count_ops(tiny_detector(), spikes(0, 1, 4, 16, 16))
+
+
+def test_an_empty_batch_between_others_changes_nothing():
+    cube = spikes(2, 1, 4, 16, 16)
+    assert count_ops(tiny_detector(), [cube, cube[:, :0]]) == count_ops(tiny_detector(), cube)
 
 
 def test_windows_of_another_kind_are_refused():

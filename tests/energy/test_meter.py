@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+import torch
 
 from spiking_centernet.energy import EnergyMeter, Joules, NoMeter, find_counter
 from spiking_centernet.energy.meter import MIN_REPEATS, RaplCounter, student_t_975
@@ -47,6 +48,13 @@ def test_no_counter_is_said_in_one_line_with_the_remedy(tmp_path):
     assert "\n" not in found.reason
 
 
+def test_where_there_is_no_rapl_none_is_promised(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    found = find_counter("cpu", powercap=tmp_path / "none")
+    assert isinstance(found, NoMeter)
+    assert "Linux alone" in found.reason
+
+
 def test_a_counter_for_root_alone_is_said_with_the_remedy(tmp_path, monkeypatch):
     path = zone(tmp_path, "intel-rapl:0", "package-0", 1)
     read = type(path).read_text
@@ -80,18 +88,52 @@ def fake_nvml(monkeypatch, readings, *, broken=False):
     module = types.ModuleType("pynvml")
     module.NVMLError = NVMLError
     module.nvmlInit = lambda: None
-    module.nvmlDeviceGetHandleByIndex = lambda index: index
+    module.nvmlDeviceGetHandleByUUID = {"GPU-a0": "in slot 1", "GPU-b1": "in slot 0"}.__getitem__
     module.nvmlDeviceGetName = lambda handle: f"card {handle}"
     module.nvmlDeviceGetTotalEnergyConsumption = energy
     monkeypatch.setitem(sys.modules, "pynvml", module)
+    seen = {torch.device("cuda"): "a0", torch.device("cuda:0"): "a0", torch.device("cuda:1"): "b1"}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid=seen[device]))
 
 
 def test_nvml_counts_from_when_it_was_made(monkeypatch):
     fake_nvml(monkeypatch, iter([5_000, 5_250, 7_000]))
     counter = find_counter("cuda:1")
     assert not isinstance(counter, NoMeter)
-    assert counter.source == "NVML total energy (card 1)"
+    assert counter.source == "NVML total energy (card in slot 0)"
     assert [counter.read(), counter.read()] == [0.25, 2.0]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_nvml_reads_the_card_that_torch_computes_on(monkeypatch, device):
+    # CUDA_VISIBLE_DEVICES and the order of the slots: torch's first card is NVML's second.
+    fake_nvml(monkeypatch, iter([0]))
+    assert getattr(find_counter(device), "source", None) == "NVML total energy (card in slot 1)"
+
+
+def test_a_card_that_stops_answering_is_an_error_of_reading(monkeypatch):
+    fake_nvml(monkeypatch, iter([0]))
+    counter = find_counter("cuda")
+    assert not isinstance(counter, NoMeter)
+
+    def gone(_handle):
+        raise sys.modules["pynvml"].NVMLError("GPU is lost")
+
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetTotalEnergyConsumption", gone)
+    with pytest.raises(OSError, match="GPU is lost"):
+        counter.read()
+
+
+def test_a_card_that_torch_does_not_find_is_said(monkeypatch):
+    fake_nvml(monkeypatch, iter([]))
+
+    def none(_device):
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", none)
+    found = find_counter("cuda")
+    assert isinstance(found, NoMeter)
+    assert "not compiled with CUDA" in found.reason
 
 
 def test_a_gpu_that_cannot_tell_is_said(monkeypatch):

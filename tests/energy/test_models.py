@@ -80,6 +80,8 @@ def test_the_quantised_twin_in_closed_form():
     pair = 10 + 10 * bits / 32 + 3.1 * bits / 32 + 0.1
     assert MemoryModel().quantised_twin(ops) == pytest.approx((1000 * pair + 64 * 10 * bits / 32) / 4)
     assert horowitz45_twin(ops) == pytest.approx(1000 / 4 * 4.6)
+    biased = operations(conv(has_bias=True), steps=2)
+    assert MemoryModel().quantised_twin(biased) - MemoryModel().quantised_twin(ops) == pytest.approx(64 * 0.1 / 4)
 
 
 def test_break_even_is_where_the_bills_meet():
@@ -100,6 +102,13 @@ def test_no_rate_breaks_even_where_silence_costs_more():
     found = break_even("horowitz45", horowitz45, operations(conv(), conv(), neurons=[neuron()]), ann_pj=10.0)
     assert found.rate is None
     assert not found.pays
+
+
+def test_no_rate_breaks_even_where_nothing_fires():
+    silent = operations(conv(), conv(synaptic=0), neurons=[neuron(spikes=0)])
+    found = break_even("horowitz45", horowitz45, silent, ann_pj=1e6)
+    assert found.rate is None
+    assert found.pays
 
 
 def test_break_evens_of_a_network_and_of_its_ann():

@@ -41,6 +41,19 @@ def test_metrics_in_closed_form():
     assert found.membrane_updates == sum(n.neurons for n in ops.neurons) * 2
 
 
+@pytest.mark.filterwarnings("ignore:the decoder")
+def test_weights_of_transposed_convolutions_are_weights():
+    model = tiny_detector(decoder="transposed").fuse()
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.ConvTranspose2d):
+                module.weight.zero_()
+    zeros = sum(int((w == 0).sum()) for w in weights)
+    found = neurobench(model, count_ops(model, cube()))
+    assert found.connection_sparsity == zeros / sum(w.numel() for w in weights) > 0
+
+
 @pytest.mark.skipif(not all(map(importlib.util.find_spec, MODULES)), reason="needs neurobench and snntorch")
 @pytest.mark.parametrize("neuron", ["plif", "relu"])
 def test_metrics_are_those_of_the_package(neuron):

@@ -209,13 +209,17 @@ def active_counts(x: Tensor) -> tuple[Tensor, bool]:
     Exact while N is below 2**24: a product with ones adds whole numbers that float32 holds.
     """
     binary = torch.equal(x * x, x)
-    nonzero = x if binary else (x != 0)
+    counts = _summed(x if binary else (x != 0))
+    if binary and torch.isinf(counts).any():  # infinity equals its square too
+        return _summed(x != 0), False
+    return counts, binary
+
+
+def _summed(x: Tensor) -> Tensor:
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    rows = nonzero.permute(0, 2, 3, 1) if last else nonzero
-    flat = rows.reshape(len(x), -1).float()
-    counts = torch.mv(flat.T, torch.ones(len(x), device=x.device))
-    shape = rows.shape[1:]
-    return (counts.reshape(shape).permute(2, 0, 1) if last else counts.reshape(shape)), binary
+    rows = x.permute(0, 2, 3, 1) if last else x
+    counts = torch.mv(rows.flatten(1).float().T, torch.ones(len(x), device=x.device)).reshape(rows.shape[1:])
+    return counts.permute(2, 0, 1) if last else counts
 
 
 class _Tally:
@@ -245,7 +249,8 @@ class OperationCounter:
     """Counts the operations of a detector while it detects; call it with one batch of windows after the other.
 
     It works on a copy: the detector itself is neither changed nor hooked. Count the fused detector to learn what
-    inference costs; batch norms of an unfused one are not counted.
+    inference costs; batch norms of an unfused one are not counted, and the zeros that its decoder blocks put around
+    their input are inputs of the first convolution there.
 
     Args:
         model: any detector, fused or not, spiking or not.
@@ -270,8 +275,10 @@ class OperationCounter:
         """Detect in windows [T, B, C, H, W] that start at rest, count, and return the network's output.
 
         Raises:
-            ConfigError: the windows' steps or size are not those of the calls before.
+            ConfigError: the windows' steps or size are not those of the calls before, or they have no step.
         """
+        if cube.ndim == 5 and not len(cube):
+            raise ConfigError(f"windows need at least one time step to be counted, got {list(cube.shape)}")
         if cube.ndim == 5 and self._num_windows and len(cube) != self._num_steps:
             raise ConfigError(
                 f"windows of {self._num_steps} steps were counted, these have {len(cube)}; count them apart"

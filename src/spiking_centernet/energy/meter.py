@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,15 +22,19 @@ class EnergyCounter(Protocol):
     source: str
 
     def read(self) -> float:
-        """Return joules since this counter was made; never falls."""
+        """Return joules since this counter was made; never falls.
+
+        Raises:
+            OSError: the counter does not answer.
+        """
         ...
 
 
 class RaplCounter:
     """Joules of processor packages and their memory from the kernel's powercap files (RAPL; Intel, and AMD's twin).
 
-    A file counts microjoules and starts again at ``max_energy_range_uj``. One wrap between two reads is made good; at
-    100 W it takes over half an hour.
+    A file counts microjoules and starts again at ``max_energy_range_uj``. One wrap between two reads is made good; a
+    counter of 32 bits and the finest usual unit, 15.3 uJ, takes 11 minutes to it at 100 W.
 
     Args:
         zones: folders with ``name``, ``energy_uj`` and ``max_energy_range_uj``.
@@ -59,29 +64,35 @@ class NvmlCounter:
     """Joules of a whole graphics card from NVML's total energy counter (Volta and later).
 
     Args:
-        index: number of the card.
+        device: the card as torch calls it, "cuda" or "cuda:1".
 
     Raises:
         ModuleNotFoundError: nvidia-ml-py is not installed.
         OSError: there is no such card, or it keeps no such counter.
     """
 
-    def __init__(self, index: int = 0):
+    def __init__(self, device: str = "cuda"):
         import pynvml  # pyright: ignore[reportMissingImports]
+        import torch
 
         self._nvml = pynvml
         try:
+            # NVML numbers all cards by their slots, torch those in CUDA_VISIBLE_DEVICES from the fastest: ask by UUID.
+            uuid = torch.cuda.get_device_properties(torch.device(device)).uuid
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
             name = pynvml.nvmlDeviceGetName(self._handle)
             self._start_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        except pynvml.NVMLError as error:
+        except (pynvml.NVMLError, RuntimeError, AssertionError) as error:  # the last two are torch's, without a card
             raise OSError(str(error)) from error
         self.source = f"NVML total energy ({name})"
 
     def read(self) -> float:
         """Return joules since the counter was made."""
-        return (self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) - self._start_mj) * 1e-3
+        try:
+            return (self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) - self._start_mj) * 1e-3
+        except self._nvml.NVMLError as error:
+            raise OSError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def find_counter(device: str = "cpu", *, powercap: Path = POWERCAP) -> EnergyCou
     """
     if device.startswith("cuda"):
         try:
-            return NvmlCounter(int(device.partition(":")[2] or 0))
+            return NvmlCounter(device)
         except ModuleNotFoundError:
             return NoMeter("not measured: reading a GPU's energy needs pip install 'spiking-centernet[energy]'")
         except OSError as error:
@@ -122,6 +133,8 @@ def _find_rapl(powercap: Path) -> EnergyCounter | NoMeter:
         # Cores and graphics lie inside their package; "psys" is the whole machine, packages included.
         if name.startswith("package") or name == "dram":
             zones.append(zone)
+    if not zones and sys.platform != "linux":
+        return NoMeter("not measured: a processor's energy counter (RAPL) can be read on Linux alone")
     if not zones:
         return NoMeter(
             f"not measured: {powercap} shows no RAPL counter; virtual machines hide it, on a real one load it with "
@@ -182,12 +195,13 @@ class EnergyMeter:
     """Measures the joules of repeated work with a counter.
 
     The machine's idle power is measured before and after and subtracted: what is left is what the work adds. A repeat
-    lasts at least ``repeat_s``, because counters move in steps of up to 0.1 s. Nothing else should run meanwhile.
+    lasts at least ``repeat_s``, because counters move in steps of up to 0.1 s. Nothing else should run meanwhile. The
+    interval tells how much repeats differ; an error of the idle power, the same in all of them, is not in it.
 
     Attributes:
         counter: what is read.
         tolerance: how narrow half the 95 % interval must be, as a share of the mean.
-        limit_s: the work stops after so many seconds, narrow or not.
+        limit_s: the work stops after so many seconds and ``MIN_REPEATS``, narrow or not.
         repeat_s: shortest time of a repeat.
         idle_s: seconds of rest before and after.
         clock: returns seconds.
@@ -208,6 +222,9 @@ class EnergyMeter:
         Args:
             work: is called once to warm up, then again and again.
             windows: how many windows a call handles.
+
+        Raises:
+            OSError: the counter stopped answering.
         """
         work()
         idle = [self._idle()]

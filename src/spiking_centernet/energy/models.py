@@ -131,18 +131,20 @@ class MemoryModel:
 
     def _conv(self, layer: ConvOperations, operations: Operations) -> float:
         frames = operations.num_windows * operations.num_steps
-        bias = layer.outputs * self.add_pj if layer.has_bias else 0.0
         if layer.binary:
             look = layer.inputs / 32 * sram_pj(layer.inputs / frames / 8)
             pair = self._weight_pj(layer) + 2 * self._membrane_pj(layer.outputs / frames) + self.add_pj
-            return look + layer.synaptic * pair + bias
-        return self._dense(layer, frames, self.activation_bits) + bias
+            return look + layer.synaptic * pair + self._bias(layer)
+        return self._dense(layer, frames, self.activation_bits)
+
+    def _bias(self, layer: ConvOperations) -> float:
+        return layer.outputs * self.add_pj if layer.has_bias else 0.0
 
     def _dense(self, layer: ConvOperations, frames: int, bits: int) -> float:
         read = sram_pj(layer.inputs / frames * bits / 8) * bits / 32
         write = sram_pj(layer.outputs / frames * bits / 8) * bits / 32
         pair = self._weight_pj(layer) + read + self.multiply_pj(bits) + self.add_pj
-        return layer.dense * pair + layer.outputs * write
+        return layer.dense * pair + layer.outputs * write + self._bias(layer)
 
     def _neurons(self, layer: NeuronOperations) -> float:
         if not layer.adds:
@@ -175,7 +177,8 @@ class BreakEven:
     Attributes:
         model: by what the energies are reckoned.
         own_rate: the network's firing rate.
-        rate: the firing rate of equal cost; None if the ANN costs less even in silence. May exceed 1.
+        rate: the firing rate of equal cost; None if the ANN costs less even in silence, or where nothing fired, so that
+            there is no cost of a spike to go by. May exceed 1.
         snn_pj: picojoules a window of the network.
         ann_pj: picojoules a window of the ANN.
     """

@@ -6,8 +6,6 @@ Nature Communications 2025 (arXiv 2304.04640), as its package computes them.
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from spiking_centernet.energy.counting import Operations
 from spiking_centernet.nn import Detector
 
@@ -45,11 +43,10 @@ def neurobench(model: Detector, operations: Operations) -> NeuroBench:
     """
     windows = operations.num_windows
     tensors = [*model.parameters(), *model.buffers()]
-    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
-    zeros = sum(int((weight == 0).sum()) for weight in weights)
     return NeuroBench(
         footprint=sum(t.numel() * t.element_size() for t in tensors),
-        connection_sparsity=zeros / sum(weight.numel() for weight in weights),
+        connection_sparsity=sum(c.num_zeros for c in operations.convolutions)
+        / sum(c.num_weights for c in operations.convolutions),
         activation_sparsity=1 - operations.rate,
         dense=operations.dense / windows,
         effective_macs=sum(c.effective for c in operations.convolutions if not c.binary) / windows,
