@@ -1,7 +1,7 @@
 """Damaged, hostile and absurd input ends in a result or in an error of the package.
 
-The fuzzer damages valid files at random, 2,000 inputs a target and fewer where one takes milliseconds; ``make fuzz``
-runs 200,000. Below it stands every input that once ended in something else.
+The fuzzer damages valid files at random, 2,000 inputs a target; ``make fuzz`` runs 200,000. Below it stands every input
+that once ended in something else.
 """
 
 import io
@@ -26,11 +26,6 @@ from spiking_centernet.runfolder import RunFolder, read_metrics
 from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
 
 INPUTS = 2000
-SLOW = {
-    "recipe": 250, "weight_file": 1000, "simulation": 500, "hdf5": 500, "layouts": 1000, "study": 100,
-    "labels": 1000,
-}  # fmt: skip
-"""Targets that take milliseconds an input: fewer of them here."""
 
 
 @pytest.mark.parametrize("name", list(fuzz_targets.TARGETS))
@@ -38,7 +33,7 @@ def test_damaged_input_ends_in_a_result_or_in_our_own_error(name):
     seen = {True: 0, False: 0}
 
     @settings(
-        max_examples=SLOW.get(name, INPUTS), deadline=None, database=None, derandomize=True,
+        max_examples=INPUTS, deadline=None, database=None, derandomize=True,
         phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     # One drawn number decides everything: drawing every damage on its own would take most of the time.

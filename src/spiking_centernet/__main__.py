@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spiking_centernet import cli
+from spiking_centernet import cli, tables
 from spiking_centernet.console import TrainingLine, console, flat_rows, say, show_table, track
 from spiking_centernet.errors import ConfigError, SpikingCenterNetError
 
@@ -102,26 +102,8 @@ def _info(arguments: Any) -> None:
 
     for path in arguments.recordings:
         found = describe(path, size_hw=cli.size_hw(arguments.size))
-        height, width = found.size_hw
-        rows = [
-            ("format", found.kind),
-            ("sensor", f"{width} x {height} (width x height)"),
-            ("time", f"{found.start_us * 1e-6:.6f} to {found.stop_us * 1e-6:.6f} s"),
-            ("duration", f"{(found.stop_us - found.start_us) * 1e-6:.6f} s"),
-            ("events", f"{found.num_events:,}"),
-            ("rate", "-" if found.rate_hz is None else f"{found.rate_hz / 1e6:.4f} Mev/s"),
-            ("ON share", _share(found.on_share)),
-            ("unsorted events", f"{found.num_unsorted:,}"),
-            ("silent pixels", _share(found.silent_share)),
-            ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
-            ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
-        ]
         say(str(found.path))
-        show_table("", ("what", "found"), rows, words=2)
-
-
-def _share(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
+        tables.recording(found)
 
 
 def _train(arguments: Any) -> None:
@@ -174,7 +156,7 @@ def _val(arguments: Any) -> None:
         model, arguments.data, split=arguments.split, protocols=protocols, batch_size=arguments.batch_size,
         progress=track,
     )  # fmt: skip
-    _scores(card)
+    tables.scores(card)
     about = {"model": arguments.model, "data": arguments.data}
     if arguments.save is not None:
         notes = about | {"sha256": sha256(arguments.model), "precision": arguments.precision}
@@ -184,50 +166,10 @@ def _val(arguments: Any) -> None:
         result = robustness.score_faults(
             model, arguments.data, card, names=names, batch_size=arguments.batch_size, progress=track
         )
-        _faults(result)
+        tables.faults(result)
         if arguments.save is not None:
             for path in robustness.save(result, arguments.save, notes=about).values():
                 say(f"wrote {path}")
-
-
-def _faults(result: Any) -> None:
-    rows = []
-    for name in result.names():
-        found = [f for f in result.faults if f.fault.name == name]
-        rows.append((name, "AP", *(_number(f.score.ap) for f in found), _number(result.mean_retention(name), ".0%")))
-        rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
-    severities = sorted({f.fault.severity for f in result.faults})
-    title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {_number(result.clean.ap)}"
-    show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
-    worst = result.most_active()
-    say(
-        f"AP kept overall: {_number(result.mean_retention(), '.0%')}; most active under {worst.fault.name}, severity "
-        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {_number(worst.firing_ratio, '.2f')} x clean"
-    )
-
-
-def _number(value: float, form: str = ".3f") -> str:
-    return "-" if value != value else format(value, form)
-
-
-def _scores(card: Any) -> None:
-    title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labelled instants"
-    rows = [
-        (name, *map(_number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
-        for name, s in card.scores.items()
-    ]
-    show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
-    rows = [
-        (name, c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections)
-        for name, s in card.scores.items()
-        for c in s.classes
-    ]
-    show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
-    rates = card.rates.per_layer()
-    what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN twin)"
-    say(f"{what}: {card.rates.overall():.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
-    if card.rates.dead():
-        say(f"dead layers: {', '.join(card.rates.dead())}")
 
 
 def _detect(arguments: Any) -> None:
