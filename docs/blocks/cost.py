@@ -1,5 +1,6 @@
 """Blocks about operations and energy, exported files and streams."""
 
+import csv
 from typing import Any
 
 from blocks.common import Results, number, origin, table
@@ -34,18 +35,21 @@ def nano_energy(results: Results) -> str:
 
 def nano_sparse(results: Results) -> str:
     """What the weights that fire less keep and save."""
-    rows, origins = [], []
-    for name in ("nano", "nano_sparse"):
+    rows, origins, kept = [], [], []
+    for name, log in (("nano", "nano_roads"), ("nano_sparse", "nano_sparse")):
+        with (results.folder / f"{log}_training.csv").open(newline="") as file:
+            on_val = max(float(row["ap"]) for row in csv.DictReader(file) if row["ap"])
         score, cost = results[f"{name}_roads"], results[f"{name}_energy"]
         bills = cost["energy_uj_per_window"]
+        kept.append((on_val, score["scores"]["prophesee"]["ap"]))
         rows.append(
-            (f"`{name.replace('_', '-')}`", number(score["scores"]["prophesee"]["ap"]),
+            (f"`{name.replace('_', '-')}`", number(on_val), number(score["scores"]["prophesee"]["ap"]),
              number(score["scores"]["prophesee"]["ap50"]), f"{score['firing_rate']:.1%}",
              f"{cost['per_window']['synaptic'] / 1e6:.0f} M", f"{bills['horowitz45']['total']:.0f} uJ",
              f"{bills['memory']['total']:.0f} uJ")
         )  # fmt: skip
         origins += [origin(score), origin(cost)]
-    header = ("weights", "AP", "AP50", "firing rate", "synaptic operations", "`horowitz45`", "`memory`")
+    header = ("weights", "AP val", "AP", "AP50", "firing rate", "synaptic operations", "`horowitz45`", "`memory`")
     split = results["nano_sparse_energy"]["split"]
     return f"{table(header, rows)}\n\nOf a window; simulated roads, split `{split}`, protocol `prophesee`. " + " ".join(
         dict.fromkeys(origins)
