@@ -60,7 +60,7 @@ def _demo(arguments: Any) -> None:
     )  # fmt: skip
     show_table("Time", ("part", "seconds"), [*run.seconds.items(), ("together", f"{sum(run.seconds.values()):.1f}")])
     show_table("Files", ("what", "where"), list(run.files.items()), words=2)
-    _scores(run.card)
+    tables.scores(run.card)
     real = run.real
     say(
         f"real recording: {real.num_found} of {real.num_truth} hand-drawn boxes found, {real.num_false} other boxes\n"
