@@ -19,5 +19,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         speed.training_speed, speed.training_speed_paper, speed.training_loading,
         speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
+        reliability.worker_memory,
     )
 }  # fmt: skip

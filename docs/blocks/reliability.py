@@ -77,3 +77,19 @@ def scaling(results: Results) -> str:
         f"{r['recordings']} recordings, {r['windows']} windows, `{r['model']}`. By the model, not measured, scoring "
         f"whole data sets takes these worker hours: {modelled}. {origin(r)}"
     )
+
+
+def worker_memory(results: Results) -> str:
+    """What a worker holds, by length of the recording."""
+    r = results["worker_memory"]
+    height, width = r["size_hw"]
+    rows = [
+        (f"{row['seconds']:g}", *(f"{row[key]:.0f}" for key in ("megabytes", "private_mb", "resident_mb")))
+        for row in r["recordings"]
+    ]
+    header = ("seconds", "recording, MB", "private memory at most, MB", "resident at most, MB")
+    return (
+        f"{table(header, rows, words=0)}\n\nRandom events, {r['rate_mev_s']:g} Mev/s on {width} x {height}, "
+        f"`{r['model']}`, batch {r['batch_size']}. What is resident beyond the private memory is mostly the mapped "
+        f"recording, which the system takes back when it needs room. {origin(r)}"
+    )
