@@ -81,7 +81,8 @@ def firing_rate_study(results: Results) -> str:
     reached = "is" if r["under_break_even_at_95_percent_of_ap"] else "is not"
     chosen = "none" if r["chosen_on_val"] is None else f"{r['chosen_on_val']:.1%}"
     return (
-        f"{table(header, rows)}\n\n![AP over firing rate, over operations and over energy](images/firing_rate_study.png)\n\n"
+        f"{table(header, rows)}\n\n"
+        "![AP over firing rate, over operations and over energy](images/firing_rate_study.png)\n\n"
         f"Lowest target with 95 % of the AP of the highest on val: {chosen}. The goal, under 5.7 % at a loss of at "
         f"most 5 % of AP, {reached} reached. Simulated roads, protocol `{r['protocol']}`. {origin(r)}"
     )
