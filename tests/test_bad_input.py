@@ -289,3 +289,12 @@ def test_a_damaged_description_of_a_simulation_is_named(tmp_path, text):
     (tmp_path / "simulation.json").write_text(text)
     with pytest.raises(DatasetError, match=r"simulation\.json"):
         simulate(tmp_path, clips=Clips(train=0, val=0, test=0), progress=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["penalty: {target: 0.05, weight: }", "augmentation: {flip: }", "distillation: {heads: }", "epochs:"]
+)
+def test_settings_without_a_value_are_refused(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(f"{text}\n")
+    with pytest.raises(ConfigError, match="is empty; give a value"):
+        cli.read_recipe(tmp_path / "a.yaml")

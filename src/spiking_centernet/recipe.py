@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import torch
 import yaml
@@ -204,9 +205,12 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         *((kind, values.get(name), f"{name} setting") for name, kind in NESTED.items()),
     ):
         known = [field.name for field in dataclasses.fields(kind)]
-        for name in found if isinstance(found, dict) else ():
+        hints = get_type_hints(kind)
+        for name, value in found.items() if isinstance(found, dict) else ():
             if name not in known:
                 raise ConfigError(f"{where}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
+            if value is None and NoneType not in get_args(hints[name]):
+                raise ConfigError(f"{where}: {what} {name!r} is empty; give a value or leave it out")
     try:
         # YAML takes 2e-3 for text; this takes it for the number that the field wants.
         checked = _checker().parse_object(dict(values), defaults=False)
