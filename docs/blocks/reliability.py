@@ -2,6 +2,8 @@
 
 from blocks.common import Results, number, origin, table
 
+SEVERAL = "A call goes on where others on the same commit stopped; what follows is the last of them."
+
 
 def robustness(results: Results) -> str:
     """AP kept behind faults and the most active fault, detector by detector."""
@@ -50,7 +52,7 @@ def fuzz(results: Results) -> str:
         for name, t in r["targets"].items()
     ]
     header = ("target", "inputs", "of them guided by coverage", "refused", "minutes")
-    return f"{table(header, rows)}\n\n{origin(r)}"
+    return f"{table(header, rows)}\n\n{SEVERAL} {origin(r)}"
 
 
 def kill_test(results: Results) -> str:
@@ -61,7 +63,7 @@ def kill_test(results: Results) -> str:
         for name, j in r["jobs"].items()
     ]
     header = ("job", "kills", "damaged files", "runs brought to their end", "of them with another result")
-    return f"{table(header, rows)}\n\n{origin(r)}"
+    return f"{table(header, rows)}\n\n{SEVERAL} {origin(r)}"
 
 
 def scaling(results: Results) -> str:
