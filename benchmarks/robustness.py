@@ -15,6 +15,7 @@ from stamp import ROOT, stamp, this_command, write_result
 
 from spiking_centernet import robustness, scorecard
 from spiking_centernet.console import track
+from spiking_centernet.provenance import write_json
 from spiking_centernet.weights import load
 
 
@@ -27,10 +28,12 @@ def main() -> None:
     parser.add_argument("--corruptions", nargs="+", default=["all"])
     parser.add_argument("--protocol", default="prophesee")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="what computes, for example cuda")
+    parser.add_argument("--out", type=Path, default=None, help="write the JSON there, and no plot")
     arguments = parser.parse_args()
     models = {}
     for name in arguments.models:
-        model = load(name)
+        model = load(name, device=arguments.device)
         card = scorecard.score(
             model, arguments.data, split=arguments.split, protocols=[arguments.protocol], progress=track
         )
@@ -50,7 +53,11 @@ def main() -> None:
             }  # fmt: skip
         models[Path(name).name] = {"neuron": model.config.neuron, **result.to_dict(), "worlds": worlds}
     head = stamp(command=this_command(), seed=arguments.seed)
-    write_result("robustness", {**head, "data": "simulated roads", "split": arguments.split, "models": models})
+    result = {**head, "data": "simulated roads", "split": arguments.split, "models": models}
+    if arguments.out is not None:
+        write_json(arguments.out, result)
+        return
+    write_result("robustness", result)
     robustness.plot(models, ROOT / "docs" / "images" / "robustness.png")
 
 

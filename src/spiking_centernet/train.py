@@ -140,6 +140,7 @@ class Trainer:
             torch.set_num_threads(recipe.num_threads)
         native = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_native_bfloat16())
         self.recipe = recipe
+        self.num_workers = int((os.cpu_count() or 1) > 2) if recipe.num_workers is None else recipe.num_workers
         self.memory = Memory(spikes=recipe.spikes, checkpoint_stages=recipe.checkpoint_stages)
         self.precision = "bfloat16" if native else "float32"
         self.fabric = parallel.make_fabric("bf16-mixed" if native else "32-true")
@@ -186,10 +187,9 @@ class Trainer:
             TrainingError: the loss or its gradient is not finite; the batch that caused it lies in the run folder.
         """
         report = report if report and self.fabric.is_global_zero else lambda _: None
-        workers = self.recipe.num_workers if self.recipe.num_workers is not None else int((os.cpu_count() or 1) > 2)
         loader = DataLoader(
             self.train_set, batch_sampler=parallel.OwnShare(self.batches, self.fabric), collate_fn=collate,
-            num_workers=workers, persistent_workers=workers > 0,
+            num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
         )  # fmt: skip  # pyright: ignore
         for epoch in range(self.state.epochs_done, self.recipe.epochs):
             self.batches.epoch = epoch
@@ -204,7 +204,7 @@ class Trainer:
             self._checkpoint()
         self.folder.finish()
         self.fabric.barrier()
-        return self.folder.best()
+        return self.folder.best().to(self.fabric.device)
 
     def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
         since = time.perf_counter()
@@ -267,7 +267,7 @@ class Trainer:
         own = Subset(self.val_set, parallel.own_indices(self.fabric, len(self.val_set)))
         truth, found, size_hw = predict(
             model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
-            num_workers=0,
+            num_workers=self.num_workers,
         )  # fmt: skip
         truth, found = parallel.gather_dicts(self.fabric, truth), parallel.gather_dicts(self.fabric, found)
         size_hw, *_ = sorted(

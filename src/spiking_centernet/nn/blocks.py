@@ -95,7 +95,7 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tens
 def convolution(weight: Tensor, bias: Tensor, *, stride: int, padding: int, groups: int = 1) -> nn.Conv2d:
     """Return a convolution layer with the given weight [O, I / groups, K, K] and bias [O]."""
     out_channels, in_channels, kernel = weight.shape[:3]
-    conv = nn.Conv2d(in_channels * groups, out_channels, kernel, stride, padding, groups=groups)
+    conv = nn.Conv2d(in_channels * groups, out_channels, kernel, stride, padding, groups=groups, device=weight.device)
     with torch.no_grad():
         conv.weight.copy_(weight)
         conv.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]
