@@ -12,6 +12,7 @@ from pathlib import Path
 
 import fuzz_labels
 import fuzz_recordings
+import fuzz_runs
 import numpy as np
 import torch
 from fuzz_files import file, folder, some_events
@@ -120,6 +121,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
         corruption,
         *fuzz_recordings.RECORDINGS,
         *fuzz_labels.LABELS,
+        *fuzz_runs.RUNS,
     )
 }
 """Every reader that is fuzzed by default."""
@@ -153,6 +155,8 @@ def seeds(name: str) -> list[bytes]:
         return fuzz_recordings.seeds(name, where)
     if name in [target.__name__ for target in fuzz_labels.LABELS]:
         return fuzz_labels.seeds(name)
+    if name in [target.__name__ for target in fuzz_runs.RUNS]:
+        return fuzz_runs.seeds(name)
     if name == "dat":
         write_dat(where / "a.dat", some_events(40), (24, 40))
         whole = (where / "a.dat").read_bytes()

@@ -52,7 +52,7 @@ class RunFolder:
             if not resume:
                 raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
             before = _read_config(taken)
-            changed = sorted(k for k in config.keys() | before.keys() if config.get(k) != before.get(k))
+            changed = sorted((k for k in config.keys() | before.keys() if config.get(k) != before.get(k)), key=str)
             if changed:
                 told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
                 raise ConfigError(f"{path}: cannot resume with another configuration: {told}")

@@ -73,10 +73,15 @@ class Task:
             record = json.loads(self.record_path.read_text())
             if record["task"] != self._identity():
                 return None
-            intact = all(sha256(self.out / path) == digest for path, digest in record["files"].items())
+            intact = all(self._holds(path, digest) for path, digest in record["files"].items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return record if intact else None
+
+    def _holds(self, path: str, digest: str) -> bool:
+        """Return whether the folder holds this file; a record from a stranger may name one elsewhere, or a device."""
+        file = self.out / path
+        return file.resolve().is_relative_to(self.out.resolve()) and file.is_file() and sha256(file) == digest
 
     def _identity(self) -> dict[str, Any]:
         found = {

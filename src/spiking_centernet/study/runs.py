@@ -30,6 +30,8 @@ from spiking_centernet.validate import predict
 from spiking_centernet.weights import config_to_dict, load, notes, sha256
 
 OUTCOME = "outcome.json"
+KEY_NAMES = {"row", "seed", "recipe", "split", "protocol", "test_names"}
+SCORES = ("ap", "ap50", "firing_rate")
 Say = Callable[[str], None]
 
 
@@ -119,8 +121,8 @@ def _same_run(
     recipe = _key(plan, run)["recipe"]
     teacher = run.recipe.teacher and sha256(run.recipe.teacher)
     for noted in sorted(path for folder in reuse for path in Path(folder).glob(f"runs/*/*/{OUTCOME}")):
-        outcome = json.loads(noted.read_text())
-        if "failed" in outcome or Path(outcome.get("data", "")).resolve() != Path(data).resolve():
+        outcome = _read_outcome(noted)
+        if "failed" in outcome or Path(outcome["data"]).resolve() != Path(data).resolve():
             continue
         # A teacher is named by its row, whose name says nothing: its weights are compared.
         if outcome["recipe"] | {"teacher": None} == recipe | {"teacher": None} and outcome["teacher_sha256"] == teacher:
@@ -135,9 +137,44 @@ def _copy_weights(source: Path, folder: Path) -> None:
 
 
 def read_outcome(run: Run) -> dict[str, Any] | None:
-    """Return what is noted of a run, None before its end."""
+    """Return what is noted of a run, None before its end.
+
+    Raises:
+        ConfigError: the notes are damaged.
+    """
     path = run.folder / OUTCOME
-    return json.loads(path.read_text()) if path.is_file() else None
+    return _read_outcome(path) if path.is_file() else None
+
+
+def _read_outcome(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not _is_outcome(found):
+        raise ConfigError(f"{path}: is damaged; remove it, and the run is tested again")
+    return found
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no value of a run")
+
+
+def _is_outcome(found: dict[str, Any]) -> bool:
+    """Return whether everything is there that is read of a run's notes, and is of its kind."""
+    if not found.keys() >= KEY_NAMES or not isinstance(found["recipe"], dict):
+        return False
+    if "failed" in found:
+        return isinstance(found["failed"], str)
+    tests = found.get("tests")
+    if not isinstance(tests, list) or not all(isinstance(test, dict) and test.keys() >= {*SCORES} for test in tests):
+        return False
+    numbers = [found.get(name) for name in ("parameters", "steps", "train_s")]
+    numbers += [test.get("dense_operations") for test in tests]
+    # None where there was no box to score.
+    numbers += [test[name] for test in tests for name in SCORES if test[name] is not None]
+    named = isinstance(found.get("data"), str) and [test.get("name") for test in tests] == found["test_names"]
+    return named and "teacher_sha256" in found and all(type(n) in (int, float) for n in numbers)
 
 
 def matches_path(run: Run, test: Test) -> Path:

@@ -26,9 +26,7 @@ from spiking_centernet.significance import (
     same_recordings,
 )
 from spiking_centernet.study.plan import Plan, Row, Run, Test
-from spiking_centernet.study.runs import matches_path, read_outcome
-
-KEYS = ("ap", "ap50", "firing_rate")
+from spiking_centernet.study.runs import SCORES, matches_path, read_outcome
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _line(row: Row, test: Test, runs: Sequence[Run], comparison: Comparison | No
         else:
             ended[run.recipe.seed] = outcome
     tested = [next(t for t in o["tests"] if t["name"] == test.name) for o in ended.values()]
-    values = {key: [math.nan if t[key] is None else t[key] for t in tested] for key in KEYS}
+    values = {key: [math.nan if t[key] is None else t[key] for t in tested] for key in SCORES}
     first = next(iter(ended.values()), None)
     return Line(
         row=row.name,
@@ -271,7 +269,7 @@ def _flat(line: Line) -> dict[str, Any]:
     compared = dataclasses.asdict(line.comparison) if line.comparison else {}
     return {
         "row": line.row, "test": line.test or "", "num_seeds": len(line.seeds), "num_failed": len(line.failed),
-        **{f"{key}_{what}": _blank(getattr(line, what)[key]) for key in KEYS for what in ("mean", "std")},
+        **{f"{key}_{what}": _blank(getattr(line, what)[key]) for key in SCORES for what in ("mean", "std")},
         "dense_operations": line.dense_operations, "num_steps": line.num_steps, "parameters": line.parameters,
         "train_s": _blank(line.train_s), "steps": line.steps,
         **{name: _blank(compared.get(name, math.nan)) for name in ("difference", "low", "high", "p_value")},
