@@ -13,7 +13,7 @@ TEST_JOBS ?= 2
 # One thread a process: two that fight over the cores take longer than one after the other. A file stays in one process,
 # because what its tests share is trained or built once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
-SHIPPED ?= nano nano-robust nano-nir nano-sparse
+SHIPPED ?= nano small nano-robust nano-nir nano-sparse
 THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
@@ -84,7 +84,7 @@ models: $(READY) ## train and score the weights that ship, on ROADS; hours
 	mkdir -p src/spiking_centernet/models
 	set -e; for name in $(SHIPPED); do \
 	  stem=$$(echo $$name | tr - _); run=runs/$$stem; \
-	  recipe=$$stem; test $$name != nano || recipe=nano_roads; \
+	  recipe=$$stem; test -f recipes/$$stem.yaml || recipe=$${stem}_roads; \
 	  $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; \
 	  cp $$run/best.safetensors src/spiking_centernet/models/$$name.safetensors; \
 	  cp $$run/metrics.csv results/$${recipe}_training.csv; \

@@ -88,7 +88,7 @@ def test_a_stale_block_is_named_and_then_written(small_tree, capsys):
 
 
 def test_a_missing_result_is_said_instead_of_a_number(small_tree):
-    small_tree.write_text("<!-- results:nano_scores -->\n0.99\n<!-- /results -->\n")
+    small_tree.write_text("<!-- results:small_scores -->\n0.99\n<!-- /results -->\n")
     fill.main([], small_tree.parent)
     assert "0.99" not in small_tree.read_text()
     assert "Not measured yet: there is no `results/nano_roads.json`" in small_tree.read_text()
@@ -98,8 +98,8 @@ def test_a_missing_result_is_said_instead_of_a_number(small_tree):
     ("text", "told"),
     [
         ("<!-- code:protocol -->\n<!-- /code -->\n", "no block is called 'protocol'.*protocols"),
-        ("<!-- results:nano_scores -->\n", "not closed"),
-        ("<!-- results:nano_scores -->\n<!-- /code -->\n", "not closed"),
+        ("<!-- results:small_scores -->\n", "not closed"),
+        ("<!-- results:small_scores -->\n<!-- /code -->\n", "not closed"),
     ],
 )
 def test_a_wrong_marker_is_refused(small_tree, text, told):

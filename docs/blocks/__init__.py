@@ -10,14 +10,15 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for block in (
         data.events_speed, data.simulator_speed, data.noise_calibration, data.roads_statistics, data.roads_scenes,
         data.real_recordings,
-        accuracy.nano_scores, accuracy.nano_classes, accuracy.real_clip, accuracy.protocols, accuracy.presets,
+        accuracy.small_scores, accuracy.small_classes, accuracy.shipped, accuracy.gpu_training, accuracy.real_clip,
+        accuracy.protocols, accuracy.presets,
         accuracy.recipe, accuracy.zoo, accuracy.tracking, accuracy.stateful_accuracy,
         *map(accuracy.study_block, accuracy.STUDIES),
-        cost.nano_energy, cost.nano_sparse, cost.counting, cost.firing_rate_study,
+        cost.nano_energy, cost.gpu_joules, cost.nano_sparse, cost.counting, cost.firing_rate_study,
         cost.published_energy, cost.export_formats, cost.stream_soak,
         speed.speed_summary, speed.bench_race, speed.bench_steps, speed.bench_alone, speed.bench_rates,
         speed.training_speed, speed.training_speed_paper, speed.training_loading,
-        speed.precision_accuracy, speed.cost_by_size,
+        speed.gpu_speed, speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
         reliability.worker_memory,
     )

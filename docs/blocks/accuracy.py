@@ -14,9 +14,9 @@ from spiking_centernet.study.table import caption, cells, read_lines
 from spiking_centernet.weights import bundled, notes, sha256
 
 
-def nano_scores(results: Results) -> str:
-    """Scores of the shipped weights on the simulated test split, under every protocol."""
-    r = results["nano_roads"]
+def small_scores(results: Results) -> str:
+    """Scores of the best shipped weights on the simulated test split, under every protocol."""
+    r = results["small_roads"]
     keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
     rows = [
         (f"`{name}`", *(number(s[key]) for key in keys), s["num_truth"], s["num_instants"])
@@ -29,9 +29,9 @@ def nano_scores(results: Results) -> str:
     )
 
 
-def nano_classes(results: Results) -> str:
+def small_classes(results: Results) -> str:
     """The same by class, under the default protocol."""
-    r = results["nano_roads"]
+    r = results["small_roads"]
     rows = [
         (c["name"], number(c["ap"]), number(c["ap50"]), c["num_truth"]) for c in r["scores"]["prophesee"]["classes"]
     ]
@@ -105,7 +105,7 @@ def zoo(results: Results) -> str:
             raise ValueError(f"results/{stem}_roads.json was measured with other weights than those that ship")
         protocol = notes(name)["recipe"]["protocol"]
         score = r["scores"][protocol]
-        recipe_name = "nano_roads.yaml" if name == "nano" else f"{stem}.yaml"
+        recipe_name = f"{stem}_roads.yaml" if stem in PRESETS else f"{stem}.yaml"
         rows.append(
             (f"`{name}`", f"`{digest}`", f"[{recipe_name}](../recipes/{recipe_name})",
              f"`{protocol}`, simulated roads, split `{r['split']}`", number(score["ap"]), number(score["ap50"]),
@@ -115,6 +115,44 @@ def zoo(results: Results) -> str:
     commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in names)
     header = ("weights", "sha256", "recipe", "protocol", "AP", "AP50", "firing rate")
     return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n" + "\n\n".join(origins)
+
+
+def shipped(results: Results) -> str:
+    """What the weights that ship are worth and cost."""
+    r = results["shipped"]
+    for name, row in r["weights"].items():
+        if row["sha256"] != sha256(name):
+            raise ValueError(f"results/shipped.json was measured with other weights {name} than those that ship")
+    rows = [
+        (f"`{name}`", number(row["ap"]), number(row["ap50"]), f"{row['firing_rate']:.1%}", number(row["median_ms"], 0))
+        for name, row in sorted(r["weights"].items(), key=lambda item: -item[1]["ap"])
+    ]
+    header = ("weights", "AP", "AP50", "firing rate", "ms a window")
+    return (
+        f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, protocol `{r['protocol']}`; {r['precision']} "
+        f"as `scn detect` runs it, a window of 100 ms on one thread. {origin(r)}"
+    )
+
+
+def gpu_training(results: Results) -> str:
+    """What was trained on a GPU, and how far."""
+    r = results["gpu_training"]
+    told = {"small": ("`small`", "small_roads"), "SNN": ("`paper`", "paper_roads"), "teacher": ("its teacher", None)}
+    rows = []
+    for name, (shown, scored) in told.items():
+        run = r["runs"][name]
+        on_test = None if scored is None else results[scored]["scores"]["prophesee"]["ap"]
+        rows.append(
+            (shown, f"{run['parameters'] / 1e6:.2f} M", f"{run['validated_at_step']} of {run['planned_steps']}",
+             f"{run['median_step_s'] * run['validated_at_step'] / 60:.1f} min", number(run["ap_val"]), number(on_test),
+             "-" if name == "teacher" else f"{run['firing_rate']:.1%}")
+        )  # fmt: skip
+    header = ("network", "parameters", "steps", "time", "AP val", "AP test", "firing rate")
+    scored = " ".join(origin(results[name]) for _, name in told.values() if name)
+    return (
+        f"{table(header, rows)}\n\nSimulated roads, protocol `{r['protocol']}`; the three beside each other on one "
+        f"{r['device']}. {origin(r)} {scored}"
+    )
 
 
 def tracking(results: Results) -> str:

@@ -33,6 +33,22 @@ def nano_energy(results: Results) -> str:
     )
 
 
+def gpu_joules(results: Results) -> str:
+    """Joules read from a GPU."""
+    r = results["nano_gpu_energy"]
+    j = r["joules"]
+    shares = " and ".join(
+        f"{j['per_window'] * 1e6 / bill['total']:.1f} times what `{name}` reckons for the same windows"
+        for name, bill in r["energy_uj_per_window"].items()
+    )
+    settled = "" if j["settled"] else " (the time was up before the interval was within 5 %)"
+    return (
+        f"`nano` on a real GPU: {j['per_window']:.3f} J a window, 95 % interval +- {j['interval']:.3f}{settled}, above "
+        f"{j['idle_watts']:.0f} W at rest, {j['seconds_per_window'] * 1e3:.1f} ms a window; {j['source']}. That is "
+        f"{shares}. {origin(r)}"
+    )
+
+
 def nano_sparse(results: Results) -> str:
     """What the weights that fire less keep and save."""
     rows, origins, kept = [], [], []

@@ -101,8 +101,9 @@ def real_recordings(results: Results) -> str:
     """What is found in real recordings without boxes."""
     r = results["real_recordings"]
     rows = [
-        (row["recording"], row["shows"], row["size"], row["instants"], *row["boxes"].values())
+        (row["recording"], row["shows"], row["size"], f"`{row['model']}`", row["instants"], *row["boxes"].values())
         for row in r["recordings"]
     ]
-    header = ("recording", "what it shows", "sensor", "instants", *r["recordings"][0]["boxes"])
-    return f"{table(header, rows, words=3)}\n\nAt score {r['min_score']:g}. {origin(r)}"
+    header = ("recording", "what it shows", "sensor", "weights", "instants", *r["recordings"][0]["boxes"])
+    told = ", ".join(f"`{name}` at score {score:g}" for name, score in r["min_score"].items())
+    return f"{table(header, rows, words=4)}\n\n{told}. {origin(r)}"

@@ -161,3 +161,24 @@ def cost_by_size(results: Results) -> str:
     ]
     header = ("what grows", "", "time grows as size^", "memory as size^", "dense work as size^")
     return f"![Time and memory against size](images/cost_by_size.png)\n\n{table(header, rows, words=2)}\n\n{origin(r)}"
+
+
+def gpu_speed(results: Results) -> str:
+    """Training and detection on a GPU beside SpikingJelly."""
+    r = results["gpu_speed"]
+    found = {(row["kind"], row["batch"], row["variant"]): row for row in r["rows"]}
+    rows = []
+    for kind, batch in sorted({(row["kind"], row["batch"]) for row in r["rows"]}, reverse=True):
+        ours = found[kind, batch, "ours bfloat16"]
+        for variant in ("ours bfloat16", "spikingjelly bfloat16", "spikingjelly float32"):
+            row = found[kind, batch, variant]
+            times = row["median_ms"] / ours["median_ms"]
+            rows.append(
+                (kind, batch, variant, number(row["median_ms"], 1), "-" if row is ours else f"{times:.2f} x",
+                 f"{row['peak_mb_over_weights']:.0f} MB", f"{row['share_of_peak']:.1%}")
+            )  # fmt: skip
+    header = ("step", "batch", "", "ms", "of our time", "memory beyond the weights", "of the matrix rate")
+    return (
+        f"{table(header, rows)}\n\n`{r['preset']}`, windows of {r['size_hw'][1]} x {r['size_hw'][0]}, on one "
+        f"{r['device']} that multiplies {r['peak_gmac_s'] / 1e3:.0f} T pairs a second. {origin(r)}"
+    )

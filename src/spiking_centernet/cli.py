@@ -102,7 +102,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
 
 def _demo(parser: ArgumentParser) -> None:
     parser.add_argument("--out", default="demo", help="folder for everything")
-    parser.add_argument("--model", default="nano", help="bundled name, weight file, run folder or hub id")
+    parser.add_argument("--model", default="small", help="bundled name, weight file, run folder or hub id")
     parser.add_argument("--seed", type=int, default=2026, help="of the simulated clips")
     parser.add_argument("--clips", type=int, default=4, help="how many clips to simulate")
     parser.add_argument("--duration_s", type=float, default=6.0, help="length of each clip in seconds")

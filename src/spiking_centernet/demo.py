@@ -67,7 +67,7 @@ class DemoRun:
 def demo(
     out: str | os.PathLike[str] = "demo",
     *,
-    model: str | os.PathLike[str] = "nano",
+    model: str | os.PathLike[str] = "small",
     seed: int = 2026,
     clips: int = 4,
     duration_s: float = 6.0,
@@ -96,8 +96,8 @@ def demo(
     out = Path(out)
     if clips < 1:
         raise ConfigError(f"clips must be at least 1, got {clips}")
-    if model == "nano" and "nano" not in bundled() and not Path("nano").exists():
-        raise WeightsError("the weights 'nano' are not in this installation; train some and give them with --model")
+    if model == "small" and "small" not in bundled() and not Path("small").exists():
+        raise WeightsError("the weights 'small' are not in this installation; train some and give them with --model")
     run = DemoRun(out / "index.html")
 
     @contextmanager

@@ -1,0 +1,60 @@
+"""What every weight file that ships is worth and costs as ``scn detect`` runs it: AP, and milliseconds a window.
+
+    python benchmarks/shipped.py --data data/roads
+
+int8, event-driven where it pays, on one thread; the weights take turns on the same windows, from the split that is
+scored. Writes ``results/shipped.json``.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from stamp import stamp, this_command, write_result
+
+import spiking_centernet as scn
+from spiking_centernet import scorecard
+from spiking_centernet.console import track
+from spiking_centernet.validate import dataset_for
+from spiking_centernet.weights import bundled, sha256
+
+PROTOCOL = "prophesee"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data/roads")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--windows", type=int, default=60, help="timed, of every weight file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    names = sorted(bundled(), key=len)
+    engines = {name: scn.compile(scn.load(name)) for name in names}
+    dataset = dataset_for(engines[names[0]], arguments.data, arguments.split)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    places = torch.linspace(0, len(dataset) - 1, arguments.windows).int().tolist()
+    for turn, place in enumerate([places[0], *places]):
+        cube = dataset[place].cube[:, None]
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            engine(cube)
+            if turn:  # the first prepares
+                taken[name].append((time.perf_counter() - began) * 1e3)
+    rows = {}
+    for name, engine in engines.items():
+        card = scorecard.score(
+            engine, arguments.data, split=arguments.split, protocols=(PROTOCOL,), batch_size=1, progress=track
+        )
+        score = card.scores[PROTOCOL]
+        rows[name] = {
+            "sha256": sha256(name), "ap": score.ap, "ap50": score.ap50, "firing_rate": card.rates.overall(),
+            "median_ms": statistics.median(taken[name]), "slowest_ms": max(taken[name]),
+        }  # fmt: skip
+        print(name, rows[name], flush=True)
+    about = {"data": arguments.data, "split": arguments.split, "protocol": PROTOCOL, "threads": 1, "precision": "int8"}
+    print(write_result("shipped", {**stamp(command=this_command(), seed=None), **about, "weights": rows}))
+
+
+if __name__ == "__main__":
+    main()
