@@ -1,8 +1,8 @@
-"""What every weight file that ships is worth and costs as ``scn detect`` runs it: AP, and milliseconds a window.
+"""What every weight file that ships is worth and costs, compiled to int8: AP, and milliseconds a window.
 
     python benchmarks/shipped.py --data data/roads
 
-int8, event-driven where it pays, on one thread; the weights take turns on the same windows, from the split that is
+Event-driven where it pays, on one thread; the weights take turns on the same windows, from the split that is
 scored. Writes ``results/shipped.json``.
 """
 

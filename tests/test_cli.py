@@ -98,6 +98,7 @@ def test_version(capsys):
         (["info"], "required: info.recordings"),
         (["val", "nowhere.safetensors", "--data", "x"], "nowhere.safetensors: no such weight file"),
         (["val", "nano"], "data"),
+        (["val", "nano", "--data", "x", "--device", "cuda:99"], "--device cuda:99: torch finds"),
         (["detect", "nowhere.safetensors", "x_td.dat"], "nowhere.safetensors"),
         (["detect", "m", "r", "--evry_ms", "3"], "did you mean '--every_ms'"),
         (["simulate", "x", "--seed", "one"], "seed"),
@@ -108,6 +109,12 @@ def test_version(capsys):
 def test_errors_are_one_line(capsys, tmp_path, monkeypatch, argv, words):
     monkeypatch.chdir(tmp_path)
     assert words in fails(capsys, *argv)
+
+
+def test_nothing_is_compiled_for_a_gpu(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    told = fails(capsys, "val", "nano", "--data", "x", "--device", "cuda", "--precision", "int8")
+    assert "--precision compiles for the processor; leave it out with --device cuda" in told
 
 
 def test_debug_shows_where_an_error_came_from(monkeypatch):

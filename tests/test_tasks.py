@@ -176,6 +176,17 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert (tmp_path / "log").read_text() == "abcbcabc"
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "../secret.txt"])
+def test_a_record_does_not_lead_out_of_its_folder(path, tmp_path):
+    out = tmp_path / "out"
+    (task,) = tasks(out, ["a"])
+    (tmp_path / "secret.txt").write_text("a")
+    record = run_tasks([task])["a"]
+    ((_, digest),) = record["files"].items()
+    task.record_path.write_text(json.dumps(record | {"files": {path: digest}}))
+    assert task.done() is None
+
+
 def test_a_changed_input_is_worked_on_again(tmp_path):
     source = tmp_path / "source"
     source.write_text("1")

@@ -129,8 +129,8 @@ def shipped(results: Results) -> str:
     ]
     header = ("weights", "AP", "AP50", "firing rate", "ms a window")
     return (
-        f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, protocol `{r['protocol']}`; {r['precision']} "
-        f"as `scn detect` runs it, a window of 100 ms on one thread. {origin(r)}"
+        f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, protocol `{r['protocol']}`; compiled "
+        f"with `--precision {r['precision']}`, a window of 100 ms on one thread. {origin(r)}"
     )
 
 

@@ -7,8 +7,8 @@ SEVERAL = "A call goes on where others on the same commit stopped; what follows 
 
 def robustness(results: Results) -> str:
     """AP kept behind faults and the most active fault, detector by detector."""
-    r = results["robustness"]
-    models = r["models"]
+    r, control = results["robustness"], results["robustness_control"]
+    models = r["models"] | control["models"]
     names = list(next(iter(models.values()))["corruptions"])
     rows = [("clean AP", "", *(number(m["clean"]["ap"]) for m in models.values()))]
     for name in names:
@@ -30,7 +30,7 @@ def robustness(results: Results) -> str:
     header = ("AP kept, mean of the severities", "unit", *(f"`{label}`" for label in models))
     return (
         f"![AP kept and firing rate over the severity](images/robustness.png)\n\n{table(header, rows, words=2)}\n\n"
-        f"Simulated roads, split `{r['split']}`. {'; '.join(active)}. {origin(r)}"
+        f"Simulated roads, split `{r['split']}`. {'; '.join(active)}. {origin(r)} {origin(control)}"
     )
 
 

@@ -139,7 +139,10 @@ def _model(arguments: Any) -> Any:
     from spiking_centernet.engine import compile
     from spiking_centernet.weights import load
 
-    model = load(arguments.model)
+    device = cli.device(getattr(arguments, "device", "cpu"))
+    if arguments.precision is not None and device != "cpu":
+        raise ConfigError(f"--precision compiles for the processor; leave it out with --device {device}")
+    model = load(arguments.model, device=device)
     if arguments.precision is None:
         return model
     return compile(model, precision=arguments.precision, sparse=arguments.sparse)

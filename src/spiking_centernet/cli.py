@@ -157,6 +157,7 @@ def _val(parser: ArgumentParser) -> None:
     parser.add_argument("--save", type=str | None, default=None, metavar="DIR", help="folder for score, plots, mosaic")
     parser.add_argument("--corrupt", default="", metavar="NAMES", help="score behind sensor faults too: names, or all")
     parser.add_argument("--batch_size", type=int, default=8, help="windows at a time")
+    parser.add_argument("--device", default="cpu", help="what computes: cpu, cuda, cuda:1")
     _engine(parser)
 
 
