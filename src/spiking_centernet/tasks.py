@@ -4,6 +4,7 @@ A task writes its files, then a record with their checksums; both appear whole o
 files are intact is skipped, wherever it ran before. The manifest is the same whatever executor did the work.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -31,6 +32,12 @@ from spiking_centernet.weights import find, load
 
 RECORDS = ".tasks"
 MANIFEST = "manifest.json"
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's ``mallopt``, from malloc.h."""
+
+LARGE_BYTES = 4 << 20
+"""Activations of a large sensor are larger; what this saves, benchmarks/worker_memory.py measures."""
 
 FOUND_DTYPE = np.dtype([("t", "<i8"), ("xyxy", "<f4", (4,)), ("score", "<f4"), ("label", "<i8")])
 """Detections of a recording, as they came out of the network."""
@@ -230,17 +237,30 @@ def index(
     return run_tasks(tasks, executor, progress=progress)
 
 
+def _give_memory_back() -> None:
+    """Tell glibc to return large blocks to the system when they are freed.
+
+    Left to itself it keeps them for later, in pieces that the next window does not fit into.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library
+        return
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        mallopt(option, LARGE_BYTES)
+
+
 def _detect(
     out: Path, model_path: str, root: Path, split: str, name: str, batch_size: int
 ) -> tuple[dict[str, Any], list[Path]]:
     import torch
 
     torch.set_num_threads(1)  # the executor shares the cores out
+    _give_memory_back()
     model = load(model_path)
-    dataset = dataset_for(model, root, split)
-    own = [i for i in range(len(dataset)) if dataset.locate(i)[0].name == name]
+    dataset = dataset_for(model, root, split, names=[name])
     rates = FiringRates(model.neuron_names)
-    _, found, size_hw = predict(model, torch.utils.data.Subset(dataset, own), batch_size=batch_size, observe=rates)
+    _, found, size_hw = predict(model, dataset, batch_size=batch_size, observe=rates)
     rows = np.zeros(sum(map(len, found.values())), FOUND_DTYPE)
     ordered = [found[key] for key in sorted(found)]
     if ordered:

@@ -1,7 +1,7 @@
 """A detector on a folder of recordings: detections of every labelled instant, and their score."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -18,8 +18,16 @@ Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 """Wraps an iterable of known length to show how far it is: ``progress(batches, total, what)``."""
 
 
-def dataset_for(model: AnyDetector, root: str | os.PathLike[str], split: str) -> FolderDataset:
+def dataset_for(
+    model: AnyDetector, root: str | os.PathLike[str], split: str, *, names: Collection[str] | None = None
+) -> FolderDataset:
     """Return the split as the network was trained to see it: same window, steps, bins and classes.
+
+    Args:
+        model: the detector.
+        root: folder that holds the splits.
+        split: name of the split.
+        names: of the recordings to take; None takes all.
 
     Raises:
         DatasetError: the folder does not hold what it should.
@@ -27,7 +35,7 @@ def dataset_for(model: AnyDetector, root: str | os.PathLike[str], split: str) ->
     config = model.config
     return FolderDataset(
         root, split, window_us=config.window_us, num_steps=config.num_steps, bins=config.bins, classes=config.classes,
-        mode=config.mode,
+        mode=config.mode, names=names,
     )  # fmt: skip
 
 

@@ -54,6 +54,14 @@ def test_no_event_at_or_after_the_instant_is_seen(root):
     assert torch.nonzero(FolderDataset(root, "val")[0].cube).tolist() == [[4, 3, 0, 0]]
 
 
+def test_of_recordings_that_are_not_named_nothing_is_read(root):
+    whole = FolderDataset(root, "train")
+    (root / "train" / "a_bbox.npy").write_bytes(b"damaged")
+    named = FolderDataset(root, "train", names=["b"])
+    assert [(sample.recording, sample.t_us) for sample in named] == [("b", 0), ("b", 300_000)]
+    assert torch.equal(named[1].cube, whole[4].cube)
+
+
 def test_there_is_no_sample_past_the_end(root):
     dataset = FolderDataset(root, "train")
     for index in (5, -6):

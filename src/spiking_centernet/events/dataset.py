@@ -3,7 +3,7 @@
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,7 @@ class FolderDataset(Dataset[Sample]):
         seed: int = 0,
         fault: Fault | None = None,
         layout: str | Layout = "gen1",
+        names: Collection[str] | None = None,
     ):
         """Read the box files of a split.
 
@@ -84,6 +85,7 @@ class FolderDataset(Dataset[Sample]):
             seed: of the augmentation; a sample depends on seed, epoch and index alone.
             fault: what is wrong with the sensor; None takes the events as recorded.
             layout: a name of ``LAYOUTS``, or a layout of your own.
+            names: of the recordings to take; the box files of others are not read. None takes all.
 
         Raises:
             DatasetError: the folder, its recordings or a box file is missing.
@@ -98,7 +100,7 @@ class FolderDataset(Dataset[Sample]):
         self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
         if min(window_us, num_steps, bins) < 1:
             raise ConfigError(f"window_us, num_steps and bins must be positive: {window_us}, {num_steps}, {bins}")
-        self.recordings = _find_recordings(folder, split, layout, self.classes)
+        self.recordings = _find_recordings(folder, split, layout, self.classes, names)
         self._stops = np.cumsum([len(recording.instants_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -187,10 +189,13 @@ class FolderDataset(Dataset[Sample]):
         return self._open[which]
 
 
-def _find_recordings(root: Path, split: str, layout: Layout, classes: Sequence[str]) -> list[LabelledRecording]:
+def _find_recordings(
+    root: Path, split: str, layout: Layout, classes: Sequence[str], names: Collection[str] | None
+) -> list[LabelledRecording]:
     recordings = [
         LabelledRecording(files.name, files.events, files.boxes, layout.boxes(files, classes))
         for files in layout.find(root, split)
+        if names is None or files.name in names
     ]
     if not any(len(recording.boxes) for recording in recordings):
         raise DatasetError(
