@@ -5,8 +5,8 @@
 
 Without atheris (few versions of Python have wheels of it) inputs are damaged at random; with it a target is guided for
 ``--minutes`` at most, and random damage feeds the inputs that are left. A crash prints its input and where it happened,
-and the run ends with status 1. Writes ``results/fuzz.json`` after every target; started again on the same commit, it
-goes on with the targets that are left.
+and the run ends with status 1. Writes ``results/fuzz.json`` after every target, with the commit it was fed on; started
+again on the same commit, it goes on with the targets that are left. With ``--targets`` the others stay as they are.
 """
 
 import argparse
@@ -137,6 +137,13 @@ def fed(name: str, engine: str, inputs: int, seed: int, minutes: float) -> dict:
     return {**done, "seconds": round(time.perf_counter() - began, 1)}
 
 
+def _is_done(before: dict | None, inputs: int, head: dict) -> bool:
+    """Return whether a target has had its inputs on this commit and survived them."""
+    if before is None or before["failed"] or head["commit"] is None:
+        return False
+    return before["inputs"] >= inputs and all(before[key] == head[key] for key in ("seed", "commit"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--targets", nargs="*", default=None, help="default: every one")
@@ -162,16 +169,14 @@ def main() -> int:
 
     head = stamp(command=" ".join(["python", "tests/fuzz.py", *sys.argv[1:]]), seed=seed)
     kept = RESULTS / "fuzz.json"
-    before = json.loads(kept.read_text()) if kept.is_file() else {}
-    same = head["commit"] is not None and all(before.get(key) == head[key] for key in ("seed", "commit"))
-    targets = {name: t for name, t in before.get("targets", {}).items() if same and not t["failed"]}
-    names = [name for name in arguments.targets or TARGETS if targets.get(name, {"inputs": 0})["inputs"] < inputs]
+    targets = json.loads(kept.read_text())["targets"] if kept.is_file() else {}
+    names = [name for name in arguments.targets or TARGETS if not _is_done(targets.get(name), inputs, head)]
     order = [*TARGETS, *LIBRARIES]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         running = {pool.submit(fed, name, engine, inputs, seed, minutes): name for name in names}
         for one in as_completed(running):
             name = running[one]
-            targets[name] = one.result()
+            targets[name] = {**one.result(), "seed": seed, "commit": head["commit"]}
             sys.stdout.write(f"{name}: {targets[name]}\n")
             sys.stdout.flush()
             write_result("fuzz", {**head, "targets": {each: targets[each] for each in order if each in targets}})

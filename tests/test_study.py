@@ -398,7 +398,7 @@ def test_the_command_plans_and_runs(write, data, tmp_path, capsys):
     assert "did you mean 'batch_size'" in capsys.readouterr().err
     notes = Path(out, "runs/a/seed0/outcome.json")
     whole = notes.read_text()
-    for damaged in ("", "[]", whole.replace('"train_s"', '"train"'), whole.replace('"ap": ', '"ap": NaN, "was": ')):
+    for damaged in ("", "[]", whole.replace('"train_s"', '"train"'), whole.replace('"ap": ', '"ap": 1e999, "was": ')):
         notes.write_text(damaged)
         assert main(["study", str(path), "--data", str(data), "--out", out, "--set", "{batch_size: 8}"]) == 2
         assert "outcome.json: is damaged; remove it" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 from blocks.common import Results, number, origin, table
 
-SEVERAL = "A call goes on where others on the same commit stopped; what follows is the last of them."
+SEVERAL = "A call goes on where others stopped; what follows is the last of them."
 
 
 def robustness(results: Results) -> str:
@@ -48,10 +48,11 @@ def fuzz(results: Results) -> str:
             f"{t['engines'].get('atheris', 0):,}",
             f"{t['refused']:,}",
             number(t["seconds"] / 60, 1),
+            t["commit"][:7],
         )
         for name, t in r["targets"].items()
     ]
-    header = ("target", "inputs", "of them guided by coverage", "refused", "minutes")
+    header = ("target", "inputs", "of them guided by coverage", "refused", "minutes", "commit")
     return f"{table(header, rows)}\n\n{SEVERAL} {origin(r)}"
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import statistics
@@ -31,7 +32,11 @@ from spiking_centernet.weights import config_to_dict, load, notes, sha256
 
 OUTCOME = "outcome.json"
 KEY_NAMES = {"row", "seed", "recipe", "split", "protocol", "test_names"}
+"""What every outcome holds, also that of a failed run."""
+
 SCORES = ("ap", "ap50", "firing_rate")
+"""What the table shows of a test."""
+
 Say = Callable[[str], None]
 
 
@@ -148,7 +153,7 @@ def read_outcome(run: Run) -> dict[str, Any] | None:
 
 def _read_outcome(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(), parse_constant=_refuse)
+        found = json.loads(path.read_text(), parse_constant=_number, parse_float=_number, parse_int=_number)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not _is_outcome(found):
@@ -156,8 +161,11 @@ def _read_outcome(path: Path) -> dict[str, Any]:
     return found
 
 
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no value of a run")
+def _number(text: str) -> int | float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no value of a run")
+    return value if any(mark in text for mark in ".eE") else int(text)
 
 
 def _is_outcome(found: dict[str, Any]) -> bool:
