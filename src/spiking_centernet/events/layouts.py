@@ -2,7 +2,9 @@
 
 Definitions over one folder reader; none of these data sets comes with this package, and its tests write small files in
 their layouts. Sources: GEN1 (arXiv 2001.08499), 1 Mpx (arXiv 2009.13436), DSEC-Det (github.com/uzh-rpg/dsec-det),
-eTraM (arXiv 2403.19976), PEDRo (github.com/SSIGPRO/PEDRo-Event-Based-Dataset).
+eTraM (arXiv 2403.19976; the boxes beside the events have its baselines' three classes, says
+github.com/eventbasedvision/eTraM/issues/6, and those of all eight come in archives of their own), PEDRo
+(github.com/SSIGPRO/PEDRo-Event-Based-Dataset).
 """
 
 import operator
