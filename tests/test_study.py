@@ -106,6 +106,7 @@ def test_teachers_run_first_and_lend_their_seeds_weights(write):
         ({"axes": {"network.skips": ["orr"]}}, "unknown skips 'orr'"),
         ({"axes": {"learning_rate": ["fast"]}}, "learning_rate"),
         ({"axes": {"learning_rate": 1.0}}, "axis learning_rate must list its values"),
+        ({"axes": {None: [1.0]}}, "an axis must name a setting of the recipe, got None"),
         ({"axes": {"batch_size": [2]}, "combine": "eech"}, "did you mean 'each'"),
         ({"axes": {"seed": [5]}}, "list seeds under seeds"),
         ({"rows": {"a": {}, "b": {}}}, "rows 'a' and 'b' are the same run"),

@@ -200,6 +200,8 @@ def _rows(values: Mapping[str, Any], base: dict[str, Any], path: Path) -> tuple[
     if combine not in COMBINE:
         raise ConfigError(f"{path}: unknown combine {combine!r}{did_you_mean(str(combine), COMBINE)}")
     for name, settings in axes.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"{path}: an axis must name a setting of the recipe, got {name!r}; correct it")
         if not isinstance(settings, list) or not settings:
             raise ConfigError(f"{path}: axis {name} must list its values, got {settings!r}")
     num_rows = (math.prod if combine == "product" else sum)(map(len, axes.values())) + len(named)
