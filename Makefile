@@ -97,13 +97,15 @@ worlds: $(READY) ## simulate the clear, the harder and the differently tuned wor
 	make_world clear; make_world night --light night; make_world rain --rain_mm_h 10; make_world flicker --flicker_hz 100; \
 	for scale in $(THRESHOLDS); do make_world threshold_$$scale --threshold_scale $$scale; done
 
-robustness: worlds ## score nano, its ANN twin, nano-robust and its control behind sensor faults and in every world
+robustness: worlds ## score nano, its ANN twin, nano-robust, its control and small behind sensor faults and in every world
 	$(BIN)/scn train recipes/nano_relu.yaml --data $(ROADS) --out runs/nano_relu --resume
 	$(BIN)/python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu nano-robust --worlds data/night \
 	  data/rain data/flicker $(addprefix data/threshold_,$(THRESHOLDS))
 	$(BIN)/scn train recipes/nano_control.yaml --data $(ROADS) --out runs/nano_control --resume
 	$(BIN)/python benchmarks/robustness.py --data data/clear --models runs/nano_control --worlds data/night data/rain \
 	  data/flicker $(addprefix data/threshold_,$(THRESHOLDS)) --out results/robustness_control.json
+	$(BIN)/python benchmarks/robustness.py --data data/clear --models small --worlds data/night data/rain data/flicker \
+	  $(addprefix data/threshold_,$(THRESHOLDS)) --out results/robustness_small.json
 
 # In this order, because each step reads what the one before it wrote. Takes a day: it trains the shipped weights anew.
 results: $(READY) ## measure every file in results/ again, and fill the pages

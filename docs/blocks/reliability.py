@@ -7,8 +7,8 @@ SEVERAL = "A call goes on where others stopped; what follows is the last of them
 
 def robustness(results: Results) -> str:
     """AP kept behind faults and the most active fault, detector by detector."""
-    r, control = results["robustness"], results["robustness_control"]
-    models = r["models"] | control["models"]
+    r, *others = (results[f"robustness{which}"] for which in ("", "_control", "_small"))
+    models = r["models"] | {name: model for other in others for name, model in other["models"].items()}
     names = list(next(iter(models.values()))["corruptions"])
     rows = [("clean AP", "", *(number(m["clean"]["ap"]) for m in models.values()))]
     for name in names:
@@ -30,7 +30,7 @@ def robustness(results: Results) -> str:
     header = ("AP kept, mean of the severities", "unit", *(f"`{label}`" for label in models))
     return (
         f"![AP kept and firing rate over the severity](images/robustness.png)\n\n{table(header, rows, words=2)}\n\n"
-        f"Simulated roads, split `{r['split']}`. {'; '.join(active)}. {origin(r)} {origin(control)}"
+        f"Simulated roads, split `{r['split']}`. {'; '.join(active)}. {' '.join(map(origin, [r, *others]))}"
     )
 
 
