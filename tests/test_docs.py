@@ -91,7 +91,7 @@ def test_a_missing_result_is_said_instead_of_a_number(small_tree):
     small_tree.write_text("<!-- results:small_scores -->\n0.99\n<!-- /results -->\n")
     fill.main([], small_tree.parent)
     assert "0.99" not in small_tree.read_text()
-    assert "Not measured yet: there is no `results/nano_roads.json`" in small_tree.read_text()
+    assert "Not measured yet: there is no `results/small_roads.json`" in small_tree.read_text()
 
 
 @pytest.mark.parametrize(
