@@ -7,7 +7,7 @@ SEVERAL = "A call goes on where others stopped; what follows is the last of them
 
 def robustness(results: Results) -> str:
     """AP kept behind faults and the most active fault, detector by detector."""
-    r, *others = (results[f"robustness{which}"] for which in ("", "_control"))
+    r, *others = (results[f"robustness{which}"] for which in ("", "_control", "_small"))
     models = r["models"] | {name: model for other in others for name, model in other["models"].items()}
     names = list(next(iter(models.values()))["corruptions"])
     rows = [("clean AP", "", *(number(m["clean"]["ap"]) for m in models.values()))]
