@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from fuzz_files import SIZE_HW, file, folder
 
+from spiking_centernet.errors import DatasetError
 from spiking_centernet.recipe import config_of
 from spiking_centernet.runfolder import RunFolder
 from spiking_centernet.stream.collect import WindowCollector
@@ -41,11 +42,15 @@ def outcome(data: bytes) -> bool:
 
 
 def task_record(data: bytes) -> object:
+    """What a task notes when it is done; one that is not believed counts as refused."""
     task = Task("a", folder(), _planned, {}, settings={"size": [24, 40]})
     file(b"1", "made.txt")
     file(data, str(task.record_path.relative_to(folder())))
     record = task.done()
-    assert record is None or record["task"] == task._identity()
+    if record is None:
+        raise DatasetError("the task is done again")
+    assert record["task"] == task._identity()
+    assert all((folder() / path).resolve().is_relative_to(folder().resolve()) for path in record["files"])
     return record
 
 
