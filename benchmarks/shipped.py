@@ -9,6 +9,7 @@ scored. Writes ``results/shipped.json``.
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from stamp import stamp, this_command, write_result
@@ -28,6 +29,9 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--windows", type=int, default=60, help="timed, of every weight file")
     arguments = parser.parse_args()
+    if not Path(arguments.data, arguments.split).is_dir():
+        print(f"{arguments.data}/{arguments.split} is missing: make it with scn simulate; nothing measured")
+        return
     torch.set_num_threads(1)
     names = sorted(bundled(), key=len)
     engines = {name: scn.compile(scn.load(name)) for name in names}
