@@ -150,8 +150,8 @@ def gpu_training(results: Results) -> str:
     header = ("network", "parameters", "steps", "time", "AP val", "AP test", "firing rate")
     scored = " ".join(origin(results[name]) for _, name in told.values() if name)
     return (
-        f"{table(header, rows)}\n\nSimulated roads, protocol `{r['runs']['small']['protocol']}`; trained beside each other "
-        f"on one {r['device']}, the table put together elsewhere. {origin(r)} {scored}"
+        f"{table(header, rows)}\n\nSimulated roads, protocol `{r['runs']['small']['protocol']}`; trained beside each "
+        f"other on one {r['device']}, the table put together elsewhere. {origin(r)} {scored}"
     )
 
 
