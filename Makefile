@@ -48,10 +48,11 @@ test-fast: $(READY) ## run the tests that take less than ten seconds each
 sanitize: $(READY) ## run the native kernels' tests under the address and undefined-behaviour sanitizers
 	$(BIN)/python -m pytest tests/test_sanitized.py
 
-lint: $(READY) ## ruff, its formatter and pyright
+lint: $(READY) ## ruff, its formatter, pyright and import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix

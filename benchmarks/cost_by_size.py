@@ -11,8 +11,8 @@ from pathlib import Path
 
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.bench.run import TUNED, work
-from spiking_centernet.bench.timing import growth
+from spiking_centernet.experiments.bench.runs import TUNED, work
+from spiking_centernet.experiments.bench.timing import growth
 
 ROOT = Path(__file__).resolve().parents[1]
 AXES = {
@@ -74,7 +74,7 @@ def main() -> None:
 def draw(result: dict) -> None:
     from matplotlib.figure import Figure
 
-    from spiking_centernet.bench.plots import write_figure
+    from spiking_centernet.experiments.bench.plots import write_figure
 
     figure = Figure(figsize=(12, 5.6), dpi=110, layout="constrained")
     for column, (axis, found) in enumerate(result["axes"].items()):

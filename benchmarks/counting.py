@@ -18,9 +18,9 @@ from stamp import stamp, this_command, write_result
 from torch.utils.data import DataLoader
 
 import spiking_centernet as scn
-from spiking_centernet.energy import OperationCounter
-from spiking_centernet.events import collate
-from spiking_centernet.validate import dataset_for
+from spiking_centernet.data import collate
+from spiking_centernet.evaluation.energy import OperationCounter
+from spiking_centernet.evaluation.predict import dataset_for
 
 
 def own_mb() -> float:

@@ -13,14 +13,14 @@ from ctypes import byref
 
 import torch
 
-from spiking_centernet.engine.engine import DTYPES
-from spiking_centernet.engine.floats import Convolution, float_spikes
-from spiking_centernet.engine.kernels import EventLists, Kernels, Plane, c_layer, run_dense, run_events
-from spiking_centernet.engine.network import Block
-from spiking_centernet.engine.packing import pack, pack_floats
-from spiking_centernet.engine.quantise import quantise
-from spiking_centernet.native import native
-from spiking_centernet.nn import PLIF
+from spiking_centernet.deploy.engine.bindings import EventLists, Kernels, Plane, c_layer, run_dense, run_events
+from spiking_centernet.deploy.engine.engine import DTYPES
+from spiking_centernet.deploy.engine.float import Convolution, float_spikes
+from spiking_centernet.deploy.engine.ir import Block
+from spiking_centernet.deploy.engine.packing import pack, pack_floats
+from spiking_centernet.deploy.engine.quantize import quantise
+from spiking_centernet.model import PLIF
+from spiking_centernet.ops.library import native
 
 
 def best_ns(call, repeats: int) -> float:

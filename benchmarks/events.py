@@ -17,16 +17,8 @@ import numpy as np
 import torch
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.events import (
-    Augmentation,
-    DatFile,
-    FolderDataset,
-    voxelize,
-    voxelize_dat,
-    write_boxes,
-    write_dat,
-)
-from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import Augmentation, DatFile, FolderDataset, voxelize, voxelize_dat, write_boxes, write_dat
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 SIZE_HW = (240, 304)
 RAW = np.dtype([("t", "<u4"), ("w", "<u4")])

@@ -14,11 +14,11 @@ import torch
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.console import track
-from spiking_centernet.export import check, export, run
-from spiking_centernet.export.contract import run_torch, run_window
-from spiking_centernet.export.parity import score, shipped_windows
-from spiking_centernet.validate import dataset_for
+from spiking_centernet.deploy.export import check, export, run
+from spiking_centernet.deploy.export.contract import run_torch, run_window
+from spiking_centernet.deploy.export.parity import score, shipped_windows
+from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.utils.console import track
 
 FILES = ((".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".xml", "int8"), (".pt2", "float32"))
 

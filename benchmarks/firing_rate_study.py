@@ -16,15 +16,15 @@ from pathlib import Path
 
 from stamp import RESULTS, ROOT, stamp, this_command, write_result
 
-from spiking_centernet import scorecard
-from spiking_centernet.costpage import curve_plot
-from spiking_centernet.costs import costs
-from spiking_centernet.energy.models import LITERATURE_BREAK_EVEN
-from spiking_centernet.events import Augmentation
-from spiking_centernet.penalty import SpikePenalty
-from spiking_centernet.provenance import write_json
-from spiking_centernet.recipe import Recipe, read_recipe
-from spiking_centernet.train import train
+from spiking_centernet.data import Augmentation
+from spiking_centernet.evaluation import report
+from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN
+from spiking_centernet.evaluation.energy.report import costs
+from spiking_centernet.experiments.energy_page import curve_plot
+from spiking_centernet.training.config import Recipe, read_recipe
+from spiking_centernet.training.spike_penalty import SpikePenalty
+from spiking_centernet.training.trainer import train
+from spiking_centernet.utils.provenance import write_json
 
 TARGETS = (0.20, 0.12, 0.08, 0.057, 0.04, 0.03)
 SEEDS = (0, 1, 2)
@@ -45,7 +45,7 @@ def recipe_of(path: Path, target: float, seed: int, num_threads: int | None, **c
 
 def scored(model, data: Path, split: str) -> dict[str, float | None]:
     """Return score and firing rate of a model on a split."""
-    card = scorecard.score(model, data, split=split, protocols=[PROTOCOL])
+    card = report.score(model, data, split=split, protocols=[PROTOCOL])
     score = card.scores[PROTOCOL]
     return {
         "ap": None if score.ap != score.ap else score.ap,

@@ -21,9 +21,9 @@ from stamp import stamp, this_command, write_result
 from torch import nn
 from training import rings
 
-from spiking_centernet.bench.peers import SpikingJellyDetector
-from spiking_centernet.cli import read_size
-from spiking_centernet.nn import PRESETS, DetectorOutput, build, training_loss
+from spiking_centernet.cli.parser import read_size
+from spiking_centernet.experiments.bench.peers import SpikingJellyDetector
+from spiking_centernet.model import PRESETS, DetectorOutput, build, training_loss
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 OURS = "ours bfloat16"

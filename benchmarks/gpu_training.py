@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.nn import build
-from spiking_centernet.runfolder import read_metrics
+from spiking_centernet.model import build
+from spiking_centernet.training.run_dir import read_metrics
 
 
 def described(folder: Path) -> dict:

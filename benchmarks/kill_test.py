@@ -26,11 +26,11 @@ import torch
 import yaml
 from stamp import RESULTS, ROOT, stamp, this_command
 
-from spiking_centernet.events import open as open_recording
-from spiking_centernet.events import read_boxes
-from spiking_centernet.provenance import write_json
-from spiking_centernet.runfolder import read_metrics
-from spiking_centernet.weights import read_tensors
+from spiking_centernet.data import open as open_recording
+from spiking_centernet.data import read_boxes
+from spiking_centernet.model.weights import read_tensors
+from spiking_centernet.training.run_dir import read_metrics
+from spiking_centernet.utils.provenance import write_json
 
 sys.path.insert(0, str(ROOT / "tests"))
 import toy_roads

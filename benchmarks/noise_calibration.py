@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.events.dat import DatFile
-from spiking_centernet.simulate.calibrate import DVXPLORER_STATIC, IMX636_STATIC, noise_statistics, static_noise
+from spiking_centernet.data.formats.dat import DatFile
+from spiking_centernet.simulate.calibration import DVXPLORER_STATIC, IMX636_STATIC, noise_statistics, static_noise
 
 ROOT = Path(__file__).parents[1]
 CAMERAS = {
@@ -54,7 +54,7 @@ def plot_crop(axis, events, size_hw, title):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=Path, default=ROOT.parent / "shared" / "recordings")
+    parser.add_argument("--recordings", type=Path, default=ROOT / "tests" / "recordings")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.6), width_ratios=(1.25, 1.0, 1.05, 1.05), layout="constrained")

@@ -12,8 +12,8 @@ from pathlib import Path
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet import scorecard
-from spiking_centernet.console import track
+from spiking_centernet.evaluation import report
+from spiking_centernet.utils.console import track
 
 WAYS = {
     "fp32": ("fp32", "never"),
@@ -38,7 +38,7 @@ def main() -> None:
     ways = {}
     for name, (precision, sparse) in WAYS.items():
         compiled = scn.compile(model, precision=precision, sparse=sparse)
-        card = scorecard.score(
+        card = report.score(
             compiled, arguments.data, split=arguments.split, protocols=(PROTOCOL,), batch_size=arguments.batch_size,
             progress=track,
         )  # fmt: skip

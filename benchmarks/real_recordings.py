@@ -18,7 +18,7 @@ EVERY_US = 100_000
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=Path, default=Path(__file__).parents[2] / "shared" / "recordings")
+    parser.add_argument("--recordings", type=Path, default=Path(__file__).parents[1] / "tests" / "recordings")
     folder = parser.parse_args().recordings
     models = {name: scn.load(name) for name in MODELS}
     rows = []

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from stamp import ROOT, stamp, this_command, write_result
 
-from spiking_centernet import robustness, scorecard
-from spiking_centernet.console import track
-from spiking_centernet.provenance import write_json
-from spiking_centernet.weights import load
+from spiking_centernet.evaluation import report, robustness
+from spiking_centernet.model.weights import load
+from spiking_centernet.utils.console import track
+from spiking_centernet.utils.provenance import write_json
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     models = {}
     for name in arguments.models:
         model = load(name, device=arguments.device)
-        card = scorecard.score(
+        card = report.score(
             model, arguments.data, split=arguments.split, protocols=[arguments.protocol], progress=track
         )
         result = robustness.score_faults(
@@ -42,9 +42,7 @@ def main() -> None:
         )
         worlds = {}
         for folder in map(Path, arguments.worlds):
-            there = scorecard.score(
-                model, folder, split=arguments.split, protocols=[arguments.protocol], progress=track
-            )
+            there = report.score(model, folder, split=arguments.split, protocols=[arguments.protocol], progress=track)
             description = json.loads((folder / "simulation.json").read_text())
             score = there.scores[arguments.protocol].to_dict()
             worlds[folder.name] = {

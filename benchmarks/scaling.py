@@ -15,9 +15,9 @@ from pathlib import Path
 
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.events import FolderDataset
-from spiking_centernet.executors import ENGINES, Executor
-from spiking_centernet.tasks import evaluate_recordings, index
+from spiking_centernet.data import FolderDataset
+from spiking_centernet.experiments.batch import evaluate_recordings, index
+from spiking_centernet.utils.executors import ENGINES, Executor
 
 GEN1_HW = (240, 304)
 DATA_SETS = {

@@ -15,10 +15,10 @@ import torch
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet import scorecard
-from spiking_centernet.console import track
-from spiking_centernet.validate import dataset_for
-from spiking_centernet.weights import bundled, sha256
+from spiking_centernet.evaluation import report
+from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.model.weights import bundled, sha256
+from spiking_centernet.utils.console import track
 
 PROTOCOL = "prophesee"
 
@@ -47,7 +47,7 @@ def main() -> None:
                 taken[name].append((time.perf_counter() - began) * 1e3)
     rows = {}
     for name, engine in engines.items():
-        card = scorecard.score(
+        card = report.score(
             engine, arguments.data, split=arguments.split, protocols=(PROTOCOL,), batch_size=1, progress=track
         )
         score = card.scores[PROTOCOL]

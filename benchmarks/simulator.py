@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.simulate.roads import Clip, make_clip
+from spiking_centernet.simulate.dataset import Clip, make_clip
 
 
 def main():

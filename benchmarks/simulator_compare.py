@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from simulator_digests import CLIPS
 
-from spiking_centernet.events import DatFile, read_boxes
-from spiking_centernet.simulate.roads import Clip, make_clip
-from spiking_centernet.simulate.scene import random_scene
+from spiking_centernet.data import DatFile, read_boxes
+from spiking_centernet.simulate.dataset import Clip, make_clip
+from spiking_centernet.simulate.scene.scene import random_scene
 
 
 def measure(clip: Clip, num_frames: int) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.simulate.roads import Clip, make_clip
-from spiking_centernet.simulate.scene import Scene, random_scene
+from spiking_centernet.simulate.dataset import Clip, make_clip
+from spiking_centernet.simulate.scene.scene import Scene, random_scene
 
 # Seed, split and index, picked for the mount and the light they draw.
 CLIPS = (

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from spiking_centernet.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import provenance, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

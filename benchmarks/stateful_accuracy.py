@@ -17,10 +17,10 @@ import torch
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.console import track
-from spiking_centernet.evaluate import evaluate_boxes
-from spiking_centernet.nn import DetectorOutput, detections
-from spiking_centernet.validate import dataset_for
+from spiking_centernet.evaluation.metrics import evaluate_boxes
+from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.model import DetectorOutput, detections
+from spiking_centernet.utils.console import track
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 

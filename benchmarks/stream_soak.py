@@ -15,8 +15,8 @@ import numpy as np
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.stream import Packet, Summary, stream
-from spiking_centernet.types import EVENT_DTYPE
+from spiking_centernet.inference import Packet, Summary, stream
+from spiking_centernet.structures import EVENT_DTYPE
 
 PACKET_US = 10_000
 NUM_PACKETS = 20

@@ -8,9 +8,9 @@ import numpy as np
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.console import track as progress
-from spiking_centernet.events import boxes_at, clean_boxes, label_instants, read_boxes
-from spiking_centernet.tracking import CONTINUE_SCORE, score_tracks, track
+from spiking_centernet.data import boxes_at, clean_boxes, label_instants, read_boxes
+from spiking_centernet.inference.tracking import CONTINUE_SCORE, score_tracks, track
+from spiking_centernet.utils.console import track as progress
 
 EVERY_US = 50_000
 """Divides the 250 ms between labels of simulated roads."""

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.bench.peers import SpikingJellyDetector
-from spiking_centernet.nn import PRESETS, DetectorOutput, Memory, build, centernet_loss, make_targets
-from spiking_centernet.types import Boxes
+from spiking_centernet.experiments.bench.peers import SpikingJellyDetector
+from spiking_centernet.model import PRESETS, DetectorOutput, Memory, build, centernet_loss, make_targets
+from spiking_centernet.structures import Boxes
 
 SIZE_HW = (240, 304)
 PEER = "spikingjelly float32"

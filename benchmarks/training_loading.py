@@ -19,8 +19,8 @@ from stamp import stamp, this_command, write_result
 from torch.utils.data import DataLoader
 from training import SIZE_HW, network, train_step
 
-from spiking_centernet.events import Augmentation, FolderDataset, collate, prefetch, write_boxes, write_dat
-from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import Augmentation, FolderDataset, collate, prefetch, write_boxes, write_dat
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 VARIANT = "ours bfloat16"
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.events import write_boxes, write_dat
-from spiking_centernet.events.layouts import LAYOUTS
-from spiking_centernet.executors import Executor
-from spiking_centernet.tasks import evaluate_recordings
-from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import write_boxes, write_dat
+from spiking_centernet.data.layouts import LAYOUTS
+from spiking_centernet.experiments.batch import evaluate_recordings
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.utils.executors import Executor
 
 SIZE_HW = (720, 1280)
 LABELS_HZ = 4

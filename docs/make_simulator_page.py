@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from spiking_centernet.draw import CLASS_COLOURS, THEMES, events_image, mosaic, save_png
-from spiking_centernet.events import DatFile, boxes_at, read_boxes
-from spiking_centernet.provenance import provenance, write_json
-from spiking_centernet.simulate.roads import WARM_UP_S, Clip
+from spiking_centernet.data import DatFile, boxes_at, read_boxes
+from spiking_centernet.simulate.dataset import WARM_UP_S, Clip
 from spiking_centernet.simulate.statistics import WINDOW_US, summarise
-from spiking_centernet.types import CLASS_NAMES, Boxes
+from spiking_centernet.structures import CLASS_NAMES, Boxes
+from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.visualize.draw import CLASS_COLOURS, THEMES, events_image, mosaic, save_png
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,9 +7,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from spiking_centernet.cli import size_hw
-from spiking_centernet.demo import real_clip
-from spiking_centernet.interop import convert
+from spiking_centernet.cli.parser import size_hw
+from spiking_centernet.data.convert import convert
+from spiking_centernet.experiments.demo import real_clip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,8 +7,8 @@ import argparse
 from collections.abc import Sequence
 
 import spiking_centernet as scn
-from spiking_centernet.evaluate import PROTOCOLS, evaluate_boxes
-from spiking_centernet.validate import dataset_for, predict
+from spiking_centernet.evaluation.metrics import PROTOCOLS, evaluate_boxes
+from spiking_centernet.evaluation.predict import dataset_for, predict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import spiking_centernet as scn
-from spiking_centernet.export import check_nir, write_nir
+from spiking_centernet.deploy.export import check_nir, write_nir
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

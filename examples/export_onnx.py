@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import spiking_centernet as scn
-from spiking_centernet.export import check, export, run
+from spiking_centernet.deploy.export import check, export, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

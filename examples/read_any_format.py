@@ -7,8 +7,8 @@ import argparse
 from collections.abc import Sequence
 
 import spiking_centernet as scn
-from spiking_centernet.cli import size_hw
-from spiking_centernet.demo import real_clip
+from spiking_centernet.cli.parser import size_hw
+from spiking_centernet.experiments.demo import real_clip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 import spiking_centernet as scn
-from spiking_centernet.demo import real_clip
-from spiking_centernet.stream import Stream
+from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.inference import Stream
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Sequence
 
 import spiking_centernet as scn
-from spiking_centernet.demo import real_clip
-from spiking_centernet.tracking import CONTINUE_SCORE, track
+from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.inference.tracking import CONTINUE_SCORE, track
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import spiking_centernet as scn
-from spiking_centernet.recipe import Recipe
-from spiking_centernet.simulate.roads import Clips, simulate
-from spiking_centernet.train import train
+from spiking_centernet.simulate.dataset import Clips, simulate
+from spiking_centernet.training.config import Recipe
+from spiking_centernet.training.trainer import train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from spiking_centernet.nn import Detector, build
-from spiking_centernet.nn.neuron import PLIF, plif_step
+from spiking_centernet.model import Detector, build
+from spiking_centernet.model.neurons import PLIF, plif_step
 
 
 def random_cube(size_hw=(97, 130), *, num_steps=5, batch=2, seed=0, density=0.25) -> Tensor:

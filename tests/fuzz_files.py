@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.types import EVENT_DTYPE
+from spiking_centernet.structures import EVENT_DTYPE
 
 SIZE_HW = (24, 40)
 

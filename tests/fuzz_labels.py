@@ -11,11 +11,11 @@ import event_writers as writers
 import numpy as np
 from fuzz_files import SIZE_HW, file, folder, some_events
 
+from spiking_centernet.data.convert import Labels, coco, mot, prophesee, yolo
+from spiking_centernet.data.layouts import get_layout
 from spiking_centernet.errors import BoxFileError
-from spiking_centernet.events.layouts import get_layout
-from spiking_centernet.interop import Labels, coco, mot, prophesee, yolo
-from spiking_centernet.study.plan import Plan, read_plan
-from spiking_centernet.types import BOX_DTYPE
+from spiking_centernet.experiments.study.plan import Plan, read_plan
+from spiking_centernet.structures import BOX_DTYPE
 
 CLASSES = ("car", "pedestrian")
 SEQUENCE = b"[Sequence]\nname=a\nframeRate=4\nimWidth=40\nimHeight=24\nclasses=car,tram\n"

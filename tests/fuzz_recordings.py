@@ -13,8 +13,8 @@ import event_writers as writers
 import numpy as np
 from fuzz_files import SIZE_HW, file, folder, some_events
 
-from spiking_centernet.events import Recording
-from spiking_centernet.events import open as open_recording
+from spiking_centernet.data import Recording
+from spiking_centernet.data import open as open_recording
 
 MOST_PIXELS = 1 << 16
 """Larger sensors are slow, not different."""

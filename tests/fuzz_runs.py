@@ -9,13 +9,13 @@ import yaml
 from fuzz_files import SIZE_HW, file, folder
 
 from spiking_centernet.errors import DatasetError
-from spiking_centernet.recipe import config_of
-from spiking_centernet.runfolder import RunFolder
-from spiking_centernet.stream.collect import WindowCollector
-from spiking_centernet.stream.sources import Udp
-from spiking_centernet.study import runs, table
-from spiking_centernet.study.plan import Plan, Run, read_plan
-from spiking_centernet.tasks import Task
+from spiking_centernet.experiments.batch import Task
+from spiking_centernet.experiments.study import runs, table
+from spiking_centernet.experiments.study.plan import Plan, Run, read_plan
+from spiking_centernet.inference.sources import Udp
+from spiking_centernet.inference.windows import WindowCollector
+from spiking_centernet.training.config import config_of
+from spiking_centernet.training.run_dir import RunFolder
 
 CONFIG = {"preset": "nano", "epochs": 2, "network": {"widths": [2, 2]}, "weights": None}
 COLUMNS = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])

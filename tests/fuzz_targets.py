@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from fuzz_files import file, folder, some_events
 
-from spiking_centernet import cli, weights
-from spiking_centernet.errors import SpikingCenterNetError
-from spiking_centernet.events import (
+from spiking_centernet.cli import parser
+from spiking_centernet.data import (
     CORRUPTIONS,
     boxes_at,
     clean_boxes,
@@ -30,11 +29,12 @@ from spiking_centernet.events import (
     write_boxes,
     write_dat,
 )
-from spiking_centernet.events import open as open_recording
-from spiking_centernet.nn import build
-from spiking_centernet.runfolder import read_metrics
-from spiking_centernet.simulate.roads import Clips, simulate
-from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import open as open_recording
+from spiking_centernet.errors import SpikingCenterNetError
+from spiking_centernet.model import build, weights
+from spiking_centernet.simulate.dataset import Clips, simulate
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.training.run_dir import read_metrics
 
 
 def dat(data: bytes) -> int:
@@ -66,7 +66,7 @@ def weight_file(data: bytes) -> str:
 
 
 def recipe(data: bytes) -> dict:
-    return cli.read_recipe(file(data, "a.yaml"))
+    return parser.read_recipe(file(data, "a.yaml"))
 
 
 def network(data: bytes) -> object:

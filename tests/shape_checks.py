@@ -5,7 +5,10 @@ from beartype import BeartypeConf, beartype
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """An int may stand for a float, as in Python's own type rules."""
 
-ROOMS = [f"spiking_centernet.nn.{name}" for name in ("blocks", "centernet", "detector", "m2unet", "neuron", "resnet")]
-ROOMS += ["spiking_centernet.nn.ssd", "spiking_centernet.nn.variants"]
-ROOMS += ["spiking_centernet.boxes", "spiking_centernet.distill"]
+MODULES = [
+    "spiking_centernet.boxes",
+    *(f"spiking_centernet.model.{name}" for name in ("config", "decoder", "detector", "encoder", "layers", "neurons")),
+    *(f"spiking_centernet.model.{name}" for name in ("variants", "heads.centernet", "heads.ssd")),
+    "spiking_centernet.training.distillation",
+]
 """Where arrays are annotated with their shapes."""

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from fuzz_files import SIZE_HW, some_events
 
+from spiking_centernet.data import open as open_recording
+from spiking_centernet.data.convert import coco, mot, yolo
+from spiking_centernet.data.layouts import Files, get_layout
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError
-from spiking_centernet.events import open as open_recording
-from spiking_centernet.events.layouts import Files, get_layout
-from spiking_centernet.interop import coco, mot, yolo
-from spiking_centernet.recipe import parse_recipe, read_yaml
-from spiking_centernet.study.plan import folder_of, read_plan
+from spiking_centernet.experiments.study.plan import folder_of, read_plan
+from spiking_centernet.training.config import parse_recipe, read_yaml
 
 EVENTS = some_events(20)
 
@@ -116,7 +116,7 @@ def test_aedat4_files_that_once_slipped_through(tmp_path):
 
 @pytest.mark.parametrize("kind", ["lz4", "zstd"])
 def test_a_packet_of_aedat4_that_unpacks_without_end_is_refused(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("spiking_centernet.events.aedat4.MAX_PACKET_BYTES", 100)
+    monkeypatch.setattr("spiking_centernet.data.formats.aedat4.MAX_PACKET_BYTES", 100)
     with pytest.raises(EventFileError, match="unpacks to 100 bytes or more"):
         open_recording(aedat4(tmp_path, compression=kind))
 

@@ -17,13 +17,13 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from spiking_centernet import cli, weights
+from spiking_centernet.cli import parser
+from spiking_centernet.data import open as open_recording
+from spiking_centernet.data import read_boxes, voxelize
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError, WeightsError, WindowError
-from spiking_centernet.events import open as open_recording
-from spiking_centernet.events import read_boxes, voxelize
-from spiking_centernet.nn import DetectorConfig
-from spiking_centernet.runfolder import RunFolder, read_metrics
-from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.model import DetectorConfig, weights
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.training.run_dir import RunFolder, read_metrics
 
 INPUTS = 2000
 
@@ -124,7 +124,7 @@ def test_names_that_are_no_names(tmp_path):
         (lambda: open_recording("a\0_td.dat"), EventFileError),
         (lambda: read_boxes("a\0_bbox.npy"), BoxFileError),
         (lambda: weights.load("a\0.safetensors"), WeightsError),
-        (lambda: cli.read_recipe("a\0.yaml"), ConfigError),
+        (lambda: parser.read_recipe("a\0.yaml"), ConfigError),
         (lambda: open_recording(tmp_path / ("x" * 5000 + "_td.dat")), EventFileError),
         (lambda: weights.load(str(tmp_path / ("x" * 5000))), WeightsError),
     ):
@@ -266,7 +266,7 @@ def test_recipes_that_once_slipped_through(tmp_path, text, words):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=words):
-        cli.read_recipe(path)
+        parser.read_recipe(path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", "\0"])
@@ -284,7 +284,7 @@ def test_damaged_metrics_lose_their_damaged_rows_alone(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 5000, '{"seed": '])
 def test_a_damaged_description_of_a_simulation_is_named(tmp_path, text):
-    from spiking_centernet.simulate.roads import Clips, simulate
+    from spiking_centernet.simulate.dataset import Clips, simulate
 
     (tmp_path / "simulation.json").write_text(text)
     with pytest.raises(DatasetError, match=r"simulation\.json"):
@@ -297,4 +297,4 @@ def test_a_damaged_description_of_a_simulation_is_named(tmp_path, text):
 def test_settings_without_a_value_are_refused(tmp_path, text):
     (tmp_path / "a.yaml").write_text(f"{text}\n")
     with pytest.raises(ConfigError, match="is empty; give a value"):
-        cli.read_recipe(tmp_path / "a.yaml")
+        parser.read_recipe(tmp_path / "a.yaml")

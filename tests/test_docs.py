@@ -16,10 +16,10 @@ import pytest
 import torch
 import toy_roads
 
-from spiking_centernet import cli
-from spiking_centernet.demo import real_clip
-from spiking_centernet.nn import build
-from spiking_centernet.weights import bundled, save
+from spiking_centernet.cli import parser
+from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.model import build
+from spiking_centernet.model.weights import bundled, save
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -156,7 +156,7 @@ def test_python_runs(page, reader_folder):
 def test_scn_commands_parse(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(line, comments=True)
-    command, _ = cli.parse(words[1:])
+    command, _ = parser.parse(words[1:])
     assert command == words[1]
 
 

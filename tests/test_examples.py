@@ -8,7 +8,7 @@ import pytest
 import toy_roads
 from tiny import some_events, tiny_detector
 
-from spiking_centernet.weights import load, save
+from spiking_centernet.model.weights import load, save
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TESTED = {
@@ -62,7 +62,7 @@ def test_read_any_format(tmp_path, capsys):
 
 
 def test_convert_labels(tmp_path, capsys):
-    from spiking_centernet.demo import real_clip
+    from spiking_centernet.experiments.demo import real_clip
 
     example("convert_labels").main([str(real_clip().with_name("icns_roadside_cars_bbox.npy")), str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()

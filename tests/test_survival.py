@@ -14,12 +14,12 @@ import pytest
 import toy_roads
 from toy_roads import recipe
 
-from spiking_centernet import files
 from spiking_centernet.errors import WeightsError
-from spiking_centernet.runfolder import RunFolder
-from spiking_centernet.simulate.roads import Clips, simulate
-from spiking_centernet.train import train
-from spiking_centernet.weights import read_tensors, save_tensors
+from spiking_centernet.model.weights import read_tensors, save_tensors
+from spiking_centernet.simulate.dataset import Clips, simulate
+from spiking_centernet.training.run_dir import RunFolder
+from spiking_centernet.training.trainer import train
+from spiking_centernet.utils import files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,7 +105,7 @@ def test_metrics_that_find_no_room_are_named(tmp_path, monkeypatch):
 
 FILL = """
 import resource, sys
-from spiking_centernet.__main__ import main
+from spiking_centernet.cli.commands import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

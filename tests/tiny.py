@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from spiking_centernet.nn import Detector, build
-from spiking_centernet.types import EVENT_DTYPE
+from spiking_centernet.model import Detector, build
+from spiking_centernet.structures import EVENT_DTYPE
 
 
 def tiny_detector(seed=0, **changes) -> Detector:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.events import write_boxes, write_dat
-from spiking_centernet.recipe import Recipe
-from spiking_centernet.train import train
-from spiking_centernet.types import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import write_boxes, write_dat
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.training.config import Recipe
+from spiking_centernet.training.trainer import train
 
 SIZE_HW = (32, 48)
 PERIOD_US = 100_000

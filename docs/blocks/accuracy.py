@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 
 from blocks.common import Results, number, origin, table
-from spiking_centernet.evaluate import PROTOCOLS
-from spiking_centernet.nn import PRESETS, Detector
-from spiking_centernet.recipe import Recipe
-from spiking_centernet.study.table import HEADER as STUDY_HEADER
-from spiking_centernet.study.table import caption, cells, read_lines
-from spiking_centernet.weights import bundled, notes, sha256
+from spiking_centernet.evaluation.metrics import PROTOCOLS
+from spiking_centernet.experiments.study.table import HEADER as STUDY_HEADER
+from spiking_centernet.experiments.study.table import caption, cells, read_lines
+from spiking_centernet.model import PRESETS, Detector
+from spiking_centernet.model.weights import bundled, notes, sha256
+from spiking_centernet.training.config import Recipe
 
 
 def small_scores(results: Results) -> str:

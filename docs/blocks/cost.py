@@ -4,8 +4,8 @@ import csv
 from typing import Any
 
 from blocks.common import Results, number, origin, table
-from spiking_centernet.costpage import published_table
-from spiking_centernet.energy import published, what_follows
+from spiking_centernet.evaluation.energy import published, what_follows
+from spiking_centernet.experiments.energy_page import published_table
 
 
 def nano_energy(results: Results) -> str:

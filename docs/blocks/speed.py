@@ -3,7 +3,7 @@
 from typing import Any
 
 from blocks.common import Results, number, origin, table
-from spiking_centernet.bench import race_rows
+from spiking_centernet.experiments.bench import race_rows
 
 SPARSE_RATE = 0.03
 

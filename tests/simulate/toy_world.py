@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from spiking_centernet.types import BOX_DTYPE
+from spiking_centernet.structures import BOX_DTYPE
 
 
 class SlidingBlock:

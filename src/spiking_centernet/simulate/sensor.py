@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.types import EVENT_DTYPE
+from spiking_centernet.structures import EVENT_DTYPE
 
 LUMINANCE_REFERENCE = 100.0
 """The luminance at which ``SensorParams.bandwidth_hz`` holds: a mid grey of a scene whose white is 255."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.data.box_files import label_instants, read_boxes
+from spiking_centernet.data.formats.dat import DatFile
 from spiking_centernet.errors import DatasetError
-from spiking_centernet.events.boxes import label_instants, read_boxes
-from spiking_centernet.events.dat import DatFile
-from spiking_centernet.types import CLASS_NAMES
+from spiking_centernet.structures import CLASS_NAMES
 
 WINDOW_US = 100_000
 """The window of a label: what a detector sees of it."""

@@ -1,4 +1,0 @@
-"""Speed of this machine: ours beside the floor and the peers, in the same run."""
-
-from spiking_centernet.bench.run import bench as bench
-from spiking_centernet.bench.run import race_rows as race_rows

@@ -1,0 +1,1 @@
+"""The command ``scn``: parse, call, print."""

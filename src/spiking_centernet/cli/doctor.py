@@ -1,0 +1,121 @@
+"""What this machine has, what it lacks, and the line that mends it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+from spiking_centernet.model.weights import bundled
+from spiking_centernet.ops.library import PATH_VARIABLE, native, why_missing
+from spiking_centernet.utils.provenance import cpu_model, has_native_bfloat16, num_cores, package_version
+
+OPTIONAL = {
+    "lightning": ("scn train", "pip install 'spiking-centernet[train]'"),
+    "tensorboard": ("scn train", "pip install 'spiking-centernet[train]'"),
+    "h5py": ("HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
+    "hdf5plugin": ("compressed HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
+    "lz4": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
+    "zstandard": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
+    "trackers": ("scn detect --track", "pip install 'spiking-centernet[track]'"),
+    "eventcv": ("scn stream from a camera or socket", "pip install 'spiking-centernet[live]'"),
+    "onnx": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
+    "onnxscript": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
+    "onnxruntime": ("scn export --check of .onnx", "pip install 'spiking-centernet[onnx]'"),
+    "openvino": ("scn export to .xml", "pip install 'spiking-centernet[openvino]'"),
+    "nir": ("scn export to .nir", "pip install 'spiking-centernet[nir]'"),
+    "ray": ("--executor ray", "pip install 'spiking-centernet[cluster]'"),
+    "submitit": ("--executor slurm", "pip install 'spiking-centernet[cluster]'"),
+}
+"""Distribution -> what needs it, how to get it."""
+
+NO_COMPILER = "install a C compiler and CMake, then: pip install --force-reinstall --no-deps spiking-centernet"
+"""How to get the native kernels where none were built."""
+
+LITTLE_DISK_GB = 2.0
+"""Below this a run folder or a simulated data set may not fit."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination: what was looked at, what was found, whether it is well, and the remedy if not."""
+
+    what: str
+    found: str
+    ok: bool = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at the machine and the installation; changes nothing."""
+    findings = [
+        Finding("spiking-centernet", package_version()),
+        Finding("python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
+        Finding("processor", f"{cpu_model()}; cores: {num_cores()}"),
+        Finding("torch", f"{torch.__version__}; threads: {torch.get_num_threads()}"),
+        Finding("native bfloat16", "yes" if has_native_bfloat16() else "no: training computes in float32"),
+        _kernels(),
+        _load(),
+        _gpu(),
+        _codec(),
+    ]
+    for name, (purpose, install) in OPTIONAL.items():
+        if importlib.util.find_spec(name) is None:
+            findings.append(Finding(name, f"missing; needed for {purpose}", False, install))
+        else:
+            findings.append(Finding(name, importlib.metadata.version(name)))
+    findings.append(_weights())
+    free_gb = shutil.disk_usage(os.getcwd()).free / 1e9
+    findings.append(
+        Finding("disk", f"{free_gb:.1f} GB free here", free_gb >= LITTLE_DISK_GB, "free some space, or work elsewhere")
+    )
+    return findings
+
+
+def _kernels() -> Finding:
+    library = native()
+    if library is not None:
+        sets = ", ".join(library.instruction_sets)
+        return Finding("native kernels", f"{library.instruction_set} (this processor runs {sets}), {library.path}")
+    remedy = f"unset {PATH_VARIABLE}" if PATH_VARIABLE in os.environ else NO_COMPILER
+    found = f"none ({why_missing()}): torch computes the same, several times slower"
+    return Finding("native kernels", found, False, remedy)
+
+
+def _load() -> Finding:
+    if not hasattr(os, "getloadavg"):
+        return Finding("load", "this system does not say")
+    load, cores = os.getloadavg()[0], num_cores()
+    # PyTorch's threads spin while they wait: two of them confined to one busy core took about 40 times the processor
+    # time of one thread for the same windows.
+    threads = torch.get_num_threads()
+    busy = threads > 1 and (threads > cores or load > cores / 2)
+    remedy = "other work holds the cores: with OMP_NUM_THREADS=1 detection is many times faster now"
+    return Finding("load", f"{load:.1f} in the last minute; cores: {cores}", not busy, remedy)
+
+
+def _gpu() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("GPU", ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())))
+    if torch.backends.mps.is_available():
+        return Finding("GPU", "Apple MPS")
+    return Finding("GPU", "none; everything runs on the processor")
+
+
+def _codec() -> Finding:
+    try:
+        import av
+    except ImportError as error:
+        return Finding("video", f"PyAV cannot be loaded ({error})", False, "pip install --force-reinstall av")
+    codec = "H.264" if "libx264" in av.codecs_available else "MPEG-4 (no H.264 in this build)"
+    return Finding("video", f"PyAV {av.__version__} brings its own {codec}; no ffmpeg needed")
+
+
+def _weights() -> Finding:
+    names = ", ".join(bundled())
+    if names:
+        return Finding("bundled weights", names)
+    return Finding("bundled weights", "none", False, "reinstall the package, or train your own: scn train")

@@ -1,0 +1,75 @@
+"""What recordings, scores and faults look like on a terminal."""
+
+from typing import TYPE_CHECKING
+
+from spiking_centernet.utils.console import say, show_table
+
+if TYPE_CHECKING:  # the command starts without torch
+    from spiking_centernet.data.description import RecordingInfo
+    from spiking_centernet.evaluation.report import Scorecard
+    from spiking_centernet.evaluation.robustness import Robustness
+
+
+def recording(found: "RecordingInfo") -> None:
+    """Print what is in a recording."""
+    height, width = found.size_hw
+    rows = [
+        ("format", found.kind),
+        ("sensor", f"{width} x {height} (width x height)"),
+        ("time", f"{found.start_us * 1e-6:.6f} to {found.stop_us * 1e-6:.6f} s"),
+        ("duration", f"{(found.stop_us - found.start_us) * 1e-6:.6f} s"),
+        ("events", f"{found.num_events:,}"),
+        ("rate", "-" if found.rate_hz is None else f"{found.rate_hz / 1e6:.4f} Mev/s"),
+        ("ON share", _share(found.on_share)),
+        ("unsorted events", f"{found.num_unsorted:,}"),
+        ("silent pixels", _share(found.silent_share)),
+        ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
+        ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
+    ]
+    show_table("", ("what", "found"), rows, words=2)
+
+
+def scores(card: "Scorecard") -> None:
+    """Print scores under every protocol, by class, and the firing rates."""
+    title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labelled instants"
+    rows = [
+        (name, *map(_number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
+        for name, s in card.scores.items()
+    ]
+    show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
+    rows = [
+        (name, c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections)
+        for name, s in card.scores.items()
+        for c in s.classes
+    ]
+    show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
+    rates = card.rates.per_layer()
+    what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN twin)"
+    say(f"{what}: {card.rates.overall():.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
+    if card.rates.dead():
+        say(f"dead layers: {', '.join(card.rates.dead())}")
+
+
+def faults(result: "Robustness") -> None:
+    """Print AP and firing rate behind every fault."""
+    rows = []
+    for name in result.names():
+        found = [f for f in result.faults if f.fault.name == name]
+        rows.append((name, "AP", *(_number(f.score.ap) for f in found), _number(result.mean_retention(name), ".0%")))
+        rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
+    severities = sorted({f.fault.severity for f in result.faults})
+    title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {_number(result.clean.ap)}"
+    show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
+    worst = result.most_active()
+    say(
+        f"AP kept overall: {_number(result.mean_retention(), '.0%')}; most active under {worst.fault.name}, severity "
+        f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {_number(worst.firing_ratio, '.2f')} x clean"
+    )
+
+
+def _number(value: float, form: str = ".3f") -> str:
+    return "-" if value != value else format(value, form)
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"

@@ -1,0 +1,31 @@
+"""What a camera recorded: event files, box files, windows, voxel cubes and folders of them."""
+
+from spiking_centernet.data.augmentation import Augmentation as Augmentation
+from spiking_centernet.data.augmentation import augment as augment
+from spiking_centernet.data.augmentation import flip as flip
+from spiking_centernet.data.augmentation import zoom as zoom
+from spiking_centernet.data.box_files import boxes_at as boxes_at
+from spiking_centernet.data.box_files import clean_boxes as clean_boxes
+from spiking_centernet.data.box_files import label_instants as label_instants
+from spiking_centernet.data.box_files import read_boxes as read_boxes
+from spiking_centernet.data.box_files import write_boxes as write_boxes
+from spiking_centernet.data.corruptions import CORRUPTIONS as CORRUPTIONS
+from spiking_centernet.data.corruptions import Fault as Fault
+from spiking_centernet.data.corruptions import corrupt as corrupt
+from spiking_centernet.data.dataset import FolderDataset as FolderDataset
+from spiking_centernet.data.dataset import LabelledRecording as LabelledRecording
+from spiking_centernet.data.dataset import collate as collate
+from spiking_centernet.data.dataset import prefetch as prefetch
+from spiking_centernet.data.formats.dat import DatFile as DatFile
+from spiking_centernet.data.formats.dat import DatHeader as DatHeader
+from spiking_centernet.data.formats.dat import DatRecording as DatRecording
+from spiking_centernet.data.formats.dat import read_header as read_header
+from spiking_centernet.data.formats.dat import voxelize_dat as voxelize_dat
+from spiking_centernet.data.formats.dat_writer import DatWriter as DatWriter
+from spiking_centernet.data.formats.dat_writer import write_dat as write_dat
+from spiking_centernet.data.io import open as open
+from spiking_centernet.data.layouts import LAYOUTS as LAYOUTS
+from spiking_centernet.data.layouts import Layout as Layout
+from spiking_centernet.data.recording import Recording as Recording
+from spiking_centernet.data.recording import Window as Window
+from spiking_centernet.data.voxel import voxelize as voxelize

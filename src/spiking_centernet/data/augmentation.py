@@ -1,0 +1,152 @@
+"""Flip and zoom of a sample, noise and loss of its events; nothing given is ever changed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from spiking_centernet.data._kernels import resample
+from spiking_centernet.data.corruptions import Scope, add_noise, drop_events
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.structures import Boxes, Sample
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples vary. The paper names no augmentation; these are ours.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        zoom: probability of a zoom.
+        zoom_range: smallest and largest factor; below 1 shows more world around the frame, which is empty.
+        min_left: share of its area that a box must keep inside the frame to stay a label.
+        min_side_px: shortest side in pixels that a label may have after a zoom.
+        noise: probability of added background activity.
+        noise_range_hz: its lowest and highest rate, events a second and pixel.
+        drop: probability that a share of the events is lost.
+        drop_range: the smallest and the largest share.
+    """
+
+    flip: float = 0.5
+    zoom: float = 0.5
+    zoom_range: tuple[float, float] = (0.7, 1.5)
+    min_left: float = 0.3
+    min_side_px: float = 3.0
+    noise: float = 0.0
+    noise_range_hz: tuple[float, float] = (0.1, 5.0)
+    drop: float = 0.0
+    drop_range: tuple[float, float] = (0.1, 0.7)
+
+    def __post_init__(self):
+        if not all(0 <= share <= 1 for share in (self.flip, self.zoom, self.min_left, self.noise, self.drop)):
+            raise ConfigError(f"flip, zoom, min_left, noise and drop must lie in [0, 1], got {self}")
+        for name in ("zoom_range", "noise_range_hz"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < np.inf:
+                raise ConfigError(f"{name} must be positive, smallest first, got {(low, high)}")
+        if not 0 <= self.drop_range[0] <= self.drop_range[1] <= 1:
+            raise ConfigError(f"drop_range must lie in [0, 1], smallest first, got {self.drop_range}")
+
+    @property
+    def changes_events(self) -> bool:
+        """Whether the events are changed before they are binned."""
+        return self.noise > 0 or self.drop > 0
+
+
+def augment_events(events: np.ndarray, rng: np.random.Generator, settings: Augmentation, scope: Scope) -> np.ndarray:
+    """Lose events and add noise at random; the same generators give the same events.
+
+    Args:
+        events: EVENT_DTYPE of the scope's window.
+        rng: decides whether and how much.
+        settings: the probabilities and ranges.
+        scope: window, sensor and the chance of which events.
+    """
+    # All draws are made every time, so that one setting does not shift another's random numbers.
+    noise_draw, rate_draw, drop_draw, share_draw = rng.random(4)
+    if drop_draw < settings.drop:
+        low, high = settings.drop_range
+        events = drop_events(events, low + (high - low) * share_draw, scope)
+    if noise_draw < settings.noise:
+        low, high = np.log(settings.noise_range_hz)
+        events = add_noise(events, float(np.exp(low + (high - low) * rate_draw)), scope)
+    return events
+
+
+def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | None = None) -> Sample:
+    """Flip and zoom at random; the same generator state gives the same sample."""
+    settings = settings or Augmentation()
+    # All draws are made every time, so that one setting does not shift another's random numbers.
+    flip_draw, zoom_draw, size_draw, down_draw, right_draw = rng.random(5)
+    if flip_draw < settings.flip:
+        sample = flip(sample)
+    if zoom_draw < settings.zoom:
+        low, high = np.log(settings.zoom_range)
+        factor = float(np.exp(low + (high - low) * size_draw))
+        height, width = sample.cube.shape[-2:]
+        # Pixels of the original left of and above the view: negative where the view is wider than the frame.
+        top, left = down_draw * (height - height / factor), right_draw * (width - width / factor)
+        sample = zoom(sample, factor, (top, left), min_left=settings.min_left, min_side_px=settings.min_side_px)
+    return sample
+
+
+def flip(sample: Sample) -> Sample:
+    """Mirror left and right, exactly: twice gives the sample back."""
+    width = sample.cube.shape[-1]
+    xyxy = sample.boxes.xyxy[:, [2, 1, 0, 3]]
+    xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
+    # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
+    mirrored = torch.from_numpy(np.ascontiguousarray(sample.cube.numpy()[..., ::-1]))
+    return replace(sample, cube=mirrored, boxes=replace(sample.boxes, xyxy=xyxy))
+
+
+def zoom(
+    sample: Sample,
+    factor: float,
+    top_left: tuple[float, float],
+    *,
+    min_left: float = 0.3,
+    min_side_px: float = 3.0,
+) -> Sample:
+    """Show the view of 1 / ``factor`` of the frame that begins at ``top_left``, at full size.
+
+    A pixel of the result is the pixel of the original under its centre, so a binary cube stays binary; what lies
+    outside the original is empty.
+
+    Args:
+        sample: the sample; not changed.
+        factor: above 1 enlarges, below 1 shrinks.
+        top_left: row and column in pixels of the original where the view begins; may be negative.
+        min_left: share of its area that a box must keep inside the frame to stay a label.
+        min_side_px: shortest side in pixels that a label may have afterwards.
+
+    Raises:
+        ConfigError: the factor is not positive.
+    """
+    if not factor > 0:
+        raise ConfigError(f"zoom factor must be positive, got {factor}")
+    height, width = sample.cube.shape[-2:]
+    top, left = top_left
+    planes = sample.cube.numpy().reshape(-1, height, width)
+    zoomed = np.zeros_like(planes)
+    first_row, rows = _source_pixels(height, factor, top)
+    first_column, columns = _source_pixels(width, factor, left)
+    resample(planes, rows, columns, first_row, first_column, zoomed)
+    cube = torch.from_numpy(zoomed.reshape(sample.cube.shape))
+    moved = (sample.boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
+    return replace(sample, cube=cube, boxes=_clip(sample.boxes, moved, (height, width), min_left, min_side_px))
+
+
+def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndarray]:
+    """Return the first pixel of the result that shows the original, and the pixel shown there and at those after it."""
+    source = np.floor((np.arange(size) + 0.5) / factor + start).astype(np.int64)
+    inside = (source >= 0) & (source < size)
+    return int(np.argmax(inside)), source[inside]
+
+
+def _clip(boxes: Boxes, xyxy: np.ndarray, size_hw: tuple[int, int], min_left: float, min_side_px: float) -> Boxes:
+    height, width = size_hw
+    clipped = np.clip(xyxy, 0, [width, height, width, height])
+    before, after = xyxy[:, 2:] - xyxy[:, :2], clipped[:, 2:] - clipped[:, :2]
+    keep = (after.prod(1) > 0) & (after.prod(1) >= min_left * before.prod(1)) & (after.min(1) >= min_side_px)
+    return Boxes(clipped[keep].astype(np.float32), boxes.labels[keep], boxes.track_ids[keep])

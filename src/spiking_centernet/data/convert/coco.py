@@ -1,0 +1,102 @@
+"""COCO's JSON (https://cocodataset.org/#format-data): a picture for every labelled instant.
+
+What COCO has no word for stands in keys of its own, which COCO's tools pass over: ``t_us`` of a picture, ``track_id``
+and ``confidence`` of a box. Nothing is lost.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiking_centernet.data.convert.labels import (
+    Labels,
+    Row,
+    boxes_from,
+    by_number,
+    checked_size,
+    checked_time,
+    read_text,
+    short,
+    time_of,
+)
+from spiking_centernet.errors import BoxFileError
+from spiking_centernet.utils.files import atomic_write
+
+
+def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
+    """Write labels; pictures are called ``<stem>_<t_us>.png``.
+
+    Raises:
+        BoxFileError: the sensor's size is not known.
+    """
+    height, width = labels.sized("COCO")
+    image_of = {t_us: k for k, t_us in enumerate(labels.instants_us.tolist(), start=1)}
+    annotations = []
+    for k, box in enumerate(labels.boxes, start=1):
+        x, y, w, h = (short(box[name]) for name in ("x", "y", "w", "h"))
+        annotations.append(
+            {
+                "id": k, "image_id": image_of[int(box["ts"])], "category_id": int(box["class_id"]) + 1,
+                "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "track_id": int(box["track_id"]),
+                "confidence": short(box["confidence"]),
+            }
+        )  # fmt: skip
+    document = {
+        "info": {"description": f"labels of {stem}"},
+        "categories": [{"id": k, "name": name} for k, name in enumerate(labels.classes, start=1)],
+        "images": [
+            {"id": k, "file_name": f"{stem}_{t_us}.png", "width": width, "height": height, "t_us": t_us}
+            for t_us, k in image_of.items()
+        ],
+        "annotations": annotations,
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+    return []
+
+
+def read(path: Path, *, every_us: int | None = None) -> Labels:
+    """Read the labels of one recording.
+
+    Args:
+        path: the file.
+        every_us: microseconds between pictures that carry no ``t_us``; they count in the order of their names,
+            numbers in them as numbers.
+
+    Raises:
+        BoxFileError: the file is no such JSON, or a time is missing.
+    """
+    try:
+        document: dict[str, Any] = json.loads(read_text(path))
+        images = sorted(document["images"], key=lambda image: (image.get("t_us", 0), by_number(image["file_name"])))
+        categories = sorted(document["categories"], key=lambda category: category["id"])
+        label_of = {category["id"]: k for k, category in enumerate(categories)}
+        classes = tuple(str(category["name"]) for category in categories)
+        sizes = {checked_size(path, int(image["height"]), int(image["width"])) for image in images}
+        if len(sizes) > 1:
+            raise BoxFileError(f"{path}: its pictures have sizes {sorted(sizes)}; give the labels of one recording")
+        time = {
+            image["id"]: checked_time(path, int(image["t_us"]))
+            if "t_us" in image
+            else time_of(rank, every_us, path, "its pictures carry no t_us")
+            for rank, image in enumerate(images, start=1)
+        }
+        if len(time) < len(images) or len(label_of) < len(categories):
+            raise BoxFileError(f"{path}: two of its pictures or categories have the same id; export it again")
+        rows: list[Row] = []
+        for k, a in enumerate(document["annotations"]):
+            x, y, w, h = map(float, a["bbox"])
+            confidence, track = float(a.get("confidence", a.get("score", 1))), int(a.get("track_id", k))
+            rows.append((time[a["image_id"]], x, y, w, h, label_of[a["category_id"]], confidence, track))
+    except json.JSONDecodeError as error:
+        raise BoxFileError(f"{path}: is no JSON at byte {error.pos} ({error.msg}); copy or export it again") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, BoxFileError):
+            raise
+        raise BoxFileError(
+            f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
+        ) from error
+    boxes = boxes_from(path, rows, classes)
+    return Labels(boxes, classes, sizes.pop() if sizes else None, np.array(sorted(time.values()), np.int64))

@@ -1,0 +1,165 @@
+"""One file into another: labels between the formats of four families of tools, recordings into DAT."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiking_centernet import data
+from spiking_centernet.data import DatWriter, Recording
+from spiking_centernet.data.convert import coco, mot, prophesee, yolo
+from spiking_centernet.data.convert.labels import Labels
+from spiking_centernet.data.io import OPENERS
+from spiking_centernet.errors import BoxFileError, ConfigError, did_you_mean
+from spiking_centernet.structures import CLASS_NAMES
+
+FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "dat")
+"""What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, DAT events."""
+
+BY_SUFFIX = {".npy": "gen1", ".json": "coco", ".csv": "mot", ".txt": "mot", "": "yolo", ".dat": "dat"}
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""Wraps an iterable of known length to show how far it is."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What :func:`convert` did.
+
+    Attributes:
+        path: the file or folder written.
+        found: what the source was, in words.
+        lost: what the target cannot hold, in words; empty if nothing was lost.
+    """
+
+    path: Path
+    found: str
+    lost: tuple[str, ...]
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    size_hw: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    every_us: int | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert labels or a recording.
+
+    Args:
+        source: box file (``.npy``), COCO JSON, folder of YOLO text files, MOT text, or any recording.
+        target: what to write.
+        to: one of ``FORMATS``; None goes by the target's ending, a name without one is a folder for YOLO.
+        size_hw: height and width of the sensor in pixels; None takes what the source or the recording beside it says.
+        classes: names of the classes, where the source has numbers only; None takes car and pedestrian.
+        every_us: microseconds between pictures or frames, where the source does not say times.
+        progress: shows how far it is.
+
+    Raises:
+        BoxFileError: the labels are damaged, or size or times are not known.
+        EventFileError: the recording is damaged or cannot be stored as DAT.
+        ConfigError: the target's format is unknown, or holds no such things.
+    """
+    source, target = Path(source), Path(target)
+    if to is None:
+        if target.suffix.lower() not in BY_SUFFIX:
+            raise ConfigError(f"{target}: cannot write {target.suffix!r}{did_you_mean(target.suffix, BY_SUFFIX)}")
+        to = BY_SUFFIX[target.suffix.lower()]
+    elif to not in FORMATS:
+        raise ConfigError(f"cannot convert to {to!r}{did_you_mean(to, FORMATS)}")
+    kind = _kind(source)
+    if kind == "recording":
+        if to != "dat":
+            raise ConfigError(
+                f"{source} is a recording, which is written as DAT; name the target *_td.dat, not {target}"
+            )
+        return _to_dat(data.open(source, size_hw=size_hw), target, progress)
+    if to == "dat":
+        raise ConfigError(f"{source} holds labels, which DAT cannot hold; choose one of {', '.join(FORMATS[:-1])}")
+    labels = _read(kind, source, size_hw or _size_beside(source), tuple(classes or CLASS_NAMES), every_us)
+    if size_hw is not None or labels.size_hw is None:
+        labels = Labels(labels.boxes, labels.classes, size_hw or _size_beside(source), labels.instants_us)
+    lost = _write(to, target, labels, source.stem.removesuffix("_bbox"))
+    return Conversion(target, f"{kind}, {len(labels.boxes)} boxes at {len(labels.instants_us)} instants", tuple(lost))
+
+
+def _kind(source: Path) -> str:
+    suffix = source.suffix.lower()
+    if not source.exists():
+        raise BoxFileError(f"{source}: no such file or folder; check the path")
+    if source.is_dir():
+        return "YOLO"
+    if suffix == ".json":
+        return "COCO"
+    if suffix == ".npy" and source.is_file() and _is_box_file(source):
+        return "Prophesee boxes"
+    if suffix in (".csv", ".txt") and source.is_file():
+        with source.open("rb") as file:
+            first = file.readline(4096)
+        # Events have four columns; more have a line of names.
+        if mot.beside(source).is_file() or (first.count(b",") >= 6 and not first[:1].isalpha()):
+            return "MOT"
+    if suffix in OPENERS:
+        return "recording"
+    raise BoxFileError(
+        f"{source}: is neither labels (.npy, .json, .csv, a folder) nor a recording ({', '.join(OPENERS)})"
+    )
+
+
+def _is_box_file(source: Path) -> bool:
+    try:
+        names = np.load(source, mmap_mode="r", allow_pickle=False).dtype.names or ()
+    except (OSError, ValueError, EOFError):
+        return source.stem.endswith("_bbox")
+    return "class_id" in names
+
+
+def _size_beside(source: Path) -> tuple[int, int] | None:
+    recording = source.with_name(f"{source.stem.removesuffix('_bbox')}_td.dat")
+    return data.read_header(recording).size_hw if recording.is_file() else None
+
+
+def _read(
+    kind: str, source: Path, size_hw: tuple[int, int] | None, classes: tuple[str, ...], every_us: int | None
+) -> Labels:
+    if kind == "YOLO":
+        return yolo.read(source, size_hw=size_hw, classes=classes, every_us=every_us)
+    if kind == "COCO":
+        return coco.read(source, every_us=every_us)
+    if kind == "MOT":
+        return mot.read(source, classes=classes, every_us=every_us)
+    return prophesee.read(source, classes=classes)
+
+
+def _write(to: str, target: Path, labels: Labels, stem: str) -> list[str]:
+    if to == "coco":
+        return coco.write(target, labels, stem=stem)
+    if to == "yolo":
+        return yolo.write(target, labels, stem=stem)
+    if to == "mot":
+        return mot.write(target, labels)
+    lost = prophesee.write(target, labels, layout=to)
+    return lost if labels.classes == CLASS_NAMES else [*lost, f"names of the classes ({', '.join(labels.classes)})"]
+
+
+def _to_dat(recording: Recording, target: Path, progress: Progress | None) -> Conversion:
+    piece_us = 100_000
+    pieces: Iterable[Any] = recording.windows(piece_us, piece_us)
+    if progress is not None and recording.num_events:
+        total = (recording.stop_us - 1) // piece_us - recording.start_us // piece_us + 1
+        pieces = progress(pieces, total, f"converting {recording.path.name}")
+    with DatWriter(target, recording.size_hw) as writer:
+        for piece in pieces:
+            writer.append(piece.events)
+    lost = []
+    if recording.num_unsorted:
+        lost.append(f"own times of {recording.num_unsorted} events out of order")
+    if recording.clock_us:
+        lost.append(f"the clock's start ({recording.clock_us} us is 0 now)")
+    return Conversion(target, f"{recording.kind}, {recording.num_events} events", tuple(lost))

@@ -1,0 +1,269 @@
+"""A folder of recordings and box files -> labelled windows; no preprocessing step and no cache.
+
+Making the next items while the last one is being worked on.
+"""
+
+import os
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from spiking_centernet.data.augmentation import Augmentation, augment, augment_events
+from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_instants
+from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
+from spiking_centernet.data.formats.dat import DatRecording
+from spiking_centernet.data.layouts import Layout, locate
+from spiking_centernet.data.recording import Recording
+from spiking_centernet.data.voxel import Mode, voxelize
+from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.structures import Batch, Sample
+
+MAX_OPEN = 64
+"""Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
+
+
+@dataclass(frozen=True)
+class LabelledRecording:
+    """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time)."""
+
+    name: str
+    path: Path
+    boxes_path: Path
+    boxes: np.ndarray
+
+    @cached_property
+    def instants_us(self) -> np.ndarray:
+        """The labelled times in microseconds, int64, sorted."""
+        return label_instants(self.boxes)
+
+
+class FolderDataset(Dataset[Sample]):
+    """Every labelled instant of every recording in ``root/split``, laid out like GEN1.
+
+    A sample is the window of ``window_us`` that ends, exclusively, at the instant. Only the box files are read for the
+    index; a recording is opened when one of its windows is asked for. Copies may be sent to worker processes.
+
+    Attributes:
+        folder: where the files lie.
+        recordings: the recordings in the order of their names.
+        classes: the names that labels count through.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        *,
+        window_us: int = 100_000,
+        num_steps: int = 5,
+        bins: int = 2,
+        mode: Mode = "binary",
+        classes: Sequence[str] | None = None,
+        size_hw: tuple[int, int] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        fault: Fault | None = None,
+        layout: str | Layout = "gen1",
+        names: Collection[str] | None = None,
+    ):
+        """Read the box files of a split.
+
+        Args:
+            root: folder that holds the splits; the name of its layout may stand before it, ``"1mpx:/data/1mpx"``.
+            split: folder of the split: train, val or test.
+            window_us: length of a window in microseconds.
+            num_steps: time steps of a cube.
+            bins: micro bins a step.
+            mode: see ``voxelize``.
+            classes: the names that labels count through; None takes those the layout scores. Where a layout knows its
+                stored classes, boxes of others are left out.
+            size_hw: height and width in pixels, for recordings that do not say or say it wrong.
+            augmentation: how samples vary; None leaves them as recorded.
+            seed: of the augmentation; a sample depends on seed, epoch and index alone.
+            fault: what is wrong with the sensor; None takes the events as recorded.
+            layout: a name of ``LAYOUTS``, or a layout of your own.
+            names: of the recordings to take; the box files of others are not read. None takes all.
+
+        Raises:
+            DatasetError: the folder, its recordings or a box file is missing.
+            BoxFileError: a box file is damaged.
+            ConfigError: unknown layout or class, or an impossible setting.
+        """
+        layout, folder = locate(root, layout)
+        self.folder = folder / split
+        self.classes = tuple(layout.classes if classes is None else classes)
+        size_hw = size_hw or layout.size_hw
+        self.window_us, self.num_steps, self.bins, self.mode = window_us, num_steps, bins, mode
+        self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
+        if min(window_us, num_steps, bins) < 1:
+            raise ConfigError(f"window_us, num_steps and bins must be positive: {window_us}, {num_steps}, {bins}")
+        self.recordings = _find_recordings(folder, split, layout, self.classes, names)
+        self._stops = np.cumsum([len(recording.instants_us) for recording in self.recordings])
+        # Shared memory, so that workers that live longer than an epoch see the next one.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._open: OrderedDict[int, tuple[Recording, np.ndarray]] = OrderedDict()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the augmentation is a function of."""
+        self._epoch.fill_(epoch)
+
+    def locate(self, index: int) -> tuple[LabelledRecording, int]:
+        """Return the recording and the instant in microseconds of a sample.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        which, t_us = self._place(index)
+        return self.recordings[which], t_us
+
+    def _place(self, index: int) -> tuple[int, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)} in {self.folder}")
+        index %= len(self)
+        which = int(np.searchsorted(self._stops, index, side="right"))
+        instants_us = self.recordings[which].instants_us
+        return which, int(instants_us[index - self._stops[which]])
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one labelled window.
+
+        Raises:
+            DatasetError: the boxes do not belong to the recording.
+            EventFileError: the recording is damaged.
+        """
+        which, t_us = self._place(index)
+        recording, boxes = self._opened(which)
+        seeds = [self.seed, int(self._epoch), index % len(self)]
+        cube = self._cube(recording, which, t_us, seeds)
+        sample = Sample(cube, boxes_at(boxes, t_us), t_us, self.recordings[which].name)
+        return sample if self.augmentation is None else augment(sample, np.random.default_rng(seeds), self.augmentation)
+
+    def _cube(self, recording: Recording, which: int, t_us: int, seeds: list[int]) -> torch.Tensor:
+        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
+        augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
+        start_us, size_hw = t_us - self.window_us, recording.size_hw
+        if t_us <= 0:
+            return torch.zeros(self.num_steps, 2 * self.bins, *size_hw, dtype=torch.uint8)
+        if self.fault is None and augmentation is None:
+            return recording.cube(start_us, t_us, **settings)
+        # What lies before the recording's clock is an empty past: not even noise comes from there.
+        settle_us, seen_us = max(0, start_us - SETTLE_US), max(0, start_us)
+        events = recording.read(settle_us, t_us)
+        if self.fault is not None:
+            # By its name: the faulty pixels of a recording are the same whatever else lies in the folder.
+            name = zlib.crc32(self.recordings[which].name.encode())
+            events = corrupt(
+                events, self.fault.name, self.fault.severity, size_hw=size_hw, start_us=settle_us,
+                stop_us=t_us, seed=[self.fault.seed, name],
+            )  # fmt: skip
+        if augmentation is not None:
+            events = events[events["t"] >= seen_us]
+            scope = scope_of(size_hw, seen_us, t_us, [*seeds, 1])
+            events = augment_events(events, np.random.default_rng([*seeds, 2]), augmentation, scope)
+        return voxelize(events, start_us=start_us, stop_us=t_us, size_hw=size_hw, **settings)
+
+    def _opened(self, which: int) -> tuple[Recording, np.ndarray]:
+        if which in self._open:
+            self._open.move_to_end(which)
+            return self._open[which]
+        labelled = self.recordings[which]
+        if labelled.path.suffix == ".dat":
+            recording: Recording = DatRecording(labelled.path, size_hw=self.size_hw, scan=False)
+        else:
+            from spiking_centernet.data import open as open_recording
+
+            recording = open_recording(labelled.path, size_hw=self.size_hw)
+        _check_times(labelled, recording, self.window_us)
+        self._open[which] = recording, clean_boxes(labelled.boxes, recording.size_hw)
+        if len(self._open) > MAX_OPEN:
+            self._open.popitem(last=False)
+        return self._open[which]
+
+
+def _find_recordings(
+    root: Path, split: str, layout: Layout, classes: Sequence[str], names: Collection[str] | None
+) -> list[LabelledRecording]:
+    recordings = [
+        LabelledRecording(files.name, files.events, files.boxes, layout.boxes(files, classes))
+        for files in layout.find(root, split)
+        if names is None or files.name in names
+    ]
+    if not any(len(recording.boxes) for recording in recordings):
+        raise DatasetError(
+            f"{root / split}: none of its {len(recordings)} box files holds a box of {', '.join(classes)}; "
+            "there is nothing to load"
+        )
+    return recordings
+
+
+def _check_times(labelled: LabelledRecording, recording: Recording, window_us: int) -> None:
+    instants_us = labelled.instants_us
+    late = int((instants_us - window_us >= recording.stop_us).sum())
+    if late or (len(instants_us) and instants_us[-1] + window_us <= recording.start_us):
+        raise DatasetError(
+            f"{labelled.boxes_path}: boxes stand at {instants_us[0]} to {instants_us[-1]} us, but "
+            f"{recording.path.name} holds events from {recording.start_us} to {recording.stop_us} us; "
+            "the two do not belong together"
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples of one size into a batch, time first.
+
+    Raises:
+        DatasetError: there are no samples, or they differ in size.
+    """
+    shapes = {tuple(sample.cube.shape): sample.recording for sample in samples}
+    if len(shapes) != 1:
+        told = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
+        raise DatasetError(f"a batch needs cubes of one size, got {told}; load one kind of recording at a time")
+    return Batch(
+        # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
+        torch.from_numpy(np.stack([sample.cube.numpy() for sample in samples], axis=1)),
+        [sample.boxes for sample in samples],
+        [sample.t_us for sample in samples],
+        [sample.recording for sample in samples],
+    )
+
+
+Item = TypeVar("Item")
+_END = object()
+
+
+def prefetch(items: Iterable[Item], *, ahead: int = 2) -> Iterator[Item]:
+    """Yield the items in their order while a thread makes the next ones.
+
+    A thread and not a process: reading and binning run in compiled code that leaves Python to others, a process would
+    import the package once more and copy every batch, and on two cores it would fight with the threads that compute.
+
+    Args:
+        items: iterated in the thread alone.
+        ahead: how many items are made in advance.
+
+    Raises:
+        Exception: whatever making an item raises, when its turn comes.
+    """
+    iterator = iter(items)
+    pool = ThreadPoolExecutor(1, "prefetch")
+    try:
+        pending = deque(pool.submit(next, iterator, _END) for _ in range(ahead))
+        while (item := pending.popleft().result()) is not _END:
+            pending.append(pool.submit(next, iterator, _END))
+            yield item  # pyright: ignore[reportReturnType]
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,231 @@
+"""How published data sets lay out their files: where recordings and boxes lie, what class ids mean.
+
+Definitions over one folder reader; none of these data sets comes with this package, and its tests write small files in
+their layouts. Sources: GEN1 (arXiv 2001.08499), 1 Mpx (arXiv 2009.13436), DSEC-Det (github.com/uzh-rpg/dsec-det),
+eTraM (arXiv 2403.19976; the boxes beside the events have its baselines' three classes, says
+github.com/eventbasedvision/eTraM/issues/6, and those of all eight come in archives of their own), PEDRo
+(github.com/SSIGPRO/PEDRo-Event-Based-Dataset).
+"""
+
+import operator
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiking_centernet.data.box_files import read_boxes
+from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean
+from spiking_centernet.structures import BOX_DTYPE
+
+BOXES_SUFFIX = "_bbox.npy"
+MAX_XML_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one recording and its name, unlike every other of its split."""
+
+    name: str
+    events: Path
+    boxes: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on disk.
+
+    Attributes:
+        name: of the data set.
+        find: returns the recordings of ``root`` and a split.
+        read: returns a recording's boxes as BOX_DTYPE, class ids counting through the stored names.
+        stored_classes: what stored class ids count through; None where they count through the names asked for.
+        classes: the names that are scored.
+        size_hw: height and width in pixels, where the files do not say.
+    """
+
+    name: str
+    find: Callable[[Path, str], list[Files]]
+    read: Callable[[Files, Sequence[str]], np.ndarray]
+    stored_classes: tuple[str, ...] | None
+    classes: tuple[str, ...]
+    size_hw: tuple[int, int] | None = None
+
+    def boxes(self, files: Files, classes: Sequence[str]) -> np.ndarray:
+        """Return the boxes of the classes asked for, their ids counting through those.
+
+        Raises:
+            ConfigError: a class is none of this data set's.
+            BoxFileError: the box file is damaged.
+        """
+        if self.stored_classes is None:
+            return self.read(files, classes)
+        for name in classes:
+            if name not in self.stored_classes:
+                raise ConfigError(f"{self.name} has no class {name!r}{did_you_mean(name, self.stored_classes)}")
+        boxes = self.read(files, self.stored_classes)
+        place = np.full(len(self.stored_classes), -1)
+        place[[self.stored_classes.index(name) for name in classes]] = np.arange(len(classes))
+        ids = place[boxes["class_id"]]
+        kept = boxes[ids >= 0]
+        kept["class_id"] = ids[ids >= 0]
+        return kept
+
+
+def get_layout(layout: "str | Layout") -> Layout:
+    """Return the layout of this name.
+
+    Raises:
+        ConfigError: no layout has the name.
+    """
+    if isinstance(layout, Layout):
+        return layout
+    if layout not in LAYOUTS:
+        raise ConfigError(f"no data set layout is called {layout!r}{did_you_mean(layout, LAYOUTS)}")
+    return LAYOUTS[layout]
+
+
+def locate(root: str | os.PathLike[str], layout: "str | Layout" = "gen1") -> tuple[Layout, Path]:
+    """Return layout and folder of ``root``, which may begin with a layout's name: ``"dsec-det:/data/dsec"``."""
+    name, colon, rest = os.fspath(root).partition(":")
+    return (LAYOUTS[name], Path(rest)) if colon and name in LAYOUTS else (get_layout(layout), Path(root))
+
+
+def split_folder(root: Path, *parts: str) -> Path:
+    """Return a folder under ``root``.
+
+    Raises:
+        DatasetError: it is not there; says what is.
+    """
+    folder = root.joinpath(*parts)
+    if folder.is_dir():
+        return folder
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; give the folder that holds train, val and test")
+    found = sorted(path.name for path in root.iterdir())
+    raise DatasetError(f"{root}: has no folder {'/'.join(parts)!r}; found: {', '.join(found[:10]) or 'nothing'}")
+
+
+def _pairs(
+    folder: Path, events_suffix: str, boxes_folder: Path | None = None, boxes_suffix: str = BOXES_SUFFIX
+) -> list[Files]:
+    boxes_folder = boxes_folder or folder
+    names = sorted(path.name.removesuffix(events_suffix) for path in folder.glob(f"*{events_suffix}"))
+    if not names:
+        kinds = Counter(path.suffix or path.name for path in folder.iterdir())
+        found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5)) or "nothing"
+        raise DatasetError(f"{folder}: holds no recording *{events_suffix}; found: {found}")
+    boxed = {path.name.removesuffix(boxes_suffix) for path in boxes_folder.glob(f"*{boxes_suffix}")}
+    unlabelled, orphans = sorted(set(names) - boxed), sorted(boxed - set(names))
+    for missing, suffix, other in ((unlabelled, boxes_suffix, events_suffix), (orphans, events_suffix, boxes_suffix)):
+        if missing:
+            raise DatasetError(
+                f"{folder}: {missing[0]}{suffix} is missing beside {missing[0]}{other} "
+                f"({len(missing)} of its kind); add it, or remove the other"
+            )
+    return [Files(name, folder / f"{name}{events_suffix}", boxes_folder / f"{name}{boxes_suffix}") for name in names]
+
+
+def _prophesee(root: Path, split: str) -> list[Files]:
+    return _pairs(split_folder(root, split), "_td.dat")
+
+
+def _etram(root: Path, split: str) -> list[Files]:
+    """The archives unpack to ``train_h5_1``, ``train_h5_2``, ...; one folder ``train`` serves as well."""
+    parts = sorted(path for path in root.glob(f"{split}_h5_*") if path.is_dir()) or [split_folder(root, split)]
+    return [files for part in parts for files in _pairs(part, "_td.h5")]
+
+
+def _dsec(root: Path, split: str) -> list[Files]:
+    found = []
+    for sequence in sorted(path for path in split_folder(root, split).iterdir() if path.is_dir()):
+        events = sequence / "events" / "left" / "events.h5"
+        boxes = sequence / "object_detections" / "left" / "tracks.npy"
+        for path, other in ((events, boxes), (boxes, events)):
+            if other.is_file() and not path.is_file():
+                raise DatasetError(f"{path} is missing beside {other}; add it, or remove the other")
+        if events.is_file():
+            found.append(Files(sequence.name, events, boxes))
+    if not found:
+        raise DatasetError(f"{root / split}: holds no sequence with events/left/events.h5; unpack DSEC-Det there")
+    return found
+
+
+def _pedro(root: Path, split: str) -> list[Files]:
+    return _pairs(split_folder(root, "numpy", split), ".npy", split_folder(root, "xml", split), ".xml")
+
+
+def _read_npy(files: Files, classes: Sequence[str]) -> np.ndarray:
+    return read_boxes(files.boxes, classes=classes)
+
+
+def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
+    """Boxes stand on the clock of the car, events on their own: ``t_offset`` of the event file lies between them."""
+    import h5py
+
+    boxes = read_boxes(files.boxes, classes=classes)
+    try:
+        with h5py.File(files.events, "r") as file:
+            stored: Any = file["t_offset"]
+            offset_us = operator.index(stored[()])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise DatasetError(f"{files.events}: does not say t_offset ({error}); copy the file again") from error
+    if len(boxes) and int(boxes["ts"].min()) < offset_us:
+        raise DatasetError(f"{files.boxes}: holds a box before the events begin ({offset_us} us); the two do not fit")
+    if offset_us < 0:
+        raise DatasetError(f"{files.events}: says t_offset {offset_us}, which is before 0; copy the file again")
+    boxes["ts"] -= np.uint64(offset_us)
+    return boxes
+
+
+def _read_pedro(files: Files, classes: Sequence[str]) -> np.ndarray:
+    """A recording is 40 ms that were looked at as one picture: its boxes stand at its end."""
+    import xml.etree.ElementTree as ElementTree
+
+    from spiking_centernet.data import open as open_recording
+
+    if files.boxes.stat().st_size > MAX_XML_BYTES:
+        raise BoxFileError(f"{files.boxes}: is larger than {MAX_XML_BYTES} bytes; no box file of PEDRo is")
+    try:
+        objects = ElementTree.parse(files.boxes).getroot().findall("object")
+        corners = [[float(o.findtext(f"bndbox/{s}", "")) for s in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
+        names = [o.findtext("name", "") for o in objects]
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding nobody knows
+        raise BoxFileError(f"{files.boxes}: is no readable PASCAL VOC file ({error}); copy it again") from error
+    boxes = np.zeros(len(objects), BOX_DTYPE)
+    for k, ((left, top, right, bottom), name) in enumerate(zip(corners, names, strict=True)):
+        if name not in classes or not (0 <= left <= right < 1e6 and 0 <= top <= bottom < 1e6):
+            raise BoxFileError(f"{files.boxes}: object {k} is {name!r} at {corners[k]}; known: {', '.join(classes)}")
+        boxes[k] = (0, left, top, right - left, bottom - top, list(classes).index(name), 1, k)
+    if len(boxes):
+        boxes["ts"] = open_recording(files.events, size_hw=PEDRO_HW).stop_us
+    return boxes
+
+
+PEDRO_HW = (260, 346)
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout("gen1", _prophesee, _read_npy, None, ("car", "pedestrian")),
+        Layout(
+            "1mpx", _prophesee, _read_npy,
+            ("pedestrian", "two wheeler", "car", "truck", "bus", "traffic sign", "traffic light"),
+            ("pedestrian", "two wheeler", "car"),
+        ),
+        Layout(
+            "dsec-det", _dsec, _read_dsec,
+            ("pedestrian", "rider", "car", "bus", "truck", "bicycle", "motorcycle", "train"),
+            ("car", "pedestrian"), (480, 640),
+        ),
+        Layout(
+            "etram", _etram, _read_npy, ("pedestrian", "vehicle", "micro-mobility"),
+            ("pedestrian", "vehicle", "micro-mobility"), (720, 1280),
+        ),
+        Layout("pedro", _pedro, _read_pedro, ("person",), ("person",), PEDRO_HW),
+    )
+}  # fmt: skip
+"""Every layout by its name. The classes are those that papers score: 3 of 7 of 1 Mpx, 2 of 8 of DSEC-Det."""

@@ -1,0 +1,133 @@
+"""A recording, whatever its file format: windows of events in time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spiking_centernet.data.voxel import Mode, voxelize
+from spiking_centernet.errors import EventFileError, WindowError
+
+MAX_PIXELS = 1 << 22
+"""Four and a half times the largest event sensor we know (1280 x 720); a damaged file may claim 256 times as many."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The events of ``[start_us, stop_us)``, an EVENT_DTYPE array."""
+
+    start_us: int
+    stop_us: int
+    events: np.ndarray
+
+
+class Recording(ABC):
+    """What a camera recorded: a sensor's size and events in time.
+
+    Its clock starts at 0 microseconds; whatever of a window lies before is an empty past.
+
+    Attributes:
+        path: where it is stored.
+        kind: its format, in words.
+        size_hw: height and width of the sensor in pixels.
+        start_us: time of the first event.
+        stop_us: first microsecond after the last event; 0 in a recording without events.
+        num_events: how many events it holds.
+        num_unsorted: how many events carry a time before an earlier one's; they read as the latest time before them.
+        clock_us: what was subtracted from the stored times: that of the first event if the file counts from another
+            start, else 0.
+    """
+
+    path: Path
+    kind: str
+    size_hw: tuple[int, int]
+    start_us: int
+    stop_us: int
+    num_events: int
+    num_unsorted: int
+    clock_us: int = 0
+
+    @abstractmethod
+    def _read(self, start_us: int, stop_us: int) -> np.ndarray: ...
+
+    def read(self, start_us: int | None = None, stop_us: int | None = None) -> np.ndarray:
+        """Return the events of ``[start_us, stop_us)`` as an EVENT_DTYPE array; everything when called without times.
+
+        Raises:
+            WindowError: the window is empty or nothing of it lies in the recording.
+            EventFileError: the events are damaged.
+        """
+        if start_us is None and stop_us is None and not self.num_events:
+            return self._read(0, 0)
+        start_us = 0 if start_us is None else int(start_us)
+        stop_us = self.stop_us if stop_us is None else int(stop_us)
+        self._check_window(start_us, stop_us)
+        return self._read(start_us, stop_us)
+
+    def cube(
+        self, start_us: int, stop_us: int, *, num_steps: int = 5, bins: int = 2, mode: Mode = "binary"
+    ) -> torch.Tensor:
+        """Return the voxel cube of ``[start_us, stop_us)``, uint8 [T, 2 * bins, H, W]; see ``voxelize``.
+
+        Raises:
+            WindowError, EventFileError, ConfigError: as ``read`` and ``voxelize``.
+        """
+        events = self.read(start_us, stop_us)
+        return voxelize(
+            events,
+            start_us=start_us,
+            stop_us=stop_us,
+            size_hw=self.size_hw,
+            num_steps=num_steps,
+            bins=bins,
+            mode=mode,
+        )
+
+    def windows(self, every_us: int, length_us: int) -> Iterator[Window]:
+        """Yield a window of ``length_us`` ending at every multiple of ``every_us``, until the last event was seen.
+
+        Raises:
+            WindowError: a duration is not positive.
+        """
+        if every_us <= 0 or length_us <= 0:
+            raise WindowError(f"every_us and length_us must be positive, got {every_us} and {length_us}")
+        if not self.num_events:
+            return
+        stop_us = (self.start_us // every_us + 1) * every_us
+        while stop_us - every_us < self.stop_us:
+            start_us = stop_us - length_us
+            # With gaps between short windows the last of them may begin after the last event.
+            events = self._read(start_us, stop_us)
+            yield Window(start_us, stop_us, events)
+            stop_us += every_us
+
+    def _check_window(self, start_us: int, stop_us: int) -> None:
+        if stop_us <= start_us:
+            raise WindowError(f"window [{start_us}, {stop_us}) us is empty; stop_us must be later than start_us")
+        if not self.num_events:
+            raise WindowError(f"{self.path}: holds no events, so no window [{start_us}, {stop_us}) us either")
+        if stop_us <= 0 or start_us >= self.stop_us:
+            raise WindowError(
+                f"{self.path}: window [{start_us}, {stop_us}) us lies outside the recording, "
+                f"which spans [0, {self.stop_us}) us; choose times inside"
+            )
+
+
+def check_size(path: Path, size_hw: tuple[int, int]) -> None:
+    """Check that a sensor may have this height and width in pixels.
+
+    Raises:
+        EventFileError: it has no pixels, or more than any sensor.
+    """
+    # Numbers of thousands of digits are no sizes, and no text either.
+    height, width = (min(max(side, -1), MAX_PIXELS + 1) for side in size_hw)
+    if height < 1 or width < 1:
+        raise EventFileError(f"{path}: a sensor of {width} x {height} pixels is none; give its size_hw")
+    if height * width > MAX_PIXELS:
+        raise EventFileError(
+            f"{path}: a sensor of {width} x {height} pixels is larger than any known ({MAX_PIXELS} pixels); the file "
+            "is damaged, or give its size_hw"
+        )

@@ -1,0 +1,318 @@
+"""What every precision shares on the native kernels: spikes as bytes, buffers by shape, the way through the layers.
+
+Membranes between calls: handed out as tensors, taken back once nobody holds them.
+"""
+
+import ctypes
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from ctypes import byref
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiking_centernet.deploy.engine.bindings import CLayer, EventLists, Kernels, Plane, c_layer, keys_fit, run_events
+from spiking_centernet.deploy.engine.ir import Network, halved, traverse
+from spiking_centernet.deploy.engine.packing import Packed
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.model.layers import Observe, State
+
+MAX_WORKSPACES = 4
+"""Shapes of cubes whose buffers are kept."""
+
+UsesEvents = Callable[[CLayer, int], bool]
+"""Whether a layer whose input holds so many spikes is computed event-driven."""
+
+
+def input_parts(network: Network) -> list[tuple[int, ...]]:
+    """Return of every block how its input channels are joined."""
+    stages = [stage[-1].weight.shape[0] for stage in network.stages]
+    parts: list[tuple[int, ...]] = [(block.weight.shape[1],) for block in network.blocks]
+    coarse, first = stages[-1], 1 + sum(len(stage) for stage in network.stages)
+    for i, block in enumerate(network.decoder):
+        parts[first + i] = (coarse, stages[-2 - i])
+        coarse = block.weight.shape[0]
+    return parts
+
+
+class NativeNetwork(ABC):
+    """The network on the native kernels; a precision says how it multiplies.
+
+    Args:
+        network: what to compute.
+        kernels: the native kernels.
+        packed: the weights of every block.
+        uses_events: decides for every layer and call.
+        factored: the blocks of the decoder that are computed in their three convolutions, by index.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        kernels: Kernels,
+        packed: list[Packed],
+        uses_events: UsesEvents,
+        factored: Collection[int],
+    ):
+        self.network = network
+        self.kernels = kernels
+        self.packed = packed
+        self.uses_events = uses_events
+        self.factored = frozenset(factored)
+        self.lists = EventLists()
+        self._workspaces: OrderedDict[tuple[int, ...], Workspace] = OrderedDict()
+
+    def __call__(
+        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
+    ) -> tuple[Tensor, State]:
+        """Return the heads' spikes summed over the steps, float32 [B, h, w, K], and the membranes."""
+        return self.workspace(tuple(cube.shape)).run(cube, state, observe, keep_state=keep_state)
+
+    def workspace(self, shape: tuple[int, ...]) -> "Workspace":
+        """Return the buffers for one shape of cube [T, B, C, H, W]; the last few are kept."""
+        if shape not in self._workspaces:
+            self._workspaces[shape] = self.make(shape)
+            if len(self._workspaces) > MAX_WORKSPACES:
+                self._workspaces.popitem(last=False)
+        self._workspaces.move_to_end(shape)
+        return self._workspaces[shape]
+
+    @abstractmethod
+    def make(self, shape: tuple[int, ...]) -> "Workspace":
+        """Return new buffers."""
+
+
+class Workspace(ABC):
+    """The buffers for one shape of cube [T, B, C, H, W], and the steps of the traversal on them.
+
+    Attributes:
+        layers: every block as the kernels take it.
+        sources: the spikes that every block takes; of a factored one the skip's.
+        targets: the spikes of every block but the heads.
+    """
+
+    def __init__(self, owner: NativeNetwork, shape: tuple[int, ...]):
+        self.owner = owner
+        self.steps, self.batch, _, height, width = shape
+        self.num = self.steps * self.batch
+        self.layers: list[CLayer] = []
+        self.sources: list[Plane] = []
+        self.targets: list[Plane] = []
+        self._joined: dict[int, Plane] = {}
+        self._factored: dict[int, Callable[[], int]] = {}
+        self._observe: Observe | None = None
+        network = owner.network
+        halo = max(1, network.stem.kernel // 2)
+        self.cube = Plane(self.num, (height, width), shape[2], halo)
+        x = self._add(0, self.cube, self._plane(network.stem.size_hw((height, width)), network.stem.weight.shape[0]))
+        pooled_hw = (halved(x.c.height, 2), halved(x.c.width, 2))
+        x = self.pooled = self._plane(pooled_hw, x.channels)
+        index, features = 0, []
+        for stage in network.stages:
+            pair: list[Plane] = []
+            for i, block in enumerate(stage):
+                index += 1
+                # The blocks of a stage write two planes by turns: what is read again soon is still in the cache.
+                if i < 2:
+                    pair.append(self._plane(block.size_hw((x.c.height, x.c.width)), block.weight.shape[0]))
+                x = self._add(index, x, pair[i % 2])
+            features.append(x)
+        for block, skip in zip(network.decoder, features[-2::-1], strict=False):
+            index += 1
+            size_hw = (skip.c.height, skip.c.width)
+            target = self._plane(size_hw, block.weight.shape[0])
+            if index in owner.factored:
+                coarse = x
+                x = self._add(index, skip, target)
+                self._factored[index] = self.factor(index, coarse, skip)
+                continue
+            joined = self._plane(size_hw, x.c.channels + skip.c.channels)
+            self._joined[index] = joined
+            x = self._add(index, joined, target)
+        self.size_hw = (x.c.height, x.c.width)
+        self.head_spikes: Plane | None = None
+        self._add(index + 1, x, None)
+        self.counts = torch.zeros(self.batch, *self.size_hw, owner.packed[-1].padded_channels)
+        self.layers[-1].counts = self.counts.data_ptr()
+        self.membranes = MembranePool(
+            network,
+            [(self.batch, layer.height, layer.width, layer.padded_channels) for layer in self.layers],
+        )
+
+    def _plane(self, size_hw: tuple[int, int], channels: int) -> Plane:
+        return Plane(self.num, size_hw, channels, halo=1)
+
+    def _add(self, index: int, source: Plane, target: Plane | None) -> Plane:
+        block, packed = self.owner.network.blocks[index], self.owner.packed[index]
+        neuron = block.neurons[0]
+        assert source.c.halo >= block.kernel // 2
+        layer = c_layer(
+            packed, source, target, block.size_hw((source.c.height, source.c.width)),
+            num_steps=self.steps, batch=self.batch, kernel=block.kernel, stride=block.stride,
+            leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.soft_reset,
+        )  # fmt: skip
+        self.layers.append(layer)
+        self.sources.append(source)
+        if target is None:
+            return source
+        self.targets.append(target)
+        return target
+
+    @abstractmethod
+    def take(self, cube: Tensor) -> None:
+        """Take the cube's spikes."""
+
+    @abstractmethod
+    def dense(self, index: int) -> int:
+        """Compute a block densely; returns the number of spikes."""
+
+    @abstractmethod
+    def factor(self, index: int, coarse: Plane, skip: Plane) -> Callable[[], int]:
+        """Return what computes a block in its three convolutions and returns the number of spikes."""
+
+    def run(
+        self, cube: Tensor, state: State | None, observe: Observe | None, *, keep_state: bool
+    ) -> tuple[Tensor, State]:
+        """See :class:`NativeNetwork`."""
+        self.take(cube)
+        self._observe = observe
+        nothing: tuple[State, list[int | None]] = ([], [None] * len(self.layers))
+        # Held until the call ends: the pool gives away what nobody holds.
+        _old, before = nothing if state is None else self.membranes.place(state)
+        new, after = self.membranes.take() if keep_state else nothing
+        for layer, source, target in zip(self.layers, before, after, strict=True):
+            layer.old_membranes, layer.membranes = source, target
+        last = len(self.layers) - 1
+        traverse(self.owner.network, self, self.cube)
+        widths = self.owner.network.heads.widths
+        if observe is not None:
+            # Memory that only an observer needs: without one the heads keep nothing but sums.
+            if self.head_spikes is None:
+                self.head_spikes = self._plane(self.size_hw, sum(widths))
+            self.layers[last].output = ctypes.pointer(self.head_spikes.c)
+        self.compute(last)
+        if observe is not None and self.head_spikes is not None:
+            for part in self.head_spikes.spikes().split(widths, dim=1):
+                observe(part)
+            self.layers[last].output = None
+        return self.counts[..., : sum(widths)], new
+
+    def compute(self, index: int) -> int:
+        """Compute a block from its input; returns the number of spikes."""
+        layer, count = self.layers[index], self.sources[index].count
+        if index in self._factored:
+            return self._factored[index]()
+        # Where nobody can tell how many spikes there are, they are no spikes.
+        if count is not None and self.owner.uses_events(layer, count) and keys_fit(layer):
+            self.owner.lists.reserve(layer)
+            return run_events(self.owner.kernels, layer, self.owner.lists)
+        return self.dense(index)
+
+    def fire(self, index: int, x: Plane) -> Plane:
+        """See ``Ops``; ``x`` is the block's own source."""
+        target = self.targets[index]
+        target.count = self.compute(index)
+        if self._observe is not None:
+            self._observe(target.spikes())
+        return target
+
+    def pool(self, x: Plane) -> Plane:
+        """See ``Ops``."""
+        self.pooled.count = self.owner.kernels.or_pool(byref(x.c), byref(self.pooled.c), self.num)
+        return self.pooled
+
+    def join(self, index: int, x: Plane, skip: Plane) -> Plane:
+        """See ``Ops``."""
+        if index in self._factored:
+            return skip
+        joined = self._joined[index]
+        joined.count = self.owner.kernels.join(byref(x.c), byref(skip.c), byref(joined.c), self.num)
+        return joined
+
+
+Shape = tuple[int, int, int, int]
+
+
+class MembranePool:
+    """Memory for the membranes of every block, float32 [B, h, w, padded channels] each.
+
+    A call reads the old membranes and writes new ones beside them, so a caller may keep a state and go back to it. What
+    the caller lets go of is used again: a stream holds two states in memory, however long it runs.
+
+    Args:
+        network: whose neuron layers they belong to.
+        shapes: of every block.
+    """
+
+    def __init__(self, network: Network, shapes: list[Shape]):
+        self._shapes = shapes
+        self._widths = [block.widths for block in network.blocks]
+        self._names = [name for block in network.blocks for name in block.names]
+        sizes = [math.prod(shape) for shape in shapes]
+        self._starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        self._size = sum(sizes)
+        self._arrays: list[np.ndarray] = []
+
+    def take(self) -> tuple[State, list[int]]:
+        """Return a state whose memory nobody else holds, and the address of every block in it."""
+        return self._views(torch.from_numpy(self._free()))
+
+    def place(self, state: State) -> tuple[State, list[int]]:
+        """Return a state with the same values in this pool's memory, itself if it lies there, and the addresses.
+
+        Raises:
+            ConfigError: the state does not fit the cube or the network.
+        """
+        own, addresses = self._like(state)
+        if own is None:
+            own, addresses = self.take()
+            check_state(self._names, state, [t.shape for t in own if t is not None])
+            for target, source in zip(own, state, strict=True):
+                assert target is not None
+                target.copy_(torch.zeros(()) if source is None else source)
+        return own, addresses
+
+    def _like(self, state: State) -> tuple[State | None, list[int]]:
+        places = [(None if t is None else (t.data_ptr(), t.stride(), t.shape)) for t in state]
+        for array in self._arrays:
+            memory = torch.from_numpy(array)
+            views, addresses = self._views(memory)
+            if places == [(t.data_ptr(), t.stride(), t.shape) for t in views if t is not None]:
+                return state, addresses
+        return None, []
+
+    def _views(self, memory: Tensor) -> tuple[State, list[int]]:
+        views: State = []
+        for start, shape, widths in zip(self._starts, self._shapes, self._widths, strict=True):
+            block = memory[start : start + math.prod(shape)].view(shape).permute(0, 3, 1, 2)
+            views += block[:, : sum(widths)].split(widths, dim=1)
+        return views, [memory.data_ptr() + memory.element_size() * start for start in self._starts]
+
+    def _free(self) -> np.ndarray:
+        for i in range(len(self._arrays)):
+            # The list and the call itself: a tensor over the array would be a third.
+            if sys.getrefcount(self._arrays[i]) == 2:
+                return self._arrays[i]
+        # Zeros, because the padding is never written by a caller's state and must not fire.
+        self._arrays.append(np.zeros(self._size, np.float32))
+        return self._arrays[-1]
+
+
+def check_state(names: Sequence[str], state: State, shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse a state that belongs to another network or cube.
+
+    Raises:
+        ConfigError: the number of membranes or a shape differs.
+    """
+    if len(state) != len(names):
+        raise ConfigError(f"the state has {len(state)} membranes, the network {len(names)} neuron layers")
+    for name, given, wanted in zip(names, state, shapes, strict=True):
+        if given is not None and tuple(given.shape) != tuple(wanted):
+            raise ConfigError(
+                f"the state of {name} is {list(given.shape)}, this cube needs {list(wanted)}; "
+                "start a cube of another size or batch with state=None"
+            )

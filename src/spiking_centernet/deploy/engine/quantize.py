@@ -1,0 +1,75 @@
+"""Weights as int8: symmetric, one power-of-two scale a channel. Spikes need no quantising: 0 and 1 are exact.
+
+What the int8 engine must equal: the fused detector itself with the quantised values as its weights.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.deploy.engine.ir import Block, unfold
+from spiking_centernet.model import Detector
+
+LARGEST = 127
+"""Symmetric: -128 is not used."""
+
+BIAS_STEP = 2.0**-10
+"""Biases are multiples of this, so that float32 sums of them and of scaled weights are exact in any order."""
+
+LEAST_SCALE = 2.0**-16
+"""Channels whose weights are all below 127 * 2**-16 = 0.002 keep this scale, for the same reason; what they lose is a
+thousandth of a threshold."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """The quantised convolution of a block, ``y = scale * (weight conv x) + bias``.
+
+    Attributes:
+        weight: int8 [O, I, k, k].
+        scale: float32 [O], powers of two.
+        bias: float32 [O].
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    @property
+    def values(self) -> Tensor:
+        """The weights as float32."""
+        return self.weight.float() * self.scale[:, None, None, None]
+
+
+def quantise(block: Block) -> Int8:
+    """Return a block's convolution in int8: weights rounded to the finest power of two that holds them all."""
+    largest = block.weight.abs().amax((1, 2, 3))
+    scale = torch.exp2(torch.ceil(torch.log2(largest / LARGEST))).clamp_min(LEAST_SCALE)
+    weight = (block.weight / scale[:, None, None, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
+    return Int8(weight, scale, (block.bias / BIAS_STEP).round() * BIAS_STEP)
+
+
+def reference(model: Detector) -> Detector:
+    """Return the fused detector in float32 with int8 weights on power-of-two scales: every sum in it is exact.
+
+    Its spikes equal those of the int8 engine to the last bit; its outputs up to the rounding of the last layer, whose
+    weights and sums are real numbers.
+    """
+    fused = model.fuse().cpu().float()
+    layers = [
+        fused.encoder.stem,
+        *(layer for stage in fused.encoder.stages for layer in stage),  # pyright: ignore[reportGeneralTypeIssues]
+        *(block.block for block in fused.decoder.blocks),
+        *(head.block for head in fused.heads.values()),
+    ]
+    quantised = [quantise(block) for block in unfold(model).blocks]
+    weights = [part for q in quantised[:-1] for part in [(q.values, q.bias)]]
+    heads = quantised[-1]
+    width = model.config.head_width
+    weights += zip(heads.values.split(width), heads.bias.split(width), strict=True)
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(layers, weights, strict=True):
+            layer.conv.weight.copy_(weight)  # pyright: ignore
+            layer.conv.bias.copy_(bias)  # pyright: ignore
+    return fused

@@ -1,0 +1,164 @@
+"""What every exported file computes: cube and membranes in, raw heads and membranes out."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_centernet.errors import ExportError
+from spiking_centernet.model import Detector, DetectorConfig
+
+HEADS = ("heatmap", "wh", "offset")
+
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+"""One call of an exported network: arrays by input name in, arrays by output name out."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Names and shapes of an exported network; all arrays are float32 and their shapes are fixed.
+
+    Inputs are ``cube`` and one ``membrane_K`` a neuron layer, all zero at rest. Outputs are the raw heads, averaged
+    over the call's steps, and one ``new_membrane_K`` a neuron layer for the next call.
+
+    Attributes:
+        size_hw: height and width of the cube in pixels.
+        num_steps: time steps of a call.
+        in_channels: channels of the cube.
+        membrane_shapes: of every neuron layer, [1, C, h, w]; empty for an ANN.
+        layers: the names of those layers.
+        classes: what the heatmap's channels are called.
+        stride: input pixels an output pixel.
+        window_us: how long a whole window is.
+        window_steps: time steps of a whole window, for which the network was trained.
+        score_threshold: detections below are not shown by default.
+    """
+
+    size_hw: tuple[int, int]
+    num_steps: int
+    in_channels: int
+    membrane_shapes: tuple[tuple[int, ...], ...]
+    layers: tuple[str, ...]
+    classes: tuple[str, ...]
+    stride: int
+    window_us: int
+    window_steps: int
+    score_threshold: float
+
+    @property
+    def cube_shape(self) -> tuple[int, ...]:
+        """[T, 1, C, H, W]."""
+        return (self.num_steps, 1, self.in_channels, *self.size_hw)
+
+    @property
+    def input_names(self) -> list[str]:
+        """``cube`` and the membranes, in the order of the file."""
+        return ["cube", *(f"membrane_{k:02d}" for k in range(len(self.membrane_shapes)))]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The heads and the new membranes, in the order of the file."""
+        return [*HEADS, *(f"new_membrane_{k:02d}" for k in range(len(self.membrane_shapes)))]
+
+    def at_rest(self) -> dict[str, np.ndarray]:
+        """Return the membranes of a network at rest, by input name."""
+        shapes = zip(self.input_names[1:], self.membrane_shapes, strict=True)
+        return {name: np.zeros(shape, np.float32) for name, shape in shapes}
+
+    def to_json(self) -> str:
+        """Return everything as JSON, for the file's own metadata."""
+        return json.dumps(asdict(self))
+
+
+class StatefulNetwork(nn.Module):
+    """A fused detector with plain tensors in and out, as exporters want it; inputs and outputs as in the contract."""
+
+    def __init__(self, fused: Detector):
+        super().__init__()
+        self.network = fused
+
+    def forward(self, cube: Tensor, *membranes: Tensor) -> tuple[Tensor, ...]:
+        """Return the heads and the new membranes."""
+        output, state = self.network(cube, list(membranes) if membranes else None)
+        return (*output, *(v for v in state if v is not None))
+
+
+def require_plain(config: DetectorConfig) -> None:
+    """Refuse variants of the network, which no exported file holds.
+
+    Raises:
+        ExportError: it is one.
+    """
+    if config.variations:
+        raise ExportError(f"networks with {config.variations} cannot be exported; run the detector itself")
+
+
+def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None = None) -> Contract:
+    """Return the contract of a detector for a sensor.
+
+    Args:
+        model: the detector, fused or not.
+        size_hw: height and width of the cube in pixels.
+        num_steps: time steps of a call, a divisor of the network's; None takes a whole window.
+
+    Raises:
+        ExportError: the size or the number of steps is impossible, or the detector is a variant of the network.
+    """
+    config = model.config
+    require_plain(config)
+    steps = config.num_steps if num_steps is None else num_steps
+    if steps < 1 or config.num_steps % steps:
+        raise ExportError(f"a window has {config.num_steps} steps; a call must take a divisor of that, got {steps}")
+    if min(size_hw) < 2 * config.stride:
+        raise ExportError(f"size_hw must be at least {2 * config.stride} pixels each way, got {size_hw}")
+    with torch.inference_mode():
+        _, state = model(torch.zeros((1, 1, config.in_channels, *size_hw), device=next(model.parameters()).device))
+    membranes = [v for v in state if v is not None]
+    return Contract(
+        size_hw=size_hw, num_steps=steps, in_channels=config.in_channels,
+        membrane_shapes=tuple(tuple(v.shape) for v in membranes),
+        layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
+        window_us=config.window_us, window_steps=config.num_steps, score_threshold=config.score_threshold,
+    )  # fmt: skip
+
+
+def example_inputs(contract: Contract) -> tuple[Tensor, ...]:
+    """Return tensors of the right shapes, for exporters that trace."""
+    return (torch.zeros(contract.cube_shape), *(torch.zeros(shape) for shape in contract.membrane_shapes))
+
+
+def run_torch(fused: Detector, contract: Contract) -> Run:
+    """Return the reference: the fused detector itself, called as the exported file is."""
+    network = StatefulNetwork(fused)
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            outputs = network(*(torch.from_numpy(inputs[name]) for name in contract.input_names))
+        return dict(zip(contract.output_names, (x.numpy() for x in outputs), strict=True))
+
+    return run
+
+
+def run_window(run: Run, contract: Contract, cube: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Return the outputs of every call of a window from rest, membranes passed from call to call.
+
+    Args:
+        run: the network.
+        contract: its contract.
+        cube: [window_steps, C, H, W].
+    """
+    membranes = contract.at_rest()
+    calls = []
+    for part in np.split(cube[:, None].astype(np.float32), contract.window_steps // contract.num_steps):
+        outputs = run({"cube": part, **membranes})
+        membranes = {name: outputs[f"new_{name}"] for name in membranes}
+        calls.append(outputs)
+    return calls
+
+
+def mean_heads(calls: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the heads averaged over the calls of a window."""
+    return {name: np.stack([call[name] for call in calls]).mean(axis=0, dtype=np.float32) for name in HEADS}

@@ -1,0 +1,129 @@
+"""Whether a written file computes what the network computes, on windows of real events."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spiking_centernet.data import FolderDataset, Recording
+from spiking_centernet.data import open as open_recording
+from spiking_centernet.deploy.export.contract import HEADS, Contract, Run, mean_heads, run_window
+from spiking_centernet.errors import ExportError
+from spiking_centernet.evaluation.metrics import Instant, Protocol, evaluate_boxes
+from spiking_centernet.model import DetectorOutput, detections
+from spiking_centernet.structures import Boxes, Detections
+
+MEMBRANE_TOLERANCE = 1e-3
+"""Membranes that differ by more are counted: rounding moves them by some 1e-6, a flipped spike by tenths."""
+
+Progress = Callable[[Iterable[int], int, str], Iterable[int]]
+"""Wraps an iterable of known length to show how far it is."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a file's outputs lie from the network's.
+
+    Attributes:
+        num_windows: windows compared, each from rest.
+        max_difference: largest absolute difference by head, averaged over the window's steps.
+        spikes_differing: share of neurons that fired in one and not in the other in the last step of a call, read from
+            the reset of their membranes; None without a hard reset.
+        membranes_differing: share of membranes that differ by more than ``MEMBRANE_TOLERANCE``; None without membranes.
+    """
+
+    num_windows: int
+    max_difference: dict[str, float]
+    spikes_differing: float | None
+    membranes_differing: float | None
+
+
+def compare(reference: Run, run: Run, contract: Contract, cubes: Iterable[np.ndarray], *, hard_reset: bool) -> Parity:
+    """Run the same windows through the network and the file.
+
+    Args:
+        reference: the network.
+        run: the file.
+        contract: of both.
+        cubes: windows [window_steps, C, H, W].
+        hard_reset: a neuron that fired has a membrane of exactly 0.
+
+    Raises:
+        ExportError: there is no window.
+    """
+    largest: dict[str, float] = dict.fromkeys(HEADS, 0.0)
+    num_windows = num_membranes = flipped = moved = 0
+    for cube in cubes:
+        num_windows += 1
+        expected, found = (run_window(network, contract, cube) for network in (reference, run))
+        means = mean_heads(expected), mean_heads(found)
+        for name in HEADS:
+            largest[name] = max(largest[name], float(np.abs(means[0][name] - means[1][name]).max()))
+        for ours, theirs in zip(expected, found, strict=True):
+            for name in contract.output_names[len(HEADS) :]:
+                num_membranes += ours[name].size
+                apart = np.abs(ours[name] - theirs[name]) > MEMBRANE_TOLERANCE
+                moved += int(apart.sum())
+                # A membrane of 1e-9 in one and 0 in the other is rounding, no spike.
+                flipped += int((apart & ((ours[name] == 0) != (theirs[name] == 0))).sum())
+    if not num_windows:
+        raise ExportError("there is no window to compare on; give a recording that holds events")
+    return Parity(
+        num_windows,
+        largest,
+        flipped / num_membranes if num_membranes and hard_reset else None,
+        moved / num_membranes if num_membranes else None,
+    )
+
+
+def score(
+    run: Run,
+    contract: Contract,
+    dataset: FolderDataset,
+    *,
+    protocol: str | Protocol = "prophesee",
+    progress: Progress | None = None,
+) -> float:
+    """Return the AP of an exported network on a split, one window at a time.
+
+    Raises:
+        ExportError: the recordings have another size than the contract.
+        ConfigError: unknown protocol.
+    """
+    truth: dict[Instant, Boxes] = {}
+    found: dict[Instant, Detections] = {}
+    indices: Iterable[int] = range(len(dataset))
+    for k in indices if progress is None else progress(indices, len(dataset), "scoring"):
+        sample = dataset[k]
+        size_hw = (int(sample.cube.shape[-2]), int(sample.cube.shape[-1]))
+        if size_hw != contract.size_hw:
+            raise ExportError(
+                f"{sample.recording} is {size_hw} and the file takes {contract.size_hw}; export that size"
+            )
+        heads = mean_heads(run_window(run, contract, sample.cube.numpy()))
+        output = DetectorOutput(*(torch.from_numpy(heads[name]) for name in HEADS))
+        key = sample.recording, sample.t_us
+        truth[key] = sample.boxes
+        found[key] = detections(output, [sample.t_us], stride=contract.stride, size_hw=size_hw)[0]
+    return evaluate_boxes(truth, found, size_hw=contract.size_hw, protocol=protocol, class_names=contract.classes).ap
+
+
+def shipped_windows(contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:
+    """Yield windows of the real recording that ships with the package; see :func:`windows_of`."""
+    folder = Path(str(resources.files("spiking_centernet") / "assets" / "icns_roadside_cars"))
+    return windows_of(open_recording(folder / "icns_roadside_cars_td.dat"), contract, every_us)
+
+
+def windows_of(recording: Recording, contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:
+    """Yield cubes [window_steps, C, H, W] of a recording, its top left corner cut or padded to the contract's size."""
+    height, width = contract.size_hw
+    for window in recording.windows(every_us, contract.window_us):
+        if window.start_us >= recording.stop_us:
+            return
+        cube = recording.cube(
+            window.start_us, window.stop_us, num_steps=contract.window_steps, bins=contract.in_channels // 2
+        ).numpy()[..., :height, :width]
+        yield np.pad(cube, ((0, 0), (0, 0), (0, height - cube.shape[-2]), (0, width - cube.shape[-1])))

@@ -1,4 +1,0 @@
-"""Inference on a processor: a detector compiled for it."""
-
-from spiking_centernet.engine.engine import Engine as Engine
-from spiking_centernet.engine.engine import compile as compile

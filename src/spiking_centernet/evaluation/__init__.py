@@ -1,0 +1,1 @@
+"""How good a detector is, and what it costs: scores, robustness, significance, energy."""

@@ -1,0 +1,391 @@
+"""Exact operation counts: every pair of an active input and a weight that meet, border, stride and groups included."""
+
+import copy
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_centernet.errors import ConfigError, NotSpikingError
+from spiking_centernet.model import Detector, DetectorOutput
+from spiking_centernet.model.neurons import PLIF, ReLU
+
+
+@dataclass(frozen=True)
+class ConvOperations:
+    """What one convolution computed, summed over every step of every window.
+
+    Attributes:
+        name: the module, for example "encoder.stages.0.1.conv".
+        dense: pairs of input and weight that meet, as if every input were active; zeros of the padding are no inputs.
+        padded: multiply-accumulates of a dense engine, which multiplies the padding too; what papers publish.
+        synaptic: pairs of non-zero input and weight that meet.
+        effective: pairs of non-zero input and non-zero weight; NeuroBench's count. Equals ``synaptic`` unless pruned.
+        inputs: input values.
+        active: input values that are not zero.
+        outputs: output values.
+        binary: whether every input was 0 or 1, so that a pair costs an addition and not a multiplication.
+        num_weights: weights of the layer.
+        num_zeros: those of them that are zero.
+        has_bias: whether every output has a constant added.
+    """
+
+    name: str
+    dense: int
+    padded: int
+    synaptic: int
+    effective: int
+    inputs: int
+    active: int
+    outputs: int
+    binary: bool
+    num_weights: int
+    num_zeros: int
+    has_bias: bool
+
+
+@dataclass(frozen=True)
+class NeuronOperations:
+    """What one layer of neurons computed, summed over every step of every window.
+
+    Attributes:
+        name: the layer, as in ``Detector.neuron_names``.
+        neurons: how many there are.
+        spikes: outputs that are not zero.
+        updates: neurons x steps x windows.
+        dead: neurons that never fired.
+        saturated: neurons that fired at every step.
+        multiplies: multiplications of an update: 1 for a leaky membrane, else 0.
+        adds: additions of an update: 1 for a membrane, 0 for the ANN twin's ReLU.
+    """
+
+    name: str
+    neurons: int
+    spikes: int
+    updates: int
+    dead: int
+    saturated: int
+    multiplies: int
+    adds: int
+
+    @property
+    def rate(self) -> float:
+        """Spikes over (neurons x steps)."""
+        return self.spikes / max(1, self.updates)
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the neurons that never fired."""
+        return self.dead / self.neurons
+
+    @property
+    def saturated_share(self) -> float:
+        """Share of the neurons that fired at every step."""
+        return self.saturated / self.neurons
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations of a network over a number of windows; divide by ``num_windows``, or by that times ``num_steps``.
+
+    Attributes:
+        num_windows: windows counted.
+        num_steps: time steps of every window.
+        convolutions: in the order in which they compute.
+        neurons: in the order in which they compute.
+    """
+
+    num_windows: int
+    num_steps: int
+    convolutions: tuple[ConvOperations, ...]
+    neurons: tuple[NeuronOperations, ...]
+
+    @property
+    def dense(self) -> int:
+        """Pairs as if every input were active."""
+        return sum(layer.dense for layer in self.convolutions)
+
+    @property
+    def padded(self) -> int:
+        """Multiply-accumulates of a dense engine, padding included."""
+        return sum(layer.padded for layer in self.convolutions)
+
+    @property
+    def synaptic(self) -> int:
+        """Pairs of active input and weight."""
+        return sum(layer.synaptic for layer in self.convolutions)
+
+    @property
+    def rate(self) -> float:
+        """Firing rate of all neurons together: spikes over (neurons x steps)."""
+        return sum(layer.spikes for layer in self.neurons) / max(1, sum(layer.updates for layer in self.neurons))
+
+    @property
+    def first_not_binary(self) -> str | None:
+        """The first convolution whose input was not binary, None in a fully spiking network."""
+        return next((layer.name for layer in self.convolutions if not layer.binary), None)
+
+    @property
+    def fully_spiking(self) -> bool:
+        """Whether every convolution received nothing but 0 and 1."""
+        return self.first_not_binary is None
+
+
+Conv = nn.Conv2d | nn.ConvTranspose2d
+
+
+def reach(conv: Conv, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which taps of a kernel an input position meets, by rows and by columns: 0 or 1, [kh, H] and [kw, W].
+
+    Input position ``i`` meets tap ``k`` if an output position ``o`` has ``o stride - padding + k dilation = i``; in a
+    transposed convolution, which writes what the other reads, if it has ``i stride - padding + k dilation = o``.
+    The pairs of position (y, x) with one weight kernel are then ``rows[:, y] x columns[:, x]``.
+
+    Raises:
+        ConfigError: the padding repeats inputs instead of adding zeros.
+    """
+    if conv.padding_mode != "zeros":
+        raise ConfigError(f"operations are counted for zero padding, got padding_mode {conv.padding_mode!r}")
+    taps = []
+    for axis, size in enumerate(size_hw):
+        kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
+        span = dilation * (kernel - 1)
+        if isinstance(conv, nn.ConvTranspose2d):
+            padding, extra = int(conv.padding[axis]), int(conv.output_padding[axis])
+            outputs = (size - 1) * stride - 2 * padding + span + extra + 1
+            position = np.arange(size) * stride - padding + np.arange(kernel)[:, None] * dilation  # [K, I]
+            taps.append(((position >= 0) & (position < outputs)).astype(np.int64))
+            continue
+        if isinstance(conv.padding, str):
+            before, both = (span // 2, span) if conv.padding == "same" else (0, 0)
+        else:
+            before, both = conv.padding[axis], 2 * conv.padding[axis]
+        outputs = (size + both - span - 1) // stride + 1
+        position = np.arange(outputs) * stride - before + np.arange(kernel)[:, None] * dilation  # [K, O]
+        met = np.zeros((kernel, size), np.int64)
+        for k in range(kernel):
+            met[k, position[k][(position[k] >= 0) & (position[k] < size)]] = 1
+        taps.append(met)
+    return taps[0], taps[1]
+
+
+def fan_out(conv: Conv, size_hw: tuple[int, int]) -> np.ndarray:
+    """Return how many weights of one output channel an input at every position meets, int64 [H, W]."""
+    rows, columns = reach(conv, size_hw)
+    return np.outer(rows.sum(0), columns.sum(0))
+
+
+def pairs(conv: Conv, active: np.ndarray, *, pruned: bool = False) -> int:
+    """Return how many pairs of active input and weight meet in a convolution.
+
+    ``sum over c, y, x of active[c, y, x] sum over taps of weights[c, tap] rows[tap_y, y] columns[tap_x, x]``
+
+    Args:
+        conv: the convolution.
+        active: [C, H, W], how often every input was active.
+        pruned: leave out weights that are zero.
+    """
+    size_hw = (active.shape[1], active.shape[2])
+    if not pruned:
+        met = active.sum(0, dtype=np.int64) * fan_out(conv, size_hw)
+        return int(met.sum()) * (conv.out_channels // conv.groups)
+    rows, columns = reach(conv, size_hw)
+    kernels = (conv.weight.detach() != 0).cpu().numpy()
+    if isinstance(conv, nn.ConvTranspose2d):
+        weights = kernels.sum(1)  # stored as [C, O / G, kh, kw]
+    else:
+        by_group = kernels.reshape(conv.groups, -1, *kernels.shape[1:]).sum(1)  # [G, C / G, kh, kw]
+        weights = by_group.reshape(conv.in_channels, *kernels.shape[2:])
+    met = np.einsum("chw,ah,bw->cab", active.astype(np.int64), rows, columns, optimize=True)
+    return int((met * weights).sum())
+
+
+def active_counts(x: Tensor) -> tuple[Tensor, bool]:
+    """Return how often every value of [N, C, H, W] was not zero, float32 [C, H, W], and whether all were 0 or 1.
+
+    Exact while N is below 2**24: a product with ones adds whole numbers that float32 holds.
+    """
+    binary = torch.equal(x * x, x)
+    counts = _summed(x if binary else (x != 0))
+    if binary and torch.isinf(counts).any():  # infinity equals its square too
+        return _summed(x != 0), False
+    return counts, binary
+
+
+def _summed(x: Tensor) -> Tensor:
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    rows = x.permute(0, 2, 3, 1) if last else x
+    counts = torch.mv(rows.flatten(1).float().T, torch.ones(len(x), device=x.device)).reshape(rows.shape[1:])
+    return counts.permute(2, 0, 1) if last else counts
+
+
+class _Tally:
+    """Sums [C, H, W] of one layer, its memory independent of how much is counted."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.active: np.ndarray | None = None
+        self.places = 0
+        self.outputs = 0
+        self.padded = 0
+        self.binary = True
+
+    def add(self, counts: Tensor, binary: bool, places: int) -> None:
+        now = counts.cpu().numpy().astype(np.int64)
+        if self.active is not None and self.active.shape != now.shape:
+            raise ConfigError(
+                f"{self.name} was counted on inputs {list(self.active.shape)}, now they are {list(now.shape)}; "
+                "count recordings of different sensors apart"
+            )
+        self.active = now if self.active is None else self.active + now
+        self.binary &= binary
+        self.places += places
+
+
+class OperationCounter:
+    """Counts the operations of a detector while it detects; call it with one batch of windows after the other.
+
+    It works on a copy: the detector itself is neither changed nor hooked. Count the fused detector to learn what
+    inference costs; batch norms of an unfused one are not counted, and the zeros that its decoder blocks put around
+    their input are inputs of the first convolution there.
+
+    Args:
+        model: any detector, fused or not, spiking or not.
+    """
+
+    def __init__(self, model: Detector):
+        self._model = copy.deepcopy(model).eval()
+        self._convs = {name: m for name, m in self._model.named_modules() if isinstance(m, Conv)}
+        modules = dict(self._model.named_modules())
+        neurons: dict[str, nn.Module] = {n: modules[f"{n}.neuron"] for n in self._model.neuron_names}
+        self._neurons = neurons
+        self._conv_tallies: dict[str, _Tally] = {}
+        self._neuron_tallies = {name: _Tally(name) for name in neurons}
+        self._next = iter(())
+        self._last: tuple[Tensor, Tensor, bool] | None = None
+        self._num_windows = self._num_steps = 0
+        for name, conv in self._convs.items():
+            conv.register_forward_hook(functools.partial(self._meet, name))
+
+    @torch.no_grad()
+    def __call__(self, cube: Tensor) -> DetectorOutput:
+        """Detect in windows [T, B, C, H, W] that start at rest, count, and return the network's output.
+
+        Raises:
+            ConfigError: the windows' steps or size are not those of the calls before, or they have no step.
+        """
+        if cube.ndim == 5 and not len(cube):
+            raise ConfigError(f"windows need at least one time step to be counted, got {list(cube.shape)}")
+        if cube.ndim == 5 and self._num_windows and len(cube) != self._num_steps:
+            raise ConfigError(
+                f"windows of {self._num_steps} steps were counted, these have {len(cube)}; count them apart"
+            )
+        self._next = iter(self._neuron_tallies.values())
+        try:
+            output, _ = self._model(cube, observe=self._fire, keep_state=False)
+        finally:
+            self._last = None
+        self._num_steps = cube.shape[0]
+        self._num_windows += cube.shape[1]
+        return output
+
+    def _counted(self, x: Tensor) -> tuple[Tensor, bool]:
+        # A layer's spikes are most often the next convolution's input: the tensor kept here cannot be another's memory.
+        if self._last is not None and self._last[0].data_ptr() == x.data_ptr() and self._last[0].shape == x.shape:
+            return self._last[1:]
+        counts, binary = active_counts(x)
+        self._last = (x, counts, binary)
+        return counts, binary
+
+    def _fire(self, spikes: Tensor) -> None:
+        next(self._next).add(*self._counted(spikes), spikes.numel())
+
+    def _meet(self, name: str, conv: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        tally = self._conv_tallies.setdefault(name, _Tally(name))
+        tally.add(*self._counted(inputs[0]), inputs[0].numel())
+        tally.outputs += output.numel()
+        # A transposed convolution does per input what the other does per output.
+        places = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
+        tally.padded += places.numel() * conv.weight[0].numel()
+
+    def result(self) -> Operations:
+        """Return what was counted so far.
+
+        Raises:
+            ConfigError: nothing was.
+        """
+        if not self._num_windows:
+            raise ConfigError("no window was counted; give at least one")
+        convolutions = tuple(_conv_operations(self._convs[n], tally) for n, tally in self._conv_tallies.items())
+        steps = self._num_windows * self._num_steps
+        neurons = tuple(
+            _neuron_operations(self._neurons[name], tally, steps) for name, tally in self._neuron_tallies.items()
+        )
+        return Operations(self._num_windows, self._num_steps, convolutions, neurons)
+
+
+def _conv_operations(conv: Conv, tally: _Tally) -> ConvOperations:
+    assert tally.active is not None
+    zeros = int((conv.weight == 0).sum())
+    synaptic = pairs(conv, tally.active)
+    everywhere = np.full(tally.active.shape, tally.places // tally.active.size)
+    return ConvOperations(
+        name=tally.name,
+        dense=pairs(conv, everywhere),
+        padded=tally.padded,
+        synaptic=synaptic,
+        effective=pairs(conv, tally.active, pruned=True) if zeros else synaptic,
+        inputs=tally.places,
+        active=int(tally.active.sum()),
+        outputs=tally.outputs,
+        binary=tally.binary,
+        num_weights=conv.weight.numel(),
+        num_zeros=zeros,
+        has_bias=conv.bias is not None,
+    )
+
+
+def _neuron_operations(neuron: nn.Module, tally: _Tally, steps: int) -> NeuronOperations:
+    assert tally.active is not None
+    return NeuronOperations(
+        name=tally.name,
+        neurons=tally.active.size,
+        spikes=int(tally.active.sum()),
+        updates=tally.places,
+        dead=int((tally.active == 0).sum()),
+        saturated=int((tally.active == steps).sum()),
+        multiplies=int(isinstance(neuron, PLIF) and neuron.leaky),
+        adds=int(not isinstance(neuron, ReLU)),
+    )
+
+
+def count_ops(model: Detector, cubes: Tensor | Iterable[Tensor]) -> Operations:
+    """Count the operations of a detector on windows that start at rest.
+
+    Args:
+        model: any detector, left unchanged; ``model.fuse()`` is what runs in inference.
+        cubes: one batch [T, B, C, H, W], or any number of them.
+
+    Raises:
+        ConfigError: there is no window, or the batches differ in steps or size.
+    """
+    counter = OperationCounter(model)
+    for cube in [cubes] if isinstance(cubes, Tensor) else cubes:
+        counter(cube)
+    return counter.result()
+
+
+def require_fully_spiking(operations: Operations) -> None:
+    """Check on counted input that every convolution received nothing but 0 and 1.
+
+    Raises:
+        NotSpikingError: one did not; the first is named. {0, 0.5} is not binary.
+    """
+    if (name := operations.first_not_binary) is not None:
+        raise NotSpikingError(
+            f"{name} receives values other than 0 and 1: its operations are multiplications. "
+            "An ANN cannot pass; of a spiking network audit model.fuse(), which merges the decoder's convolutions"
+        )

@@ -1,0 +1,279 @@
+"""What a detection costs on a split: operations, firing, energy by every model, measured joules."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from spiking_centernet.data import Recording, collate
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.evaluation.energy import (
+    MODELS,
+    EnergyMeter,
+    Joules,
+    NeuroBench,
+    NoMeter,
+    OperationCounter,
+    Operations,
+    find_counter,
+    neurobench,
+    published,
+    what_follows,
+)
+from spiking_centernet.evaluation.energy import break_evens as break_evens_of
+from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN, Bill, BreakEven
+from spiking_centernet.evaluation.predict import Progress, dataset_for
+from spiking_centernet.model import Detector
+from spiking_centernet.structures import Batch
+from spiking_centernet.utils.provenance import provenance, write_json
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a window of a split costs a detector, merged for inference.
+
+    Attributes:
+        split: name of the split.
+        recordings: how many it has.
+        spiking: whether the neurons spike; an ANN twin's "firing rates" are shares of outputs that are not zero.
+        operations: counted on every labelled instant.
+        bills: picojoules of a window, by energy model.
+        break_evens: against the equal quantised ANN; empty unless fully spiking.
+        neurobench: NeuroBench's metrics.
+        joules: measured energy, or why there is none.
+    """
+
+    split: str
+    recordings: int
+    spiking: bool
+    operations: Operations
+    bills: Mapping[str, Bill]
+    break_evens: Sequence[BreakEven]
+    neurobench: NeuroBench
+    joules: Joules | NoMeter
+
+    @property
+    def verdict(self) -> str:
+        """In words: whether the network is fully spiking, and on which side of break-even it stands."""
+        ops = self.operations
+        if not ops.fully_spiking:
+            return (
+                f"Not fully spiking: {ops.first_not_binary} is the first layer that receives other values than 0 and 1."
+            )
+        told = []
+        for even in self.break_evens:
+            side = "less" if even.pays else "more"
+            if even.rate is not None:
+                where = f"break-even at {even.rate:.1%}"
+            else:
+                where = "nothing fires" if even.pays else "even in silence it would cost more"
+            told.append(f"by {even.model} it costs {side} than the equal ANN ({where})")
+        return (
+            f"Fully spiking at a firing rate of {ops.rate:.1%}: {'; '.join(told)}. The literature puts break-even "
+            f"for 5 steps at {LITERATURE_BREAK_EVEN:.1%} (arXiv 2409.08290)."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; energies in microjoules a window."""
+        ops = self.operations
+        windows = ops.num_windows
+        return {
+            "split": self.split,
+            "recordings": self.recordings,
+            "windows": windows,
+            "num_steps": ops.num_steps,
+            "spiking": self.spiking,
+            "fully_spiking": ops.fully_spiking,
+            "first_not_binary": ops.first_not_binary,
+            "firing_rate": ops.rate,
+            "per_window": {
+                "dense": ops.dense / windows,
+                "dense_with_padding": ops.padded / windows,
+                "synaptic": ops.synaptic / windows,
+                "membrane_updates": sum(n.updates for n in ops.neurons if n.adds) / windows,
+            },
+            "energy_uj_per_window": {
+                name: {"total": bill.total() * 1e-6, **dataclasses.asdict(bill * 1e-6)}
+                for name, bill in self.bills.items()
+            },
+            "break_even": [dataclasses.asdict(even) for even in self.break_evens],
+            "break_even_literature": LITERATURE_BREAK_EVEN,
+            "neurobench": dataclasses.asdict(self.neurobench),
+            "joules": dataclasses.asdict(self.joules),
+            "convolutions": [dataclasses.asdict(layer) for layer in ops.convolutions],
+            "neurons": [{**dataclasses.asdict(layer), "firing_rate": layer.rate} for layer in ops.neurons],
+            "published": [
+                {**dataclasses.asdict(row), "dense_mj": row.dense_mj, "scaled_mj": row.scaled_mj,
+                 "printed_is": row.printed_is}
+                for row in published()
+            ],
+            "what_follows": what_follows(published()),
+        }  # fmt: skip
+
+
+def costs(
+    model: Detector,
+    data: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    batch_size: int = 8,
+    measure_s: float = 60.0,
+    progress: Progress | None = None,
+) -> Costs:
+    """Count every labelled instant of a split, and measure joules where the machine counts them.
+
+    Args:
+        model: the detector; it is merged for inference here and left unchanged.
+        data: folder that holds the splits.
+        split: name of the split.
+        batch_size: windows at a time.
+        measure_s: most seconds to measure joules for, beside the idle machine's and the repeats that a spread needs;
+            0 does not measure.
+        progress: shows how far it is.
+
+    Raises:
+        DatasetError: the folder does not hold what it should.
+        ConfigError: the recordings' sizes differ, ``measure_s`` is negative or ``batch_size`` not positive.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1 window, got {batch_size}")
+    if not measure_s >= 0:
+        raise ConfigError(f"measure_s must be 0 or more seconds, got {measure_s}")
+    dataset = dataset_for(model, data, split)
+    fused = model.fuse()
+    device = next(model.parameters()).device
+    counter = OperationCounter(fused)
+    loader = DataLoader(dataset, batch_size, collate_fn=collate)  # pyright: ignore
+    batches: Iterable[Batch] = loader if progress is None else progress(loader, len(loader), "counting")
+    first: Tensor | None = None
+    for batch in batches:
+        cube = batch.cube.to(device)
+        first = cube if first is None else first
+        counter(cube)
+    operations = counter.result()
+    assert first is not None
+    return Costs(
+        split=split,
+        recordings=len(dataset.recordings),
+        spiking=model.config.neuron != "relu",
+        operations=operations,
+        bills={name: reckon(operations) for name, reckon in MODELS.items()},
+        break_evens=break_evens_of(operations),
+        neurobench=neurobench(fused, operations),
+        joules=measured(fused, first, limit_s=measure_s),
+    )
+
+
+def measured(fused: Detector, cube: Tensor, *, limit_s: float) -> Joules | NoMeter:
+    """Return the joules of a window on the device the detector lies on, or why they cannot be told.
+
+    Args:
+        fused: the detector, merged.
+        cube: windows [T, B, C, H, W] on its device; they are detected in again and again.
+        limit_s: most seconds to take.
+    """
+    if not limit_s:
+        return NoMeter("not measured: measure_s is 0")
+    counter = find_counter(str(cube.device))
+    if isinstance(counter, NoMeter):
+        return counter
+
+    def work() -> None:
+        with torch.inference_mode():
+            fused(cube, keep_state=False)
+        if cube.is_cuda:
+            torch.cuda.synchronize(cube.device)
+
+    try:
+        return EnergyMeter(counter=counter, limit_s=limit_s).measure(work, windows=cube.shape[1])
+    except OSError as error:
+        return NoMeter(f"not measured: {counter.source} stopped answering ({error})")
+
+
+def save(found: Costs, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> Path:
+    """Write ``energy.json`` into a folder and return its path.
+
+    Args:
+        found: what :func:`costs` returned.
+        out: the folder.
+        notes: what else to put in, plain values.
+    """
+    return write_json(Path(out) / "energy.json", {**found.to_dict(), **(notes or {}), "provenance": provenance()})
+
+
+@dataclass(frozen=True)
+class ClipActivity:
+    """Where and when the layers fire over a recording.
+
+    Attributes:
+        where: by layer, share of steps and channels in which a position fired, float64 [h, w].
+        when: by layer, share of neurons that fired at every step, float64 [steps].
+        events: events at every step, int64 [steps].
+        step_us: length of a step.
+        start_us: when the first step begins.
+    """
+
+    where: Mapping[str, np.ndarray]
+    when: Mapping[str, np.ndarray]
+    events: np.ndarray
+    step_us: float
+    start_us: int
+
+
+def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 20) -> ClipActivity:
+    """Return where and when the layers fire over the first windows of a recording, one after the other.
+
+    Every window starts at rest, as in :func:`stream`.
+
+    Args:
+        model: the detector; it is merged here and left unchanged.
+        recording: any recording.
+        max_windows: how many windows to look at.
+
+    Raises:
+        ConfigError: the recording holds no events.
+    """
+    config, fused = model.config, model.fuse()
+    device = next(model.parameters()).device
+    names = fused.neuron_names
+    where: dict[str, Tensor] = {}
+    when: dict[str, list[Tensor]] = {name: [] for name in names}
+    events: list[int] = []
+    starts: list[int] = []
+    step_us = config.window_us / config.num_steps
+    for window in recording.windows(config.window_us, config.window_us):
+        if len(starts) == max_windows:
+            break
+        starts.append(window.start_us)
+        cube = recording.cube(
+            window.start_us, window.stop_us, num_steps=config.num_steps, bins=config.bins, mode=config.mode
+        )
+        layers = iter(names)
+
+        def see(spikes: Tensor, layers: Iterable[str] = layers) -> None:
+            name = next(iter(layers))
+            fired = (spikes != 0).float()
+            here = fired.mean((0, 1)).double().cpu()
+            where[name] = where[name] + here if name in where else here
+            when[name].append(fired.mean((1, 2, 3)).double().cpu())
+
+        with torch.inference_mode():
+            fused(cube[:, None].to(device), observe=see, keep_state=False)
+        at = (window.events["t"] - window.start_us) / step_us
+        events.extend(np.bincount(at.astype(int), minlength=config.num_steps).tolist())
+    if not starts:
+        raise ConfigError(f"{recording.path}: holds no events, so nothing fires")
+    return ClipActivity(
+        where={name: (total / len(starts)).numpy() for name, total in where.items()},
+        when={name: torch.cat(parts).numpy() for name, parts in when.items()},
+        events=np.array(events, np.int64),
+        step_us=step_us,
+        start_us=starts[0],
+    )

@@ -1,0 +1,135 @@
+"""A detector scored on a split: tables, JSON, precision-recall curves, a mosaic, firing rates."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spiking_centernet.data import FolderDataset
+from spiking_centernet.evaluation.metrics import PROTOCOLS, Instant, Score, evaluate_boxes, get_protocol
+from spiking_centernet.evaluation.plots import pr_plot
+from spiking_centernet.evaluation.predict import Progress, dataset_for, predict
+from spiking_centernet.model import AnyDetector
+from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
+
+PICTURES = 12
+COLUMNS = 4
+GAP = (60, 66, 80)
+"""Colour between the pictures of a mosaic, at ease on light and dark pages."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Scores of one detector on one split.
+
+    Attributes:
+        split: name of the split.
+        scores: by protocol.
+        rates: how often the neurons fired, by layer and overall.
+        spiking: whether the layers spike; an ANN twin's "rates" are shares of outputs that are not zero.
+        truth: the boxes of every labelled instant.
+        found: the detections of every labelled instant.
+        dataset: what was scored.
+    """
+
+    split: str
+    scores: dict[str, Score]
+    rates: FiringRates
+    spiking: bool
+    truth: Mapping[Instant, Boxes]
+    found: Mapping[Instant, Detections]
+    dataset: FolderDataset
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "split": self.split,
+            "recordings": len(self.dataset.recordings),
+            "scores": {name: score.to_dict() for name, score in self.scores.items()},
+            "firing_rate": self.rates.overall(),
+            "firing_rates": self.rates.per_layer(),
+        }
+
+
+def score(
+    model: AnyDetector,
+    data: str | os.PathLike[str],
+    *,
+    split: str = "val",
+    protocols: Sequence[str] = ("prophesee",),
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Scorecard:
+    """Detect once at every labelled instant of a split and score under each protocol.
+
+    Args:
+        model: the detector.
+        data: folder that holds the splits.
+        split: name of the split.
+        protocols: names of ``PROTOCOLS``, or ("all",).
+        batch_size: windows at a time.
+        progress: shows how far it is.
+
+    Raises:
+        ConfigError: unknown protocol.
+        DatasetError: the folder does not hold what it should.
+        EvaluationError: ground truth does not score 1 against itself.
+    """
+    names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
+    dataset = dataset_for(model, data, split)
+    rates = FiringRates(model.neuron_names)
+    truth, found, size_hw = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
+    scores = {
+        name: evaluate_boxes(truth, found, size_hw=size_hw, protocol=name, class_names=model.config.classes)
+        for name in names
+    }
+    return Scorecard(split, scores, rates, model.config.neuron != "relu", truth, found, dataset)
+
+
+def save(
+    card: Scorecard, model: AnyDetector, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
+) -> dict[str, Path]:
+    """Write ``score.json``, a ``pr_<protocol>.png`` for each protocol and ``mosaic.png``.
+
+    Args:
+        card: what :func:`score` returned.
+        model: the detector that was scored.
+        out: folder for the files.
+        notes: what else to put into the JSON, plain values.
+
+    Returns:
+        the files: "json", "mosaic", and "pr_<protocol>" for each protocol.
+    """
+    out = Path(out)
+    paths = {"json": write_json(out / "score.json", {**card.to_dict(), **(notes or {}), "provenance": provenance()})}
+    for name, result in card.scores.items():
+        paths[f"pr_{name}"] = out / f"pr_{name}.png"
+        pr_plot(result, paths[f"pr_{name}"])
+    paths["mosaic"] = out / "mosaic.png"
+    save_png(draw_mosaic(card, model), paths["mosaic"])
+    return paths
+
+
+def draw_mosaic(card: Scorecard, model: AnyDetector) -> np.ndarray:
+    """Picture ground truth (dashed) and the detections shown by default (solid) at instants spread over the split."""
+    dataset = card.dataset
+    pictures = []
+    for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).round().astype(int):
+        sample = dataset[int(index)]
+        key = (sample.recording, sample.t_us)
+        # The last third of the window: all of it would smear what moves.
+        cube = sample.cube[-max(1, len(sample.cube) // 3) :]
+        image = events_image(events_of(torch.as_tensor(cube)), (cube.shape[-2], cube.shape[-1]))
+        shown = card.found[key].above(model.config.score_threshold)
+        caption = f"{sample.recording}  {sample.t_us * 1e-6:.2f} s"
+        pictures.append(
+            draw_boxes(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption)
+        )
+    return mosaic(pictures, COLUMNS, ground=GAP)

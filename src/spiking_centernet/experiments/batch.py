@@ -1,0 +1,331 @@
+"""Work on many recordings as one task each: what is done is not done again, and a manifest says what it gave.
+
+A task writes its files, then a record with their checksums; both appear whole or not at all. A task whose record and
+files are intact is skipped, wherever it ran before. The manifest is the same whatever executor did the work.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiking_centernet.data import boxes_at, clean_boxes
+from spiking_centernet.data import open as open_recording
+from spiking_centernet.data.layouts import Files, Layout, locate
+from spiking_centernet.errors import DatasetError
+from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
+from spiking_centernet.evaluation.predict import dataset_for, predict
+from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.model.weights import find, load
+from spiking_centernet.simulate.dataset import simulate
+from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.utils.executors import Executor
+from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.provenance import write_json
+
+RECORDS = ".tasks"
+MANIFEST = "manifest.json"
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's ``mallopt``, from malloc.h."""
+
+LARGE_BYTES = 4 << 20
+"""Activations of a large sensor are larger; what this saves, benchmarks/worker_memory.py measures."""
+
+FOUND_DTYPE = np.dtype([("t", "<i8"), ("xyxy", "<f4", (4,)), ("score", "<f4"), ("label", "<i8")])
+"""Detections of a recording, as they came out of the network."""
+
+Work = Callable[..., tuple[dict[str, Any], Sequence[Path]]]
+"""Called as ``work(out, **arguments)``; returns plain values to remember, and the files it wrote under ``out``."""
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""Wraps an iterable of known length to show how far it is."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One recording's work.
+
+    Attributes:
+        name: unlike every other of its folder.
+        out: folder of the whole work.
+        work: at module level, so that other processes find it.
+        arguments: of the work, picklable.
+        inputs: files it depends on: when their bytes change, the task is done again.
+        settings: plain values it depends on.
+    """
+
+    name: str
+    out: Path
+    work: Work
+    arguments: Mapping[str, Any]
+    inputs: tuple[Path, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def record_path(self) -> Path:
+        """Where its record goes."""
+        return self.out / RECORDS / f"{self.name}.json"
+
+    def done(self) -> dict[str, Any] | None:
+        """Return the record of the finished task, None where it, a file or an input is missing or changed."""
+        try:
+            record = json.loads(self.record_path.read_text())
+            if record["task"] != self._identity():
+                return None
+            intact = all(self._holds(path, digest) for path, digest in record["files"].items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return record if intact else None
+
+    def _holds(self, path: str, digest: str) -> bool:
+        """Return whether the folder holds this file; a record from a stranger may name one elsewhere, or a device."""
+        file = self.out / path
+        return file.resolve().is_relative_to(self.out.resolve()) and file.is_file() and sha256(file) == digest
+
+    def _identity(self) -> dict[str, Any]:
+        found = {
+            "name": self.name,
+            "work": f"{self.work.__module__}.{self.work.__qualname__}",
+            "settings": self.settings,
+            "inputs": {path.name: sha256(path) for path in self.inputs},
+        }
+        return json.loads(json.dumps(found))
+
+    def run(self) -> dict[str, Any]:
+        """Do the work and write its record; return the record."""
+        identity = self._identity()
+        values, files = self.work(self.out, **self.arguments)
+        digests = {path.relative_to(self.out).as_posix(): sha256(path) for path in sorted(files)}
+        record = {"task": identity, "files": digests, "values": json.loads(json.dumps(values))}
+        write_json(self.record_path, record)
+        return record
+
+
+def run_tasks(
+    tasks: Sequence[Task], executor: Executor | None = None, *, progress: Progress | None = None
+) -> dict[str, dict[str, Any]]:
+    """Run the tasks that are not done and write ``manifest.json`` beside their files.
+
+    Args:
+        tasks: all of one folder, each with a name of its own.
+        executor: where they run; None takes one process here.
+        progress: shows how far it is.
+
+    Returns:
+        the record of every task by its name, in the order of the names.
+
+    Raises:
+        DatasetError: a task failed; the others are done and kept.
+    """
+    tasks = sorted(tasks, key=lambda task: task.name)
+    records = {task.name: task.done() for task in tasks}
+    todo = [task for task in tasks if records[task.name] is None]
+    results = (executor or Executor(workers=1)).map(Task.run, todo)
+    failed: dict[str, Exception] = {}
+    for index, value in results if progress is None else progress(results, len(todo), "recordings"):
+        name = todo[index].name
+        if isinstance(value, Exception):
+            failed[name] = value
+        else:
+            records[name] = value
+    if failed:
+        name, error = min(failed.items())
+        raise DatasetError(
+            f"{len(failed)} of {len(tasks)} recordings failed; {name}: {error or type(error).__name__}. "
+            "The others are done: mend this and run the same again"
+        ) from error
+    done = {name: record for name, record in records.items() if record is not None}
+    if tasks:
+        write_json(tasks[0].out / MANIFEST, done)
+    return done
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def simulate_recordings(
+    out: str | os.PathLike[str], *, executor: Executor | None = None, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """Simulate a data set, one task a clip, and write ``manifest.json`` with the checksums of its files.
+
+    Clips that are damaged since they were made are made again.
+
+    Args:
+        out: folder to make or to go on with.
+        executor: where the clips are made; None takes the processes of ``simulate``.
+        settings: of ``simulate``.
+
+    Returns:
+        the files of every clip and their checksums, by its name.
+    """
+    out = Path(out)
+    for name, digests in _read_manifest(out).items():
+        for path in _clip_files(name):
+            if not (out / path).is_file() or sha256(out / path) != digests.get(path):
+                (out / ".clips" / f"{name}.json").unlink(missing_ok=True)  # what marks it as finished
+    description = json.loads(simulate(out, executor=executor, **settings).read_text())
+    records = {}
+    for clip in sorted(description["clips"], key=lambda clip: clip["name"]):
+        records[clip["name"]] = {"files": {path: sha256(out / path) for path in _clip_files(clip["name"])}}
+    write_json(out / MANIFEST, records)
+    return records
+
+
+def _clip_files(name: str) -> list[str]:
+    """Return the files of a simulated clip under the folder; none of a name that no clip has."""
+    clip = re.fullmatch(r"sim\d+_(train|val|test)_\d+", name)
+    return [f"{clip[1]}/{name}_{kind}" for kind in ("td.dat", "bbox.npy")] if clip else []
+
+
+def _read_manifest(out: Path) -> dict[str, dict[str, Any]]:
+    """Return the checksums of every clip by its name; the folder may come from a stranger."""
+    try:
+        found = json.loads((out / MANIFEST).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    records = found.items() if isinstance(found, dict) else ()
+    files = {name: record.get("files") for name, record in records if isinstance(record, dict)}
+    return {name: digests for name, digests in files.items() if isinstance(digests, dict)}
+
+
+def _index(out: Path, layout: Layout, files: Files, classes: tuple[str, ...]) -> tuple[dict[str, Any], list[Path]]:
+    opened = open_recording(files.events, size_hw=layout.size_hw)
+    boxes = clean_boxes(layout.boxes(files, classes), opened.size_hw)
+    counts = np.bincount(boxes["class_id"], minlength=len(classes))
+    values = {
+        "size_hw": list(opened.size_hw), "events": int(opened.num_events), "start_us": int(opened.start_us),
+        "stop_us": int(opened.stop_us), "unsorted": int(opened.num_unsorted), "instants": len(np.unique(boxes["ts"])),
+        "boxes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
+    }  # fmt: skip
+    return values, []
+
+
+def index(
+    root: str | os.PathLike[str], split: str, out: str | os.PathLike[str], *, classes: Sequence[str] | None = None,
+    executor: Executor | None = None, progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Describe every recording of a split: size, events, time, disorder, boxes by class; see ``run_tasks``.
+
+    Args:
+        root: folder that holds the splits; the name of its layout may stand before it, ``"1mpx:/data/1mpx"``.
+        split: name of the split.
+        out: folder for the records and the manifest.
+        classes: whose boxes are counted; None takes those the layout scores.
+        executor: where the tasks run.
+        progress: shows how far it is.
+    """
+    layout, folder = locate(root)
+    wanted = tuple(layout.classes if classes is None else classes)
+    tasks = [
+        Task(
+            files.name, Path(out), _index, {"layout": layout, "files": files, "classes": wanted},
+            (files.events, files.boxes), {"classes": list(wanted)},
+        )
+        for files in layout.find(folder, split)
+    ]  # fmt: skip
+    return run_tasks(tasks, executor, progress=progress)
+
+
+def _give_memory_back() -> None:
+    """Tell glibc to return large blocks to the system when they are freed.
+
+    Left to itself it keeps them for later, in pieces that the next window does not fit into.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library
+        return
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        mallopt(option, LARGE_BYTES)
+
+
+def _detect(
+    out: Path, model_path: str, root: Path, split: str, name: str, batch_size: int
+) -> tuple[dict[str, Any], list[Path]]:
+    import torch
+
+    torch.set_num_threads(1)  # the executor shares the cores out
+    _give_memory_back()
+    model = load(model_path)
+    dataset = dataset_for(model, root, split, names=[name])
+    rates = FiringRates(model.neuron_names)
+    _, found, size_hw = predict(model, dataset, batch_size=batch_size, observe=rates)
+    rows = np.zeros(sum(map(len, found.values())), FOUND_DTYPE)
+    ordered = [found[key] for key in sorted(found)]
+    if ordered:
+        rows["t"] = np.concatenate([np.full(len(d), d.t_us) for d in ordered])
+        for column in ("xyxy", "score", "label"):
+            rows[column] = np.concatenate([getattr(d, column if column == "xyxy" else f"{column}s") for d in ordered])
+    path = out / f"{name}_detections.npy"
+    with atomic_write(path) as temporary:
+        np.save(temporary, rows, allow_pickle=False)
+    return {
+        "instants": [d.t_us for d in ordered],
+        "size_hw": list(size_hw),
+        "firing_rate": rates.overall(),
+    }, [path]
+
+
+def evaluate_recordings(
+    model: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    split: str,
+    out: str | os.PathLike[str],
+    *,
+    protocol: str | Protocol = "prophesee",
+    batch_size: int = 1,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """Score a detector on a split, one task a recording; equals ``evaluate`` with the same batch size.
+
+    Args:
+        model: bundled name, weight file, run folder or hub id.
+        root: folder that holds the splits.
+        split: name of the split.
+        out: folder for the detections, the records and the manifest.
+        protocol: under which to score.
+        batch_size: windows at a time; a worker's memory grows with it.
+        executor: where the tasks run.
+        progress: shows how far it is.
+
+    Raises:
+        DatasetError: a task failed; the others are done and kept.
+        WeightsError, ConfigError, BoxFileError: as ``load``, ``evaluate`` and ``FolderDataset``.
+    """
+    path, out = find(model).resolve(), Path(out)
+    detector = load(path)
+    dataset = dataset_for(detector, root, split)
+    digest = sha256(path)
+    tasks = [
+        Task(
+            r.name, out, _detect,
+            {"model_path": str(path), "root": Path(root), "split": split, "name": r.name, "batch_size": batch_size},
+            (r.path, r.boxes_path), {"model": digest, "batch_size": batch_size},
+        )
+        for r in dataset.recordings if len(r.boxes)
+    ]  # fmt: skip
+    truth: dict[Instant, Boxes] = {}
+    found: dict[Instant, Detections] = {}
+    size_hw = (0, 0)
+    boxes = {r.name: r.boxes for r in dataset.recordings}
+    for name, record in run_tasks(tasks, executor, progress=progress).items():
+        height, width = record["values"]["size_hw"]
+        size_hw, cleaned = (height, width), clean_boxes(boxes[name], (height, width))
+        rows = np.load(out / f"{name}_detections.npy", allow_pickle=False)
+        for t_us in record["values"]["instants"]:
+            here = rows[rows["t"] == t_us]
+            truth[name, t_us] = boxes_at(cleaned, t_us)
+            found[name, t_us] = Detections(here["xyxy"], here["score"], here["label"], t_us)
+    return evaluate_boxes(truth, found, size_hw=size_hw, protocol=protocol, class_names=detector.config.classes)

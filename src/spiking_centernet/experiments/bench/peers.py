@@ -1,0 +1,198 @@
+"""The same network on other people's software: SpikingJelly, ONNX Runtime, OpenVINO. None is needed to use the package.
+
+Every peer gets the weights of our detector and must give its output: :func:`agreement` is measured beside every time.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spiking_centernet.model import Detector
+from spiking_centernet.model.decoder import DecoderBlock, FusedDecoderBlock
+from spiking_centernet.model.layers import ConvNeuron
+from spiking_centernet.model.neurons import PLIF
+
+Run = Callable[[Tensor], list[Tensor]]
+"""Takes a cube [T, B, C, H, W], returns heatmap, wh and offset."""
+
+DISTRIBUTIONS = {"spikingjelly": "spikingjelly", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+"""Peer -> what has to be importable."""
+
+
+def missing() -> dict[str, str]:
+    """Return the peers that are not installed, each with the line that installs it."""
+    group = "pip install --group bench (SpikingJelly with --no-deps: it asks for a torchvision that breaks a CPU torch)"
+    return {name: group for name, module in DISTRIBUTIONS.items() if importlib.util.find_spec(module) is None}
+
+
+class SpikingJellyDetector(nn.Module):
+    """Our detector as a user of SpikingJelly 2 writes it: its layers in multi-step mode, nothing fused by hand.
+
+    Args:
+        model: whose architecture and weights it takes; as trained, or fused.
+    """
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        from spikingjelly.activation_based import layer
+
+        self.stem = _jelly_block(model.encoder.stem)
+        self.pool = layer.MaxPool2d(3, 2, 1, step_mode="m")
+        self.stages = nn.ModuleList(nn.Sequential(*map(_jelly_block, stage)) for stage in model.encoder.stages)  # pyright: ignore
+        self.decoder = nn.ModuleList(map(_jelly_decoder, model.decoder.blocks))  # pyright: ignore
+        self.heads = nn.ModuleList()
+        for head in model.heads.values():
+            out = layer.Conv2d(head.out.in_channels, head.out.out_channels, 1, step_mode="m")  # pyright: ignore
+            out.load_state_dict(head.out.state_dict())  # pyright: ignore
+            self.heads.append(nn.Sequential(*_jelly_block(head.block), out))  # pyright: ignore
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the heads' outputs averaged over the steps."""
+        x = self.pool(self.stem(x))
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        for block, skip in zip(self.decoder, features[-2::-1], strict=False):
+            height, width = skip.shape[-2:]
+            up = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest")[..., :height, :width]
+            x = block(torch.cat([up.unflatten(0, x.shape[:2]), skip], 2))
+        return [head(x).float().mean(0) for head in self.heads]
+
+    def rest(self) -> None:
+        """Put every membrane to rest."""
+        from spikingjelly.activation_based import functional
+
+        functional.reset_net(self)
+
+
+def _jelly_neuron(neuron: PLIF) -> nn.Module:
+    from spikingjelly.activation_based import neuron as jelly
+    from spikingjelly.activation_based import surrogate
+
+    node = jelly.ParametricLIFNode(
+        init_tau=2.0, decay_input=neuron.decay_input, v_threshold=neuron.threshold,
+        v_reset=None if neuron.soft_reset else 0.0, surrogate_function=surrogate.ATan(), detach_reset=True,
+        step_mode="m",
+    )  # fmt: skip
+    node.w.data.copy_(neuron.w.detach())
+    return node
+
+
+def _jelly_conv(conv: nn.Conv2d) -> nn.Module:
+    from spikingjelly.activation_based import layer
+
+    made = layer.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, groups=conv.groups,  # pyright: ignore
+        bias=conv.bias is not None, step_mode="m",
+    )  # fmt: skip
+    made.load_state_dict(conv.state_dict())
+    return made
+
+
+def _jelly_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    from spikingjelly.activation_based import layer
+
+    made = layer.BatchNorm2d(norm.num_features, eps=norm.eps, step_mode="m")
+    made.load_state_dict(norm.state_dict())
+    return made
+
+
+def _jelly_block(block: ConvNeuron) -> nn.Sequential:
+    assert isinstance(block.neuron, PLIF)
+    norm = [] if block.norm is None else [_jelly_norm(block.norm)]
+    return nn.Sequential(_jelly_conv(block.conv), *norm, _jelly_neuron(block.neuron))
+
+
+def _jelly_decoder(block: DecoderBlock | FusedDecoderBlock) -> nn.Module:
+    if isinstance(block, FusedDecoderBlock):
+        return _jelly_block(block.block)
+    return nn.Sequential(
+        _Pad(), _jelly_conv(block.expand), _jelly_norm(block.expand_norm), _jelly_conv(block.filter),
+        _jelly_norm(block.filter_norm), *_jelly_block(block.project),
+    )  # fmt: skip
+
+
+class _Pad(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (1, 1, 1, 1))
+
+
+def spikingjelly(model: Detector, *, compiled: bool = False) -> Run:
+    """Return a run of SpikingJelly on the network as trained, or through ``torch.compile``."""
+    twin = SpikingJellyDetector(model).eval()
+    call = torch.compile(twin) if compiled else twin
+
+    def run(cube: Tensor) -> list[Tensor]:
+        with torch.inference_mode():
+            twin.rest()
+            return call(cube.float())
+
+    return run
+
+
+class _Heads(nn.Module):
+    """The fused detector with plain tensors in and out, float32 cubes, for exporters."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def forward(self, cube: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output, _ = self.model(cube, keep_state=False)
+        return output.heatmap, output.wh, output.offset
+
+
+def write_onnx(model: Detector, cube: Tensor, path: Path) -> Path:
+    """Write the fused detector for cubes of this shape as one ONNX file."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    heads = _Heads(model.fuse()).eval()
+    torch.onnx.export(
+        heads, (cube.float(),), str(path), dynamo=True, external_data=False, verbose=False,
+        input_names=["cube"], output_names=["heatmap", "wh", "offset"],
+    )  # fmt: skip
+    return path
+
+
+def onnx_runtime(path: Path, *, threads: int) -> Run:
+    """Return a run of ONNX Runtime on its processor backend."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda cube: _tensors(session.run(None, {"cube": cube.float().numpy()}))
+
+
+def openvino(path: Path, *, threads: int) -> Run:
+    """Return a run of OpenVINO in float32; left alone it would take bfloat16 where the processor has it."""
+    import openvino as ov
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
+    }  # fmt: skip
+    compiled = ov.Core().compile_model(str(path), "CPU", settings)
+
+    def run(cube: Tensor) -> list[Tensor]:
+        found = compiled({0: cube.float().numpy()})
+        return _tensors([found[i] for i in range(3)])
+
+    return run
+
+
+def _tensors(arrays: Any) -> list[Tensor]:
+    return [torch.from_numpy(np.asarray(array)) for array in arrays]
+
+
+def agreement(outputs: list[Tensor], reference: list[Tensor]) -> float:
+    """Return the largest difference between two runs' outputs over the reference's standard deviation."""
+    flat, expected = (torch.cat([t.flatten().float() for t in ts]) for ts in (outputs, reference))
+    return float((flat - expected).abs().max() / expected.std().clamp_min(1e-12))

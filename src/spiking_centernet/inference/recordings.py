@@ -1,0 +1,179 @@
+"""Detections of a recording as files: an annotated video, JSON, a box file, a still."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiking_centernet.data import Recording, boxes_at, write_boxes
+from spiking_centernet.data.convert import Labels, mot
+from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
+from spiking_centernet.inference import stream
+from spiking_centernet.inference.tracking import CONTINUE_SCORE
+from spiking_centernet.inference.tracking import track as follow
+from spiking_centernet.model import AnyDetector
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections
+from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
+from spiking_centernet.visualize.video import VideoWriter
+
+FORMATS = ("mp4", "json", "npy", "png", "csv")
+"""What :func:`detect` can write: a video, the boxes with their instants, a GEN1 box file, the fullest frame, and tracks
+as MOT text."""
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """What :func:`detect` found and wrote.
+
+    Attributes:
+        detections: of every instant, in time order.
+        paths: the file written in each format.
+    """
+
+    detections: list[Detections]
+    paths: dict[str, Path] = field(default_factory=dict)
+
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""Wraps an iterable of known length to show how far it is."""
+
+
+def detect(
+    model: AnyDetector,
+    recording: Recording,
+    out: str | os.PathLike[str],
+    *,
+    save: Sequence[str] = ("mp4", "json", "npy"),
+    every_us: int = 50_000,
+    min_score: float | None = None,
+    speed: float = 1.0,
+    shown_us: int = 40_000,
+    truth: np.ndarray | None = None,
+    track: bool = False,
+    progress: Progress | None = None,
+) -> DetectionRun:
+    """Detect in a recording and write what was found.
+
+    Args:
+        model: the detector.
+        recording: what to detect in, of any sensor size.
+        out: folder for the files, which are named after the recording.
+        save: which of ``FORMATS`` to write.
+        every_us: microseconds between detections; the video has a frame for each.
+        min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        speed: of the video over real time; 0.1 is ten times slower.
+        shown_us: how many microseconds of events before the instant a frame shows.
+        truth: BOX_DTYPE, drawn dashed at the instants they stand at.
+        track: number the objects, see ``tracking.track``; only detections that belong to a track are kept.
+        progress: shows how far it is.
+
+    Raises:
+        ConfigError: an unknown format, a setting that is impossible, or tracking without the package it needs.
+        WindowError: the recording holds no events.
+        EventFileError: the events are damaged.
+    """
+    for name in save:
+        if name not in FORMATS:
+            raise ConfigError(f"cannot save {name!r}{did_you_mean(name, FORMATS)}")
+    if "csv" in save and not track:
+        raise ConfigError("csv is MOT's format for tracks; switch tracking on (--track) or leave it out")
+    if not speed > 0 or shown_us < 1:
+        raise ConfigError(f"speed and shown_us must be positive, got {speed} and {shown_us}")
+    start_score = model.config.score_threshold if min_score is None else min_score
+    least = min(CONTINUE_SCORE, start_score) if track else start_score
+    found: Iterable[Detections] = stream(model, recording, every_us=every_us, min_score=least)
+    if track:
+        found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
+    if not recording.num_events:
+        raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
+    total = (recording.stop_us - 1) // every_us - recording.start_us // every_us + 1
+    stem = recording.path.stem.removesuffix("_td")
+    paths = {name: Path(out) / f"{stem}_detections.{name}" for name in save}
+    if "npy" in paths:
+        # The ending of GEN1's box files, so that they lie beside the recording's own in every tool.
+        paths["npy"] = Path(out) / f"{stem}_detections_bbox.npy"
+    painter = _Painter(model, recording, shown_us, truth)
+    results: list[Detections] = []
+    with ExitStack() as stack:
+        video = None
+        for result in found if progress is None else progress(found, total, f"detecting in {stem}"):
+            results.append(result)
+            if "mp4" in paths:
+                image = painter.frame(result)
+                if video is None:
+                    fps = Fraction(1_000_000, every_us) * Fraction(speed).limit_denominator(1000)
+                    size_hw = (image.shape[0], image.shape[1])
+                    video = stack.enter_context(VideoWriter(paths["mp4"], size_hw, fps))
+                video.write(image)
+    if "png" in paths:
+        fullest = max(results, key=lambda result: float(result.scores.sum()))
+        save_png(painter.frame(fullest), paths["png"])
+    if "npy" in paths:
+        write_boxes(paths["npy"], as_box_array(results), classes=model.config.classes)
+    if "csv" in paths:
+        instants_us = np.array([result.t_us for result in results], np.int64)
+        mot.write(paths["csv"], Labels(as_box_array(results), model.config.classes, recording.size_hw, instants_us))
+    if "json" in paths:
+        head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
+                "window_us": model.config.window_us, "classes": list(model.config.classes),
+                "min_score": start_score}  # fmt: skip
+        instants = [_plain(result, model.config.classes) for result in results]
+        write_json(paths["json"], {**head, "instants": instants, "provenance": provenance()})
+    return DetectionRun(results, paths)
+
+
+class _Painter:
+    """Draws the frame of an instant."""
+
+    def __init__(self, model: AnyDetector, recording: Recording, shown_us: int, truth: np.ndarray | None):
+        self.classes, self.recording, self.shown_us, self.truth = model.config.classes, recording, shown_us, truth
+
+    def frame(self, result: Detections) -> np.ndarray:
+        image = events_image(events_before(self.recording, result.t_us, self.shown_us), self.recording.size_hw)
+        truth = None if self.truth is None else boxes_at(self.truth, result.t_us)
+        caption = f"{result.t_us * 1e-6:.3f} s"
+        return draw_boxes(image, result, truth, class_names=self.classes, caption=caption)
+
+
+def events_before(recording: Recording, t_us: int, length_us: int) -> np.ndarray:
+    """Return the events of the ``length_us`` before an instant, none where the recording has none there."""
+    start_us = max(0, t_us - length_us)
+    if start_us >= min(t_us, recording.stop_us):
+        return np.zeros(0, EVENT_DTYPE)
+    return recording.read(start_us, t_us)
+
+
+def as_box_array(results: Sequence[Detections]) -> np.ndarray:
+    """Return detections in GEN1's layout, BOX_DTYPE [N], the score as ``confidence``."""
+    rows = []
+    for result in results:
+        part = np.zeros(len(result), BOX_DTYPE)
+        part["ts"] = result.t_us
+        part["x"], part["y"] = result.xyxy[:, 0], result.xyxy[:, 1]
+        part["w"], part["h"] = result.xyxy[:, 2] - result.xyxy[:, 0], result.xyxy[:, 3] - result.xyxy[:, 1]
+        part["class_id"], part["confidence"] = result.labels, result.scores
+        rows.append(part)
+    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *rows])
+    ids = np.concatenate([np.zeros(0, np.int64), *(result.track_ids for result in results)])
+    # What is not tracked gets a number of its own, which keeps two boxes of one instant from passing as one object.
+    alone = ids < 0
+    ids[alone] = ids.max(initial=-1) + 1 + np.arange(alone.sum())
+    boxes["track_id"] = ids
+    return boxes
+
+
+def _plain(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    boxes = [
+        {"class": classes[label], "label": label, "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
+        for label, score, xyxy in zip(result.labels.tolist(), result.scores.tolist(), result.xyxy.tolist(), strict=True)
+    ]
+    for box, track_id in zip(boxes, result.track_ids.tolist(), strict=True):
+        if track_id >= 0:
+            box["track_id"] = track_id
+    return {"t_us": result.t_us, "boxes": boxes}

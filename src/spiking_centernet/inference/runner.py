@@ -1,0 +1,207 @@
+"""Windows in, detections out: from rest each time, or step by step with the membranes carried along.
+
+Answers as JSON lines, and what a whole stream amounted to.
+"""
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spiking_centernet.data import Window, voxelize
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.inference.windows import ClosedWindow
+from spiking_centernet.model import AnyDetector, DetectorOutput, detections
+from spiking_centernet.model.layers import State
+from spiking_centernet.structures import Detections
+
+MODES = ("windowed", "stateful")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamDetections(Detections):
+    """Detections of one instant of a stream, and how late they are.
+
+    Attributes:
+        latency_ms: wall time from the moment the window's events were complete until the answer.
+        lag_ms: event time that had arrived beyond the instant when it was answered.
+        confidence: ``1 - max |p - p'|``, where p are the probabilities of a centre at every output pixel and p' those
+            one step before: 1 says that the last step changed nothing. NaN where each window starts at rest, and before
+            the second step.
+        num_steps: time steps that the answer averages.
+        num_skipped: windows dropped or merged since the answer before, because events came faster than answers.
+        num_late: events since the answer before that came after a window they belong to was answered.
+    """
+
+    latency_ms: float = math.nan
+    lag_ms: float = math.nan
+    confidence: float = math.nan
+    num_steps: int = 0
+    num_skipped: int = 0
+    num_late: int = 0
+
+
+class Answerer:
+    """The network's side of a stream: cubes in, outputs out.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        mode: "windowed" or "stateful".
+        size_hw: height and width of the sensor in pixels.
+        min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        readout_steps: how many of the last steps a stateful answer averages; None takes the network's ``num_steps``.
+    """
+
+    def __init__(
+        self,
+        model: AnyDetector,
+        *,
+        size_hw: tuple[int, int],
+        mode: str = "windowed",
+        min_score: float | None = None,
+        readout_steps: int | None = None,
+    ):
+        self.config, self.size_hw, self.mode = model.config, size_hw, mode
+        self.min_score = self.config.score_threshold if min_score is None else min_score
+        if not 0 <= self.min_score <= 1:
+            raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
+        self.readout_steps = self.config.num_steps if readout_steps is None else readout_steps
+        if self.readout_steps < 1:
+            raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
+        if mode == "stateful" and self.config.head != "centernet":
+            raise ConfigError(
+                "a stateful stream averages the outputs of CenterNet's heads, this network has head "
+                f'{self.config.head!r}; take mode="windowed"'
+            )
+        self._device = model.device
+        self._fused = model.fuse()
+        self.reset()
+
+    def reset(self) -> None:
+        """Put every membrane to rest and forget the steps so far."""
+        self._state: State | None = None
+        self._recent: deque[DetectorOutput] = deque(maxlen=self.readout_steps)
+        self._output: DetectorOutput | None = None
+        self._confidence = math.nan
+        self._num_steps = 0
+
+    def take(self, cube: torch.Tensor) -> None:
+        """Compute a cube [T, C, H, W]: a whole window in windowed mode, the next step in stateful mode."""
+        with torch.inference_mode():
+            cube = cube[:, None].to(self._device)
+            if self.mode == "windowed":
+                self._output, _ = self._fused(cube, keep_state=False)
+                self._num_steps = len(cube)
+                return
+            step, self._state = self._fused(cube, self._state)
+            before = self._output
+            self._recent.append(step)
+            self._num_steps = len(self._recent)
+            parts = zip(*self._recent, strict=True)
+            self._output = DetectorOutput(*(torch.stack(part).mean(0) for part in parts))
+            if before is not None:
+                change = torch.sigmoid(self._output.heatmap) - torch.sigmoid(before.heatmap)
+                self._confidence = 1 - float(change.abs().max())
+
+    def answer(
+        self, t_us: int, *, closed_s: float, newest_us: int, num_skipped: int = 0, num_late: int = 0
+    ) -> StreamDetections:
+        """Return the detections of what was taken so far, as of ``t_us``."""
+        if self._output is None:
+            raise ConfigError("nothing to answer yet: no window is complete; push events first")
+        found = detections(
+            self._output, [t_us], stride=self.config.stride, size_hw=self.size_hw, min_score=self.min_score
+        )[0]
+        return StreamDetections(
+            found.xyxy, found.scores, found.labels, found.t_us,
+            latency_ms=(time.perf_counter() - closed_s) * 1e3, lag_ms=max(0, newest_us - t_us) * 1e-3,
+            confidence=self._confidence, num_steps=self._num_steps, num_skipped=num_skipped, num_late=num_late,
+        )  # fmt: skip
+
+
+def detect_windows(
+    model: AnyDetector, windows: Iterable[Window], *, size_hw: tuple[int, int], min_score: float | None = None
+) -> Iterator[StreamDetections]:
+    """Detect in windows of events from anywhere, each from rest.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        windows: the events, window by window, each as long as the network's ``window_us``.
+        size_hw: height and width of the sensor in pixels.
+        min_score: detections below are dropped; None takes the network's ``score_threshold``.
+
+    Raises:
+        ConfigError: ``min_score`` is not in [0, 1].
+    """
+    answerer = Answerer(model, size_hw=size_hw, min_score=min_score)
+    config = model.config
+
+    def results() -> Iterator[StreamDetections]:
+        for window in windows:
+            closed_s = time.perf_counter()
+            cube = voxelize(
+                window.events, start_us=window.start_us, stop_us=window.stop_us, size_hw=size_hw,
+                num_steps=config.num_steps, bins=config.bins, mode=config.mode,
+            )  # fmt: skip
+            answerer.take(cube)
+            yield answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us)
+
+    return results()
+
+
+def take_and_answer(
+    answerer: Answerer, window: ClosedWindow, *, answer_every_us: int, newest_us: int, num_skipped: int, num_late: int
+) -> StreamDetections | None:
+    """Compute a closed window; answer if a multiple of ``answer_every_us`` lies in what it newly covers."""
+    answerer.take(window.cube)
+    if answerer.mode == "stateful" and window.stop_us // answer_every_us == window.start_us // answer_every_us:
+        return None
+    return answerer.answer(
+        window.stop_us, closed_s=window.closed_s, newest_us=newest_us, num_skipped=num_skipped, num_late=num_late
+    )
+
+
+def as_line(answer: StreamDetections, classes: Sequence[str]) -> str:
+    """Return an answer as one line of JSON; boxes in pixels, best first."""
+    boxes = [
+        {"class": classes[label], "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
+        for label, score, xyxy in zip(answer.labels.tolist(), answer.scores.tolist(), answer.xyxy.tolist(), strict=True)
+    ]
+    head = {
+        "t_us": answer.t_us, "latency_ms": round(answer.latency_ms, 3), "lag_ms": round(answer.lag_ms, 3),
+        "num_steps": answer.num_steps, "num_skipped": answer.num_skipped, "num_late": answer.num_late,
+        "confidence": None if math.isnan(answer.confidence) else round(answer.confidence, 6),
+    }  # fmt: skip
+    return json.dumps({**head, "boxes": boxes})
+
+
+class Summary:
+    """Counts a stream as it passes; keeps the last ``LATENCIES`` latencies, so that it never grows."""
+
+    LATENCIES = 10_000
+
+    def __init__(self):
+        self.num_answers = self.num_boxes = self.num_skipped = self.num_late = 0
+        self.worst_lag_ms = 0.0
+        self._latencies_ms = np.full(self.LATENCIES, np.nan)
+
+    def watch(self, answers: Iterable[StreamDetections]) -> Iterator[StreamDetections]:
+        """Pass answers on and count them."""
+        for answer in answers:
+            self._latencies_ms[self.num_answers % self.LATENCIES] = answer.latency_ms
+            self.num_answers += 1
+            self.num_boxes += len(answer)
+            self.num_skipped += answer.num_skipped
+            self.num_late += answer.num_late
+            self.worst_lag_ms = max(self.worst_lag_ms, answer.lag_ms)
+            yield answer
+
+    def latency_ms(self, percentile: float) -> float:
+        """Return a percentile of the latencies, NaN before the first answer."""
+        seen = self._latencies_ms[: self.num_answers]
+        return float(np.percentile(seen, percentile)) if len(seen) else math.nan

@@ -1,0 +1,188 @@
+"""The stream: packets pushed by hand, or a source followed to its end."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+
+from spiking_centernet.data import Recording
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.inference.live import run_live
+from spiking_centernet.inference.runner import MODES, Answerer, StreamDetections, take_and_answer
+from spiking_centernet.inference.sources import EventSource, packets_of
+from spiking_centernet.inference.windows import ClosedWindow, Packet, WindowCollector
+from spiking_centernet.model import AnyDetector
+
+Mode = Literal["windowed", "stateful"]
+Policy = Literal["wait", "drop", "merge"]
+POLICIES = ("wait", "drop", "merge")
+
+
+class Stream:
+    """A detector that takes events as they come.
+
+    In mode "windowed" every answer looks at the network's whole window from rest: the detections are those of
+    ``scn val`` to the bit, however the packets are cut. In mode "stateful" the network computes each step once, as long
+    as a step of its window, and carries the membranes on; an answer averages the last steps, and may be had after any.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        size_hw: height and width of the sensor in pixels.
+        mode: "windowed" or "stateful".
+        every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
+        min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
+
+    Raises:
+        ConfigError: a setting is impossible.
+    """
+
+    def __init__(
+        self,
+        model: AnyDetector,
+        size_hw: tuple[int, int],
+        *,
+        mode: Mode = "windowed",
+        every_us: int | None = None,
+        min_score: float | None = None,
+        readout_steps: int | None = None,
+    ):
+        if mode not in MODES:
+            raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
+        config = model.config
+        if every_us is not None and every_us < 1:
+            raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
+        if mode == "windowed":
+            length_us, num_steps = config.window_us, config.num_steps
+            self.answer_every_us = step_us = 50_000 if every_us is None else every_us
+        else:
+            length_us, left_us = divmod(config.window_us, config.num_steps)
+            num_steps, step_us = 1, length_us
+            self.answer_every_us = step_us if every_us is None else every_us
+            if left_us or self.answer_every_us % step_us:
+                raise ConfigError(
+                    f"a stateful stream answers after whole steps of {config.window_us / config.num_steps:g} us; "
+                    f"every_us must be a multiple of that, got {self.answer_every_us}"
+                )
+        self.collector = WindowCollector(
+            size_hw, length_us=length_us, every_us=step_us, num_steps=num_steps, bins=config.bins, mode=config.mode
+        )
+        self.answerer = Answerer(model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps)
+        self._late_before = 0
+        self._last: ClosedWindow | None = None
+
+    def push(self, events: Packet | np.ndarray) -> list[StreamDetections]:
+        """Take a packet of events and return the answers that it completes.
+
+        Args:
+            events: EVENT_DTYPE array, or a Packet, which can also say how far time has come.
+
+        Raises:
+            ConfigError: the events are no EVENT_DTYPE array.
+            EventFileError: an event lies outside the sensor.
+        """
+        return list(self.answers(self.collector.push(events)))
+
+    def flush(self) -> list[StreamDetections]:
+        """Return the answers up to the first instant at which every event was seen."""
+        return list(self.answers(self.collector.flush(self.answer_every_us)))
+
+    def answer(self) -> StreamDetections:
+        """Return the answer as of the last complete window or step, at any time.
+
+        Raises:
+            ConfigError: none is complete yet.
+        """
+        last, late = self._last, self.collector.num_late
+        answer = self.answerer.answer(
+            0 if last is None else last.stop_us, closed_s=0.0 if last is None else last.closed_s,
+            newest_us=self.collector.newest_us, num_late=late - self._late_before,
+        )  # fmt: skip
+        self._late_before = late
+        return answer
+
+    def reset(self) -> None:
+        """Forget every event and put every membrane to rest; time may start anew."""
+        self.collector.reset()
+        self.answerer.reset()
+        self._late_before, self._last = 0, None
+
+    def answers(self, windows: Iterable[ClosedWindow]) -> Iterator[StreamDetections]:
+        """Yield the answers of closed windows as they are iterated."""
+        for window in windows:
+            self._last = window
+            late = self.collector.num_late
+            answer = take_and_answer(
+                self.answerer, window, answer_every_us=self.answer_every_us, newest_us=self.collector.newest_us,
+                num_skipped=0, num_late=late - self._late_before,
+            )  # fmt: skip
+            if answer is not None:
+                self._late_before = late
+                yield answer
+
+
+def stream(
+    model: AnyDetector,
+    source: Recording | EventSource | Iterable[Packet | np.ndarray],
+    *,
+    mode: Mode = "windowed",
+    every_us: int | None = None,
+    min_score: float | None = None,
+    readout_steps: int | None = None,
+    size_hw: tuple[int, int] | None = None,
+    policy: Policy = "wait",
+    max_waiting: int = 4,
+) -> Iterator[StreamDetections]:
+    """Detect in a recording, in packets of events, or live, at every multiple of ``every_us``.
+
+    The window of an answer is ``[t - window_us, t)`` with the network's own ``window_us``; what of it lies before the
+    first event is an empty past. The first instant is the first multiple after the first event, the last is the first
+    multiple at which every event was seen. See :class:`Stream` for the modes.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        source: a recording; or an iterable of EVENT_DTYPE arrays or Packets, with an attribute ``size_hw`` or beside
+            the argument.
+        mode: "windowed" or "stateful".
+        every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
+        min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
+        size_hw: height and width of the sensor, for sources that do not say.
+        policy: what happens while the network is busy. "wait": the source waits, nothing is lost. "drop" and "merge"
+            read the source in a thread at its own pace; of more than ``max_waiting`` windows "drop" forgets the oldest,
+            "merge" joins the newest two. Each answer says how many were skipped.
+        max_waiting: windows that may wait.
+
+    Yields:
+        the detections of every instant, boxes in the sensor's pixels; instants without any are yielded empty.
+
+    Raises:
+        ConfigError: a setting is impossible.
+        EventFileError: the events are damaged.
+    """
+    size_hw = getattr(source, "size_hw", None) if size_hw is None else size_hw
+    if size_hw is None:
+        raise ConfigError("this source does not say its sensor's size; give size_hw=(height, width)")
+    if policy not in POLICIES:
+        raise ConfigError(f"unknown policy {policy!r}{did_you_mean(policy, POLICIES)}")
+    if max_waiting < 1:
+        raise ConfigError(f"max_waiting must be at least 1, got {max_waiting}")
+    if policy == "merge" and model.config.input_mode != "binary":
+        raise ConfigError(
+            f'policy "merge" joins binary cubes, this network has input_mode {model.config.input_mode!r}; '
+            'take "drop" or "wait"'
+        )
+    flow = Stream(model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps)
+    packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
+    if policy != "wait":
+        return run_live(
+            flow.collector, flow.answerer, packets, answer_every_us=flow.answer_every_us, merge=policy == "merge",
+            max_waiting=max_waiting,
+        )  # fmt: skip
+
+    def results() -> Iterator[StreamDetections]:
+        for packet in packets:
+            yield from flow.answers(flow.collector.push(packet))
+        yield from flow.answers(flow.collector.flush(flow.answer_every_us))
+
+    return results()

@@ -1,0 +1,172 @@
+"""Packets of events -> voxel cubes of windows, binned as they arrive: memory depends on the windows, not the rate."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spiking_centernet.data.voxel import Mode, add_events
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.structures import EVENT_DTYPE
+
+
+@dataclass(frozen=True)
+class Packet:
+    """Events that a source delivers together.
+
+    Attributes:
+        events: EVENT_DTYPE array, sorted by time up to the disorder of the sensor; may be empty.
+        until_us: every event before this microsecond has been delivered; None promises only that events come in order.
+            It lets time pass while nothing moves.
+    """
+
+    events: np.ndarray
+    until_us: int | None = None
+
+
+@dataclass(frozen=True)
+class ClosedWindow:
+    """A window whose events have all arrived.
+
+    Attributes:
+        start_us: first microsecond.
+        stop_us: first microsecond after it.
+        cube: uint8 [T, C, H, W].
+        closed_s: when the packet arrived that closed it, on the clock of ``time.perf_counter``.
+    """
+
+    start_us: int
+    stop_us: int
+    cube: torch.Tensor
+    closed_s: float
+
+
+@dataclass
+class _OpenWindow:
+    stop_us: int
+    cube: torch.Tensor
+
+
+class WindowCollector:
+    """Sorts packets into windows that end at every multiple of ``every_us``, however the packets are cut.
+
+    The windows are those of ``Recording.windows``: the first ends at the first multiple after the first event, and each
+    reaches ``length_us`` back. An event is binned on arrival into every window that is open for it, so that no event is
+    kept.
+
+    Args:
+        size_hw: height and width of the sensor in pixels.
+        length_us: length of a window in microseconds.
+        every_us: microseconds from one window's end to the next.
+        num_steps: time steps of a cube.
+        bins: micro bins a step.
+        mode: see ``voxelize``.
+    """
+
+    def __init__(
+        self,
+        size_hw: tuple[int, int],
+        *,
+        length_us: int,
+        every_us: int,
+        num_steps: int,
+        bins: int,
+        mode: Mode = "binary",
+    ):
+        if every_us < 1 or length_us < 1:
+            raise ConfigError(
+                f"windows and the time between them must last at least 1 microsecond, got {length_us} and {every_us}"
+            )
+        self.size_hw, self.length_us, self.every_us = size_hw, length_us, every_us
+        self.num_steps, self.bins = num_steps, bins
+        self.mode: Mode = mode
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every event and the time."""
+        self._open: deque[_OpenWindow] = deque()
+        self._next_us: int | None = None
+        self._last_event_us = 0
+        self.newest_us = 0
+        self.num_late = 0
+
+    def push(self, packet: Packet | np.ndarray) -> Iterator[ClosedWindow]:
+        """Take a packet and yield the windows that it closes; what is not iterated is not taken.
+
+        A window closes as soon as an event at or after its end, or the packet's ``until_us``, says that its time is
+        over. Events that come later still count for the windows that are open; they are counted in ``num_late``.
+
+        Raises:
+            ConfigError: the events are no EVENT_DTYPE array.
+            EventFileError: an event lies outside the sensor.
+        """
+        arrived_s = time.perf_counter()
+        events, until_us = (packet.events, packet.until_us) if isinstance(packet, Packet) else (packet, None)
+        t = _times(events)
+        if (t[1:] < t[:-1]).any():
+            events = events[np.argsort(t, kind="stable")]
+            t = events["t"]
+        if self._next_us is None:
+            if not len(events):
+                return
+            self._next_us = (int(t[0]) // self.every_us + 1) * self.every_us
+        elif len(events):
+            self.num_late += int(np.searchsorted(t, self._next_us - self.every_us))
+        latest_us = self.newest_us if until_us is None else max(self.newest_us, until_us)
+        if len(events):
+            self._last_event_us = max(self._last_event_us, int(t[-1]))
+            latest_us = max(latest_us, self._last_event_us)
+        self.newest_us = latest_us
+        place = 0
+        while True:
+            end = int(np.searchsorted(t, self._next_us))
+            self._bin(events[place:end])
+            place = end
+            if self._next_us > latest_us:
+                return
+            yield self._close(arrived_s)
+
+    def flush(self, multiple_us: int | None = None) -> Iterator[ClosedWindow]:
+        """Yield the windows up to the first multiple after the last event, as at the end of a recording.
+
+        Args:
+            multiple_us: of what; None takes ``every_us``.
+        """
+        if self._next_us is not None:
+            multiple_us = self.every_us if multiple_us is None else multiple_us
+            stop_us = (self._last_event_us // multiple_us + 1) * multiple_us
+            yield from self.push(Packet(np.zeros(0, EVENT_DTYPE), stop_us))
+
+    def _bin(self, events: np.ndarray) -> None:
+        if not len(events):
+            return
+        assert self._next_us is not None
+        last_us = int(events["t"][-1])
+        stop_us = self._open[-1].stop_us + self.every_us if self._open else self._next_us
+        while stop_us - self.length_us <= last_us:
+            self._open.append(_OpenWindow(stop_us, self._empty()))
+            stop_us += self.every_us
+        for window in self._open:
+            start_us = window.stop_us - self.length_us
+            add_events(window.cube, events, start_us=start_us, stop_us=window.stop_us, bins=self.bins, mode=self.mode)
+
+    def _close(self, arrived_s: float) -> ClosedWindow:
+        assert self._next_us is not None
+        stop_us, self._next_us = self._next_us, self._next_us + self.every_us
+        opened = bool(self._open) and self._open[0].stop_us == stop_us
+        cube = self._open.popleft().cube if opened else self._empty()
+        return ClosedWindow(stop_us - self.length_us, stop_us, cube, arrived_s)
+
+    def _empty(self) -> torch.Tensor:
+        return torch.zeros((self.num_steps, 2 * self.bins, *self.size_hw), dtype=torch.uint8)
+
+
+def _times(events: np.ndarray) -> np.ndarray:
+    if not isinstance(events, np.ndarray) or events.dtype != EVENT_DTYPE or events.ndim != 1:
+        raise ConfigError(
+            f"a packet must be a flat array of EVENT_DTYPE {EVENT_DTYPE} or hold one, got {type(events).__name__}"
+        )
+    return events["t"]

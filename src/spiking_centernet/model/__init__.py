@@ -1,0 +1,16 @@
+"""The network: neurons, encoder, decoder, heads, loss and decoding; knows no file and no data set."""
+
+from spiking_centernet.model.config import PRESETS as PRESETS
+from spiking_centernet.model.config import DetectorConfig as DetectorConfig
+from spiking_centernet.model.detector import AnyDetector as AnyDetector
+from spiking_centernet.model.detector import Detector as Detector
+from spiking_centernet.model.detector import DetectorOutput as DetectorOutput
+from spiking_centernet.model.detector import build as build
+from spiking_centernet.model.heads.centernet import centernet_loss as centernet_loss
+from spiking_centernet.model.heads.centernet import detections as detections
+from spiking_centernet.model.heads.centernet import make_targets as make_targets
+from spiking_centernet.model.heads.centernet import training_loss as training_loss
+from spiking_centernet.model.layers import State as State
+from spiking_centernet.model.neurons import PLIF as PLIF
+from spiking_centernet.model.neurons import plif_step as plif_step
+from spiking_centernet.ops.memory_saving import Memory as Memory

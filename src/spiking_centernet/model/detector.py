@@ -1,0 +1,239 @@
+"""The whole detector: encoder, decoder, heads; presets; fusing for inference."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.model.config import PRESETS, DetectorConfig
+from spiking_centernet.model.decoder import Decoder
+from spiking_centernet.model.encoder import Encoder
+from spiking_centernet.model.heads import ssd
+from spiking_centernet.model.layers import ConvNeuron, Membranes, Observe, State
+from spiking_centernet.model.neurons import PLIF, Neuron, ReLU, make_neuron
+from spiking_centernet.model.variants import add_identities, block_maker
+from spiking_centernet.ops import event_conv
+from spiking_centernet.ops.memory_saving import Memory
+
+HEATMAP_BIAS = -2.19
+"""Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
+
+
+class DetectorOutput(NamedTuple):
+    """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
+
+    Attributes:
+        heatmap: [B, classes, h, w], logits of an object's centre.
+        wh: [B, 2, h, w], width and height in output pixels.
+        offset: [B, 2, h, w], x and y of the centre within its output pixel.
+    """
+
+    heatmap: Float[Tensor, "B K h w"]
+    wh: Float[Tensor, "B 2 h w"]
+    offset: Float[Tensor, "B 2 h w"]
+
+
+class AnyDetector(Protocol):
+    """What detects: a :class:`Detector`, or one compiled for a processor."""
+
+    @property
+    def config(self) -> DetectorConfig:
+        """What the network was built from."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cubes must go."""
+        ...
+
+    @property
+    def neuron_names(self) -> list[str]:
+        """The neuron layers in the order in which they compute."""
+        ...
+
+    def fuse(self) -> "AnyDetector":
+        """Return the detector for inference."""
+        ...
+
+    def __call__(
+        self, cube: Tensor, state: State | None = None, *, observe: Observe | None = None, keep_state: bool = True
+    ) -> tuple[DetectorOutput, State]:
+        """Return the raw output and the membranes; see :meth:`Detector.forward`."""
+        ...
+
+
+class Head(nn.Module):
+    """3x3 convolution with its neuron, then a 1x1 convolution on the spikes; no neuron after it: real values."""
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron):
+        super().__init__()
+        self.block = block
+        self.out = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "B K h w"]:
+        """Return the head's output averaged over the steps."""
+        spikes = self.block(x, membranes)
+        out = self.out(spikes.flatten(0, 1)).float()
+        return out.unflatten(0, spikes.shape[:2]).mean(0)
+
+
+class Detector(nn.Module):
+    """Spiking CenterNet (arXiv 2402.01287): voxel cubes in, heatmap, sizes and offsets out, state explicit."""
+
+    def __init__(self, config: DetectorConfig):
+        super().__init__()
+        self.config = config
+
+        def neuron() -> Neuron:
+            return make_neuron(
+                config.neuron,
+                tau=config.tau,
+                threshold=config.threshold,
+                surrogate=config.surrogate,
+                soft_reset=config.soft_reset,
+                decay_input=config.decay_input,
+                detach_reset=config.detach_reset,
+            )
+
+        self.encoder = Encoder(config.in_channels, config.widths, config.convs_per_stage, neuron)
+        if config.identity:
+            add_identities(self.encoder, neuron)
+        make_block = block_maker(config.decoder, config.skips, config.expansion, neuron)
+        self.decoder = Decoder(config.widths, config.decoder_blocks, make_block)
+        self.heads = nn.ModuleDict()
+        level_channels = [config.widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
+        if config.head == "ssd":
+            num_values = ssd.NUM_ANCHORS * (1 + config.num_classes + 4)
+            outputs = [(f"stride{s}", c, num_values) for s, c in zip(self.strides, level_channels, strict=True)]
+        else:
+            outputs = [
+                (n, level_channels[-1], k) for n, k in (("heatmap", config.num_classes), ("wh", 2), ("offset", 2))
+            ]
+        for name, in_channels, out_channels in outputs:
+            block = ConvNeuron.make(in_channels, config.head_width, neuron)
+            self.heads[name] = Head(in_channels, config.head_width, out_channels, block)
+        if config.head == "centernet":
+            nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(
+        self,
+        cube: Tensor,
+        state: State | None = None,
+        *,
+        observe: Observe | None = None,
+        keep_state: bool = True,
+        memory: Memory | None = None,
+    ) -> tuple[DetectorOutput | ssd.SSDOutput, State]:
+        """Detect in one window, or go on from the state of the window before.
+
+        Args:
+            cube: [T, B, C, H, W], any number of steps, any size; uint8 or float.
+            state: what the last call returned; None starts at rest.
+            observe: called with every neuron layer's output [T * B, K, h, w] as it is computed, in the order of
+                ``neuron_names``.
+            keep_state: False returns no membranes, which lets training take its fused kernel.
+            memory: what training keeps for the backward pass; None keeps everything as it was computed.
+
+        Returns:
+            The output averaged over the T steps, and the membranes after the last step.
+
+        Raises:
+            ConfigError: if the cube's shape does not fit the network.
+        """
+        if cube.ndim != 5 or cube.shape[2] != self.config.in_channels:
+            raise ConfigError(
+                f"the network takes cubes [T, B, {self.config.in_channels}, H, W], got {list(cube.shape)}; "
+                "add the batch axis with cube[:, None]"
+            )
+        if memory is not None and memory.spikes == "uint8":
+            self._refuse_bytes(cube)
+        membranes = Membranes(state, observe, keep=keep_state, memory=memory)
+        by_events = event_conv.takes(cube, self.encoder.stem.conv) and event_conv.pays(cube)
+        x = cube if by_events else self._in_precision(cube, membranes)
+        levels = self.decoder.levels(self.encoder(x, membranes), membranes)
+        if self.config.head == "ssd":
+            heads = zip(self.heads.values(), levels, strict=True)
+            return ssd.gather([membranes.run_stage(h, x, stage=h) for h, x in heads], self.strides), membranes.new
+        out = {name: membranes.run_stage(head, levels[-1], stage=head) for name, head in self.heads.items()}
+        return DetectorOutput(**out), membranes.new
+
+    def _in_precision(self, cube: Tensor, membranes: Membranes) -> Tensor:
+        """Return the cube in the convolutions' type and memory format; ``membranes`` remember it as it was."""
+        device = cube.device.type
+        mixed = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
+        stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
+        x = stored.to(dtype)
+        if stored.dtype == torch.uint8:
+            membranes.remember(x, stored)
+        return x
+
+    def _refuse_bytes(self, cube: Tensor) -> None:
+        if self.config.neuron == "relu" or cube.dtype != torch.uint8:
+            raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie and the cubes must go."""
+        return next(self.parameters()).device
+
+    @property
+    def strides(self) -> Sequence[int]:
+        """Input pixels a pixel of every decoder level, the coarsest encoder stage first."""
+        return [self.config.stride * 2**i for i in range(self.config.decoder_blocks, -1, -1)]
+
+    @property
+    def neuron_names(self) -> list[str]:
+        """The neuron layers in the order in which they compute, for example "encoder.stages.0.2"."""
+        modules = self.named_modules()
+        return [name.removesuffix(".neuron") for name, m in modules if isinstance(m, PLIF | ReLU)]
+
+    def fuse(self) -> "Detector":
+        """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.
+
+        The outputs equal the original's up to rounding; a spike can differ only where a membrane lies within rounding
+        of the threshold. Where the configuration puts neurons between the decoder's convolutions nothing can be merged:
+        their batch norms are folded, the convolutions stay apart, and a warning says so.
+        """
+        if self.config.decoder != "merged":
+            warnings.warn(
+                f"the decoder {self.config.decoder!r} has neurons between its convolutions and cannot be merged into "
+                "one per block; only its batch norms are folded",
+                stacklevel=2,
+            )
+        fused = copy.deepcopy(self).eval()
+        if fused.encoder.stem.norm is None:
+            return fused
+        fused.encoder.stem = fused.encoder.stem.fused()
+        for stage in fused.encoder.stages:
+            for i, block in enumerate(stage):  # pyright: ignore[reportArgumentType]
+                stage[i] = block.fused()  # pyright: ignore[reportIndexIssue]
+        for i, block in enumerate(fused.decoder.blocks):
+            fused.decoder.blocks[i] = block.fused()  # pyright: ignore[reportCallIssue]
+        for head in fused.heads.values():
+            head.block = head.block.fused()  # pyright: ignore
+        return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
+
+
+def build(preset: str = "nano", **changes) -> Detector:
+    """Return an untrained detector from a preset, with single fields changed, for example ``neuron="relu"``.
+
+    Raises:
+        ConfigError: for an unknown preset or field.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}{did_you_mean(preset, PRESETS)}")
+    known = DetectorConfig.__dataclass_fields__
+    for name in changes:
+        if name not in known:
+            raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
+    # YAML and JSON know no tuples.
+    changed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    values = {name: getattr(PRESETS[preset], name) for name in known} | changed
+    return Detector(DetectorConfig(**values))

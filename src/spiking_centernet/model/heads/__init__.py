@@ -1,0 +1,1 @@
+"""One file per head: its targets, loss and decoding."""

@@ -1,0 +1,242 @@
+"""CenterNet without its network: targets, loss and decoding as functions (Zhou et al., arXiv 1904.07850)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spiking_centernet.model.config import DetectorConfig
+from spiking_centernet.model.detector import DetectorOutput
+from spiking_centernet.model.heads import ssd
+from spiking_centernet.structures import Boxes, Detections
+
+MIN_OVERLAP = 0.7
+"""A centre may move until the box keeps this IoU: it fixes the Gaussian's radius (CornerNet, arXiv 1808.01244)."""
+
+WH_WEIGHT = 0.1
+"""Weight of the size loss (CenterNet, arXiv 1904.07850, section 3)."""
+
+OFFSET_WEIGHT = 1.0
+"""Weight of the offset loss (same source)."""
+
+FOCAL_ALPHA, FOCAL_BETA = 2, 4
+"""Exponents of the penalty-reduced focal loss (same source)."""
+
+PROBABILITY_CLAMP = 1e-4
+"""The sigmoid stays this far from 0 and 1 in the loss, as in CenterNet's code."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the network should answer for a batch, M being the most boxes of a sample.
+
+    Attributes:
+        heatmap: [B, classes, h, w], 1 at every centre with a Gaussian around it.
+        wh: [B, M, 2], width and height in output pixels.
+        offset: [B, M, 2], x and y of the centre within its output pixel.
+        index: [B, M], flat output pixel ``y * w + x`` of the centre.
+        mask: [B, M], True where a box stands.
+    """
+
+    heatmap: Float[Tensor, "B K h w"]
+    wh: Float[Tensor, "B M 2"]
+    offset: Float[Tensor, "B M 2"]
+    index: Int[Tensor, "B M"]
+    mask: Bool[Tensor, "B M"]
+
+
+def gaussian_radius(height: float, width: float, min_overlap: float = MIN_OVERLAP) -> float:
+    """Return how far the corners of a box may move so that its IoU stays above ``min_overlap``.
+
+    The three cases (both corners inwards, outwards, one of each) are CornerNet's. Its code divides two of the three
+    roots by 2 instead of by twice the quadratic coefficient; every CenterNet since trains with that, so this does too.
+    """
+    total = height + width
+    area = height * width
+    roots = (
+        (total, area * (1 - min_overlap) / (1 + min_overlap), 1.0),
+        (2 * total, (1 - min_overlap) * area, 4.0),
+        (-2 * min_overlap * total, (min_overlap - 1) * area, 4 * min_overlap),
+    )
+    return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for b, c, a in roots)
+
+
+def _draw_gaussian(heatmap: np.ndarray, x: int, y: int, radius: int) -> None:
+    """Raise ``heatmap`` [h, w] to a Gaussian of standard deviation ``(2 radius + 1) / 6`` around a pixel, in place."""
+    height, width = heatmap.shape
+    left, right = max(0, x - radius), min(width, x + radius + 1)
+    top, bottom = max(0, y - radius), min(height, y + radius + 1)
+    sigma = (2 * radius + 1) / 6
+    column = np.arange(left, right) - x
+    row = np.arange(top, bottom) - y
+    gaussian = np.exp(-(column[None, :] ** 2 + row[:, None] ** 2) / (2 * sigma * sigma))
+    gaussian[gaussian < np.finfo(np.float64).eps] = 0
+    region = heatmap[top:bottom, left:right]
+    np.maximum(region, gaussian, out=region)
+
+
+def make_targets(
+    boxes: Sequence[Boxes],
+    *,
+    num_classes: int,
+    size_hw: tuple[int, int],
+    stride: int,
+    device: torch.device | None = None,
+) -> Targets:
+    """Return the targets of a batch.
+
+    Args:
+        boxes: the boxes of every sample, pixels of the input.
+        num_classes: heatmap channels.
+        size_hw: height and width of the network's output.
+        stride: input pixels an output pixel.
+        device: where the targets go.
+    """
+    height, width = size_hw
+    batch, most = len(boxes), max([1, *(len(b) for b in boxes)])
+    heatmap = np.zeros((batch, num_classes, height, width), np.float32)
+    wh = np.zeros((batch, most, 2), np.float32)
+    offset = np.zeros((batch, most, 2), np.float32)
+    index = np.zeros((batch, most), np.int64)
+    mask = np.zeros((batch, most), bool)
+    for b, sample in enumerate(boxes):
+        scaled = sample.xyxy / np.float32(stride)
+        scaled[:, 0::2] = scaled[:, 0::2].clip(0, width - 1)
+        scaled[:, 1::2] = scaled[:, 1::2].clip(0, height - 1)
+        for i, (box, label) in enumerate(zip(scaled, sample.labels, strict=True)):
+            box_wh = box[2:] - box[:2]
+            if box_wh.min() <= 0:
+                continue
+            centre = (box[:2] + box[2:]) / 2
+            x, y = int(centre[0]), int(centre[1])
+            radius = max(0, int(gaussian_radius(math.ceil(box_wh[1]), math.ceil(box_wh[0]))))
+            _draw_gaussian(heatmap[b, label], x, y, radius)
+            wh[b, i] = box_wh
+            offset[b, i] = centre - (x, y)
+            index[b, i] = y * width + x
+            mask[b, i] = True
+    return Targets(*(torch.from_numpy(a).to(device) for a in (heatmap, wh, offset, index, mask)))
+
+
+def focal_loss(logits: Float[Tensor, "B K h w"], heatmap: Float[Tensor, "B K h w"]) -> Float[Tensor, ""]:
+    """Return the penalty-reduced focal loss summed over all pixels, over the number of centres.
+
+    ``-(1 - p)^2 log p`` where the target ``y`` is 1, ``-(1 - y)^4 p^2 log(1 - p)`` elsewhere, ``p = sigmoid(logit)``.
+    """
+    p = torch.sigmoid(logits).clamp(PROBABILITY_CLAMP, 1 - PROBABILITY_CLAMP)
+    positive = heatmap == 1
+    at_centre = torch.log(p) * (1 - p) ** FOCAL_ALPHA
+    elsewhere = torch.log(1 - p) * p**FOCAL_ALPHA * (1 - heatmap) ** FOCAL_BETA
+    return -torch.where(positive, at_centre, elsewhere).sum() / positive.sum().clamp_min(1)
+
+
+def l1_at_centres(
+    prediction: Float[Tensor, "B 2 h w"],
+    target: Float[Tensor, "B M 2"],
+    index: Int[Tensor, "B M"],
+    mask: Bool[Tensor, "B M"],
+) -> Float[Tensor, ""]:
+    """Return the sum of absolute errors at the centres over the number of their values (CenterNet's ``RegL1Loss``)."""
+    at_centres = prediction.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 2))  # [B, M, 2]
+    error = (at_centres - target).abs() * mask[..., None]
+    return error.sum() / (2 * mask.sum() + 1e-4)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss and its three parts, each a scalar tensor before weighting."""
+
+    total: Tensor
+    heatmap: Tensor
+    wh: Tensor
+    offset: Tensor
+
+
+def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
+    """Return ``focal + 0.1 * size + 1.0 * offset``."""
+    heatmap = focal_loss(output.heatmap, targets.heatmap)
+    wh = l1_at_centres(output.wh, targets.wh, targets.index, targets.mask)
+    offset = l1_at_centres(output.offset, targets.offset, targets.index, targets.mask)
+    return Loss(heatmap + WH_WEIGHT * wh + OFFSET_WEIGHT * offset, heatmap, wh, offset)
+
+
+def training_loss(
+    output: DetectorOutput | ssd.SSDOutput, boxes: Sequence[Boxes], config: DetectorConfig
+) -> Loss | ssd.SSDLoss:
+    """Return the loss of a batch by the network's kind of head.
+
+    Args:
+        output: what the network said.
+        boxes: the boxes of every sample, pixels of the input.
+        config: of the network.
+    """
+    if isinstance(output, ssd.SSDOutput):
+        return ssd.ssd_loss(output, boxes)
+    targets = make_targets(
+        boxes, num_classes=config.num_classes, stride=config.stride,
+        size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=output.heatmap.device,
+    )  # fmt: skip
+    return centernet_loss(output, targets)
+
+
+def decode(
+    output: DetectorOutput, *, stride: int, max_detections: int = 100
+) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
+    """Return boxes [B, N, 4] in input pixels, scores and labels [B, N], best first: the 3x3 peaks, no NMS.
+
+    ``N`` is ``max_detections``, or the number of output pixels where that is smaller.
+    """
+    scores = torch.sigmoid(output.heatmap.float())
+    peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)
+    height, width = peaks.shape[-2:]
+    count = min(max_detections, height * width)
+    per_class, place = peaks.flatten(2).topk(count)  # [B, K, N]
+    top, which = per_class.flatten(1).topk(count)  # [B, N]
+    labels = which // count
+    place = place.flatten(1).gather(1, which)
+
+    def at_peaks(x: Tensor) -> Tensor:
+        return x.float().flatten(2).transpose(1, 2).gather(1, place[..., None].expand(-1, -1, 2))
+
+    pixel = torch.stack([place % width, place // width], dim=-1).float()
+    centre = pixel + at_peaks(output.offset)
+    half = at_peaks(output.wh) / 2
+    return torch.cat([centre - half, centre + half], dim=-1) * stride, top, labels
+
+
+def detections(
+    output: DetectorOutput | ssd.SSDOutput,
+    t_us: Sequence[int],
+    *,
+    stride: int,
+    size_hw: tuple[int, int],
+    max_detections: int = 100,
+    min_score: float = 0.0,
+) -> list[Detections]:
+    """Return the decoded detections of every sample, clipped to the frame, boxes without area dropped.
+
+    Args:
+        output: the network's output for B windows.
+        t_us: exclusive end of every window in microseconds.
+        stride: input pixels an output pixel.
+        size_hw: height and width of the frame in pixels.
+        max_detections: at most so many a sample.
+        min_score: detections below are dropped.
+    """
+    if isinstance(output, ssd.SSDOutput):
+        decoded = ssd.decode(output, max_detections=max_detections)
+    else:
+        decoded = decode(output, stride=stride, max_detections=max_detections)
+    boxes, scores, labels = (x.detach().cpu().numpy() for x in decoded)
+    boxes[..., 0::2] = boxes[..., 0::2].clip(0, size_hw[1])
+    boxes[..., 1::2] = boxes[..., 1::2].clip(0, size_hw[0])
+    found = []
+    for xyxy, score, label, t in zip(boxes, scores, labels, t_us, strict=True):
+        keep = (score >= max(min_score, 1e-6)) & (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+        found.append(Detections(xyxy[keep], score[keep], label[keep].astype(np.int64), int(t)))
+    return found

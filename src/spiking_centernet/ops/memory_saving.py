@@ -1,0 +1,105 @@
+"""What training keeps in memory for the backward pass, and what it computes again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.ops.event_conv import event_convolution
+
+STORAGES = ("float", "uint8")
+
+
+class Memory(NamedTuple):
+    """Ways to train in less memory. Neither changes a result. A tuple, which wrappers of the network let through.
+
+    Attributes:
+        spikes: "uint8" keeps a convolution's spikes as bytes, "float" as they were computed.
+        checkpoint_stages: keep only the stages' inputs and compute what lies within again in the backward pass.
+    """
+
+    spikes: str = "float"
+    checkpoint_stages: bool = False
+
+    def checked(self) -> "Memory":
+        """Return itself.
+
+        Raises:
+            ConfigError: there is no such way to keep spikes.
+        """
+        if self.spikes not in STORAGES:
+            told = did_you_mean(self.spikes, STORAGES)
+            raise ConfigError(f"spikes must be float or uint8, got {self.spikes!r}{told}")
+        return self
+
+
+class _ByteConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, as_bytes: Tensor, weight: Tensor, stride: tuple, padding: tuple, groups: int):
+        ctx.save_for_backward(as_bytes, weight)
+        ctx.settings = stride, padding, groups
+        return F.conv2d(x, weight, None, stride, padding, 1, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        (x, weight), (stride, padding, groups) = ctx.saved_tensors, ctx.settings
+        grad, mask = grads[0], (ctx.needs_input_grad[0], ctx.needs_input_grad[2], False)
+        grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x.to(grad.dtype), weight.to(grad.dtype), None, stride, padding, (1, 1), False, (0, 0), groups, mask
+        )
+        return grad_x, None, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+
+
+def convolve(conv: nn.Conv2d, x: Tensor, as_bytes: Tensor | None) -> Tensor:
+    """Return ``conv(x)`` [N, C, H, W]; given ``x`` as uint8 too, keep only that for the backward pass.
+
+    Where ``x`` itself is uint8, it is a cube as it was filled, and its events are convolved.
+    """
+    if x.dtype == torch.uint8:
+        return event_convolution(x, conv)
+    if as_bytes is None or conv.bias is not None:
+        return conv(x)
+    return _ByteConvolution.apply(x, as_bytes, conv.weight, conv.stride, conv.padding, conv.groups)  # pyright: ignore
+
+
+@contextmanager
+def _statistics_left_alone(stage: nn.Module) -> Iterator[None]:
+    """Let batch norms move copies of their running statistics: the first pass has moved the statistics themselves."""
+    norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)
+
+
+@contextmanager
+def _again(stage: nn.Module, silence: Callable) -> Iterator[None]:
+    with silence(), _statistics_left_alone(stage):
+        yield
+
+
+def run_stage(compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module, silence: Callable) -> Tensor:
+    """Return ``compute(*inputs)`` and keep only the inputs: the rest is computed again in the backward pass.
+
+    Args:
+        compute: the stage's computation.
+        inputs: tensors it is given.
+        stage: the module that holds the stage's batch norms, whose running statistics move once.
+        silence: returns a context in which nobody observes, for the second computation.
+    """
+    if not torch.is_grad_enabled():
+        return compute(*inputs)
+    return checkpoint(  # pyright: ignore[reportReturnType]
+        compute, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(stage, silence))
+    )

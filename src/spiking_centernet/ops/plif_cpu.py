@@ -1,0 +1,161 @@
+"""The passes of ``native/plif.c`` on the CPU, called through ctypes on torch's memory.
+
+Inputs are float32 or bfloat16 whose memory is [T, N], the channel fastest within N; membranes are float32.
+"""
+
+import ctypes
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.ops.library import native
+from spiking_centernet.ops.plif_layer import Layer
+from spiking_centernet.ops.surrogate import SLOPES
+
+_PARTS = 32
+"""Sums are split in so many parts at most; up to so many threads find work."""
+
+_UNIT = 16
+"""Values in the widest vector: tiles are a multiple of it, whichever instruction set is in use."""
+
+_TILE = 512
+"""Values a tile has at least: its rows stay in the first level of cache."""
+
+_FEW_STEPS_ROWS = 5
+"""Rows of scratch the backward pass takes besides those of every step."""
+
+SURROGATES = ("atan", "sigmoid", "rectangle")
+"""What the kernels know, in the order of ``native/plif.c``."""
+
+_SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+_POINTER = ctypes.c_void_p
+
+
+class _Neuron(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_float) for name in ("q", "threshold", "alpha")),
+        *((name, ctypes.c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset", "surrogate")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("num_neurons", "num_steps", "num_channels", "tile", "parts")),
+        *((name, _POINTER) for name in ("mean", "scale", "bias")),
+        ("neuron", _Neuron),
+    )
+
+
+_ARGUMENTS = {
+    "moments": [_POINTER, ctypes.c_int64, _POINTER, _POINTER, _POINTER],
+    "forward": [_POINTER] * 6,
+    "backward": [_POINTER] * 8 + [ctypes.c_int64, _POINTER],
+    "normalise": [_POINTER, _POINTER, ctypes.c_int64, _POINTER, _POINTER, _POINTER],
+}
+
+
+@cache
+def _kernel(name: str, dtype: torch.dtype):
+    library = native()
+    assert library is not None
+    return library.kernel(f"plif_{name}_{_SUFFIXES[dtype]}", _ARGUMENTS[name])
+
+
+def takes(x: Tensor) -> bool:
+    """Return whether the kernels compute this type of tensor here."""
+    return x.device.type == "cpu" and x.dtype in _SUFFIXES and native() is not None
+
+
+def _tile(num_channels: int) -> int:
+    unit = math.lcm(num_channels, _UNIT)
+    return unit * max(1, _TILE // unit)
+
+
+def _parts(size: int, tile: int) -> int:
+    return max(1, min(_PARTS, -(-size // tile)))
+
+
+def _affine(num_channels: int, tile: int, parts: int, vectors: tuple[Tensor, Tensor, Tensor] | None = None) -> _Layer:
+    """Return the C struct without neurons; the float32 vectors [C] mean, scale and bias must outlive it."""
+    described = _Layer(num_channels=num_channels, tile=tile, parts=parts)
+    if vectors is not None:
+        described.mean, described.scale, described.bias = (vector.data_ptr() for vector in vectors)
+    return described
+
+
+def _described(layer: Layer, *, num_neurons: int, tile: int, parts: int) -> _Layer:
+    """Return the C struct; the layer must outlive it."""
+    o = layer.options
+    described = _affine(layer.num_channels, tile, parts, (layer.mean, layer.scale, layer.bias))
+    described.num_neurons, described.num_steps = num_neurons, layer.num_steps
+    described.neuron = _Neuron(
+        float(layer.q), o.threshold, SLOPES[o.surrogate], layer.leaky, o.decay_input, o.soft_reset, o.detach_reset,
+        SURROGATES.index(o.surrogate),
+    )  # fmt: skip
+    return described
+
+
+def _pointer(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def moments(y: Tensor) -> Tensor:
+    """Return mean and biased variance [2, C] in float64 of a channels-last [M, C, H, W] tensor."""
+    num_channels = y.shape[1]
+    tile = _tile(num_channels)
+    parts = _parts(y.numel(), tile)
+    scratch = torch.empty(1 + 2 * parts, tile)
+    partial = torch.empty(parts, 2, num_channels, dtype=torch.float64)
+    described = _affine(num_channels, tile, parts)
+    _kernel("moments", y.dtype)(
+        y.data_ptr(), y.numel(), ctypes.byref(described), scratch.data_ptr(), partial.data_ptr()
+    )  # fmt: skip
+    return partial[0]
+
+
+def forward(y: Tensor, v: Tensor | None, v_last: Tensor | None, layer: Layer) -> Tensor:
+    """Return the spikes, stored as ``y`` is, and write the membrane [N] after the last step to ``v_last``."""
+    spikes = torch.empty_like(y)
+    tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
+    parts = _parts(num_neurons, tile)
+    scratch = torch.empty(3 + parts, tile)
+    described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)
+    _kernel("forward", y.dtype)(
+        y.data_ptr(), spikes.data_ptr(), _pointer(v), _pointer(v_last), ctypes.byref(described), scratch.data_ptr()
+    )
+    return spikes
+
+
+def backward(
+    grad: Tensor, y: Tensor, v: Tensor | None, grad_v_last: Tensor | None, grad_v: Tensor | None, layer: Layer
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient at the neurons' input and float64 sums [3, C] over it; write that of ``v`` to ``grad_v``.
+
+    The sums are of the gradient, of the gradient times ``y - mean``, and the gradient of the leak ``q``.
+    """
+    grad_x = torch.empty_like(y)
+    tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
+    parts = _parts(num_neurons, tile)
+    part_rows = _FEW_STEPS_ROWS + 3 * layer.num_steps
+    scratch = torch.empty(3 + parts * part_rows, tile)
+    partial = torch.empty(parts, 3, layer.num_channels, dtype=torch.float64)
+    described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)
+    _kernel("backward", y.dtype)(
+        grad.data_ptr(), y.data_ptr(), _pointer(v), _pointer(grad_v_last), grad_x.data_ptr(), _pointer(grad_v),
+        ctypes.byref(described), scratch.data_ptr(), part_rows, partial.data_ptr(),
+    )  # fmt: skip
+    return grad_x, partial[0]
+
+
+def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
+    """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, float32 vectors [C]."""
+    num_channels = y.shape[1]
+    tile = _tile(num_channels)
+    scratch = torch.empty(4, tile)
+    described = _affine(num_channels, tile, 1, (mean, scale, bias))
+    _kernel("normalise", y.dtype)(
+        grad_x.data_ptr(), y.data_ptr(), y.numel(), ctypes.byref(described), slope.data_ptr(), scratch.data_ptr()
+    )

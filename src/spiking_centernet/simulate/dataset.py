@@ -1,0 +1,410 @@
+"""Writes a labelled data set of simulated roads in the layout of GEN1: folders of ``_td.dat`` and ``_bbox.npy``.
+
+Every clip has its own stream of chance, made from the seed, its split and its index, so neither the number of workers
+nor the order of the clips changes a byte.
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from spiking_centernet.data.box_files import write_boxes
+from spiking_centernet.data.formats.dat_writer import DatWriter
+from spiking_centernet.data.recording import MAX_PIXELS
+from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
+from spiking_centernet.simulate.conditions import CLEAR, Condition
+from spiking_centernet.simulate.scene.scene import random_scene
+from spiking_centernet.simulate.sensor import Sensor, random_params
+from spiking_centernet.structures import BOX_DTYPE
+from spiking_centernet.utils.executors import Executor
+from spiking_centernet.utils.files import atomic_write, remove_leftovers
+from spiking_centernet.utils.progress import Bar
+
+VERSION = 2
+"""Raised whenever the same seed would give other bytes; a folder of another version is not continued.
+Version 2 differs from 1 by rounding alone: it draws in float32."""
+
+SPLITS = ("train", "val", "test")
+
+LABEL_PERIOD_US = 250_000
+"""GEN1 is labelled at 1, 2 or 4 Hz; the first label has a full window of events before it."""
+
+WARM_UP_S = 0.05
+"""The scene runs this long before time zero, for the slowest low-pass of a day to settle on a moving picture."""
+
+STEP_RANGE_US = (200, 2000)
+"""Bounds of the time step: at least 500 frames a second, at most 5000."""
+
+CHUNK_EVENTS = 200_000
+
+
+class Scene(Protocol):
+    """What a simulated world must offer; ``simulate.scene.Scene`` is ours."""
+
+    @property
+    def night(self) -> bool:
+        """Whether it is dark."""
+        ...
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What was drawn, ready for JSON."""
+        ...
+
+    def render(self, t_s: float, out: np.ndarray) -> object:
+        """Write the float32 [H, W] luminance at a time into ``out``."""
+        ...
+
+    def boxes(self, t_s: float, t_us: int) -> np.ndarray:
+        """Return the visible boxes at a time as BOX_DTYPE, stamped ``t_us``."""
+        ...
+
+    def max_speed_px_s(self, t_s: float) -> float:
+        """Return the speed of the fastest thing in the picture."""
+        ...
+
+
+SceneFactory = Callable[..., Scene]
+"""Called as ``factory(rng, size_hw=..., duration_s=...)``; at module level, so that other processes find it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """How many clips each split has."""
+
+    train: int = 60
+    val: int = 12
+    test: int = 12
+
+    def __post_init__(self):
+        for split in SPLITS:
+            if getattr(self, split) < 0:
+                raise ConfigError(f"clips.{split} must not be negative, got {getattr(self, split)}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to make: everything that decides its bytes."""
+
+    out: Path
+    seed: int
+    split: str
+    index: int
+    duration_us: int
+    size_hw: tuple[int, int]
+    make_scene: SceneFactory = field(default=random_scene)
+    condition: Condition = CLEAR
+
+    @property
+    def name(self) -> str:
+        """Name of its files, without ``_td.dat`` or ``_bbox.npy``."""
+        return f"sim{self.seed}_{self.split}_{self.index:04d}"
+
+    @property
+    def events_path(self) -> Path:
+        """Where its events go."""
+        return self.out / self.split / f"{self.name}_td.dat"
+
+    @property
+    def boxes_path(self) -> Path:
+        """Where its boxes go."""
+        return self.out / self.split / f"{self.name}_bbox.npy"
+
+    @property
+    def report_path(self) -> Path:
+        """Where its description goes; written last, so it marks a finished clip."""
+        return self.out / ".clips" / f"{self.name}.json"
+
+    def rng(self) -> np.random.Generator:
+        """Return its own stream of chance; no two splits or indices share one."""
+        return np.random.default_rng(
+            np.random.SeedSequence(self.seed, spawn_key=(SPLITS.index(self.split), self.index))
+        )
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the description of the clip if all its files are there and as long as it says."""
+        if not (self.report_path.exists() and self.events_path.exists() and self.boxes_path.exists()):
+            return None
+        report = _read_json(self.report_path) or {}
+        sizes = {"events_bytes": self.events_path, "boxes_bytes": self.boxes_path}
+        return report if all(report.get(key) == path.stat().st_size for key, path in sizes.items()) else None
+
+
+def step_us(speed_px_s: float) -> int:
+    """Return the longest allowed step in which nothing moves more than about one pixel."""
+    low, high = STEP_RANGE_US
+    return int(np.clip(1e6 / speed_px_s, low, high)) if speed_px_s > 0 else high
+
+
+def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) -> dict[str, Any]:
+    """Simulate one clip and write its files, each whole or not at all.
+
+    Args:
+        clip: what to make.
+        on_progress: called with the simulated seconds since the last call.
+
+    Returns:
+        its description: scene, sensor, counts, and the processor seconds ``spent`` on rendering, sensing and writing.
+    """
+    rng = clip.rng()
+    scene_rng, params_rng, sensor_rng = rng.spawn(3)
+    warm_up_us = round(WARM_UP_S * 1e6)
+    seconds = (clip.duration_us + warm_up_us) * 1e-6
+    scene = clip.condition.scene(clip.make_scene, scene_rng, size_hw=clip.size_hw, duration_s=seconds)
+    params = clip.condition.params(random_params(params_rng, scene.night))
+    sensor = Sensor(params, clip.size_hw, sensor_rng)
+    frame = np.empty(clip.size_hw, np.float32)
+    spent = {"render_s": 0.0, "sensor_s": 0.0, "write_s": 0.0}
+    clock = time.process_time  # of this process alone, so that a busy machine does not change what a clip costs
+    frames, on_events, reported_us = 0, 0, 0
+    with DatWriter(clip.events_path, clip.size_hw) as writer:
+        waiting: list[np.ndarray] = []
+        num_waiting = 0
+        scene_us = 0
+        stop_us = warm_up_us + clip.duration_us
+        while scene_us < stop_us:
+            began = clock()
+            next_us = scene_us + step_us(scene.max_speed_px_s(scene_us * 1e-6))
+            next_us = min(next_us, warm_up_us if scene_us < warm_up_us else stop_us)
+            scene.render(next_us * 1e-6, frame)
+            rendered = clock()
+            events = sensor.step(frame, scene_us - warm_up_us, next_us - warm_up_us)
+            sensed = clock()
+            if scene_us >= warm_up_us and len(events):
+                waiting.append(events)
+                num_waiting += len(events)
+                on_events += int(np.count_nonzero(events["p"]))
+            scene_us = next_us
+            frames += 1
+            if num_waiting >= CHUNK_EVENTS or (waiting and scene_us == stop_us):
+                writer.append(np.concatenate(waiting))
+                waiting, num_waiting = [], 0
+            spent["render_s"] += rendered - began
+            spent["sensor_s"] += sensed - rendered
+            spent["write_s"] += clock() - sensed
+            done_us = scene_us - warm_up_us
+            if on_progress is not None and (done_us - reported_us >= 100_000 or scene_us == stop_us):
+                on_progress((done_us - reported_us) * 1e-6)
+                reported_us = done_us
+        num_events = writer.num_events
+    began = clock()
+    labels_us = range(LABEL_PERIOD_US, clip.duration_us, LABEL_PERIOD_US)
+    boxes = [scene.boxes((t_us + warm_up_us) * 1e-6, t_us) for t_us in labels_us]
+    write_boxes(clip.boxes_path, np.concatenate([np.empty(0, BOX_DTYPE), *boxes]))
+    spent["write_s"] += clock() - began
+    report = {
+        "name": clip.name,
+        "split": clip.split,
+        "events": num_events,
+        "on_events": on_events,
+        "boxes": sum(map(len, boxes)),
+        "label_times": len(labels_us),
+        "frames": frames,
+        "events_bytes": clip.events_path.stat().st_size,
+        "boxes_bytes": clip.boxes_path.stat().st_size,
+        "scene": scene.description,
+        "sensor": asdict(params),
+    }
+    _write_json(clip.report_path, report)
+    return report | {"spent": spent}
+
+
+def simulate(
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    clips: Clips = Clips(),
+    duration_s: float = 8.0,
+    train_duration_s: float | None = None,
+    size_hw: tuple[int, int] = (240, 304),
+    workers: int | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    make_scene: SceneFactory = random_scene,
+    condition: Condition = CLEAR,
+    executor: Executor | None = None,
+) -> Path:
+    """Simulate a data set of roads: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
+
+    The same arguments give the same bytes on one kind of processor, whatever the number of workers. A second run skips
+    the clips that are finished, so a stopped job goes on where it was and a larger ``clips`` extends a data set.
+    More than one worker starts new Python processes: a script that calls this needs ``if __name__ == "__main__":``.
+
+    Args:
+        out: folder to make or to go on with.
+        seed: decides everything.
+        clips: how many per split.
+        duration_s: length of each clip in seconds.
+        train_duration_s: length of each training clip; None takes ``duration_s``. Many short clips show a network more
+            scenes in the same time than few long ones.
+        size_hw: rows and columns of the sensor.
+        workers: processes, by default one per processor; 1 runs in this one.
+        resume: skip finished clips; otherwise make all of them again.
+        progress: show one bar for the whole job.
+        make_scene: draws the world of a clip; the default is the project's roads.
+        condition: another threshold, only night, rain, flicker; the default changes nothing.
+        executor: where the clips are made, instead of ``workers`` processes here.
+
+    Returns:
+        the path of ``simulation.json``: settings, and for each clip its scene, sensor and counts.
+
+    Raises:
+        ConfigError: an argument is impossible.
+        DatasetError: the folder holds something else, or a worker died.
+    """
+    out = Path(out)
+    if seed < 0:
+        raise ConfigError(f"seed must not be negative, got {seed}")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every processor")
+    if not 0 < min(size_hw) <= size_hw[0] * size_hw[1] <= MAX_PIXELS:
+        raise ConfigError(f"size_hw must be positive and of at most {MAX_PIXELS} pixels, got {tuple(size_hw)}")
+    duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s))
+    if train_duration_s is not None:
+        duration_us["train"] = _duration_us("train_duration_s", train_duration_s)
+    settings = {
+        "simulator_version": VERSION,
+        "seed": seed,
+        "duration_s": {split: us * 1e-6 for split, us in duration_us.items()},
+        "size_hw": list(size_hw),
+        "label_period_us": LABEL_PERIOD_US,
+        "scene": f"{make_scene.__module__}.{make_scene.__qualname__}",
+        **condition.to_dict(),
+    }
+    description_path = out / "simulation.json"
+    _check_folder(out, settings)
+    jobs = [
+        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene, condition)
+        for split in SPLITS
+        for index in range(getattr(clips, split))
+    ]
+    _write_json(description_path, {**settings, "complete": False})
+    finished = {job.name: report for job in jobs if (report := job.finished() if resume else None) is not None}
+    todo = [job for job in jobs if job.name not in finished]
+    jobs_done = [job for job in jobs if job.name in finished]
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in (out, out / ".clips"):
+        remove_leftovers(folder)
+    for job in todo:
+        for half_written in (out / job.split).glob(f".{job.name}_*"):  # left by a process that was killed
+            half_written.unlink()
+    total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
+    with Bar(progress, total_s, done_s) as bar:
+        made = _make_elsewhere(todo, executor) if executor else _make_all(todo, min(workers, len(todo)), bar.advance)
+        for report in made:
+            finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}
+            if executor is not None:
+                bar.advance(duration_us[report["split"]] * 1e-6)
+    for split in SPLITS:
+        (out / split).mkdir(parents=True, exist_ok=True)
+    reports = [finished[job.name] for job in jobs]
+    _write_json(description_path, {**settings, "complete": True, "clips": reports})
+    return description_path
+
+
+def _duration_us(name: str, seconds: float) -> int:
+    duration_us = round(seconds * 1e6) if math.isfinite(seconds) else 0
+    if not LABEL_PERIOD_US < duration_us < 2**31:
+        raise ConfigError(f"{name} must be more than {LABEL_PERIOD_US * 1e-6} (the first label), got {seconds}")
+    return duration_us
+
+
+def _check_folder(out: Path, settings: dict[str, Any]) -> None:
+    description_path = out / "simulation.json"
+    if not description_path.exists():
+        foreign = next((path for split in SPLITS for path in (out / split).glob("*_td.dat")), None)
+        if foreign is not None:
+            raise DatasetError(
+                f"{out} already holds recordings that are not simulated ({foreign}); choose a new folder"
+            )
+        return
+    found = _read_json(description_path)
+    if found is None:
+        raise DatasetError(f"{description_path} is damaged; choose a new folder, or delete this one first")
+    for key in settings.keys() | found.keys() & {"condition"}:
+        if found.get(key) != settings.get(key):
+            raise DatasetError(
+                f"{out} holds a simulation with {key} {found.get(key)}, not {settings.get(key)}; "
+                "choose a new folder, or delete this one first"
+            )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=_plain) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file holds, None where that is no mapping."""
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a scene's description must be ready for JSON, got {type(value).__name__}")
+
+
+def _make_all(todo: list[Clip], workers: int, advance: Callable[[float], object]) -> Iterable[dict[str, Any]]:
+    if workers <= 1:
+        for job in todo:
+            yield make_clip(job, advance)
+        return
+    context = multiprocessing.get_context("spawn")
+    ticks = context.Queue()
+    with ProcessPoolExecutor(workers, context, _remember_queue, (ticks,)) as pool:
+        pending = {pool.submit(_make_clip_in_worker, job) for job in todo}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not ticks.empty():
+                    advance(ticks.get())
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                "a worker process died, perhaps for lack of memory; run the same again, with fewer workers: "
+                "the finished clips are kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make_elsewhere(todo: list[Clip], executor: Executor) -> Iterable[dict[str, Any]]:
+    try:
+        yield from executor.values(make_clip, todo)
+    except (SpikingCenterNetError, OSError, ImportError):
+        raise
+    except Exception as error:  # every engine has its own for a worker that died
+        raise DatasetError(
+            f"a clip was not made ({type(error).__name__}: {error}); run the same again: the finished clips are kept"
+        ) from error
+
+
+_worker_ticks: Any = None
+
+
+def _remember_queue(ticks: Any) -> None:
+    global _worker_ticks
+    _worker_ticks = ticks
+
+
+def _make_clip_in_worker(clip: Clip) -> dict[str, Any]:
+    return make_clip(clip, _worker_ticks.put)

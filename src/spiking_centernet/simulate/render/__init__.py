@@ -1,0 +1,1 @@
+"""From a scene to frames: geometry, textures, sampling."""

@@ -1,0 +1,1 @@
+"""What is in a simulated world: street, traffic, actors, light and camera."""

@@ -1,0 +1,1 @@
+"""A recipe and a folder in, a run folder out."""

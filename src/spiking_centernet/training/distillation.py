@@ -1,0 +1,240 @@
+"""Distillation: a frozen teacher, what it is shown, and how far the student is from it."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.model import Detector, DetectorConfig, DetectorOutput
+from spiking_centernet.model.heads.centernet import Loss
+from spiking_centernet.model.layers import Observe
+from spiking_centernet.model.weights import load, sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """What the student copies from its teacher, each a mean squared error with a weight of its own.
+
+    The paper says "heatmap" in the text and sums over "all pixels of the output" in the equation (arXiv 2402.01287,
+    section III): ``heatmap`` is the first, ``heads`` the second.
+
+    Attributes:
+        alpha: weight of the sum beside CenterNet's loss; 1 in the paper.
+        heatmap: weight of the heatmap's logits.
+        heads: weight of all outputs together: heatmap, size and offset.
+        features: weight of the last layer before the heads: the student's firing rates and the teacher's features,
+            averaged over their steps and scaled to a root mean square of 1, for their units differ.
+        temperature: null compares the heatmap's logits; a number compares ``sigmoid(logit / temperature)``, times the
+            temperature squared so that the gradient keeps its size (Hinton et al., arXiv 1503.02531).
+    """
+
+    alpha: float = 1.0
+    heatmap: float = 1.0
+    heads: float = 0.0
+    features: float = 0.0
+    temperature: float | None = None
+
+    def __post_init__(self):
+        if not self.alpha > 0 or min(self.heatmap, self.heads, self.features) < 0:
+            raise ConfigError(f"distillation: alpha must be positive and no weight negative, got {self}")
+        if self.heatmap == self.heads == self.features == 0:
+            raise ConfigError("distillation: one of heatmap, heads and features must have a weight")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ConfigError(f"distillation: temperature must be positive or null, got {self.temperature}")
+
+
+@dataclass(frozen=True)
+class DistilledLoss:
+    """CenterNet's loss and its parts with the distillation added to ``total``; each a scalar tensor."""
+
+    total: Tensor
+    heatmap: Tensor
+    wh: Tensor
+    offset: Tensor
+    distillation: Tensor
+
+
+def teacher_cube(
+    cube: UInt8[Tensor, "T B C H W"], student: DetectorConfig, teacher: DetectorConfig
+) -> UInt8[Tensor, "S B K H W"]:
+    """Return the cube that the teacher would have been given at the same instants, made from the student's.
+
+    A teacher of one 20 ms step sees the end of the window, one of a 100 ms frame sees all of it in coarser micro bins.
+    Cells of time are joined by OR, or by a sum where events are counted: exactly what binning the events anew gives.
+
+    Args:
+        cube: of the student.
+        student: configuration of the student.
+        teacher: configuration of the teacher.
+    """
+    steps, bins = cube.shape[0], cube.shape[2] // 2
+    cells = cube.unflatten(2, (2, bins)).permute(0, 3, 1, 2, 4, 5).flatten(0, 1)  # [T * bins, B, 2, H, W]
+    seen = cells[steps * bins - teacher.window_us * steps * bins // student.window_us :]
+    wanted = teacher.num_steps * teacher.bins
+    groups = seen.unflatten(0, (wanted, -1))  # [cells of the teacher, cells joined, B, 2, H, W]
+    if student.input_mode == "binary":
+        joined = groups.amax(1)
+    else:
+        joined = groups.sum(1, dtype=torch.int32).clamp_max(255).to(cube.dtype)
+    return joined.unflatten(0, (teacher.num_steps, teacher.bins)).permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+
+
+class LastFeatures:
+    """Keeps the output of the last neuron layer before the heads; pass it as ``observe`` to ``Detector.forward``.
+
+    Args:
+        model: the detector that is observed.
+        then: another observer that sees every layer too.
+    """
+
+    def __init__(self, model: Detector, then: Observe | None = None):
+        self._wanted = max(i for i, name in enumerate(model.neuron_names) if not name.startswith("heads."))
+        self._then = then
+        self._next = 0
+        self.spikes: Tensor | None = None
+
+    def __call__(self, spikes: Tensor) -> None:
+        """Take the output [T * B, K, h, w] of the next layer."""
+        if self._next == self._wanted:
+            self.spikes = spikes
+        self._next += 1
+        if self._then is not None:
+            self._then(spikes)
+
+    def mean(self, num_steps: int) -> Float[Tensor, "B K h w"]:
+        """Return the mean over the steps, scaled to a root mean square of 1 in every sample."""
+        assert self.spikes is not None
+        rate = self.spikes.float().unflatten(0, (num_steps, -1)).mean(0)
+        return rate / rate.square().mean((1, 2, 3), keepdim=True).add(1e-8).sqrt()
+
+
+class Teacher:
+    """A frozen detector beside the student; no part of the student's checkpoint.
+
+    Attributes:
+        sha256: of the teacher's weight file.
+        settings: what is copied.
+        model: the teacher.
+    """
+
+    def __init__(self, model: Detector, settings: Distillation, student: Detector, *, sha256: str = ""):
+        """Take a teacher for a student.
+
+        Raises:
+            ConfigError: the two do not belong together.
+        """
+        check(model.config, student.config)
+        if settings.features and _width(model) != _width(student):
+            raise ConfigError(
+                f"the teacher's last layer before the heads has {_width(model)} channels, the student's "
+                f"{_width(student)}: features need equal ones; set distillation.features to 0 or train a twin"
+            )
+        self.sha256, self.settings = sha256, settings
+        self.model = model.eval().requires_grad_(False)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], settings: Distillation | None, student: Detector) -> "Teacher":
+        """Return the teacher of a weight file, run folder or bundled name, on the student's device.
+
+        Settings of None are the paper's: the heatmap with alpha 1.
+
+        Raises:
+            WeightsError: nothing is found.
+            ConfigError: teacher and student do not belong together.
+        """
+        model = load(path, device=next(student.parameters()).device)
+        return Teacher(model, settings or Distillation(), student, sha256=sha256(path))
+
+    def watch(self, student: Detector, then: Observe | None) -> LastFeatures | None:
+        """Return what must observe the student's forward pass, None where its features are not compared."""
+        return LastFeatures(student, then) if self.settings.features else None
+
+    def add(
+        self, loss: Loss, cube: Tensor, output: DetectorOutput, student: Detector, seen: LastFeatures | None
+    ) -> DistilledLoss:
+        """Return the loss with the distance to the teacher added.
+
+        Args:
+            loss: of the student.
+            cube: the student's, uint8 [T, B, C, H, W] on the teacher's device.
+            output: of the student for this cube.
+            student: whose output it is.
+            seen: what :meth:`watch` returned, after the forward pass.
+        """
+        shown = teacher_cube(cube, student.config, self.model.config)
+        watched = None if seen is None else LastFeatures(self.model)
+        with torch.no_grad():
+            taught, _ = self.model(shown, observe=watched, keep_state=False)
+        if taught.heatmap.shape != output.heatmap.shape:
+            raise ConfigError(
+                f"the teacher answers with {list(taught.heatmap.shape)}, the student with "
+                f"{list(output.heatmap.shape)}; take a teacher of the same output stride"
+            )
+        terms = self._outputs(taught, output)
+        if seen is not None and watched is not None:
+            difference = seen.mean(cube.shape[0]) - watched.mean(shown.shape[0])
+            terms.append(self.settings.features * difference.square().mean())
+        total = torch.stack(terms).sum()
+        parts = {f.name: getattr(loss, f.name) for f in dataclasses.fields(loss)}
+        parts["total"] = loss.total + self.settings.alpha * total
+        return DistilledLoss(**parts, distillation=total)
+
+    def _outputs(self, taught: DetectorOutput, output: DetectorOutput) -> list[Tensor]:
+        settings, terms = self.settings, []
+        soften = _soften(settings.temperature)
+        heatmap = soften(taught.heatmap.float()) - soften(output.heatmap.float())
+        if settings.heatmap:
+            terms.append(settings.heatmap * heatmap.square().mean())
+        if settings.heads:
+            maps = [heatmap, taught.wh.float() - output.wh.float(), taught.offset.float() - output.offset.float()]
+            terms.append(settings.heads * torch.cat(maps, dim=1).square().mean())
+        return terms
+
+
+def _soften(temperature: float | None) -> Callable[[Tensor], Tensor]:
+    if temperature is None:
+        return lambda logits: logits
+    # The square of a difference of these carries temperature squared.
+    return lambda logits: temperature * torch.sigmoid(logits / temperature)
+
+
+def _width(model: Detector) -> int:
+    """Return the channels of the last layer before the heads."""
+    return int(next(iter(model.heads.values())).block.conv.in_channels)  # pyright: ignore
+
+
+def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
+    """Refuse a teacher that does not fit its student.
+
+    Raises:
+        ConfigError: they differ in what must be equal, or the teacher's window cannot be cut from the student's.
+    """
+    if teacher.head != "centernet" or student.head != "centernet":
+        raise ConfigError(f"distillation needs CenterNet heads, got {teacher.head} (teacher) and {student.head}")
+    for name, what in (
+        ("classes", "the same classes in the same order"), ("stride", "the same output stride"),
+        ("input_mode", "the same input mode"),
+    ):  # fmt: skip
+        ours, theirs = getattr(student, name), getattr(teacher, name)
+        if ours != theirs:
+            raise ConfigError(
+                f"the teacher has {name} {_told(theirs)}, the student {_told(ours)}; they need {what}: train the "
+                "student's ReLU twin as teacher"
+            )
+    cells = student.num_steps * student.bins
+    seen, rest = divmod(teacher.window_us * cells, student.window_us)
+    if rest or seen > cells or seen % (teacher.num_steps * teacher.bins):
+        raise ConfigError(
+            f"the teacher sees {teacher.window_us} us in {teacher.num_steps} x {teacher.bins} bins, which cannot be "
+            f"cut from the student's {student.window_us} us in {student.num_steps} x {student.bins}; let its bins be "
+            "whole multiples of the student's"
+        )
+
+
+def _told(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

@@ -1,0 +1,213 @@
+"""The folder of a training run: configuration, metrics, checkpoint, best weights, pictures; safe against power cuts."""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from spiking_centernet.data import FolderDataset
+from spiking_centernet.errors import ConfigError, WeightsError
+from spiking_centernet.evaluation.metrics import Instant
+from spiking_centernet.model import Detector
+from spiking_centernet.model.weights import load, read_tensors, save, save_tensors
+from spiking_centernet.structures import Batch, Detections
+from spiking_centernet.utils.files import atomic_write, naming_full_disk, remove_leftovers
+from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
+from spiking_centernet.visualize.plots import curves_plot
+
+CHECKPOINT = "last.safetensors"
+BEST = "best.safetensors"
+METRICS = "metrics.csv"
+BOARD = "tensorboard"
+PICTURES = 8
+
+
+class RunFolder:
+    """Writes what a run leaves behind; every file appears whole under its name or not at all."""
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool):
+        """Take a folder for a run.
+
+        Args:
+            path: the folder; made if missing.
+            config: the resolved configuration, kept as ``config.yaml``.
+            resume: go on with the run that lies there, if one does.
+
+        Raises:
+            ConfigError: the folder is taken and ``resume`` is not given, or its run had another configuration.
+        """
+        self.path = path
+        taken = path / "config.yaml"
+        config = json.loads(json.dumps(config))
+        if taken.is_file():
+            if not resume:
+                raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
+            before = _read_config(taken)
+            changed = sorted((k for k in config.keys() | before.keys() if config.get(k) != before.get(k)), key=str)
+            if changed:
+                told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
+                raise ConfigError(f"{path}: cannot resume with another configuration: {told}")
+        path.mkdir(parents=True, exist_ok=True)
+        with atomic_write(taken) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+        self._board = None
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / METRICS
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to ``metrics.csv`` and TensorBoard; every row keeps its own columns, empty where it has none."""
+        rows = read_metrics(self._metrics) if self._metrics.is_file() else []
+        known = list(rows[0]) if rows else []
+        new = [name for name in row if name not in known]
+        if new:
+            self._rewrite([*rows, row], known + new)
+        else:
+            with naming_full_disk(self._metrics), self._metrics.open("a", newline="") as file:
+                csv.DictWriter(file, known).writerow(_plain(row))
+        if self._board is None:
+            from tensorboard.summary import Writer
+
+            self._board = Writer(str(self.path / BOARD))
+        with naming_full_disk(self.path / BOARD):
+            for name, value in row.items():
+                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                    self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
+
+    def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(_plain(row) for row in rows)
+        with atomic_write(self._metrics) as temporary:
+            temporary.write_text(text.getvalue())
+
+    def rewind(self, step: int, epochs_done: int) -> None:
+        """Drop what was written after a checkpoint, at ``step`` with so many epochs validated: it is written again."""
+        for folder in (self.path, self.path / "pictures"):
+            remove_leftovers(folder)
+        if self._metrics.is_file():
+            kept = [row for row in read_metrics(self._metrics) if _was_written_before(row, step, epochs_done)]
+            self._rewrite(kept, list(kept[0]) if kept else [])
+
+    def save_checkpoint(self, tensors: dict[str, Tensor], config: dict[str, Any], notes: dict[str, Any]) -> None:
+        """Replace the checkpoint."""
+        save_tensors(tensors, self.path / CHECKPOINT, config, notes)
+
+    def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the tensors and notes of the checkpoint, None before the first."""
+        if not (self.path / CHECKPOINT).is_file():
+            return None
+        tensors, _, notes = read_tensors(self.path / CHECKPOINT)
+        return tensors, notes
+
+    def save_best(self, model: Detector, weights: Mapping[str, Tensor], notes: dict[str, Any]) -> None:
+        """Replace the best weights so far."""
+        model.load_state_dict(weights)
+        save(model, self.path / BEST, notes=notes)
+
+    def best(self) -> Detector:
+        """Return the detector with the best weights of the run."""
+        if not (self.path / BEST).is_file():
+            raise WeightsError(f"{self.path}: holds no {BEST}; no validation has finished yet")
+        return load(self.path / BEST)
+
+    def save_bad_batch(self, batch: Batch) -> Path:
+        """Keep the batch that made the loss not finite, with its boxes."""
+        tensors = {"cube": batch.cube}
+        for i, boxes in enumerate(batch.boxes):
+            tensors[f"xyxy/{i}"] = torch.from_numpy(boxes.xyxy)
+            tensors[f"labels/{i}"] = torch.from_numpy(boxes.labels)
+        notes = {"recordings": batch.recordings, "t_us": batch.t_us}
+        return save_tensors(tensors, self.path / "bad_batch", {}, notes)
+
+    def draw_batch(self, batch: Batch, classes: Sequence[str]) -> None:
+        """Picture the first training batch as the network sees it, with its boxes."""
+        size_hw = batch.cube.shape[-2], batch.cube.shape[-1]
+        pictures = []
+        for i, boxes in list(enumerate(batch.boxes))[:PICTURES]:
+            image = events_image(events_of(batch.cube[:, i]), size_hw)
+            pictures.append(draw_boxes(image, truth=boxes, class_names=classes, scale=2))
+        save_png(mosaic(pictures, 4), self.path / "pictures" / "train_batch.png")
+
+    def draw_validation(
+        self, epoch: int, dataset: FolderDataset, found: Mapping[Instant, Detections], classes: Sequence[str]
+    ) -> None:
+        """Picture detections (solid) and ground truth (dashed) at labelled instants spread over the split."""
+        pictures = []
+        for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int):
+            sample = dataset[int(index)]
+            image = events_image(events_of(sample.cube), (sample.cube.shape[-2], sample.cube.shape[-1]))
+            result = found[sample.recording, sample.t_us].above(0.3)
+            pictures.append(draw_boxes(image, result, sample.boxes, class_names=classes, scale=2))
+        save_png(mosaic(pictures, 4), self.path / "pictures" / f"val_epoch{epoch:03d}.png")
+
+    def finish(self) -> None:
+        """Draw the curves of the whole run."""
+        rows = read_metrics(self._metrics)
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        panels = {"loss": ["loss"], "AP on validation": ["ap", "ap50"], "firing rate": ["firing_rate"]}
+        curves_plot(columns, self.path / "pictures" / "curves.png", panels=panels)
+
+
+class OnlookerFolder(RunFolder):
+    """The same folder for the other processes of a run: they read what the first one writes."""
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool):
+        self.path = path
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        """Leave it to the first process."""
+
+    log = rewind = save_checkpoint = save_best = draw_batch = draw_validation = finish = _nothing
+
+    def save_bad_batch(self, batch: Batch) -> Path:
+        """Return where the first process keeps its part of the batch."""
+        return self.path / "bad_batch.safetensors"
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
+    """Return the rows of a ``metrics.csv``; None where a row has no value."""
+    with Path(path).open(newline="", errors="replace") as file:
+        try:
+            lines = list(csv.reader(line.replace("\0", "") for line in file))
+        except csv.Error as error:
+            raise ConfigError(f"{path}: is damaged ({error}); remove it, or restore it") from error
+    columns = lines[0] if lines else []
+    rows = []
+    for line in lines[1:]:
+        # A kill may have cut the last line short: such a row has columns missing, or half a number that reads whole.
+        with contextlib.suppress(ValueError):
+            rows.append({k: float(v) if v else None for k, v in zip(columns, line, strict=True)})
+    return rows
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: is damaged ({told}); restore it, or choose another --out") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: holds no configuration of a run; restore it, or choose another --out")
+    return found
+
+
+def _was_written_before(row: dict[str, Any], step: int, epochs_done: int) -> bool:
+    return row["step"] <= step and ("ap" not in row or row["ap"] is None or row["epoch"] < epochs_done)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: (f"{v:.6g}" if isinstance(v, float) else v) for k, v in row.items()}

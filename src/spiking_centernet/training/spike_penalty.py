@@ -1,0 +1,186 @@
+"""A price on spikes in training: how active the network may be before its loss rises."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.evaluation.energy.counting import fan_out
+from spiking_centernet.model import Detector
+from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.layers import Observe
+
+KINDS = ("spikes", "operations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikePenalty:
+    """``weight x max(0, activity / target - 1)``, added to the loss: nothing below the target, a constant pull above.
+
+    Attributes:
+        target: the activity that costs nothing, a share in (0, 1).
+        weight: the penalty at twice the target.
+        of: "spikes" for the firing rate, spikes over (neurons x steps); "operations" for synaptic operations over dense
+            ones, in which a spike weighs as much as the convolutions it sets off in the merged network. The first
+            convolution is left out: its input are the events.
+        per_layer: every layer has the target on its own, and their penalties are averaged.
+    """
+
+    target: float
+    weight: float = 1.0
+    of: str = "spikes"
+    per_layer: bool = False
+
+    def __post_init__(self):
+        if not 0 < self.target < 1:
+            raise ConfigError(f"the penalty's target must be a share between 0 and 1, got {self.target}")
+        if not self.weight > 0:
+            raise ConfigError(
+                f"the penalty's weight must be positive, got {self.weight}; leave the penalty out instead"
+            )
+        if self.of not in KINDS:
+            raise ConfigError(
+                f"the penalty can be of spikes or operations, not {self.of!r}{did_you_mean(self.of, KINDS)}"
+            )
+
+
+@dataclass
+class Activity:
+    """What one forward pass was seen to do.
+
+    Attributes:
+        penalty: what is asked for; None costs nothing.
+        observe: to be passed to ``Detector.forward``.
+        done: of every layer, how much it did: a float32 scalar that carries the gradient.
+        most: of every layer, how much it could have done.
+    """
+
+    penalty: SpikePenalty | None
+    observe: Observe | None
+    done: list[Tensor] = field(default_factory=list)
+    most: list[float] = field(default_factory=list)
+
+    def share(self) -> Tensor:
+        """Return the activity of all layers together, in [0, 1]."""
+        return torch.stack(self.done).sum() / sum(self.most)
+
+    def loss(self) -> Tensor | float:
+        """Return what to add to the loss; it carries the gradient."""
+        if self.penalty is None:
+            return 0.0
+        shares = torch.stack(self.done) / torch.tensor(self.most, device=self.done[0].device)
+        shares = shares if self.penalty.per_layer else self.share()[None]
+        return self.penalty.weight * torch.relu(shares / self.penalty.target - 1).mean()
+
+    def row(self) -> dict[str, float]:
+        """Return the penalty and the activity for the log, nothing without a penalty."""
+        if self.penalty is None:
+            return {}
+        with torch.no_grad():
+            return {"loss_penalty": float(self.loss()), "activity": float(self.share())}
+
+
+@contextmanager
+def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | None) -> Iterator[Activity]:
+    """Watch a detector's forward pass for its penalty; the hooks that this needs are gone afterwards.
+
+    Sums are taken in float32 whatever the spikes are stored as: bfloat16 cannot count beyond 256.
+
+    Args:
+        model: the detector in training, not fused.
+        penalty: what spikes cost, None for nothing.
+        observe: sees the layers' outputs too.
+
+    Raises:
+        ConfigError: the network does not spike, or adds spikes up or enlarges them in convolutions, whose operations
+            are not watched.
+    """
+    activity = Activity(penalty, observe)
+    if penalty is None:
+        yield activity
+        return
+    if model.config.neuron == "relu":
+        raise ConfigError("a penalty on spikes needs a spiking network, but neuron is relu; leave the penalty out")
+    config = model.config
+    if penalty.of == "operations" and (config.identity or config.skips == "add" or config.decoder == "transposed"):
+        raise ConfigError(
+            f"a penalty on operations needs spikes into convolutions everywhere, but the network has "
+            f"{config.variations}; take of: spikes"
+        )
+
+    def see(spikes: Tensor) -> None:
+        activity.done.append(spikes.sum(dtype=torch.float32))
+        activity.most.append(spikes.numel())
+        if observe is not None:
+            observe(spikes)
+
+    def meet(conv: _Merged, x: Tensor) -> None:
+        # What was padded before the convolution is no input.
+        edge = slice(conv.padded, -conv.padded or None)
+        fan = fan_out(conv.geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * conv.out_channels
+        weights = torch.from_numpy(fan).to(x.device, torch.float32)
+        activity.done.append(_Weighed.apply(x[..., edge, edge].sum((0, 1), dtype=torch.float32), weights))
+        activity.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
+
+    if penalty.of == "spikes":
+        activity.observe = see
+        yield activity
+        return
+    # Somebody observes: the network then computes nothing twice, and the hooks run once.
+    activity.observe = observe or (lambda _: None)
+
+    def before(conv: _Merged):
+        return lambda _, inputs: meet(conv, inputs[0])
+
+    handles = [conv.conv.register_forward_pre_hook(before(conv)) for conv in _merged_convolutions(model)]
+    try:
+        yield activity
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Weighed(torch.autograd.Function):
+    """``(x weights).sum()``; saves no tensor, as a stage that is computed again without the hooks would miss it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor) -> Tensor:
+        ctx.weights = weights
+        return (x * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad * ctx.weights, None
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """A convolution of the merged network, found in one that is not.
+
+    Attributes:
+        conv: which receives its input.
+        geometry: which has its kernel, stride and padding.
+        out_channels: how many output channels an input channel meets.
+        padded: zeros that stand around the input already.
+    """
+
+    conv: nn.Conv2d
+    geometry: nn.Conv2d
+    out_channels: int
+    padded: int = 0
+
+
+def _merged_convolutions(model: Detector) -> list[_Merged]:
+    """Return every convolution of the merged network but the first."""
+    found, inside = [], {id(model.encoder.stem.conv)}
+    for module in model.modules():
+        if isinstance(module, DecoderBlock):
+            # Merged, the three convolutions are one that sees the padded input as the 3x3 filter does.
+            found.append(_Merged(module.expand, module.filter, module.out_channels, padded=1))
+            inside |= {id(conv) for conv in (module.expand, module.filter, module.project.conv)}
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside)
+    return found + [_Merged(conv, conv, conv.out_channels // conv.groups) for conv in convs]

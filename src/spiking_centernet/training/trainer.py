@@ -1,0 +1,333 @@
+"""Training: a recipe and a folder of recordings in, a run folder with weights, metrics and pictures out."""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from spiking_centernet.data import FolderDataset, collate, prefetch
+from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
+from spiking_centernet.evaluation.metrics import Score, evaluate_boxes
+from spiking_centernet.evaluation.predict import best_threshold, dataset_for, predict
+from spiking_centernet.model import Detector, Memory, training_loss
+from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.model.heads.centernet import Loss
+from spiking_centernet.model.weights import config_to_dict
+from spiking_centernet.structures import Batch
+from spiking_centernet.training import distributed
+from spiking_centernet.training.config import Recipe
+from spiking_centernet.training.distillation import Teacher
+from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder
+from spiking_centernet.training.spike_penalty import watched
+from spiking_centernet.utils.provenance import has_native_bfloat16
+
+
+def learning_rate_at(step: int, num_steps: int, recipe: Recipe) -> float:
+    """Return the learning rate of a step: a linear rise, then half a cosine."""
+    warm = round(recipe.warmup * num_steps)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    share = (step - warm) / max(1, num_steps - 1 - warm)
+    low, high = recipe.final_learning_rate, recipe.learning_rate
+    return low + (high - low) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+class EpochBatches:
+    """Batches of sample numbers, shuffled by seed and epoch alone, from any step of the epoch on.
+
+    An epoch takes every sample once, or ``most`` of them, other ones each time.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, most: int | None = None):
+        taken = num_samples if most is None else min(num_samples, most)
+        if taken < batch_size:
+            raise ConfigError(f"batch_size {batch_size} is more than the {taken} windows of an epoch")
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.num_batches = taken // batch_size
+        self.epoch = self.first = 0
+
+    def __len__(self) -> int:
+        return self.num_batches - self.first
+
+    def __iter__(self):
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_samples)
+        for i in range(self.first, self.num_batches):
+            yield order[i * self.batch_size : (i + 1) * self.batch_size].tolist()
+
+
+@dataclass
+class TrainState:
+    """What changes from step to step; all of it goes into a checkpoint."""
+
+    model: Detector
+    optimizer: torch.optim.AdamW
+    ema: dict[str, Tensor]
+    step: int = 0
+    epochs_done: int = 0
+    best_ap: float = -math.inf
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor under a flat name."""
+        found = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        found |= {f"ema/{k}": v for k, v in self.ema.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer/{name}/{key}"] = value
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+        """Take over a checkpoint's tensors and counters."""
+        self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+        for name in self.ema:
+            self.ema[name].copy_(tensors[f"ema/{name}"])
+        for name, parameter in self.model.named_parameters():
+            prefix = f"optimizer/{name}/"
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if state:
+                # The fused optimizer goes through memory in order: the moments must lie as the weights do.
+                moments = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if k != "step"}
+                self.optimizer.state[parameter] = {"step": state["step"].clone(), **moments}
+        self.step, self.epochs_done, self.best_ap = notes["step"], notes["epochs_done"], notes["best_ap"]
+
+    def average(self, decay: float) -> None:
+        """Move the running average of the weights towards the weights; it follows faster in the first steps."""
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        values = {k: v.detach() for k, v in self.model.state_dict().items()}
+        moving = [k for k, v in values.items() if v.dtype.is_floating_point and decay > 0]
+        old, new = [self.ema[k] for k in moving], [values[k] for k in moving]
+        if moving:
+            torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        for name in values.keys() - set(moving):
+            self.ema[name].copy_(values[name])
+
+    def averaged(self) -> Detector:
+        """Return a detector with the averaged weights."""
+        model = Detector(self.model.config)
+        model.load_state_dict(self.ema)
+        return model.to(next(self.model.parameters()).device).eval()
+
+
+def _optimizer(model: Detector, recipe: Recipe) -> torch.optim.AdamW:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    # On a CPU torch takes its slow way, one small operation after the other, unless told.
+    fused = True if next(model.parameters()).device.type == "cpu" else None
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
+
+
+class Trainer:
+    """One run: state, data and run folder; :meth:`fit` trains to the end."""
+
+    def __init__(self, recipe: Recipe, data: str | os.PathLike[str], out: str | os.PathLike[str], *, resume: bool):
+        if recipe.num_threads is not None:
+            torch.set_num_threads(recipe.num_threads)
+        native = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_native_bfloat16())
+        self.recipe = recipe
+        self.num_workers = int((os.cpu_count() or 1) > 2) if recipe.num_workers is None else recipe.num_workers
+        self.memory = Memory(spikes=recipe.spikes, checkpoint_stages=recipe.checkpoint_stages)
+        self.precision = "bfloat16" if native else "float32"
+        self.fabric = distributed.make_fabric("bf16-mixed" if native else "32-true")
+        model = distributed.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
+        config = model.config
+        self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
+        self.train_set = FolderDataset(
+            data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
+            classes=config.classes, mode=config.mode, augmentation=recipe.augmentation, seed=recipe.seed,
+        )  # fmt: skip
+        self.val_set = dataset_for(model, data, "val")
+        self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch)
+        self.steps_per_epoch = len(self.batches)
+        self.num_steps = self.steps_per_epoch * recipe.epochs
+        self.state = TrainState(
+            model, _optimizer(model, recipe), {k: v.detach().clone() for k, v in model.state_dict().items()}
+        )
+        resolved = dataclasses.asdict(recipe) | {
+            "network": config_to_dict(config), "data": os.fspath(data), "precision": self.precision,
+            **self._teacher_notes(),
+        }  # fmt: skip
+        folder = RunFolder if self.fabric.is_global_zero else OnlookerFolder
+        self.folder = folder(Path(out), resolved, resume=resume)
+        checkpoint = self.folder.read_checkpoint() if resume else None
+        if checkpoint is not None:
+            try:
+                self.state.restore(*checkpoint)
+            except (KeyError, TypeError, RuntimeError) as error:
+                where = self.folder.path / CHECKPOINT
+                raise WeightsError(
+                    f"{where}: is no checkpoint of this run ({error}); remove it to start anew"
+                ) from error
+        if resume:
+            self.folder.rewind(self.state.step, self.state.epochs_done)
+        self.forward, self.optimizer = self.fabric.setup(model, self.state.optimizer, move_to_device=False)
+
+    def fit(self, report: Callable[[dict[str, Any]], None] | None = None) -> Detector:
+        """Train to the last epoch and return the detector with the best averaged weights.
+
+        Args:
+            report: called after every step and every validation with what there is to show.
+
+        Raises:
+            TrainingError: the loss or its gradient is not finite; the batch that caused it lies in the run folder.
+        """
+        report = report if report and self.fabric.is_global_zero else lambda _: None
+        loader = DataLoader(
+            self.train_set, batch_sampler=distributed.OwnShare(self.batches, self.fabric), collate_fn=collate,
+            num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
+        )  # fmt: skip  # pyright: ignore
+        for epoch in range(self.state.epochs_done, self.recipe.epochs):
+            self.batches.epoch = epoch
+            self.batches.first = self.state.step - epoch * self.steps_per_epoch
+            self.train_set.set_epoch(epoch)
+            if len(self.batches):
+                self._epoch(epoch, loader, report)
+            last = epoch + 1 == self.recipe.epochs
+            if last or (epoch + 1) % self.recipe.val_every == 0:
+                self._validate(epoch, report)
+            self.state.epochs_done = epoch + 1
+            self._checkpoint()
+        self.folder.finish()
+        self.fabric.barrier()
+        return self.folder.best().to(self.fabric.device)
+
+    def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
+        since = time.perf_counter()
+        for batch in loader if loader.num_workers else prefetch(loader):
+            loading_s = time.perf_counter() - since
+            watch = self.state.step % self.recipe.log_every == 0
+            rates = FiringRates(self.state.model.neuron_names) if watch else None
+            values = self._step(batch, rates)
+            if self.state.step == 1:
+                self.folder.draw_batch(batch, self.state.model.config.classes)
+            seconds = time.perf_counter() - since
+            row = {"step": self.state.step, "epoch": epoch, **values, "seconds": seconds, "loading_s": loading_s}
+            if rates is not None:
+                row |= _rates_row(rates)
+                self.folder.log(row)
+            report({**row, "num_steps": self.num_steps})
+            if self.recipe.checkpoint_every and self.state.step % self.recipe.checkpoint_every == 0:
+                self._checkpoint()
+            since = time.perf_counter()
+
+    def _step(self, batch: Batch, rates: FiringRates | None) -> dict[str, float]:
+        model, recipe = self.state.model, self.recipe
+        rate = learning_rate_at(self.state.step, self.num_steps, recipe)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = rate
+        self.forward.train()
+        seen = None if self.teacher is None else self.teacher.watch(model, rates)
+        with watched(model, recipe.penalty, seen or rates) as activity:
+            cube = batch.cube.to(self.fabric.device)
+            output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
+        # The whole batch is for the loss alone: the teacher is shown this process's own part.
+        loss = training_loss(*distributed.gather_batch(self.fabric, output, batch.boxes), model.config)
+        if self.teacher is not None:
+            assert isinstance(loss, Loss)  # a teacher refuses every other head
+            with self.fabric.autocast():
+                loss = self.teacher.add(loss, cube, output, model, seen)
+        total = loss.total + activity.loss()
+        self._refuse_not_finite(total, "loss", batch)
+        self.optimizer.zero_grad()
+        self.fabric.backward(total)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        self._refuse_not_finite(norm, "gradient's norm", batch)
+        self.optimizer.step()
+        self.state.step += 1
+        self.state.average(recipe.ema_decay)
+        parts = {f"loss_{k}": v.item() for k, v in vars(loss).items() if k != "total"}
+        return {"loss": total.item(), **parts, "grad_norm": float(norm), "learning_rate": rate, **activity.row()}
+
+    def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:
+        if not torch.isfinite(value):
+            path = self.folder.save_bad_batch(batch)
+            raise TrainingError(
+                f"the {what} of step {self.state.step} is {value.item()}; its batch lies in {path}. "
+                "Lower the learning rate, or look at the batch; the last checkpoint is intact"
+            )
+
+    def _validate(self, epoch: int, report: Callable[[dict[str, Any]], None]) -> None:
+        model = self.state.averaged()
+        rates = FiringRates(model.neuron_names)
+        own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
+        truth, found, size_hw = predict(
+            model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
+            num_workers=self.num_workers,
+        )  # fmt: skip
+        truth, found = distributed.gather_dicts(self.fabric, truth), distributed.gather_dicts(self.fabric, found)
+        size_hw, *_ = sorted(
+            distributed.gather(self.fabric, size_hw), reverse=True
+        )  # one that predicted nothing knows none
+        counts = distributed.gather(self.fabric, rates)
+        rates.merge(counts[: self.fabric.global_rank] + counts[self.fabric.global_rank + 1 :])
+        score = evaluate_boxes(
+            truth, found, size_hw=size_hw, protocol=self.recipe.protocol, class_names=model.config.classes
+        )
+        row = {"step": self.state.step, "epoch": epoch, "ap": score.ap, "ap50": score.ap50}
+        row |= {f"ap_{c.name}": c.ap for c in score.classes}
+        row |= {f"val_{k}": v for k, v in _rates_row(rates).items()}
+        self.folder.log(row)
+        self.folder.draw_validation(epoch, self.val_set, found, model.config.classes)
+        ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
+        if ap > self.state.best_ap:
+            self.state.best_ap = ap
+            config = dataclasses.replace(model.config, score_threshold=best_threshold(score))
+            self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
+        report({**row, "num_steps": self.num_steps})
+
+    def _notes(self, score: Score, epoch: int, rates: FiringRates) -> dict[str, Any]:
+        return {
+            "validation": {k: v for k, v in score.to_dict().items() if k != "classes"},
+            "epoch": epoch,
+            "step": self.state.step,
+            "firing_rate": rates.overall(),
+            "firing_rates": rates.per_layer(),
+            "recipe": dataclasses.asdict(self.recipe),
+            **self._teacher_notes(),
+        }
+
+    def _teacher_notes(self) -> dict[str, str]:
+        return {} if self.teacher is None else {"teacher_sha256": self.teacher.sha256}
+
+    def _checkpoint(self) -> None:
+        notes = {"step": self.state.step, "epochs_done": self.state.epochs_done, "best_ap": self.state.best_ap}
+        self.folder.save_checkpoint(self.state.tensors(), config_to_dict(self.state.model.config), notes)
+
+
+def _rates_row(rates: FiringRates) -> dict[str, float]:
+    return {"firing_rate": rates.overall(), "dead_layers": len(rates.dead())} | {
+        f"rate/{name}": rate for name, rate in rates.per_layer().items()
+    }
+
+
+def train(
+    recipe: Recipe,
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Detector:
+    """Train a detector by a recipe on a GEN1-style folder and return it with the best averaged weights.
+
+    Args:
+        recipe: everything but the data.
+        data: folder with ``train`` and ``val``.
+        out: the run folder: config.yaml, metrics.csv, tensorboard, checkpoint, best weights, pictures.
+        resume: go on from the run folder's checkpoint; on a CPU the result equals that of an uninterrupted run.
+        report: called with what there is to show after every step and validation.
+
+    Raises:
+        ConfigError: the run folder is taken, or resumed with another recipe.
+        DatasetError: the data folder does not hold what it should.
+        TrainingError: the loss or its gradient is not finite.
+    """
+    return Trainer(recipe, data, out, resume=resume).fit(report)

@@ -1,0 +1,1 @@
+"""Events, boxes and curves as pictures, video and pages."""

@@ -1,0 +1,261 @@
+"""Events and boxes as pictures, plots and video."""
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Detections
+from spiking_centernet.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+
+Image = UInt8[np.ndarray, "H W 3"]
+"""Red, green, blue from 0 to 255, row by row from the top."""
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of an event picture.
+
+    Attributes:
+        background: where nothing happened.
+        on: pixels that last got brighter.
+        off: pixels that last got darker.
+    """
+
+    background: Colour
+    on: Colour
+    off: Colour
+
+
+THEMES = {
+    # ON is the lighter of the two, so that they stay apart for every kind of colour vision.
+    "dark": Theme(background=(18, 22, 33), on=(240, 240, 232), off=(64, 132, 214)),
+    "light": Theme(background=(255, 255, 255), on=(90, 165, 240), off=(20, 28, 56)),
+}
+"""Every theme by its name."""
+
+CLASS_COLOURS: tuple[Colour, ...] = (
+    *((255, 176, 0), (255, 96, 168), (94, 224, 160), (200, 160, 255)),
+    *((255, 240, 110), (255, 120, 80), (110, 220, 240)),
+)
+"""Box colours by label, repeated when there are more classes; none is near an event colour."""
+
+STRENGTH = (0.0, 0.65, 0.85, 1.0)
+"""How far a pixel goes from the background to its colour after 0, 1, 2, and 3 or more events: edges outshine noise."""
+
+
+def events_image(events: np.ndarray, size_hw: tuple[int, int], *, theme: str = "dark") -> Image:
+    """Picture events: the hue is the polarity of the pixel's last event, the strength their number.
+
+    Args:
+        events: EVENT_DTYPE [N], in time order.
+        size_hw: height and width of the sensor in pixels.
+        theme: a name of ``THEMES``.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ConfigError: unknown theme, or an event outside the sensor.
+    """
+    if theme not in THEMES:
+        raise ConfigError(f"no theme is called {theme!r}{did_you_mean(theme, THEMES)}")
+    colours = THEMES[theme]
+    height, width = size_hw
+    x, y = events["x"].astype(np.intp), events["y"].astype(np.intp)
+    outside = np.flatnonzero((x >= width) | (y >= height))
+    if len(outside):
+        k = outside[0]
+        raise ConfigError(
+            f"event {k} at x={x[k]}, y={y[k]} lies outside the {width} x {height} sensor; pass the recording's size_hw"
+        )
+    pixel = y * width + x
+    count = np.bincount(pixel, minlength=height * width)
+    last_is_on = np.zeros(height * width, np.intp)
+    last_is_on[pixel] = events["p"]
+    ends = np.array([colours.off, colours.on], np.float64)[:, None]  # [2,1,3]
+    strength = np.array(STRENGTH)[:, None]
+    table = np.rint(np.array(colours.background) * (1 - strength) + ends * strength).astype(np.uint8)  # [2,4,3]
+    return table[last_is_on, np.minimum(count, len(STRENGTH) - 1)].reshape(height, width, 3)
+
+
+def default_scale(size_hw: tuple[int, int]) -> int:
+    """Return how often to repeat pixels so that text is readable: 3 for GEN1, 2 at 640 px, 1 at 1280 px."""
+    return max(1, min(3, round(960 / size_hw[1])))
+
+
+def draw_boxes(
+    image: np.ndarray,
+    detections: Detections | None = None,
+    truth: Boxes | None = None,
+    *,
+    class_names: Sequence[str] = CLASS_NAMES,
+    scale: int | None = None,
+    caption: str = "",
+) -> Image:
+    """Enlarge a picture and draw detections (solid, with class, score and track) and ground truth (dashed) into it.
+
+    Args:
+        image: uint8 [H, W, 3] at the sensor's size.
+        detections: what was found; drawn worst first, so that the best lies on top.
+        truth: what is there; named only where there are no detections to name.
+        class_names: what label 0, 1, ... is called; other labels are drawn as numbers.
+        scale: how often each pixel is repeated; None takes ``default_scale``.
+        caption: a line of text for the bottom left corner.
+
+    Returns:
+        a new uint8 [H * scale, W * scale, 3].
+
+    Raises:
+        ConfigError: the image is not uint8 [H, W, 3], or the scale is under 1.
+    """
+    check_image(image)
+    scale = default_scale(image.shape[:2]) if scale is None else scale
+    if scale < 1:
+        raise ConfigError(f"scale must be 1 or more, got {scale}")
+    from PIL import Image as PilImage
+    from PIL import ImageDraw
+
+    canvas = PilImage.fromarray(np.repeat(np.repeat(image, scale, axis=0), scale, axis=1))
+    pen = ImageDraw.Draw(canvas)
+    if truth is not None:
+        for k in range(len(truth)):
+            corners = _dashed(pen, truth.xyxy[k] * scale)
+            if detections is None:
+                _tag(pen, corners, _name(class_names, int(truth.labels[k])), (235, 235, 235))
+    if detections is not None:
+        for k in np.argsort(detections.scores, kind="stable"):
+            label = int(detections.labels[k])
+            colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
+            corners = _corners(detections.xyxy[k] * scale, pen.im.size)
+            pen.rectangle(corners, outline=colour, width=2)
+            track = f" #{detections.track_ids[k]}" if detections.track_ids[k] >= 0 else ""
+            _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}{track}", colour)
+    if caption:
+        _text(pen, (0, canvas.height), caption, (235, 235, 235), (18, 22, 33))
+    return np.asarray(canvas).copy()
+
+
+def check_image(image: np.ndarray) -> None:
+    """Check that a picture is uint8 [H, W, 3]; raises ConfigError."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ConfigError(f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+
+
+def _name(class_names: Sequence[str], label: int) -> str:
+    return class_names[label] if 0 <= label < len(class_names) else f"class {label}"
+
+
+def _corners(xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the first and last pixel the box covers, kept inside the picture so that no edge is lost."""
+    width, height = size_wh
+    left, top = np.floor(xyxy[:2]).astype(int).tolist()
+    right, bottom = (np.ceil(xyxy[2:]).astype(int) - 1).tolist()
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return left, top, min(max(right, left), width - 1), min(max(bottom, top), height - 1)
+
+
+def _dashed(pen: "ImageDraw", xyxy: np.ndarray, dash: int = 6) -> tuple[int, int, int, int]:
+    """Draw alternating white and black dashes, visible on every background."""
+    left, top, right, bottom = corners = _corners(xyxy, pen.im.size)
+    pen.rectangle(corners, outline=(0, 0, 0), width=2)
+    for x in range(left, right + 1, 2 * dash):
+        stop = min(x + dash - 1, right)
+        pen.rectangle((x, top, stop, min(top + 1, bottom)), fill=(255, 255, 255))
+        pen.rectangle((x, max(bottom - 1, top), stop, bottom), fill=(255, 255, 255))
+    for y in range(top, bottom + 1, 2 * dash):
+        stop = min(y + dash - 1, bottom)
+        pen.rectangle((left, y, min(left + 1, right), stop), fill=(255, 255, 255))
+        pen.rectangle((max(right - 1, left), y, right, stop), fill=(255, 255, 255))
+    return corners
+
+
+@functools.cache
+def _font(size_px: int) -> Any:
+    # Matplotlib brings DejaVu, which knows more alphabets than Pillow's built-in font.
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size_px)
+
+
+def _text(pen: "ImageDraw", bottom_left: tuple[int, int], text: str, colour: Colour, ground: Colour) -> None:
+    """Write on a ground of its own, moved as far as needed to lie inside the picture."""
+    font = _font(14)
+    width, height = round(font.getlength(text)) + 8, 19
+    x = max(0, min(bottom_left[0], pen.im.size[0] - width))
+    y = max(0, min(bottom_left[1], pen.im.size[1]) - height)
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=ground)
+    pen.text((x + 4, y + height / 2), text, fill=colour, font=font, anchor="lm")
+
+
+def _tag(pen: "ImageDraw", corners: tuple[int, int, int, int], text: str, ground: Colour) -> None:
+    left, top, _, bottom = corners
+    # Above the box where there is room, else below it: inside it would hide what is shown.
+    at = top if top >= 19 else bottom + 20
+    _text(pen, (left, at), text, (0, 0, 0), ground)
+
+
+def mosaic(images: Sequence[np.ndarray], columns: int, *, gap_px: int = 6, ground: Colour = (255, 255, 255)) -> Image:
+    """Lay pictures out row by row, each at the top left of a cell as large as the largest picture.
+
+    Args:
+        images: uint8 [H, W, 3] each, at least one.
+        columns: pictures per row.
+        gap_px: space between pictures in pixels.
+        ground: its colour.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ConfigError: no picture, no column, or something that is not a picture.
+    """
+    if not images or columns < 1:
+        raise ConfigError(f"a mosaic needs at least one picture and one column, got {len(images)} and {columns}")
+    for image in images:
+        check_image(image)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    cell_h, cell_w = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    out = np.empty((rows * (cell_h + gap_px) - gap_px, columns * (cell_w + gap_px) - gap_px, 3), np.uint8)
+    out[:] = ground
+    for k, image in enumerate(images):
+        y, x = k // columns * (cell_h + gap_px), k % columns * (cell_w + gap_px)
+        out[y : y + image.shape[0], x : x + image.shape[1]] = image
+    return out
+
+
+def save_png(image: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG, whole or not at all.
+
+    Raises:
+        ConfigError: the image is not uint8 [H, W, 3].
+    """
+    check_image(image)
+    from PIL import Image as PilImage
+
+    with atomic_write(path) as temporary:
+        PilImage.fromarray(image).save(temporary, format="PNG")
+
+
+def events_of(cube: Tensor) -> np.ndarray:
+    """Return one event per occupied cell of a cube [T, C, H, W]: what the network sees, as events to draw."""
+    step, channel, y, x = torch.nonzero(cube, as_tuple=True)
+    events = np.zeros(len(step), EVENT_DTYPE)
+    bins = cube.shape[1] // 2
+    events["t"] = (step * bins + channel % bins).numpy()
+    events["x"], events["y"], events["p"] = x.numpy(), y.numpy(), (channel // bins).numpy()
+    return events[np.argsort(events["t"], kind="stable")]

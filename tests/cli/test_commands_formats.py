@@ -1,0 +1,124 @@
+"""``scn info``, ``detect`` and ``convert`` on every format, and tracks from the command line."""
+
+import json
+import re
+
+import event_writers as writers
+import numpy as np
+import pytest
+from tiny import some_events, tiny_detector
+
+from spiking_centernet.cli.commands import main
+from spiking_centernet.data import read_boxes, write_dat
+from spiking_centernet.data.convert import mot
+from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.model import weights
+
+SIZE_HW = (56, 72)
+
+
+def save_csv(path, events):
+    path.write_text("t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in events.tolist()))
+    return path
+
+
+def save_npz(path, events):
+    np.savez_compressed(path, **{name: events[name] for name in "txyp"})
+    return path
+
+
+FORMATS = {
+    "EVT2": lambda d, e: writers.write_raw(d / "a.raw", "EVT2", e, SIZE_HW),
+    "EVT2.1": lambda d, e: writers.write_raw(d / "a.raw", "EVT21", e, SIZE_HW),
+    "EVT3": lambda d, e: writers.write_raw(d / "a.raw", "EVT3", e, SIZE_HW),
+    "AEDAT4": lambda d, e: writers.write_aedat4(d / "a.aedat4", e, SIZE_HW, compression="lz4"),
+    "Metavision HDF5, ECF": lambda d, e: writers.write_metavision(d / "a.hdf5", e, SIZE_HW, chunk=4000),
+    "HDF5 with columns": lambda d, e: writers.write_columns(d / "a.h5", e),
+    "N-MNIST .bin": lambda d, e: writers.write_bin(d / "a.bin", e),
+    "NumPy .npz": lambda d, e: save_npz(d / "a.npz", e),
+    "text": lambda d, e: save_csv(d / "a.csv", e),
+}
+
+
+def run(capsys, *argv):
+    code = main([str(word) for word in argv])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    return str(weights.save(tiny_detector(), tmp_path_factory.mktemp("weights") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def noise():
+    events = some_events(num=8000, stop_us=220_000, size_hw=SIZE_HW)
+    events["t"] -= events["t"][0]
+    return events
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory, model_path, noise):
+    """The detections in the same events as a DAT file."""
+    folder = tmp_path_factory.mktemp("dat")
+    write_dat(folder / "a_td.dat", noise, SIZE_HW)
+    main(
+        ["detect", model_path, str(folder / "a_td.dat"), "--out", str(folder), "--save", "json", "--min_score", "0.05"]
+    )
+    return json.loads((folder / "a_detections.json").read_text())["instants"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_described_detected_in_and_converted(capsys, tmp_path, model_path, noise, wanted, name):
+    path = FORMATS[name](tmp_path, noise)
+    code, out, _ = run(capsys, "info", path, "--size", "72x56")
+    assert code == 0
+    assert all(word in out for word in (name, "72 x 56 (width x height)", "8,000"))
+    argv = ["--out", tmp_path, "--save", "json", "--min_score", "0.05", "--size", "72x56"]
+    assert run(capsys, "detect", model_path, path, *argv)[0] == 0
+    assert json.loads((tmp_path / "a_detections.json").read_text())["instants"] == wanted
+    assert any(instant["boxes"] for instant in wanted)
+    code, out, _ = run(capsys, "convert", path, tmp_path / "b_td.dat", "--size", "72x56")
+    assert (code, re.search("8000 events", out) is not None) == (0, True)
+    write_dat(tmp_path / "c_td.dat", noise, SIZE_HW)
+    assert (tmp_path / "b_td.dat").read_bytes() == (tmp_path / "c_td.dat").read_bytes()
+
+
+def test_a_size_that_is_none(capsys, tmp_path):
+    code, _, err = run(capsys, "info", tmp_path / "a.bin", "--size", "34")
+    assert (code, "width x height in pixels, for example 304x240" in err) == (2, True)
+
+
+def test_convert_says_what_is_lost(capsys, tmp_path):
+    boxes = real_clip().with_name("icns_roadside_cars_bbox.npy")
+    code, out, _ = run(capsys, "convert", boxes, tmp_path / "a.json")
+    assert (code, out.splitlines()[0]) == (0, "read Prophesee boxes, 14 boxes at 7 instants")
+    assert out.splitlines()[2:] == ["lost: nothing"]
+    _, out, _ = run(capsys, "convert", tmp_path / "a.json", tmp_path / "yolo", "--to", "yolo")
+    assert out.splitlines()[2:] == ["lost: track ids (YOLO's labels have none)"]
+    code, _, err = run(capsys, "convert", tmp_path / "yolo", tmp_path / "b.npy")
+    assert (code, "--size WIDTHxHEIGHT" in err) == (2, True)
+
+
+def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
+    pytest.importorskip("trackers")
+    argv = ["--every_ms", "10", "--min_score", "0.05", "--track", "--save", "json,npy,csv,png", "--out", tmp_path]
+    code, out, _ = run(capsys, "detect", model_path, real_clip(), *argv)
+    assert code == 0
+    stem = tmp_path / "icns_roadside_cars_detections"
+    instants = json.loads(stem.with_suffix(".json").read_text())["instants"]
+    ids = [box["track_id"] for instant in instants for box in instant["boxes"]]
+    assert ids
+    assert re.search(rf"{len(ids)} boxes at {len(instants)} instants, {len(set(ids))} tracks", out)
+    boxes = read_boxes(tmp_path / "icns_roadside_cars_detections_bbox.npy")
+    assert boxes["track_id"].tolist() == ids
+    assert len(ids) > len(set(ids))
+    lost_nothing = mot.read(stem.with_suffix(".csv"), classes=())
+    np.testing.assert_array_equal(lost_nothing.boxes, boxes)
+    assert lost_nothing.classes == ("car", "pedestrian")
+
+
+def test_csv_without_tracks_is_refused(capsys, tmp_path, model_path):
+    code, _, err = run(capsys, "detect", model_path, real_clip(), "--save", "csv", "--out", tmp_path)
+    assert (code, "switch tracking on (--track)" in err) == (2, True)

@@ -1,0 +1,153 @@
+"""The bootstrap's AP is faster-coco-eval's, also of resampled recordings; its verdicts hold on known differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spiking_centernet.errors import EvaluationError
+from spiking_centernet.evaluation.metrics import evaluate_boxes
+from spiking_centernet.evaluation.significance import (
+    average_precision,
+    compare,
+    draw_weights,
+    load_matches,
+    match_recordings,
+    resampled_ap,
+    same_recordings,
+    save_matches,
+)
+from spiking_centernet.structures import Boxes, Detections
+
+SIZE_HW = (240, 304)
+SETTINGS = {"size_hw": SIZE_HW, "protocol": "cordone", "num_classes": 2}
+
+
+def world(seed, num_recordings=4, instants=3, most=6):
+    """Return ground truth and detections: some boxes found well, some roughly, some missed, some false."""
+    rng = np.random.default_rng(seed)
+    truth, found = {}, {}
+    for r in range(num_recordings):
+        for t in range(1, instants + 1):
+            count = int(rng.integers(0, most))
+            corner = rng.uniform(0, 200, (count, 2))
+            xyxy = np.concatenate([corner, corner + rng.uniform(15, 60, (count, 2))], axis=1)
+            labels = rng.integers(0, 2, count)
+            truth[f"r{r}", t * 1000] = Boxes(xyxy.astype(np.float32), labels)
+            shifted = np.repeat(xyxy, 2, axis=0) + rng.normal(0, 4, (2 * count, 4))
+            extra = rng.uniform(0, 150, (3, 2))
+            boxes = np.concatenate([shifted, np.concatenate([extra, extra + 40], axis=1)]).astype(np.float32)
+            scores = rng.random(len(boxes)).astype(np.float32)
+            order = np.argsort(-scores)
+            guess = np.concatenate([np.repeat(labels, 2), rng.integers(0, 2, 3)])
+            found[f"r{r}", t * 1000] = Detections(boxes[order], scores[order], guess[order], t * 1000)
+    return truth, found
+
+
+def coco(truth, found, protocol="cordone"):
+    score = evaluate_boxes(truth, found, size_hw=SIZE_HW, protocol=protocol)
+    return score.ap, score.ap50, score.ap75
+
+
+def repeated(by_instant, weights):
+    """Return the recordings as often as they were drawn, each copy under a name of its own."""
+    names = sorted({name for name, _ in by_instant})
+    return {
+        (f"{name}.{copy}", t): value
+        for (name, t), value in by_instant.items()
+        for copy in range(weights[names.index(name)])
+    }
+
+
+@pytest.mark.parametrize("protocol", ["cordone", "none", "prophesee-script"])
+@pytest.mark.parametrize("seed", range(3))
+def test_ap_is_that_of_coco(seed, protocol):
+    truth, found = world(seed)
+    truth, found = ({(n, t + 200_000): v for (n, t), v in side.items()} for side in (truth, found))
+    found = {k: Detections(d.xyxy, d.scores, d.labels, k[1]) for k, d in found.items()}
+    ap = average_precision(match_recordings(truth, found, **SETTINGS | {"protocol": protocol}))
+    assert (ap.mean(), ap[0], ap[5]) == pytest.approx(coco(truth, found, protocol), abs=1e-9)
+    assert 0.01 < ap.mean() < 0.9
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=3, max_size=3).filter(any))
+def test_ap_of_a_resample_is_that_of_coco_on_repeated_recordings(seed, weights):
+    truth, found = world(seed, num_recordings=3, instants=2)
+    matches = match_recordings(truth, found, **SETTINGS)
+    ours = average_precision(matches, np.array(weights)).mean()
+    theirs = coco(repeated(truth, weights), repeated(found, weights))[0]
+    assert ours == pytest.approx(theirs, abs=1e-9, nan_ok=True)
+
+
+def test_nothing_to_find_is_not_a_number():
+    empty = {("a", 1000): Boxes.empty()}
+    none = {("a", 1000): Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 1000)}
+    assert np.isnan(average_precision(match_recordings(empty, none, **SETTINGS))).all()
+    assert np.isnan(average_precision(match_recordings({}, {}, **SETTINGS))).all()
+
+
+def test_nothing_found_is_zero():
+    truth, _ = world(0)
+    assert average_precision(match_recordings(truth, {}, **SETTINGS)).tolist() == [0] * 10
+
+
+def test_perfect_detections_have_ap_one_however_recordings_are_drawn():
+    truth, _ = world(1)
+    found = {k: Detections(b.xyxy, np.ones(len(b), np.float32), b.labels, k[1]) for k, b in truth.items()}
+    weights = draw_weights(4, 20)
+    assert weights[0].tolist() == [1, 1, 1, 1]
+    assert (weights.sum(1) == 4).all()
+    assert resampled_ap(match_recordings(truth, found, **SETTINGS), weights) == pytest.approx(1.0)
+
+
+def test_matches_survive_a_file(tmp_path):
+    matches = match_recordings(*world(2), **SETTINGS)
+    save_matches(matches, tmp_path / "matches.npz")
+    again = load_matches(tmp_path / "matches.npz")
+    assert same_recordings([matches, again])
+    assert not same_recordings([matches, match_recordings(*world(3), **SETTINGS)])
+    weights = draw_weights(4, 5)
+    assert np.array_equal(resampled_ap(matches, weights), resampled_ap(again, weights))
+
+
+def noisy(rng, mean, seeds, samples):
+    return mean + rng.normal(0, 0.01, (seeds, 1)) + rng.normal(0, 0.002, (seeds, samples))
+
+
+def test_a_large_difference_is_significant_and_none_is_not():
+    rng = np.random.default_rng(0)
+    base = noisy(rng, 0.2, 5, 1001)
+    better = compare(base + 0.1 + rng.normal(0, 0.01, (5, 1)), base, num_recordings=9)
+    assert better.significant
+    assert better.low > 0.08
+    assert better.high < 0.12
+    assert better.p_value == pytest.approx(2 / 1001)
+    assert "not significant" not in better.describe()
+    same = compare(base, base, num_recordings=9)
+    assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    assert same.describe().endswith("p = 1.000, not significant")
+
+
+def test_swapping_the_sides_swaps_the_sign():
+    rng = np.random.default_rng(1)
+    a, b = noisy(rng, 0.2, 3, 401), noisy(rng, 0.21, 3, 401)
+    one, two = compare(a, b, num_recordings=4), compare(b, a, num_recordings=4)
+    assert one.difference == pytest.approx(-two.difference)
+    assert (one.low, one.high) == pytest.approx((-two.high, -two.low))
+    assert one.p_value == two.p_value
+
+
+def test_pure_chance_is_called_significant_about_as_often_as_it_says():
+    calls = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        chance = rng.normal(0, 0.01, (20, 1)) + rng.normal(0, 0.001, (20, 301))
+        calls += compare(chance, np.zeros_like(chance), num_recordings=9, seed=seed).significant
+    assert calls <= 14  # 5 expected, 7 or so with the bootstrap's narrow intervals for 20 seeds
+
+
+@pytest.mark.parametrize("shapes", [((0, 9), (0, 9)), ((2, 9), (3, 9)), ((2, 1), (2, 1))], ids=str)
+def test_what_cannot_be_compared_is_refused(shapes):
+    with pytest.raises(EvaluationError, match="same seeds and resamples"):
+        compare(*map(np.zeros, shapes), num_recordings=3)

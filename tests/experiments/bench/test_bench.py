@@ -1,0 +1,130 @@
+"""The benchmark measures what it says: turns, floors, firing rates, rows; peers give our output."""
+
+import importlib.util
+
+import pytest
+import torch
+from calibrated import random_cube
+
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.experiments.bench import bench, plots, race_rows
+from spiking_centernet.experiments.bench.implementations import OURS, awake, dense_gmac, expected, make, names
+from spiking_centernet.experiments.bench.peers import agreement, missing
+from spiking_centernet.experiments.bench.roofline import floors
+from spiking_centernet.experiments.bench.runs import work
+from spiking_centernet.experiments.bench.timing import Times, growth, take_turns
+from spiking_centernet.model import build
+from spiking_centernet.model.firing_rate import FiringRates
+
+SMALL = {
+    "preset": "nano", "size_hw": (32, 48), "num_steps": 2, "batch": 1, "firing_rate": 0.12, "seed": 0, "seconds": 0.05,
+    "threads": 1,
+}  # fmt: skip
+
+
+def test_no_times_are_no_result():
+    with pytest.raises(ValueError, match="at least one duration"):
+        Times(())
+
+
+def test_statistics_of_times():
+    found = Times(tuple(float(ms) for ms in range(1, 102))).to_dict()
+    assert found == {"median_ms": 51.0, "p95_ms": 96.0, "p99_ms": 100.0, "min_ms": 1.0, "repeats": 101}
+
+
+def test_contestants_take_turns_of_two_calls():
+    calls = []
+    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0, least=3)
+    assert calls == ["a", "a", "b", "b"] * 3
+    assert [len(t.ms) for t in times.values()] == [3, 3]
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_growth_is_the_exponent(power):
+    sizes = [1, 3, 10, 40]
+    assert growth(sizes, [5 * size**power for size in sizes]) == pytest.approx(power, abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.2])
+def test_awake_networks_fire_as_asked_in_every_layer(rate):
+    cube = random_cube((64, 96), batch=1, density=0.1)
+    model = awake("nano", cube, rate)
+    rates = FiringRates(model.neuron_names)
+    with torch.no_grad():
+        model(cube, observe=rates)
+    assert all(abs(found - rate) < 0.02 for found in rates.per_layer().values()), rates.per_layer()
+
+
+def test_dense_operations_are_those_of_a_loop_over_layers():
+    model = build("nano").eval()
+    cube = random_cube((32, 32), num_steps=1, batch=1)
+    # Channels in, channels out, kernel squared, output pixels of stem, stages, merged decoder and heads.
+    layers = [(4, 16, 49, 256), (16, 16, 9, 4 * 64)]
+    layers += [(16, 32, 9, 16), (32, 32, 9, 3 * 16), (32, 64, 9, 4), (64, 64, 9, 3 * 4), (64, 128, 9, 1)]
+    layers += [(128, 128, 9, 3), (192, 96, 9, 4), (128, 64, 9, 16), (80, 40, 9, 64)]
+    layers += [(40, 32, 9, 3 * 64), (32, 6, 1, 64)]
+    assert dense_gmac(model, cube) * 1e9 == pytest.approx(sum(a * b * c * d for a, b, c, d in layers))
+
+
+def test_floors_are_rates_of_this_machine():
+    found = floors(0.2)
+    assert found.keys() >= {"copy_gb_s", "fp32_gmac_s"}
+    assert all(rate > 0 for rate in found.values())
+
+
+def race(times, window_gmac=2.0):
+    return {
+        "window_gmac": window_gmac, "floors": {"fp32_gmac_s": 100.0, "int8_gmac_s": 400.0},
+        "times": {name: {"median_ms": ms, "p95_ms": 2 * ms} for name, ms in times.items()},
+    }  # fmt: skip
+
+
+def test_rows_compare_with_the_peer_and_the_floor():
+    assert race_rows(race({})) == []
+    rows = race_rows(
+        race({"ours fp32 dense": 40.0, "ours int8 auto": 4.0, "ours bf16 dense": 20.0, "SpikingJelly eager": 80.0})
+    )
+    assert rows[0] == ("ours fp32 dense", "40", "80", "2.00", "50%")
+    assert rows[1] == ("ours int8 auto", "4", "8", "20.00", "125%")
+    assert rows[2][4] == "-"  # no floor was measured for bf16
+    assert race_rows(race({"ours fp32 dense": 40.0}))[0][3] == "-"
+    assert plots.floor_ms(2.0, {"fp32_gmac_s": 100.0}) == {"floor fp32": 20.0}
+
+
+@pytest.mark.parametrize("name", [*OURS, "SpikingJelly eager", "SpikingJelly eager, merged", "ONNX Runtime fp32"])
+def test_contestants_give_what_is_expected_of_them(name):
+    if name not in names(slow=False):
+        pytest.skip(f"not installed: {missing()}")
+    if "ONNX" in name and importlib.util.find_spec("onnxscript") is None:
+        pytest.skip("onnxscript is not installed")
+    cube = random_cube((32, 48), num_steps=3, batch=1)
+    model = awake("nano", cube, 0.12)
+    difference = agreement(make(name, model, cube, threads=1)(cube), expected(name, model, cube))
+    exact = "int8" in name or "merged" in name or "ONNX" in name
+    assert difference < (1e-4 if exact else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"preset": "papier"}, "unknown preset 'papier'; did you mean 'paper'"),
+        ({"threads": []}, "threads must be one or more"),
+        ({"firing_rate": 0}, "firing_rate must lie between"),
+    ],
+)
+def test_impossible_settings_are_refused_before_any_work(tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        bench(tmp_path / "x", **changes)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_jobs_in_processes_of_their_own():
+    raced = work({**SMALL, "kind": "race", "contestants": ["ours int8 auto", "ours fp32 auto"], "floors": False}, {})
+    assert set(raced["times"]) == {"ours int8 auto", "ours fp32 auto"}
+    assert raced["firing_rate"] == pytest.approx(0.12, abs=0.03)
+    assert work({**SMALL, "kind": "alone", "contestant": "ours int8 auto"}, {})["build_and_first_s"] > 0
+    found = work({**SMALL, "kind": "steps", "contestant": "ours int8 auto", "repeats": 3}, {})
+    assert found["times"]["repeats"] == 3
+    with pytest.raises(RuntimeError, match="race of all failed"):
+        work({**SMALL, "kind": "race", "contestants": ["nobody"]}, {})

@@ -1,0 +1,16 @@
+import torch
+
+from spiking_centernet.model.firing_rate import FiringRates
+
+
+def test_firing_rates_in_closed_form():
+    rates = FiringRates(["large", "small", "never"])
+    assert rates.per_layer() == {"large": 0, "small": 0, "never": 0}
+    assert rates.overall() == 0
+    for value in (1.0, 0.0):
+        rates(torch.full((2, 3, 4, 5), value))  # 120 places
+        rates(torch.tensor([value, 1.0, 0.0, 0.0]).reshape(1, 1, 2, 2))  # 4 places
+        rates(torch.zeros(1, 1, 2, 2))
+    assert rates.per_layer() == {"large": 0.5, "small": 3 / 8, "never": 0}
+    assert rates.overall() == (120 + 3) / 256
+    assert rates.dead() == ["never"]

@@ -1,0 +1,189 @@
+"""Two processes train as one: same losses, same weights, same score, nothing counted twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import toy_roads
+from calibrated import calibrated, random_cube
+
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.evaluation.predict import dataset_for, evaluate
+from spiking_centernet.model import build
+from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.model.weights import load, read_tensors, save
+from spiking_centernet.training import distributed
+from spiking_centernet.training.run_dir import read_metrics
+from spiking_centernet.training.trainer import EpochBatches, train
+
+RUN = """
+import json, sys
+from pathlib import Path
+from spiking_centernet.training.trainer import train
+from toy_roads import recipe
+
+losses, (data, out, changes) = [], sys.argv[1:]
+watch = lambda row: losses.append([row["loss"], row["grad_norm"]]) if "loss" in row else None
+train(recipe(**json.loads(changes)), data, out=out, report=watch)
+if losses:  # the first process alone reports
+    Path(out, "losses.json").write_text(json.dumps(losses))
+"""
+
+
+SCORE = """
+import json, os, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from spiking_centernet.training import distributed
+from spiking_centernet.evaluation.metrics import evaluate_boxes
+from spiking_centernet.evaluation.predict import dataset_for, predict
+from spiking_centernet.model.weights import load
+
+weights, data, out = sys.argv[1:]
+torch.distributed.init_process_group("gloo")
+fabric = SimpleNamespace(world_size=torch.distributed.get_world_size(), global_rank=torch.distributed.get_rank())
+model, dataset = load(weights), dataset_for(load(weights), data, "val")
+own = torch.utils.data.Subset(dataset, distributed.own_indices(fabric, len(dataset)))
+*parts, size_hw = predict(model, own, batch_size=1)
+truth, found = (distributed.gather_dicts(fabric, part) for part in parts)
+score = evaluate_boxes(truth, found, size_hw=size_hw, protocol="none", class_names=model.config.classes)
+Path(out, f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(truth), score.to_dict()]))
+"""
+
+
+def process(rank, world):
+    return SimpleNamespace(world_size=world, global_rank=rank)
+
+
+def test_every_sample_of_a_batch_falls_to_one_process():
+    alone = EpochBatches(17, 4, seed=3)
+    shares = [list(distributed.OwnShare(alone, process(rank, 2))) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == list(alone)
+    assert list(distributed.OwnShare(alone, process(0, 1))) == list(alone)
+    with pytest.raises(ConfigError, match="batch_size 4 cannot be shared evenly by 3"):
+        distributed.OwnShare(alone, process(0, 3))
+
+
+@pytest.mark.parametrize(("num", "world"), [(0, 2), (1, 2), (7, 2), (7, 3), (6, 3)])
+def test_every_sample_to_score_falls_to_one_process(num, world):
+    shares = [list(distributed.own_indices(process(rank, world), num)) for rank in range(world)]
+    assert sorted(index for share in shares for index in share) == list(range(num))
+
+
+def test_alone_nothing_changes():
+    model = build("nano", **toy_roads.NETWORK)
+    fabric = process(0, 1)
+    assert distributed.with_whole_batch_norms(model, fabric) is model
+    assert not any(isinstance(m, distributed.WholeBatchNorm2d) for m in model.modules())
+    assert distributed.gather(fabric, 3) == [3]
+    assert distributed.gather_dicts(fabric, {2: "b", 1: "a"}) == {1: "a", 2: "b"}
+    assert distributed.gather_batch(fabric, "output", ["boxes"]) == ("output", ["boxes"])
+
+
+def test_counts_of_spikes_add_up():
+    a, b, both = (FiringRates(["x", "y"]) for _ in range(3))
+    for rates, spikes in ((a, torch.eye(4)), (b, torch.ones(2, 2))):
+        for _ in range(2):
+            rates(spikes)
+            both(spikes)
+    a.merge([b])
+    assert (a.per_layer(), a.overall()) == (both.per_layer(), both.overall())
+
+
+@pytest.fixture
+def one_process_group(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_the_norm_of_the_whole_batch_is_batch_norm(one_process_group):
+    torch.manual_seed(0)
+    own, reference = distributed.WholeBatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    with torch.no_grad():
+        for module in (own, reference):
+            module.weight.copy_(torch.tensor([1.0, 0.5, 2.0]))
+            module.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    for _ in range(2):
+        x = (100 + torch.randn(4, 3, 5, 6)).requires_grad_()
+        y = x.detach().clone().requires_grad_()
+        weights = torch.randn(4, 3, 5, 6)
+        (own(x) * weights).sum().backward()
+        (reference(y) * weights).sum().backward()
+        torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(own.state_dict(), reference.state_dict())
+    torch.testing.assert_close(own.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(own.eval()(x), reference.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def run(data, out, num_processes, env, **changes):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+    script = out.parent / "run.py"
+    script.write_text(RUN)
+    done = subprocess.run(
+        [*command, str(script), str(data), str(out), json.dumps(changes)],
+        env=env, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((out / "losses.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_score_what_one_scores_to_the_last_bit(tmp_path, subprocess_env):
+    data = toy_roads.write_folder(tmp_path / "data")
+    model = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
+    script, path = tmp_path / "score.py", save(model, tmp_path / "toy")
+    script.write_text(SCORE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        [*command, str(path), str(data), str(tmp_path)],
+        env=subprocess_env | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = evaluate(load(path), data, protocol="none", batch_size=1).to_dict()
+    num_instants = len(dataset_for(model, data, "val"))
+    for rank in (0, 1):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [2, num_instants, json.loads(json.dumps(alone))]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_within_rounding(tmp_path, subprocess_env):
+    env = subprocess_env | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), subprocess_env["PYTHONPATH"]]),
+        "OMP_NUM_THREADS": "1",
+    }
+    data = toy_roads.write_folder(tmp_path / "data")
+    # An ANN: without thresholds rounding stays rounding for as long as one likes.
+    changes = {"network": toy_roads.NETWORK | {"neuron": "relu"}, "epochs": 2}
+    alone = []
+    train(
+        toy_roads.recipe(**changes), data, out=tmp_path / "one",
+        report=lambda row: alone.append([row["loss"], row["grad_norm"]]) if "loss" in row else None,
+    )  # fmt: skip
+    together = run(data, tmp_path / "two", 2, env, **changes)
+    assert len(together) == 8
+    np.testing.assert_allclose(together, alone, rtol=2e-3)
+    np.testing.assert_allclose(together[0], alone[0], rtol=1e-5)
+    rows = [[r for r in read_metrics(tmp_path / n / "metrics.csv") if r["ap"] is not None] for n in ("one", "two")]
+    for one, two in zip(*rows, strict=True):
+        assert two["ap"] == pytest.approx(one["ap"], abs=0.02)
+        assert two["val_firing_rate"] == pytest.approx(one["val_firing_rate"], rel=0.01)
+    (tensors, config, notes), (others, config_2, notes_2) = (
+        read_tensors(tmp_path / n / "last.safetensors") for n in ("one", "two")
+    )
+    assert (config, notes["step"]) == (config_2, notes_2["step"])
+    for name in ("model/heads.heatmap.out.weight", "ema/encoder.stem.norm.running_var"):
+        torch.testing.assert_close(others[name], tensors[name], rtol=2e-2, atol=1e-3)
+
+    spiking = run(data, tmp_path / "spiking", 2, env, epochs=1)
+    golden = json.loads(toy_roads.CURVE.read_text())
+    assert spiking[0][0] == pytest.approx(golden[0], rel=1e-4)
+    # Later a rounding now and then decides whether a neuron fires.
+    assert [loss for loss, _ in spiking] == pytest.approx(golden[:4], rel=5e-2)
