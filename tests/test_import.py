@@ -1,6 +1,17 @@
+"""The public interface: complete, lazy, and the same whatever was imported before."""
+
+import ast
+import inspect
 import json
+import pkgutil
+import random
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import spiking_centernet as scn
 
 OPTIONAL = {
     "lightning", "tensorboard", "matplotlib", "av", "faster_coco_eval", "huggingface_hub", "safetensors", "PIL",
@@ -11,25 +22,71 @@ OPTIONAL = {
 }  # fmt: skip
 """Optional or slow packages; each is imported by the function that needs it."""
 
+MODULES = sorted(m.name for m in pkgutil.walk_packages(scn.__path__, "spiking_centernet.") if "_native" not in m.name)
+RECIPES = {"Recipe", "train"}
+"""Public names whose modules need jsonargparse: a recipe is read by it."""
 
-def test_the_import_brings_no_optional_package_along(subprocess_env):
-    code = "import spiking_centernet, sys, json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", code], env=subprocess_env, capture_output=True, text=True, check=True)
-    modules = set(json.loads(done.stdout))
+
+def imported_by(code: str, env) -> set[str]:
+    """Return the top-level names of the modules that a new process holds after running the code."""
+    code = f"{code}\nimport sys, json; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_import_needs_neither_torch_nor_numba(subprocess_env):
+    assert not imported_by("import spiking_centernet as scn; dir(scn); scn.__version__", subprocess_env) & {
+        "torch", "numba", "numpy", *OPTIONAL,
+    }  # fmt: skip
+
+
+def test_the_public_names_bring_no_optional_package_along(subprocess_env):
+    names = sorted(set(scn.__all__) - RECIPES)
+    modules = imported_by(f"import spiking_centernet as scn; [getattr(scn, name) for name in {names}]", subprocess_env)
     assert "torch" in modules
     assert not modules & OPTIONAL
 
 
-def test_the_import_is_quick(subprocess_env):
-    """A promise, in seconds of processor time and best of three, so that a busy machine does not fail it."""
-    code = "import spiking_centernet, time; print(time.process_time())"
-    command = [sys.executable, "-c", code]
-    runs = [subprocess.run(command, env=subprocess_env, capture_output=True, text=True, check=True) for _ in range(3)]
-    assert min(float(run.stdout) for run in runs) < 2.5
+@pytest.mark.parametrize("name", scn.__all__)
+def test_every_public_name_resolves_and_is_listed(name):
+    value = getattr(scn, name)
+    assert not inspect.ismodule(value)
+    assert name in dir(scn)
 
 
-def test_the_public_door_is_complete():
-    import spiking_centernet as scn
+def test_type_checkers_see_what_is_there():
+    tree = ast.parse(Path(scn.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert seen == {name: f"spiking_centernet.{home}" for name, home in scn._HOMES.items()}
+    assert {*seen, "__version__"} == set(scn.__all__)
 
-    names = {"open", "voxelize", "load", "build", "evaluate", "Detector", "DetectorConfig", "Boxes", "Detections"}
-    assert names <= set(vars(scn))
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'detekt'"):
+        scn.detekt  # noqa: B018
+    assert not hasattr(scn, "__path_to_nowhere__")
+
+
+def test_imports_in_any_order_change_no_public_name(subprocess_env):
+    """Public names are read after importing every module, in three orders, and once before them all."""
+    for seed in range(3):
+        order = random.Random(seed).sample(MODULES, len(MODULES))
+        code = (
+            "import importlib, inspect, spiking_centernet as scn\n"
+            f"early = {{name: getattr(scn, name) for name in scn.__all__ if {seed == 0}}}\n"
+            f"for module in {order}: importlib.import_module(module)\n"
+            "for name in scn.__all__:\n"
+            "    value = getattr(scn, name)\n"
+            "    assert value is early.get(name, value), name\n"
+            "    assert not inspect.ismodule(value), name\n"
+            "assert all(inspect.ismodule(getattr(scn, name)) for name in scn._PACKAGES)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], env=subprocess_env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
