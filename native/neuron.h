@@ -1,5 +1,5 @@
 // Integrate-and-fire neurons, whatever computed their input. Every operation is rounded to float32 in the order of
-// nn/neuron.py, so that spikes and membranes equal those of the eager loop to the last bit.
+// model/neurons.py, so that spikes and membranes equal those of the eager loop to the last bit.
 #ifndef NEURON_H
 #define NEURON_H
 

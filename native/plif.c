@@ -2,8 +2,9 @@
 //
 // The input is [T][N] with the channel fastest within N, as channels-last memory has it. The backward pass computes the
 // membranes again from the input, so that nothing else is kept. Every operation is rounded to float32 in the order of
-// nn/neuron.py, so that spikes equal those of its loop to the last bit. Sums are split in parts that depend on the size
+// model/neurons.py, so that spikes equal those of its loop to the last bit. Sums are split in parts that depend on the size
 // alone and added up in one order: results depend neither on the number of threads nor on the instruction set.
+#include "plif.h"
 #include "vectors.h"
 
 // Fewer values than this are not worth waking other threads for.
@@ -15,25 +16,8 @@
 // So many tiles are summed in float32 before they go to double.
 #define FLUSH_EVERY 16
 
-// In the order of native_plif.SURROGATES.
-enum { ATAN, SIGMOID, RECTANGLE };
-
-typedef struct {
-    float q, threshold, alpha;
-    int32_t leaky, decay_input, soft_reset, detach_reset, surrogate;
-} Neuron;
-
-// What a neuron receives is (y - mean) * scale + bias, a value a channel; the kernels work with rows, see widened().
-typedef struct {
-    i64 num_neurons, num_steps, num_channels;
-    i64 tile;  // a multiple of the channels: the memory is worked through in tiles
-    i64 parts;
-    const float *mean, *scale, *bias;
-    Neuron neuron;
-} Layer;
-
 // A row [tile] that repeats a value a channel.
-INLINE const float *repeated(float *restrict row, const float *restrict vector, const Layer *layer)
+INLINE const float *repeated(float *restrict row, const float *restrict vector, const PlifLayer *layer)
 {
     for (i64 first = 0; first < layer->tile; first += layer->num_channels)
         memcpy(row + first, vector, (size_t)layer->num_channels * sizeof *row);
@@ -41,9 +25,9 @@ INLINE const float *repeated(float *restrict row, const float *restrict vector, 
 }
 
 // The layer with rows [3][tile] in place of its vectors.
-INLINE Layer widened(const Layer *layer, float *rows)
+INLINE PlifLayer widened(const PlifLayer *layer, float *rows)
 {
-    Layer wide = *layer;
+    PlifLayer wide = *layer;
     wide.mean = repeated(rows, layer->mean, layer);
     wide.scale = repeated(rows + layer->tile, layer->scale, layer);
     wide.bias = repeated(rows + 2 * layer->tile, layer->bias, layer);
@@ -52,20 +36,20 @@ INLINE Layer widened(const Layer *layer, float *rows)
 
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
-INLINE int is_common(const Layer *layer)
+INLINE int is_common(const PlifLayer *layer)
 {
-    const Neuron *n = &layer->neuron;
+    const PlifNeuron *n = &layer->neuron;
     return layer->num_steps <= MOST_FEW && n->leaky && n->decay_input && !n->soft_reset && n->detach_reset;
 }
 
 // What is_common() recognises, a value at a time: membranes stay in registers, and the compiler makes vectors of it. In the
 // backward pass its surrogate is ATan.
-INLINE float charge(float x, float v, Neuron n) { return v + (x - v) * n.q; }
+INLINE float charge(float x, float v, PlifNeuron n) { return v + (x - v) * n.q; }
 
-INLINE float after_spike(float h, Neuron n) { return h >= n.threshold ? 0.0f : h; }
+INLINE float after_spike(float h, PlifNeuron n) { return h >= n.threshold ? 0.0f : h; }
 
 // Gradient of the charged membrane h, from those of the spike and of the membrane after it.
-INLINE float grad_charged(float grad, float carried, float h, Neuron n)
+INLINE float grad_charged(float grad, float carried, float h, PlifNeuron n)
 {
     const float u = 1.57079632679489662f * n.alpha * (h - n.threshold);
     return grad * (n.alpha * 0.5f / (1.0f + u * u)) + (h >= n.threshold ? 0.0f : carried);
@@ -74,14 +58,14 @@ INLINE float grad_charged(float grad, float carried, float h, Neuron n)
 // Any neuron, LANES at a time.
 INLINE VecF either(VecI which, VecF yes, VecF no) { return (VecF)((which & (VecI)yes) | (~which & (VecI)no)); }
 
-INLINE VecF charge_any(VecF x, VecF v, Neuron n)
+INLINE VecF charge_any(VecF x, VecF v, PlifNeuron n)
 {
     if (!n.leaky)
         return v + x;
     return n.decay_input ? v + (x - v) * n.q : v - v * n.q + x;
 }
 
-INLINE VecF after_spike_any(VecF h, Neuron n)
+INLINE VecF after_spike_any(VecF h, PlifNeuron n)
 {
     return either(h >= n.threshold, n.soft_reset ? h - n.threshold : (VecF){0}, h);
 }
@@ -98,8 +82,8 @@ INLINE VecF decayed(VecF x)
     return (VecF)((k + 127) << 23) * (1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * tail))));
 }
 
-// Surrogate derivative of a spike, u above the threshold; see nn/surrogate.py.
-INLINE VecF slope_any(VecF u, Neuron n)
+// Surrogate derivative of a spike, u above the threshold; see ops/surrogate.py.
+INLINE VecF slope_any(VecF u, PlifNeuron n)
 {
     const VecF size = (VecF)((VecI)u & 0x7FFFFFFF), e = decayed(n.alpha * size), w = 1.57079632679489662f * n.alpha * u;
     switch (n.surrogate) {
@@ -112,7 +96,7 @@ INLINE VecF slope_any(VecF u, Neuron n)
     }
 }
 
-INLINE VecF grad_charged_any(VecF grad, VecF carried, VecF h, Neuron n)
+INLINE VecF grad_charged_any(VecF grad, VecF carried, VecF h, PlifNeuron n)
 {
     if (!n.detach_reset)
         grad -= carried * (n.soft_reset ? (VecF){0} + n.threshold : h);
@@ -120,11 +104,11 @@ INLINE VecF grad_charged_any(VecF grad, VecF carried, VecF h, Neuron n)
     return grad * slope_any(h - n.threshold, n) + kept;
 }
 
-INLINE VecF grad_input_any(VecF g_h, Neuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
+INLINE VecF grad_input_any(VecF g_h, PlifNeuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
 
-INLINE VecF grad_membrane_any(VecF g_h, Neuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
+INLINE VecF grad_membrane_any(VecF g_h, PlifNeuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
 
-INLINE VecF grad_leak_any(VecF g_h, VecF x, VecF v, Neuron n) { return n.decay_input ? g_h * (x - v) : -(g_h * v); }
+INLINE VecF grad_leak_any(VecF g_h, VecF x, VecF v, PlifNeuron n) { return n.decay_input ? g_h * (x - v) : -(g_h * v); }
 
 INLINE void add_to(float *sum, VecF v) { store_f(sum, load_f(sum) + v); }
 

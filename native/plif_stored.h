@@ -4,7 +4,7 @@
 #define TYPED_KERNEL(name) JOIN(JOIN(scn_##name, SUFFIX), SCN_ISA)
 
 // Mean and biased variance [2][C] of [rows][C], in the first of `partial` [parts][2][C]. `scratch` is [1 + 2 * parts][tile].
-EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *layer, float *scratch, double *partial)
+EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const PlifLayer *layer, float *scratch, double *partial)
 {
     const i64 tile = layer->tile, num_channels = layer->num_channels, num_tiles = (size + tile - 1) / tile;
     // Distances to a value of the channel, not to 0: the square of a large mean would swallow a small variance.
@@ -41,11 +41,11 @@ EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const Layer *l
 
 // Steps known to the compiler: membranes stay in registers.
 INLINE void TYPED(forward_few)(const STORED *restrict y, STORED *restrict spikes, float *restrict v, i64 n, const int steps,
-                               const Layer *layer)
+                               const PlifLayer *layer)
 {
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
     const i64 stride = layer->num_neurons;
-    const Neuron neuron = layer->neuron;
+    const PlifNeuron neuron = layer->neuron;
 #pragma omp simd
     for (i64 j = 0; j < n; j++) {
         float membrane = v[j];
@@ -61,7 +61,8 @@ INLINE void TYPED(forward_few)(const STORED *restrict y, STORED *restrict spikes
 }
 
 // `room` values of a step from place j; LANES of them are a constant where they can be.
-INLINE void TYPED(forward_lanes)(const STORED *in, STORED *out, float *v, i64 j, i64 room, Neuron n, const Layer *layer)
+INLINE void TYPED(forward_lanes)(const STORED *in, STORED *out, float *v, i64 j, i64 room, PlifNeuron n,
+                                 const PlifLayer *layer)
 {
     const VecF centred = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j);
     const VecF h = charge_any(centred * load_f(layer->scale + j) + load_f(layer->bias + j), load_f(v + j), n);
@@ -69,7 +70,7 @@ INLINE void TYPED(forward_lanes)(const STORED *in, STORED *out, float *v, i64 j,
     store_f(v + j, after_spike_any(h, n));
 }
 
-INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *v, i64 n, const Layer *layer)
+INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *v, i64 n, const PlifLayer *layer)
 {
     const i64 whole = n - n % LANES;
     for (i64 t = 0; t < layer->num_steps; t++) {
@@ -84,9 +85,9 @@ INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *v, i64 n
 
 // v_first and v_last [N] may be NULL: start at rest, forget the end. `scratch` is [3 + parts][tile].
 EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const float *v_first, float *v_last,
-                                       const Layer *narrow, float *scratch)
+                                       const PlifLayer *narrow, float *scratch)
 {
-    const Layer wide = widened(narrow, scratch), *layer = &wide;
+    const PlifLayer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
     const int few = is_common(layer) ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
@@ -113,12 +114,12 @@ EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const fl
 
 INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restrict y, STORED *restrict grad_x,
                                 const float *restrict v, float *restrict carry, float *restrict sums, i64 n,
-                                const int steps, const Layer *layer)
+                                const int steps, const PlifLayer *layer)
 {
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
     float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
     const i64 stride = layer->num_neurons;
-    const Neuron neuron = layer->neuron;
+    const PlifNeuron neuron = layer->neuron;
 #pragma omp simd
     for (i64 j = 0; j < n; j++) {
         float centred[MOST_FEW], drive[MOST_FEW], h[MOST_FEW];
@@ -150,7 +151,8 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
 }
 
 // One step of the way forward again: centred input, membrane before and after charging go to `row` [3][tile].
-INLINE void TYPED(again_lanes)(const STORED *in, float *row, float *v, i64 j, i64 room, Neuron n, const Layer *layer)
+INLINE void TYPED(again_lanes)(const STORED *in, float *row, float *v, i64 j, i64 room, PlifNeuron n,
+                               const PlifLayer *layer)
 {
     const VecF centred = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j), before = load_f(v + j);
     const VecF h = charge_any(centred * load_f(layer->scale + j) + load_f(layer->bias + j), before, n);
@@ -161,7 +163,7 @@ INLINE void TYPED(again_lanes)(const STORED *in, float *row, float *v, i64 j, i6
 }
 
 INLINE void TYPED(backward_lanes)(const STORED *grad, STORED *grad_x, const float *row, float *carry, float *sums, i64 j,
-                                  i64 room, Neuron n, const Layer *layer)
+                                  i64 room, PlifNeuron n, const PlifLayer *layer)
 {
     const i64 tile = layer->tile;
     const VecF centred = load_f(row + j), before = load_f(row + tile + j), h = load_f(row + 2 * tile + j);
@@ -177,7 +179,7 @@ INLINE void TYPED(backward_lanes)(const STORED *grad, STORED *grad_x, const floa
 
 // `steps_rows` [3 * T][tile] is what again_lanes() leaves of every step.
 INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *grad_x, float *v, float *carry, float *sums,
-                                 float *steps_rows, i64 n, const Layer *layer)
+                                 float *steps_rows, i64 n, const PlifLayer *layer)
 {
     const i64 whole = n - n % LANES, stride = layer->num_neurons;
     for (i64 t = 0; t < layer->num_steps; t++) {
@@ -203,9 +205,9 @@ INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *gr
 // `scratch` is [3 + parts * part_rows][tile].
 EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, const float *v_first,
                                         const float *grad_v_last, STORED *grad_x, float *grad_v_first,
-                                        const Layer *narrow, float *scratch, i64 part_rows, double *partial)
+                                        const PlifLayer *narrow, float *scratch, i64 part_rows, double *partial)
 {
-    const Layer wide = widened(narrow, scratch), *layer = &wide;
+    const PlifLayer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
     const int few = is_common(layer) && layer->neuron.surrogate == ATAN ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
@@ -238,10 +240,10 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
 
 // Batch norm's part of the backward pass, in place: grad_x = grad_x * scale + (y - mean) * slope + bias. `scratch` is
 // [4][tile].
-EXPORT void TYPED_KERNEL(plif_normalise)(STORED *grad_x, const STORED *y, i64 size, const Layer *narrow, const float *slopes,
-                                         float *scratch)
+EXPORT void TYPED_KERNEL(plif_normalise)(STORED *grad_x, const STORED *y, i64 size, const PlifLayer *narrow,
+                                         const float *slopes, float *scratch)
 {
-    const Layer wide = widened(narrow, scratch), *layer = &wide;
+    const PlifLayer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, num_tiles = (size + tile - 1) / tile;
     const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
     const float *restrict slope = repeated(scratch + 3 * tile, slopes, layer);

@@ -24,7 +24,7 @@ typedef struct {
 INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
 {
     const i64 index = (b * layer->height + y) * layer->width * layer->padded_channels + k;
-    const Plane *out = layer->out;
+    const Plane *out = layer->output;
     return (Row){
         .layer = layer,
         .block = block,
@@ -78,9 +78,9 @@ enum { SPIKES, COUNTS, ANYTHING };
 
 INLINE int kind_of(const Layer *layer, i64 k, i64 block)
 {
-    if (!is_usual(layer) || !layer->out == !layer->counts || (layer->out && layer->out->channels - k < block))
+    if (!is_usual(layer) || !layer->output == !layer->counts || (layer->output && layer->output->channels - k < block))
         return ANYTHING;
-    return layer->out ? SPIKES : COUNTS;
+    return layer->output ? SPIKES : COUNTS;
 }
 
 // One pixel's neurons in one step: their membranes `v` change, their spikes go out and are counted.

@@ -21,13 +21,26 @@ INLINE uint8_t *pixel(const Plane *p, i64 n, i64 y, i64 x)
     return p->bytes + n * sample_bytes(p) + (y + p->halo) * row_bytes(p) + (x + p->halo) * p->channels;
 }
 
+INLINE i64 count_spikes(const uint8_t *bytes, i64 size)
+{
+    i64 total = 0, i = 0;
+    for (; i + 8 <= size; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, bytes + i, 8);
+        total += __builtin_popcountll(eight);
+    }
+    for (; i < size; i++)
+        total += bytes[i];
+    return total;
+}
+
 // One layer: a square convolution with padding kernel / 2 and its neurons, current = sum * scale + bias. Arrays of one value
 // a channel are padded to padded_channels, a multiple of both blocks; so are the membranes and the counts.
 typedef struct {
-    const Plane *in, *out;  // out may be NULL: then only the counts are kept
+    const Plane *input, *output;  // output may be NULL: then only the counts are kept
     const int8_t *dense_weights;  // [padded_channels / dense_block][kernel][kernel * C / 4][dense_block][4]
     const void *event_weights;    // [padded_channels / event_block][kernel (x)][kernel (y)][C][event_block]: float32, or
-                                  // bytes as conv.c tells
+                                  // bytes as events.c tells
     const float *scale, *bias, *q, *threshold;
     const float *old_membranes;  // [B][H][W][padded_channels], NULL at rest
     float *membranes;            // the same after the last step; NULL: not wanted
@@ -51,6 +64,6 @@ typedef struct {
 // Bytes of the weights of one input.
 INLINE i64 event_bytes(const Layer *l) { return l->floats ? 4 * l->event_block : l->event_block; }
 
-INLINE i64 list_capacity(const Layer *l) { return l->kernel * row_bytes(l->in) + LIST_SLACK; }
+INLINE i64 list_capacity(const Layer *l) { return l->kernel * row_bytes(l->input) + LIST_SLACK; }
 
 #endif

@@ -3,14 +3,10 @@
 // The cube is uint8 [num][in_channels][in_height][in_width], as it was filled; the output is channels-last [num][height]
 // [width][out_channels]. Output channels are worked on in blocks of LANES: weights are float32 [blocks][in_channels]
 // [kernel (y)][kernel (x)][LANES]. Rows of output are split in parts that depend on the size alone.
-#include "vectors.h"
+#include "stem.h"
 
-typedef struct {
-    i64 num, in_channels, in_height, in_width, out_channels, height, width;
-    i64 kernel, stride, padding;
-    i64 size;  // bytes a value of the output: 4 float32, 2 bfloat16
-    i64 parts;
-} Convolution;
+#define LANES STEM_LANES
+#include "vectors.h"
 
 INLINE i64 num_blocks(const Convolution *conv) { return (conv->out_channels + LANES - 1) / LANES; }
 

@@ -46,6 +46,10 @@ class ExportError(SpikingCenterNetError, ValueError):
     """A network cannot be written in a format, or a written file cannot be run."""
 
 
+class NativeLibraryError(SpikingCenterNetError, RuntimeError):
+    """The compiled kernels do not load, or were built from another version of the sources."""
+
+
 class MissingPackageError(SpikingCenterNetError, ImportError):
     """An optional package is not installed."""
 

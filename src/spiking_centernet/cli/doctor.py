@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from spiking_centernet.errors import ConfigError, NativeLibraryError
 from spiking_centernet.model.weights import bundled
-from spiking_centernet.ops.library import PATH_VARIABLE, native, why_missing
+from spiking_centernet.ops.library import ISA_VARIABLE, PATH_VARIABLE, REBUILD, native, why_missing
 from spiking_centernet.utils.provenance import cpu_model, has_native_bfloat16, num_cores, package_version
 
 OPTIONAL = {
@@ -76,13 +77,22 @@ def examine() -> list[Finding]:
 
 
 def _kernels() -> Finding:
+    try:
+        missing = why_missing()
+    except (NativeLibraryError, ConfigError) as error:
+        set_by_hand = [name for name in (PATH_VARIABLE, ISA_VARIABLE) if name in os.environ]
+        return Finding(
+            "native kernels", str(error), False, f"unset {' '.join(set_by_hand)}" if set_by_hand else REBUILD
+        )
+    if missing is not None:
+        remedy = f"unset {PATH_VARIABLE}" if PATH_VARIABLE in os.environ else NO_COMPILER
+        return Finding(
+            "native kernels", f"none ({missing}): torch computes the same, several times slower", False, remedy
+        )
     library = native()
-    if library is not None:
-        sets = ", ".join(library.instruction_sets)
-        return Finding("native kernels", f"{library.instruction_set} (this processor runs {sets}), {library.path}")
-    remedy = f"unset {PATH_VARIABLE}" if PATH_VARIABLE in os.environ else NO_COMPILER
-    found = f"none ({why_missing()}): torch computes the same, several times slower"
-    return Finding("native kernels", found, False, remedy)
+    assert library is not None
+    sets = ", ".join(library.instruction_sets)
+    return Finding("native kernels", f"{library.instruction_set} (this processor runs {sets}), {library.path}")
 
 
 def _load() -> Finding:

@@ -10,12 +10,10 @@ from torch.autograd.function import once_differentiable
 
 from spiking_centernet.ops import plif
 from spiking_centernet.ops.library import native
+from spiking_centernet.ops.structs import STEM_LANES, CConvolution
 
 _PARTS = 32
 """Rows of output are split in so many parts at most; up to so many threads find work."""
-
-_LANES = 16
-"""Output channels that are worked on together."""
 
 _DENSEST = 0.1
 """Share of values that are not zero from which a dense convolution is faster; both take as long at about 11 %."""
@@ -26,33 +24,23 @@ _EVERY = 31
 _POINTER = ctypes.c_void_p
 
 
-class _Convolution(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_int64)
-        for name in (
-            "num", "in_channels", "in_height", "in_width", "out_channels", "height", "width", "kernel", "stride",
-            "padding", "size", "parts",
-        )
-    )  # fmt: skip
-
-
 @cache
 def _kernel(name: str):
     library = native()
     assert library is not None
-    return library.kernel(name, [ctypes.POINTER(_Convolution)] + [_POINTER] * 4)
+    return library.kernel(name, [ctypes.POINTER(CConvolution)] + [_POINTER] * 4)
 
 
-def _described(cube: Tensor, out: Tensor, kernel: int, stride: int, padding: int) -> _Convolution:
+def _described(cube: Tensor, out: Tensor, kernel: int, stride: int, padding: int) -> CConvolution:
     num, out_channels, height, width = out.shape
     parts = min(_PARTS, num * height)
-    return _Convolution(
+    return CConvolution(
         num, *cube.shape[1:], out_channels, height, width, kernel, stride, padding, out.element_size(), parts
     )  # fmt: skip
 
 
-def _run(name: str, c: _Convolution, *tensors: Tensor) -> None:
-    scratch = torch.empty(c.parts, c.width + 2 * c.kernel, _LANES)
+def _run(name: str, c: CConvolution, *tensors: Tensor) -> None:
+    scratch = torch.empty(c.parts, c.width + 2 * c.kernel, STEM_LANES)
     _kernel(name)(ctypes.byref(c), *(x.data_ptr() for x in (*tensors, scratch)))
 
 
@@ -63,7 +51,9 @@ class _EventConvolution(torch.autograd.Function):
         size = ((side + 2 * padding - kernel) // stride + 1 for side in cube.shape[-2:])
         out = torch.empty(len(cube), num_out, *size, dtype=dtype, memory_format=torch.channels_last)
         # In the precision of the other convolutions' weights.
-        blocks = F.pad(weight.to(dtype).float(), (0, 0, 0, 0, 0, 0, 0, -num_out % _LANES)).unflatten(0, (-1, _LANES))
+        blocks = F.pad(weight.to(dtype).float(), (0, 0, 0, 0, 0, 0, 0, -num_out % STEM_LANES)).unflatten(
+            0, (-1, STEM_LANES)
+        )
         packed = blocks.permute(0, 2, 3, 4, 1).contiguous()
         _run("stem_forward", _described(cube, out, kernel, stride, padding), cube, packed, out)
         ctx.save_for_backward(cube)
@@ -77,7 +67,7 @@ class _EventConvolution(torch.autograd.Function):
         grad = grads[0].contiguous(memory_format=torch.channels_last)
         num_out, num_in, kernel, _ = shape
         c = _described(cube, grad, kernel, stride, padding)
-        blocks = torch.empty(c.parts, -(-num_out // _LANES), num_in, kernel, kernel, _LANES)
+        blocks = torch.empty(c.parts, -(-num_out // STEM_LANES), num_in, kernel, kernel, STEM_LANES)
         _run("stem_backward", c, cube, grad, blocks)
         grad_weight = blocks[0].permute(0, 4, 1, 2, 3).flatten(0, 1)[:num_out]
         return None, grad_weight.to(dtype), None, None, None

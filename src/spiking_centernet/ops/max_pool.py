@@ -1,4 +1,4 @@
-"""The encoder's max-pool, with the kernels of ``native/pool.c`` where they fit."""
+"""The encoder's max-pool, with the kernels of ``native/max_pool.c`` where they fit."""
 
 import ctypes
 from functools import cache
@@ -10,22 +10,19 @@ from torch.autograd.function import once_differentiable
 
 from spiking_centernet.ops import plif
 from spiking_centernet.ops.library import native
-
-
-class _Images(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("num", "height", "width", "channels", "size"))
+from spiking_centernet.ops.structs import CImages
 
 
 @cache
 def _kernel(name: str):
     library = native()
     assert library is not None
-    return library.kernel(name, [ctypes.POINTER(_Images)] + [ctypes.c_void_p] * 3)
+    return library.kernel(name, [ctypes.POINTER(CImages)] + [ctypes.c_void_p] * 3)
 
 
 def _run(name: str, images: Tensor, *others: Tensor) -> None:
     num, channels, height, width = images.shape
-    shape = _Images(num, height, width, channels, images.element_size())
+    shape = CImages(num, height, width, channels, images.element_size())
     _kernel(name)(ctypes.byref(shape), *(x.data_ptr() for x in others))
 
 

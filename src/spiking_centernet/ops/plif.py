@@ -1,7 +1,7 @@
 """Neurons over all steps, alone or behind batch norm, as one differentiable operation.
 
 Only the input is kept for the backward pass, which computes the membranes again. On a CPU the passes are those of
-``native/plif.c``, on a GPU those of ``triton_kernels.py``; where there are none, or for what they do not know, callers
+``native/plif.c``, on a GPU those of ``plif_triton.py``; where there are none, or for what they do not know, callers
 take the eager loop, which gives the same spikes.
 """
 

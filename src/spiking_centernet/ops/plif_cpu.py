@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spiking_centernet.ops.library import native
 from spiking_centernet.ops.plif_layer import Layer
+from spiking_centernet.ops.structs import KERNEL_SURROGATES, PLIF_FIXED_ROWS, CPlifLayer, CPlifNeuron
 from spiking_centernet.ops.surrogate import SLOPES
 
 _PARTS = 32
@@ -23,30 +24,12 @@ _UNIT = 16
 _TILE = 512
 """Values a tile has at least: its rows stay in the first level of cache."""
 
-_FEW_STEPS_ROWS = 5
-"""Rows of scratch the backward pass takes besides those of every step."""
-
-SURROGATES = ("atan", "sigmoid", "rectangle")
-"""What the kernels know, in the order of ``native/plif.c``."""
+SURROGATES = KERNEL_SURROGATES
+"""What the kernels know."""
 
 _SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 _POINTER = ctypes.c_void_p
-
-
-class _Neuron(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_float) for name in ("q", "threshold", "alpha")),
-        *((name, ctypes.c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset", "surrogate")),
-    )
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("num_neurons", "num_steps", "num_channels", "tile", "parts")),
-        *((name, _POINTER) for name in ("mean", "scale", "bias")),
-        ("neuron", _Neuron),
-    )
 
 
 _ARGUMENTS = {
@@ -78,20 +61,22 @@ def _parts(size: int, tile: int) -> int:
     return max(1, min(_PARTS, -(-size // tile)))
 
 
-def _affine(num_channels: int, tile: int, parts: int, vectors: tuple[Tensor, Tensor, Tensor] | None = None) -> _Layer:
+def _affine(
+    num_channels: int, tile: int, parts: int, vectors: tuple[Tensor, Tensor, Tensor] | None = None
+) -> CPlifLayer:
     """Return the C struct without neurons; the float32 vectors [C] mean, scale and bias must outlive it."""
-    described = _Layer(num_channels=num_channels, tile=tile, parts=parts)
+    described = CPlifLayer(num_channels=num_channels, tile=tile, parts=parts)
     if vectors is not None:
         described.mean, described.scale, described.bias = (vector.data_ptr() for vector in vectors)
     return described
 
 
-def _described(layer: Layer, *, num_neurons: int, tile: int, parts: int) -> _Layer:
+def _described(layer: Layer, *, num_neurons: int, tile: int, parts: int) -> CPlifLayer:
     """Return the C struct; the layer must outlive it."""
     o = layer.options
     described = _affine(layer.num_channels, tile, parts, (layer.mean, layer.scale, layer.bias))
     described.num_neurons, described.num_steps = num_neurons, layer.num_steps
-    described.neuron = _Neuron(
+    described.neuron = CPlifNeuron(
         float(layer.q), o.threshold, SLOPES[o.surrogate], layer.leaky, o.decay_input, o.soft_reset, o.detach_reset,
         SURROGATES.index(o.surrogate),
     )  # fmt: skip
@@ -139,7 +124,7 @@ def backward(
     grad_x = torch.empty_like(y)
     tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
     parts = _parts(num_neurons, tile)
-    part_rows = _FEW_STEPS_ROWS + 3 * layer.num_steps
+    part_rows = PLIF_FIXED_ROWS + 3 * layer.num_steps
     scratch = torch.empty(3 + parts * part_rows, tile)
     partial = torch.empty(parts, 3, layer.num_channels, dtype=torch.float64)
     described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)

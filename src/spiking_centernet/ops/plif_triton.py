@@ -1,4 +1,4 @@
-"""The passes of ``native_plif.py`` on a GPU, in Triton: same functions, same order of operations.
+"""The passes of ``plif_cpu.py`` on a GPU, in Triton: same functions, same order of operations.
 
 Imported when the first CUDA tensor arrives; Triton comes with PyTorch's CUDA build. Sums are split in parts that depend
 on the size alone, so that results are the same from run to run. The backward pass has no room to keep the membranes of

@@ -1,7 +1,7 @@
-"""The native kernels as Python sees them: their structures (native/spikes.h) and planes of spikes in memory."""
+"""The native kernels as Python sees them: their functions, and planes of spikes in memory."""
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_int32, c_int64, c_uint8, c_uint32, c_void_p
+from ctypes import POINTER, byref, c_int32, c_int64, c_uint8, c_uint32, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,51 +10,7 @@ from torch import Tensor
 
 from spiking_centernet.deploy.engine.packing import Packed, plane_channels
 from spiking_centernet.ops.library import Native
-
-LIST_SLACK = 64
-"""Keys of room behind a full list (LIST_SLACK in native/spikes.h)."""
-
-
-class CPlane(Structure):
-    """``Plane``."""
-
-    _fields_ = [(name, c_int64) for name in ("height", "width", "channels", "halo")] + [("bytes", POINTER(c_uint8))]
-
-
-class CLayer(Structure):
-    """``Layer``."""
-
-    _fields_ = (
-        [(name, POINTER(CPlane)) for name in ("input", "output")]
-        + [(name, c_void_p) for name in ("dense_weights", "event_weights", "scale", "bias", "q", "threshold")]
-        + [(name, c_void_p) for name in ("old_membranes", "membranes", "counts")]
-        + [(name, c_int64) for name in ("num_steps", "batch", "kernel", "stride", "height", "width")]
-        + [(name, c_int64) for name in ("padded_channels", "dense_block", "event_block")]
-        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "floats")]
-    )
-
-
-class CFactored(Structure):
-    """``Factored``."""
-
-    _fields_ = (
-        [(name, POINTER(CPlane)) for name in ("coarse", "skip")]
-        + [("layer", POINTER(CLayer))]
-        + [
-            (name, c_void_p)
-            for name in (
-                "expand_coarse", "expand_skip", "expand_bias", "expand_shift", "filter", "filter_bias", "filter_shift",
-                "project", "coarse_sums", "expanded", "filtered",
-            )
-        ]
-        + [("hidden", c_int64)]
-    )  # fmt: skip
-
-
-class CLists(Structure):
-    """``Lists``."""
-
-    _fields_ = [("keys", POINTER(c_uint32)), ("offsets", POINTER(c_int32))]
+from spiking_centernet.ops.structs import LIST_SLACK, CFactored, CLayer, CLists, CPlane
 
 
 class Plane:

@@ -7,13 +7,14 @@ from ctypes import byref, c_int64
 import torch
 from torch import Tensor
 
-from spiking_centernet.deploy.engine.bindings import CFactored, Kernels, Plane, run_dense
+from spiking_centernet.deploy.engine.bindings import Kernels, Plane, run_dense
 from spiking_centernet.deploy.engine.buffers import NativeNetwork, UsesEvents, Workspace, input_parts
 from spiking_centernet.deploy.engine.ir import Network
 from spiking_centernet.deploy.engine.packing import pack, with_currents
 from spiking_centernet.deploy.engine.quantize import quantise
 from spiking_centernet.deploy.engine.separable import Factors, pack_factors
 from spiking_centernet.deploy.engine.torch_fallback import binary, check_binary
+from spiking_centernet.ops.structs import CFactored
 
 
 class Int8Network(NativeNetwork):

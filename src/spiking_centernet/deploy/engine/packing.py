@@ -126,7 +126,7 @@ def pack_events(weight: Tensor, block: int) -> Tensor:
     """Return uint8 [O / block, k (x), k (y), I, block] of a weight [O, I, k, k].
 
     Within each unit of up to 64 channels, byte ``2 i`` is channel ``i`` plus 128 and byte ``2 i + 1`` is channel
-    ``unit / 2 + i`` (see native/conv.c).
+    ``unit / 2 + i`` (see native/events.c).
     """
     out, channels, k, _ = weight.shape
     unit = min(block, 64)

@@ -126,7 +126,7 @@ def currents(factors: Factors, joined: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PackedFactors:
-    """Factors in the order in which native/factored.c reads them; see ``Factored`` there."""
+    """Factors in the order in which native/factored.c reads them; see ``Factored`` in native/factored.h."""
 
     hidden: int
     expand_coarse: Tensor

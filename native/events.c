@@ -1,127 +1,120 @@
-// Convolutions of spikes with int8 weights, each fused with its neurons over all steps: no sum reaches memory.
-//
-// Dense: every input byte times every weight. Event-driven: only the weights of active inputs are added up. Both give the
-// same integers.
+// A convolution of spikes, fused with its neurons over all steps so that no sum reaches memory: the active inputs are
+// listed, and only their weights, int8 or float32, are added up. With int8 weights it gives the same integers as dense.c.
 #include "rows.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
-// ---- dense
+// ---- listing
 
-// sums[g][block] for the input windows in[0..columns), each `rows` pieces of `run` bytes that lie `pitch` bytes apart.
-#if defined(__AVX512F__)
-INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
-                        int32_t *sums, const int vectors)
+// Append first + (i << shift) for every nonzero byte in[i], i < size, size a multiple of 4; returns how many there are.
+INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift, uint32_t *keys)
 {
-    __m512i sum[GROUP][4];
-    for (int g = 0; g < columns; g++)
-        for (int v = 0; v < vectors; v++)
-            sum[g][v] = _mm512_setzero_si512();
-    for (i64 r = 0; r < rows; r++)
-        for (i64 i = r * pitch; i < r * pitch + run; i += 4, weights += 64 * vectors) {
-            __m512i w[4];
-            for (int v = 0; v < vectors; v++)
-                w[v] = _mm512_loadu_si512(weights + 64 * v);
-            for (int g = 0; g < columns; g++) {
-                int32_t four;
-                memcpy(&four, in[g] + i, 4);
-                const __m512i x = _mm512_set1_epi32(four);
-                for (int v = 0; v < vectors; v++)
-                    sum[g][v] = _mm512_dpbusd_epi32(sum[g][v], x, w[v]);
+    int32_t n = 0;
+    i64 i = 0;
+#if defined(__AVX512F__)
+    static const uint8_t ramp[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                     22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+                                     44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i iota = _mm512_loadu_si512(ramp);
+    const __m128i by = _mm_cvtsi32_si128(shift);
+    for (; i < size; i += 64) {
+        const __mmask64 inside = size - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (size - i)) - 1;
+        const __m512i bytes = _mm512_maskz_loadu_epi8(inside, in + i);
+        const __mmask64 active = _mm512_test_epi8_mask(bytes, bytes);
+        __m512i places = _mm512_maskz_compress_epi8(active, iota);
+        const __m512i base = _mm512_set1_epi32((int)(first + ((uint32_t)i << shift)));
+        const int32_t count = (int32_t)__builtin_popcountll(active);
+        int32_t j = 0;
+        do {
+            const __m512i next = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(places));
+            _mm512_storeu_si512(keys + n + j, _mm512_add_epi32(base, _mm512_sll_epi32(next, by)));
+            places = _mm512_shuffle_i64x2(places, places, 0x39);
+            j += 16;
+        } while (j < count);
+        n += count;
+    }
+#else
+    for (; i < size; i += 4) {
+        uint32_t word;
+        memcpy(&word, in + i, 4);
+        if (!word)
+            continue;
+        for (i64 j = 0; j < 4; j++) {
+            keys[n] = first + ((uint32_t)(i + j) << shift);
+            n += in[i + j] != 0;
+        }
+    }
+#endif
+    return n;
+}
+
+// Spikes in `size` bytes, a multiple of 4 and at most 255 of them.
+INLINE int32_t count_short(const uint8_t *bytes, i64 size)
+{
+    uint32_t sums = 0;
+    for (i64 i = 0; i < size; i += 4) {
+        uint32_t four;
+        memcpy(&four, bytes + i, 4);
+        sums += four;
+    }
+    return (int32_t)(sums * 0x01010101u >> 24);
+}
+
+// With so few channels the bytes of a pixel's whole column of the kernel are brought together before they are listed.
+#define FEW_CHANNELS 16
+// Columns of so few bytes are not worth a look each: they are counted first, then the row is listed as one.
+#define SHORT_COLUMN 32
+
+// List the active inputs of every output row of sample `b`.
+EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
+{
+    const Plane *in = layer->input;
+    const i64 C = in->channels, wide = in->width + 2 * in->halo, capacity = list_capacity(layer), K = layer->kernel;
+    const int shift = __builtin_ctzll((unsigned long long)event_bytes(layer));
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < layer->num_steps * layer->height; i++) {
+        const i64 t = i / layer->height, y = i % layer->height, first = y * layer->stride - K / 2;
+        uint32_t *keys = lists->keys + i * capacity;
+        int32_t *offsets = lists->offsets + i * (wide + 1);
+        int32_t n = 0;
+        for (i64 x = 0; x < in->halo; x++)
+            offsets[x] = 0;
+        if (C <= FEW_CHANNELS) {
+            // At the end of the row's own list, which the keys of the bytes read so far never reach.
+            uint8_t *columns = (uint8_t *)(keys + capacity) - K * in->width * C;
+            for (i64 ky = 0; ky < K; ky++) {
+                const uint8_t *from = pixel(in, t * layer->batch + b, 0, 0) + (first + ky) * row_bytes(in);
+                for (i64 x = 0; x < in->width; x++)
+                    for (i64 c = 0; c < C; c += 4)
+                        memcpy(columns + (x * K + ky) * C + c, from + x * C + c, 4);
+            }
+            const i64 size = K * C;
+            const uint32_t key = (uint32_t)(in->halo * size) << shift;
+            for (i64 x = 0; x < in->width; x++) {
+                const uint8_t *column = columns + x * size;
+                offsets[in->halo + x] = n;
+                n += size <= SHORT_COLUMN ? count_short(column, size)
+                                          : list_bytes(column, size, key + ((uint32_t)(x * size) << shift), shift, keys + n);
+            }
+            if (size <= SHORT_COLUMN)
+                list_bytes(columns, in->width * size, key, shift, keys);
+        } else {
+            const i64 from = first < 0 ? -first : 0, to = first + K > in->height ? in->height - first : K;
+            for (i64 x = in->halo; x < in->halo + in->width; x++) {
+                offsets[x] = n;
+                const uint8_t *bytes = pixel(in, t * layer->batch + b, first + from, x - in->halo);
+                for (i64 ky = from; ky < to; ky++, bytes += row_bytes(in))
+                    n += list_bytes(bytes, C, (uint32_t)((x * K + ky) * C) << shift, shift, keys + n);
             }
         }
-    for (int g = 0; g < columns; g++)
-        for (int v = 0; v < vectors; v++)
-            _mm512_storeu_si512(sums + (g * vectors + v) * 16, sum[g][v]);
-}
-#elif defined(__AVX2__)
-// Spikes are 0 or 1: a pair of products fits 16 bits, and so do 64 of them.
-INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
-                        int32_t *sums, const int vectors)
-{
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (int v = 0; v < vectors; v++) {
-        __m256i sum[GROUP][2];
-        for (int g = 0; g < columns; g++)
-            sum[g][0] = sum[g][1] = _mm256_setzero_si256();
-        for (i64 r = 0; r < rows; r++)
-            for (i64 first = 0; first < run; first += 256) {
-                const i64 last = first + 256 < run ? first + 256 : run;
-                __m256i pairs[GROUP][2];
-                for (int g = 0; g < columns; g++)
-                    pairs[g][0] = pairs[g][1] = _mm256_setzero_si256();
-                for (i64 i = first; i < last; i += 4) {
-                    const int8_t *w = weights + ((r * run + i) / 4 * vectors + v) * 64;
-                    const __m256i low = _mm256_loadu_si256((const __m256i *)w);
-                    const __m256i high = _mm256_loadu_si256((const __m256i *)(w + 32));
-                    for (int g = 0; g < columns; g++) {
-                        int32_t four;
-                        memcpy(&four, in[g] + r * pitch + i, 4);
-                        const __m256i x = _mm256_set1_epi32(four);
-                        pairs[g][0] = _mm256_add_epi16(pairs[g][0], _mm256_maddubs_epi16(x, low));
-                        pairs[g][1] = _mm256_add_epi16(pairs[g][1], _mm256_maddubs_epi16(x, high));
-                    }
-                }
-                for (int g = 0; g < columns; g++)
-                    for (int h = 0; h < 2; h++)
-                        sum[g][h] = _mm256_add_epi32(sum[g][h], _mm256_madd_epi16(pairs[g][h], ones));
-            }
-        for (int g = 0; g < columns; g++)
-            for (int h = 0; h < 2; h++)
-                _mm256_storeu_si256((__m256i *)(sums + (g * vectors + v) * 16 + 8 * h), sum[g][h]);
+        for (i64 x = in->halo + in->width; x <= wide; x++)
+            offsets[x] = n;
     }
 }
-#else
-INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
-                        int32_t *sums, const int vectors)
-{
-    const int block = 16 * vectors;
-    memset(sums, 0, (size_t)(columns * block) * sizeof *sums);
-    for (i64 r = 0; r < rows; r++)
-        for (i64 i = 0; i < run; i += 4, weights += 4 * block)
-            for (int g = 0; g < columns; g++)
-                for (int j = 0; j < 4; j++)
-                    if (in[g][r * pitch + i + j])
-                        for (int k = 0; k < block; k++)
-                            sums[g * block + k] += weights[4 * k + j];
-}
-#endif
 
-INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *layer, const int8_t *weights, int32_t *sums,
-                          const int vectors)
-{
-    const i64 rows = layer->kernel, run = layer->kernel * layer->in->channels, pitch = row_bytes(layer->in);
-    i64 c = 0;
-    for (; c + GROUP <= columns; c += GROUP)
-        dense_group(in + c, GROUP, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
-    for (; c + 2 <= columns; c += 2)
-        dense_group(in + c, 2, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
-    if (c < columns)
-        dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
-}
-
-INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *at, i64 k, void *sums, const int vectors)
-{
-    const i64 K = layer->kernel, S = layer->stride;
-    const uint8_t *in[MAX_COLUMNS];
-    for (i64 j = 0; j < at->size; j++)
-        for (i64 t = 0; t < at->steps; t++)
-            in[j * at->steps + t] =
-                pixel(layer->in, (at->start + t) * layer->batch + at->b, at->y * S - K / 2, (at->first + j) * S - K / 2);
-    dense_columns(in, at->size * at->steps, layer, (const int8_t *)weights + k * K * K * layer->in->channels, sums, vectors);
-}
-
-DEFINE_FIRE_ROWS(fire_dense, dense_sums, 0)
-
-// Returns the number of spikes.
-EXPORT i64 KERNEL(dense)(const Layer *layer)
-{
-    return fire_dense(layer, layer->dense_weights);
-}
-
-// ---- event-driven
+// ---- adding up
 
 #define MAX_EVENT_BLOCK 128
 
@@ -215,7 +208,7 @@ INLINE i64 event_row(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 
                      const int floats, const int kind)
 {
     const Layer own = layer_for(shared, floats), *layer = &own;
-    const Plane *in = layer->in;
+    const Plane *in = layer->input;
     const i64 K = layer->kernel, S = layer->stride, T = layer->num_steps, wide = in->width + 2 * in->halo;
     const i64 capacity = list_capacity(layer), column = K * in->channels * block * (floats ? 4 : 1);
     const char *weights = (const char *)layer->event_weights + k / block * K * column;

@@ -2,12 +2,8 @@
 // first of equal values is the greatest, as in torch; its place in the window, a byte a value, is all that is kept.
 #include <math.h>
 
+#include "max_pool.h"
 #include "vectors.h"
-
-typedef struct {
-    i64 num, height, width, channels;
-    i64 size;  // bytes a value: 4 float32, 2 bfloat16
-} Images;
 
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
