@@ -18,8 +18,8 @@ THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sanitize lint format simulate bench fuzz kill models worlds robustness results \
-	firing-rate-study studies wheel clean
+.PHONY: help setup demo test test-fast sanitize lint format docs docs-serve simulate bench fuzz kill models worlds \
+	robustness results firing-rate-study studies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,9 +54,19 @@ lint: $(READY) ## ruff, its formatter, pyright and import-linter
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-format: $(READY) ## let ruff mend what it can
+format: $(READY) ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(READY) ## build the documentation into site/ and check its links
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --group docs
+	$(BIN)/python docs/fill.py --check
+	$(BIN)/python docs/stage.py
+	$(BIN)/zensical build --strict
+	$(BIN)/python docs/check_site.py
+
+docs-serve: docs ## show the documentation on http://localhost:8000
+	$(BIN)/python -m http.server --bind localhost --directory site 8000
 
 simulate: $(READY) ## write the simulated data set to ROADS from SEED
 	$(BIN)/scn simulate $(ROADS) --seed $(SEED)
@@ -137,4 +147,4 @@ wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q . --no-deps --wheel-dir dist
 
 clean: ## remove .venv and what the other targets wrote
-	rm -rf $(VENV) build dist demo bench
+	rm -rf $(VENV) build dist demo bench site

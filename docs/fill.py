@@ -1,6 +1,6 @@
-"""Keeps the figures in the pages true: writes every block between markers anew from ``results/*.json`` and the code.
+"""Keeps the figures in the pages true: writes every block between markers again from ``results/*.json`` and the code.
 
-    python docs/fill.py            rewrite README.md and docs/*.md
+    python docs/fill.py            rewrite README.md and the pages of docs/
     python docs/fill.py --check    change nothing; exit 1 and name every block that is stale
 
 A block stands between ``<!-- results:NAME -->`` and ``<!-- /results -->``, or, where it comes from the code, between
@@ -24,7 +24,7 @@ OPENING = re.compile(r"<!-- (?:results|code):")
 
 
 def rewritten(text: str, results: Results) -> tuple[str, list[str]]:
-    """Return a page with its blocks written anew, and the names of those that changed.
+    """Return a page with its blocks written again, and the names of those that changed.
 
     Raises:
         ValueError: a marker names no block or is not closed.
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     check = parser.parse_args(arguments).check
     results = Results(root / "results")
     all_stale = []
-    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+    for page in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         before = page.read_text()
         try:
             now, stale = rewritten(before, results)

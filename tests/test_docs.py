@@ -22,19 +22,20 @@ from spiking_centernet.model import build
 from spiking_centernet.model.weights import bundled, save
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n+)?^```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 
 
-def load_fill():
-    sys.path.insert(0, str(ROOT / "docs"))  # where a script finds its neighbours
-    spec = importlib.util.spec_from_file_location("fill", ROOT / "docs" / "fill.py")
+def load_script(name: str):
+    sys.path.insert(0, str(ROOT / "docs"))  # where a script finds its neighbors
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-fill = load_fill()
+fill, stage, check_site = map(load_script, ("fill", "stage", "check_site"))
 
 
 def of_page(pages=PAGES):
@@ -46,20 +47,34 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def command_lines(page: Path) -> list[str]:
-    """Return the lines of blocks that are not Python, with continued ones joined."""
-    code = "\n".join(m["code"] for m in FENCE.finditer(page.read_text()) if m["kind"] != "python" and not m["reason"])
-    return [line.strip().removeprefix("$ ") for line in code.replace("\\\n", " ").splitlines()]
+    """Return the commands of console blocks: continued lines joined, compound lines split, loops run once."""
+    code = "\n".join(m["code"] for m in FENCE.finditer(page.read_text()) if m["kind"] == "console" and not m["reason"])
+    lines = []
+    for line in code.replace("\\\n", " ").splitlines():
+        loop = re.match(r"for (\w+) in (\S+)[^;]*; do (.*); done$", line)
+        if loop:
+            line = loop[3].replace(f"${loop[1]}", loop[2])
+        lines += [part.strip() for part in re.split(r"&&|;", line.split(" # ")[0])]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+COMMANDS = [(page, line) for page in PAGES for line in command_lines(page)]
+PROGRAMS = {"scn", "make", "python", "pip", "torchrun", "sbatch", ".venv/bin/pre-commit"}
 
 
 def starting_with(word: str):
-    found = [
-        pytest.param(line, id=f"{page.name}: {line[:60]}")
-        for page in PAGES
-        for line in command_lines(page)
-        if line.startswith(f"{word} ")
+    lines = [
+        pytest.param(line, id=f"{page.name}: {line[:60]}") for page, line in COMMANDS if line.startswith(f"{word} ")
     ]
-    assert found, f"no page shows a command {word}"
-    return pytest.mark.parametrize("line", found)
+    assert lines, f"no page shows a command {word}"
+    return pytest.mark.parametrize("line", lines)
+
+
+@of_page()
+def test_every_block_says_its_language_and_every_command_is_known(page):
+    kinds = {match["kind"] for match in FENCE.finditer(page.read_text())}
+    assert kinds <= {"python", "console", "text", "json", "yaml"}
+    assert {shlex.split(line)[0] for line in command_lines(page)} <= PROGRAMS
 
 
 def test_every_figure_is_that_of_the_results(capsys):
@@ -170,3 +185,45 @@ def test_make_targets_exist(line):
 @starting_with("python")
 def test_scripts_exist(line):
     assert (ROOT / shlex.split(line, comments=True)[1]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "staged"),
+    [
+        ("README.md", "", ""),
+        ("README.md", "![a](docs/images/drive.png)", "![a](images/drive.png)"),
+        ("README.md", "[a](docs/training.md#on-a-gpu)", "[a](training.md#on-a-gpu)"),
+        ("docs/training.md", "[a](../README.md)", "[a](index.md)"),
+        ("docs/tutorials/detect.md", "[a](../formats.md)", "[a](../formats.md)"),
+        ("docs/tutorials/train_gen1.md", "[a](../../recipes/nano_nir.yaml)", "[a](../files/recipes/nano_nir.yaml.md)"),
+        ("docs/training.md", "[a](https://arxiv.org) [b](#top)", "[a](https://arxiv.org) [b](#top)"),
+        ("docs/training.md", "```text\n[a](x.md)\n```", "```text\n[a](x.md)\n```"),
+        ("docs/training.md", "<!-- results:zoo -->\n| a |\n", "\n| a |\n"),
+    ],
+)
+def test_links_lead_to_pages_of_the_site(source, text, staged):
+    pages = stage.Stage()
+    assert pages.convert(text, source) == staged
+    assert pages.shown <= {"recipes/nano_nir.yaml"}
+
+
+def test_a_file_that_a_page_links_to_is_shown_on_the_site():
+    page = stage.Stage().file_page("recipes/nano_nir.yaml")
+    assert page.startswith("# recipes/nano_nir.yaml\n\n````yaml\n# ")
+    assert "- `nano_nir.yaml`" in stage.Stage().file_page("recipes")
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("<a href='b.html#here'>b</a>", None),
+        ("<a href='c.html'>c</a>", "a.html: c.html leads nowhere"),
+        ("<a href='b.html#there'>b</a>", "a.html: b.html#there names no heading"),
+        ("<script src='//cdn.example/x.js'></script>", "a.html: loads //cdn.example/x.js from elsewhere"),
+    ],
+)
+def test_a_broken_link_of_the_site_is_named(body, problem, tmp_path):
+    (tmp_path / "a.html").write_text(body)
+    (tmp_path / "b.html").write_text("<h2 id='here'>b</h2>")
+    found = [line for line in check_site.problems(tmp_path) if line.startswith("a.html")]
+    assert found == ([] if problem is None else [problem])
