@@ -36,7 +36,10 @@ def job_of(axis: str, value, options) -> tuple[float, dict]:
     if axis == "pixels":
         return value[0] * value[1], {**job, "size_hw": value}
     if axis == "width":
-        return value, {**job, "changes": {"widths": [value, 2 * value, 4 * value, 8 * value], "head_width": 2 * value}}
+        return value, {
+            **job,
+            "changes": {"encoder.widths": [value, 2 * value, 4 * value, 8 * value], "head.width": 2 * value},
+        }
     return value, {**job, axis: value}
 
 

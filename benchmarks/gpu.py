@@ -67,7 +67,7 @@ def window_gmac(preset: str, size_hw: tuple[int, int]) -> float:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
     with torch.inference_mode():
-        model(torch.zeros(PRESETS[preset].num_steps, 1, 4, *size_hw), keep_state=False)
+        model(torch.zeros(PRESETS[preset].voxels.num_steps, 1, 4, *size_hw), keep_state=False)
     return total * 1e-9
 
 

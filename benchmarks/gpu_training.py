@@ -9,16 +9,15 @@ import argparse
 import statistics
 from pathlib import Path
 
-import yaml
 from stamp import stamp, this_command, write_result
 
 from spiking_centernet.model import build
-from spiking_centernet.training.run_dir import read_metrics
+from spiking_centernet.training.run_dir import read_config, read_metrics
 
 
 def described(folder: Path) -> dict:
     """Return what a run folder says of its run, stopped or not."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = read_config(folder / "config.yaml")
     rows = read_metrics(folder / "metrics.csv")
     steps, validated = [r for r in rows if r["loss"] is not None], [r for r in rows if r["ap"] is not None]
     last = validated[-1]

@@ -34,7 +34,7 @@ def main():
             )  # fmt: skip
             print(rows[-1])
     head = {**stamp(command=this_command(), seed=None), "every_us": EVERY_US}
-    scores = {name: model.config.score_threshold for name, model in models.items()}
+    scores = {name: model.config.deployment.score_threshold for name, model in models.items()}
     write_result("real_recordings", {**head, "min_score": scores, "recordings": rows})
 
 

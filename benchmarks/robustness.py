@@ -49,7 +49,7 @@ def main() -> None:
                 "condition": description.get("condition"), "ap": score["ap"], "ap50": score["ap50"],
                 "num_truth": score["num_truth"], "firing_rate": there.rates.overall(),
             }  # fmt: skip
-        models[Path(name).name] = {"neuron": model.config.neuron, **result.to_dict(), "worlds": worlds}
+        models[Path(name).name] = {"neuron": model.config.neuron.kind, **result.to_dict(), "worlds": worlds}
     head = stamp(command=this_command(), seed=arguments.seed)
     result = {**head, "data": "simulated roads", "split": arguments.split, "models": models}
     if arguments.out is not None:

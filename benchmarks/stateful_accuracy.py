@@ -74,21 +74,21 @@ def windows(fused, dataset, scores, stopped_after):
 
 def stateful(fused, dataset, scores, ages_us):
     config = scores.config
-    step_us = config.window_us // config.num_steps
+    step_us = config.voxels.window_us // config.voxels.num_steps
     for labelled in track(dataset.recordings, len(dataset.recordings), "stateful"):
         instants = sorted(t for name, t in scores.truth if name == labelled.name)
         recording = scn.open(labelled.path)
-        state, recent, at_us = None, deque(maxlen=config.num_steps), 0
+        state, recent, at_us = None, deque(maxlen=config.voxels.num_steps), 0
         for t_us in instants:
             while at_us + step_us <= t_us:
                 start_us, at_us = at_us, at_us + step_us
                 if start_us >= recording.stop_us:
                     continue
-                frame = recording.cube(start_us, at_us, num_steps=1, bins=config.bins)
+                frame = recording.cube(start_us, at_us, num_steps=1, bins=config.voxels.bins)
                 output, state = fused(frame[:, None], state)
                 recent.append(output)
             ages_us.append(t_us - at_us)
-            for steps in range(1, config.num_steps + 1):
+            for steps in range(1, config.voxels.num_steps + 1):
                 scores.put(f"stateful {steps}", mean(list(recent)[-steps:]), (labelled.name, t_us))
 
 
@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--protocol", default="prophesee")
     options = parser.parse_args()
     model = scn.load(options.model)
-    dataset, steps = dataset_for(model, options.data, options.split), range(1, model.config.num_steps + 1)
+    dataset, steps = dataset_for(model, options.data, options.split), range(1, model.config.voxels.num_steps + 1)
     scores, stopped_after, ages_us = Scores(model.config, options.protocol), {c: [] for c in CONFIDENCES}, []
     fused = model.fuse()
     with torch.inference_mode():
@@ -110,7 +110,7 @@ def main():
         "protocol": options.protocol,
         "split": options.split,
         "instants": len(scores.truth),
-        "windowed": scores.of(f"last {model.config.num_steps}"),
+        "windowed": scores.of(f"last {model.config.voxels.num_steps}"),
         "last_steps": {k: scores.of(f"last {k}") for k in steps},
         "first_steps": {k: scores.of(f"first {k}") for k in steps},
         "early_stop": {

@@ -29,7 +29,7 @@ def main():
         print(f"{options.data / options.split} holds no recordings: scn simulate {options.data}")
         return
     model = scn.load(options.model)
-    start_score = model.config.score_threshold
+    start_score = model.config.deployment.score_threshold
     truth, found = {}, {}
     for path in progress(paths[: options.clips], len(paths[: options.clips]), "tracking"):
         recording = scn.open(path)

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     model = (
-        scn.build("nano", widths=(16, 32, 64), decoder_blocks=1) if options.model is None else scn.load(options.model)
+        scn.build("nano", encoder={"widths": (16, 32, 64)}, decoder={"num_blocks": 1})
+        if options.model is None
+        else scn.load(options.model)
     )
     size_hw = options.height, options.width
     write_nir(model.eval(), options.out, size_hw)

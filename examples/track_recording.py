@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     model, recording = scn.load(options.model), scn.open(options.recording)
     every_us = round(options.every_ms * 1000)
-    start_score = model.config.score_threshold if options.min_score is None else options.min_score
+    start_score = model.config.deployment.score_threshold if options.min_score is None else options.min_score
     continue_score = min(CONTINUE_SCORE, start_score)
     found = scn.stream(model, recording, every_us=every_us, min_score=continue_score)
     seen: dict[int, list[tuple[int, str, list[int]]]] = {}

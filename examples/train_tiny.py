@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = options.out / "roads"
     simulate(data, clips=Clips(train=options.clips, val=2, test=0), duration_s=options.duration_s, workers=1)
     recipe = Recipe(
-        preset="nano", network={"widths": (8, 16, 32, 64), "head_width": 16}, epochs=options.epochs, batch_size=4,
-        protocol="none", num_workers=0, ema_decay=0.9,
+        preset="nano", network={"encoder.widths": (8, 16, 32, 64), "head.width": 16}, epochs=options.epochs,
+        batch_size=4, protocol="none", num_workers=0, ema_decay=0.9,
     )  # fmt: skip
     model = train(recipe, data, out=options.out / "run")
     before, after = (scn.evaluate(m, data, protocol="none").ap50 for m in (recipe.build().eval(), model))

@@ -17,7 +17,7 @@ from spiking_centernet.inference.windows import WindowCollector
 from spiking_centernet.training.config import config_of
 from spiking_centernet.training.run_dir import RunFolder
 
-CONFIG = {"preset": "nano", "epochs": 2, "network": {"widths": [2, 2]}, "weights": None}
+CONFIG = {"preset": "nano", "epochs": 2, "network": {"encoder.widths": [2, 2]}, "weights": None}
 COLUMNS = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])
 """What a datagram can say of an event."""
 
@@ -92,7 +92,9 @@ def datagrams(data: bytes) -> int:
 def _planned() -> tuple[Plan, Run]:
     base = folder() / "planned"
     base.mkdir()
-    (base / "base.yaml").write_text(yaml.safe_dump({"epochs": 2, "network": {"widths": [2, 2], "decoder_blocks": 1}}))
+    (base / "base.yaml").write_text(
+        yaml.safe_dump({"epochs": 2, "network": {"encoder.widths": [2, 2], "decoder.num_blocks": 1}})
+    )
     (base / "study.yaml").write_text("recipe: base.yaml\nrows: {a: {}, b: {learning_rate: 0.001}}\nsplit: val\n")
     plan = read_plan(base / "study.yaml")
     return plan, plan.runs(base)[0]

@@ -31,7 +31,7 @@ from spiking_centernet.data import (
 )
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import SpikingCenterNetError
-from spiking_centernet.model import build, weights
+from spiking_centernet.model import build, config_dict, weights
 from spiking_centernet.simulate.dataset import Clips, simulate
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 from spiking_centernet.training.run_dir import read_metrics
@@ -62,7 +62,7 @@ def boxes(data: bytes) -> int:
 
 def weight_file(data: bytes) -> str:
     model = weights.load(file(data, "a.safetensors"))
-    return model.config.neuron
+    return model.config.neuron.kind
 
 
 def recipe(data: bytes) -> dict:
@@ -74,7 +74,7 @@ def network(data: bytes) -> object:
         values = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    return weights.config_from_dict(values)
+    return config_dict.config_from_dict(values)
 
 
 def metrics(data: bytes) -> list:
@@ -169,7 +169,9 @@ def seeds(name: str) -> list[bytes]:
         return [(where / "a.npy").read_bytes()]
     if name == "weight_file":
         torch.manual_seed(0)
-        small = build("nano", widths=(2, 2), decoder_blocks=1, convs_per_stage=1, head_width=2)
+        small = build(
+            "nano", encoder={"widths": (2, 2), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 2}
+        )
         return [weights.save(small, where / "a").read_bytes()]
     if name == "recipe":
         here = Path(__file__).resolve().parents[1] / "recipes"
@@ -177,7 +179,7 @@ def seeds(name: str) -> list[bytes]:
             b"network: {widths: [8, 8], neuron: relu}\naugmentation: null\nseed: 3\n"
         ]
     if name == "network":
-        return [json.dumps(weights.config_to_dict(build("nano").config)).encode(), b'{"widths": [4, 4]}']
+        return [json.dumps(config_dict.config_to_dict(build("nano").config)).encode(), b'{"encoder.widths": [4, 4]}']
     if name == "metrics":
         return [b"step,epoch,loss\r\n1,0,0.5\r\n2,0,\r\n"]
     if name == "simulation":

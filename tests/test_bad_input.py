@@ -21,7 +21,7 @@ from spiking_centernet.cli import parser
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data import read_boxes, voxelize
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError, WeightsError, WindowError
-from spiking_centernet.model import DetectorConfig, weights
+from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 from spiking_centernet.training.run_dir import RunFolder, read_metrics
 
@@ -167,7 +167,7 @@ def with_header(data: bytes, **metadata) -> bytes:
 
 
 def config(**changes) -> str:
-    values = weights.config_to_dict(DetectorConfig(widths=(2, 2), decoder_blocks=1, convs_per_stage=1, head_width=2))
+    values = {"encoder.widths": [2, 2], "decoder.num_blocks": 1, "encoder.convs_per_stage": 1, "head.width": 2}
     return json.dumps(values | changes)
 
 
@@ -186,13 +186,16 @@ def renamed(data: bytes, old: str, new: str) -> bytes:
         (lambda tiny: struct.pack("<Q", 1 << 60) + b"{}", "header of 1152921504606846976 bytes"),
         (lambda tiny: struct.pack("<Q", 90 << 20) + b"{" + b" " * (91 << 20), "header of 94371840 bytes"),
         (lambda tiny: b"", "not a safetensors file"),
-        (lambda tiny: with_header(tiny, config=config(widths=[2**40, 2**40])), "widths"),
-        (lambda tiny: with_header(tiny, config=config(convs_per_stage=10**9)), "convs_per_stage"),
-        (lambda tiny: with_header(tiny, config=config(head_width=8000, widths=[8000] * 4)), "says|lacks"),
-        (lambda tiny: with_header(tiny, config=config(num_steps=10**12)), "num_steps"),
-        (lambda tiny: with_header(tiny, config=config(in_channels=3)), "in_channels"),
-        (lambda tiny: with_header(tiny, config=config(tau=0.5)), "tau"),
-        (lambda tiny: with_header(tiny, config=config(threshold=1e999)), "threshold"),
+        (lambda tiny: with_header(tiny, config=config(encoder={"widths": [2**40, 2**40]})), "widths"),
+        (lambda tiny: with_header(tiny, config=config(encoder={"convs_per_stage": 10**9})), "convs_per_stage"),
+        (
+            lambda tiny: with_header(tiny, config=config(head={"width": 8000}, encoder={"widths": [8000] * 4})),
+            "says|lacks",
+        ),
+        (lambda tiny: with_header(tiny, config=config(voxels={"num_steps": 10**12})), "num_steps"),
+        (lambda tiny: with_header(tiny, config=config(voxels={"bins": 0})), "bins"),
+        (lambda tiny: with_header(tiny, config=config(neuron={"tau": 0.5})), "tau"),
+        (lambda tiny: with_header(tiny, config=config(neuron={"threshold": 1e999})), "threshold"),
         (lambda tiny: with_header(tiny, config="[" * 100_000), "header is damaged"),
         (lambda tiny: with_header(tiny, config="[1, 2]"), "must be a mapping"),
         (lambda tiny: with_header(tiny, notes="{"), "header is damaged"),

@@ -114,4 +114,4 @@ def test_train_tiny(tmp_path, capsys):
     example("train_tiny").main([str(tmp_path), "--clips", "4", "--duration_s", "0.7", "--epochs", "1"])
     assert "AP50 on the validation clips" in capsys.readouterr().out
     model = load(tmp_path / "run")
-    assert model.config.widths == (8, 16, 32, 64)
+    assert model.config.encoder.widths == (8, 16, 32, 64)

@@ -9,7 +9,7 @@ from spiking_centernet.structures import EVENT_DTYPE
 
 def tiny_detector(seed=0, **changes) -> Detector:
     torch.manual_seed(seed)
-    settings = {"widths": (8, 8, 8, 16), "head_width": 8, "convs_per_stage": 1, "threshold": 0.3}
+    settings = {"encoder.widths": (8, 8, 8, 16), "head.width": 8, "encoder.convs_per_stage": 1, "neuron.threshold": 0.3}
     model = build("nano", **(settings | changes))
     # One pass of noise sets the batch norms, so that spikes reach the heads.
     for module in model.modules():

@@ -17,7 +17,13 @@ from spiking_centernet.training.trainer import train
 SIZE_HW = (32, 48)
 PERIOD_US = 100_000
 CURVE = Path(__file__).parent / "golden" / "loss_curve.json"
-NETWORK = {"widths": (8, 8, 16, 16), "convs_per_stage": 1, "head_width": 8, "num_steps": 3, "expansion": 0.5}
+NETWORK = {
+    "encoder.widths": (8, 8, 16, 16),
+    "encoder.convs_per_stage": 1,
+    "head.width": 8,
+    "voxels.num_steps": 3,
+    "decoder.expansion": 0.5,
+}
 
 
 def recipe(**changes) -> Recipe:

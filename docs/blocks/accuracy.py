@@ -65,7 +65,7 @@ def presets(results: Results) -> str:
     rows = []
     for name, config in PRESETS.items():
         parameters = sum(p.numel() for p in Detector(config).parameters())
-        channels = ", ".join(map(str, config.widths))
+        channels = ", ".join(map(str, config.encoder.widths))
         rows.append(
             (f"`{name}`", f"{parameters / 1e6:.2f} M", channels, config.stride, "yes" if name in weights else "not yet")
         )

@@ -1,9 +1,12 @@
 """The few types every room shares: events, boxes, detections, samples and batches."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import torch
+
+from spiking_centernet.errors import ConfigError, did_you_mean
 
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 """One event: time in microseconds, column, row, polarity (1 = ON, brighter)."""
@@ -26,9 +29,49 @@ CLASS_NAMES = ("car", "pedestrian")
 """The classes of GEN1 and of the simulator; a label is an index into this tuple."""
 
 
+CubeMode = Literal["binary", "count"]
+
+
 def _check(ok: bool, message: str) -> None:
     if not ok:
         raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class VoxelSpec:
+    """How a window of events becomes a voxel cube.
+
+    Attributes:
+        window_us: length of the window in microseconds.
+        num_steps: time steps that the window is divided into.
+        bins: micro time bins of a step; each is a channel of either polarity.
+        mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255.
+
+    Raises:
+        ConfigError: If a value is less than 1 or the mode is unknown.
+    """
+
+    window_us: int = 100_000
+    num_steps: int = 5
+    bins: int = 2
+    mode: CubeMode = "binary"
+
+    def __post_init__(self):
+        for name in ("window_us", "num_steps", "bins"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.mode not in get_args(CubeMode):
+            raise ConfigError(f"unknown mode {self.mode!r}{did_you_mean(str(self.mode), get_args(CubeMode))}")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the cube: two polarities times the micro bins."""
+        return 2 * self.bins
+
+    @property
+    def step_us(self) -> float:
+        """Length of a time step in microseconds."""
+        return self.window_us / self.num_steps
 
 
 @dataclass(frozen=True)

@@ -128,12 +128,12 @@ def test_debug_shows_where_an_error_came_from(monkeypatch):
     ("recipe", "words"),
     [
         ("epoch: 3", "unknown recipe field 'epoch'; did you mean 'epochs'"),
-        ("network: {neurons: relu}", "unknown network setting 'neurons'; did you mean 'neuron'"),
+        ("network: {neurons: relu}", "unknown network setting 'neurons'; did you mean 'neuron.kind'"),
         ("augmentation: {flips: 1}", "unknown augmentation setting 'flips'; did you mean 'flip'"),
         ("penalty: {targt: 0.1}", "unknown penalty setting 'targt'; did you mean 'target'"),
         ("penalty: {target: 2.0}", "target must be a share between 0 and 1"),
-        ("network: {neuron: rely}", "did you mean 'relu'"),
-        ("network: {tau: fast}", "tau must be float"),
+        ("network: {neuron.kind: rely}", "did you mean 'relu'"),
+        ("network: {neuron: {tau: fast}}", "neuron.tau must be float"),
         ("epochs: many", 'key "epochs"'),
         ("preset: nanno", "did you mean 'nano'"),
         ("protocol: prophese", "did you mean 'prophesee'"),
@@ -150,12 +150,21 @@ def test_a_wrong_recipe_is_refused_before_any_work(capsys, tmp_path, recipe, wor
 
 def test_the_command_line_overrides_the_recipe_and_the_recipe_the_defaults(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text("epochs: 7\nlearning_rate: 3e-3\nnetwork: {tau: 3.0}\naugmentation: {flip: 0.25}\n")
-    overrides = ["--epochs", "3", "--network.neuron", "relu", "--augmentation.zoom", "0"]
+    path.write_text("epochs: 7\nlearning_rate: 3e-3\nnetwork: {neuron: {tau: 3e0}}\naugmentation: {flip: 0.25}\n")
+    overrides = [
+        "--epochs",
+        "3",
+        "--network.neuron.kind",
+        "relu",
+        "--network.voxels.num_steps",
+        "1",
+        "--augmentation.zoom",
+        "0",
+    ]
     _, found = parser.parse(["train", str(path), "--data", "d", "--out", "o", *overrides])
     recipe = found.recipe
     assert (recipe.epochs, recipe.learning_rate, recipe.batch_size) == (3, 3e-3, 8)
-    assert recipe.network == {"tau": 3.0, "neuron": "relu"}
+    assert recipe.network == {"neuron.tau": 3.0, "neuron.kind": "relu", "voxels.num_steps": 1}
     assert (recipe.augmentation.flip, recipe.augmentation.zoom) == (0.25, 0)
     _, found = parser.parse(["train", str(path), "--data", "d", "--out", "o", "--augmentation", "null"])
     assert found.recipe.augmentation is None
@@ -287,7 +296,9 @@ def test_times_that_are_none_are_refused(value):
 def test_train_runs_resumes_and_refuses_a_taken_folder(capsys, tmp_path, data):
     recipe = {
         "epochs": 1, "batch_size": 2, "log_every": 1, "precision": "float32", "num_workers": 0, "augmentation": None,
-        "network": {"widths": [8, 8, 8, 16], "head_width": 8, "convs_per_stage": 1, "threshold": 1e6},
+        "network": {
+            "encoder": {"widths": [8, 8, 8, 16], "convs_per_stage": 1}, "head": {"width": 8}, "neuron.threshold": 1e6,
+        },
     }  # fmt: skip
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))

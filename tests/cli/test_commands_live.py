@@ -18,7 +18,7 @@ def place(tmp_path_factory):
     """A folder with a tiny detector, one that NIR can hold, and a recording of noise."""
     folder = tmp_path_factory.mktemp("live")
     weights.save(tiny_detector(), folder / "tiny")
-    weights.save(tiny_detector(widths=(8, 8, 16), decoder_blocks=1), folder / "flat")
+    weights.save(tiny_detector(encoder={"widths": (8, 8, 16)}, decoder={"num_blocks": 1}), folder / "flat")
     write_dat(folder / "noise_td.dat", some_events(20_000, 220_000), (56, 72))
     return folder
 

@@ -57,7 +57,7 @@ def test_the_study_runs_and_goes_on(study, tmp_path, monkeypatch, capsys):
     shutil.copytree(data / "val", data / "test")
     train(toy_roads.recipe(epochs=1), data, out=tmp_path / "start")
     fields = {
-        "network": toy_roads.NETWORK | {"widths": list(toy_roads.NETWORK["widths"])},
+        "network": toy_roads.NETWORK | {"encoder.widths": list(toy_roads.NETWORK["encoder.widths"])},
         "weights": str(tmp_path / "start"),
         "epochs": 1, "batch_size": 4, "precision": "float32", "num_workers": 0, "penalty": {"target": 0.1},
     }  # fmt: skip

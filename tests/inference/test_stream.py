@@ -81,7 +81,7 @@ def test_the_threshold_is_the_networks_unless_given(recording):
     assert 0 < len(everything.above(middle)) < len(everything)
     given = next(stream(model, recording, min_score=middle))
     np.testing.assert_array_equal(given.scores, everything.above(middle).scores)
-    assert next(stream(model, recording)).scores.min(initial=1.0) >= model.config.score_threshold
+    assert next(stream(model, recording)).scores.min(initial=1.0) >= model.config.deployment.score_threshold
 
 
 def test_the_model_is_left_as_it_was(recording):

@@ -18,7 +18,7 @@ from spiking_centernet.inference.windows import ClosedWindow
 
 SIZE_HW = (16, 24)
 MODEL = tiny_detector()
-COUNTING, ANCHORED = tiny_detector(input_mode="count"), tiny_detector(head="ssd")
+COUNTING, ANCHORED = tiny_detector(voxels={"mode": "count"}), tiny_detector(head={"kind": "ssd"})
 
 
 def window(k):

@@ -8,6 +8,7 @@ from torch import nn
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import PRESETS, DetectorConfig, build, centernet_loss, make_targets
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.layers import ConvNeuron, Membranes
 from spiking_centernet.model.neurons import make_neuron
@@ -116,13 +117,13 @@ def test_no_events_is_an_answer_without_objects():
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_the_ann_twin_has_the_same_parameters_apart_from_the_time_constants(preset):
     snn = {k: v.shape for k, v in build(preset).named_parameters() if not k.endswith("neuron.w")}
-    ann = {k: v.shape for k, v in build(preset, neuron="relu").named_parameters()}
+    ann = {k: v.shape for k, v in build(preset, neuron={"kind": "relu"}).named_parameters()}
     assert ann == snn
 
 
 def test_the_ann_twin_fuses_too():
     cube = random_cube()
-    model = calibrated("nano", cube, neuron="relu")
+    model = calibrated("nano", cube, neuron={"kind": "relu"})
     (a, state), (b, _) = model(cube), model.fuse()(cube)
     assert set(state) == {None}
     for name in FIELDS:
@@ -204,7 +205,7 @@ def test_fusing_leaves_the_network_alone_and_twice_is_once():
 @pytest.mark.parametrize(("expansion", "channels"), [(0.15, (24, 16)), (0.5, (7, 5)), (1.0, (3, 1))])
 def test_the_merged_decoder_block_is_exact_to_the_border(expansion, channels):
     torch.manual_seed(0)
-    block = DecoderBlock(*channels, expansion, lambda: make_neuron("plif")).eval()
+    block = DecoderBlock(*channels, expansion, lambda: make_neuron(NeuronConfig(kind="plif"))).eval()
     for norm in (block.expand_norm, block.filter_norm, block.project.norm):
         for tensor in (norm.weight, norm.running_var):
             nn.init.uniform_(tensor, 0.5, 2)
@@ -278,20 +279,25 @@ def test_the_papers_network_trains_and_evaluates_one_step():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"num_steps": 0}, "num_steps must be at least 1"),
-        ({"in_channels": 0}, "in_channels must be at least 1"),
-        ({"head_width": -1}, "head_width must be at least 1"),
+        ({"voxels.num_steps": 0}, "num_steps must be at least 1"),
+        ({"voxels.bins": 0}, "bins must be at least 1"),
+        ({"head.width": -1}, "head.width must be at least 1"),
         ({"classes": ()}, "one or more different names"),
         ({"classes": ("car", "car")}, "one or more different names"),
-        ({"widths": (8,)}, "two or more"),
-        ({"widths": (8, 0)}, "two or more positive"),
-        ({"decoder_blocks": 4}, r"0\.\.3"),
-        ({"expansion": 0.0}, "expansion must be positive"),
-        ({"neuron": "plfi"}, "did you mean 'plif'"),
-        ({"surrogate": "sigmoyd"}, "did you mean 'sigmoid'"),
-        ({"tau": 1.0}, "tau must be above 1"),
-        ({"threshold": 0.0}, "threshold must be positive"),
-        ({"head_widht": 3}, "did you mean 'head_width'"),
+        ({"encoder.widths": (8,)}, "two or more"),
+        ({"encoder.widths": (8, 0)}, "two or more positive"),
+        ({"decoder.num_blocks": 4}, r"0\.\.3"),
+        ({"decoder.expansion": 0.0}, "decoder.expansion must be positive"),
+        ({"neuron.kind": "plfi"}, "unknown neuron.kind 'plfi'; did you mean 'plif'"),
+        ({"neuron": "plif"}, "neuron must map settings to values, got 'plif'; did you mean 'neuron.kind'"),
+        ({"neuron.surrogate": "sigmoyd"}, "did you mean 'sigmoid'"),
+        ({"neuron.tau": 1.0}, "tau must be above 1"),
+        ({"neuron.threshold": 0.0}, "threshold must be positive"),
+        ({"head.widht": 3}, "unknown network setting 'head.widht'; did you mean 'head.width'"),
+        ({"head": {"widht": 3}}, "unknown network setting 'head.widht'; did you mean 'head.width'"),
+        ({"head_width": 3}, "did you mean 'head.width'"),
+        ({"skipz": 3}, "did you mean 'decoder.skips'"),
+        ({"head.width": "3"}, "head.width must be int, got '3'"),
     ],
 )
 def test_impossible_networks_are_refused(changes, told):
@@ -312,9 +318,9 @@ def test_cubes_of_another_shape_are_refused(shape):
 
 def test_shapes_are_checked_while_the_tests_run():
     with pytest.raises(TypeCheckError, match="parameter 'v'"):
-        make_neuron("plif")(torch.zeros(2, 1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
+        make_neuron(NeuronConfig(kind="plif"))(torch.zeros(2, 1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
 
 
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        DetectorConfig().tau = 3.0
+        DetectorConfig().neuron.tau = 3.0

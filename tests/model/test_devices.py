@@ -10,22 +10,22 @@ from spiking_centernet.structures import Boxes
 SIZE_HW = (48, 64)
 NETWORKS = {
     "spiking": {},
-    "float": {"neuron": "relu", "num_steps": 1},
-    "inner": {"decoder": "inner"},
-    "transposed": {"decoder": "transposed"},
-    "or": {"skips": "or"},
-    "identity": {"identity": True},
-    "ssd": {"head": "ssd"},
+    "float": {"neuron.kind": "relu", "voxels.num_steps": 1},
+    "inner": {"decoder.kind": "inner"},
+    "transposed": {"decoder.kind": "transposed"},
+    "or": {"decoder.skips": "or"},
+    "identity": {"encoder.identity": True},
+    "ssd": {"head.kind": "ssd"},
 }
 
 
 def network(**options):
-    return build("nano", widths=(8, 8, 8, 8), head_width=8, **options)
+    return build("nano", encoder={"widths": (8, 8, 8, 8)}, head={"width": 8}, **options)
 
 
 def cube_of(config, device, batch=2):
     made = torch.Generator().manual_seed(0)
-    cube = torch.rand(config.num_steps, batch, config.in_channels, *SIZE_HW, generator=made) < 0.2
+    cube = torch.rand(config.voxels.num_steps, batch, config.voxels.channels, *SIZE_HW, generator=made) < 0.2
     return cube.to(torch.uint8).to(device)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.neurons import PLIF, ReLU, make_neuron, plif_step
 from spiking_centernet.ops.surrogate import SURROGATES, spike
 
@@ -57,22 +58,24 @@ def test_lif_follows_its_closed_form_below_threshold(tau):
 
 @pytest.mark.parametrize(("current", "steps_between_spikes"), [(1.0, 1), (0.5, 2), (0.25, 4), (0.3, 4)])
 def test_if_fires_when_its_input_adds_up_to_the_threshold(current, steps_between_spikes):
-    spikes, _ = make_neuron("if")(torch.full((12, 1, 1, 1, 1), current))
+    spikes, _ = make_neuron(NeuronConfig(kind="if"))(torch.full((12, 1, 1, 1, 1), current))
     expected = [float((t + 1) % steps_between_spikes == 0) for t in range(12)]
     assert spikes.flatten().tolist() == expected
 
 
 def test_soft_reset_keeps_what_exceeds_the_threshold():
-    _, hard = make_neuron("if")(torch.full((1, 1, 1, 1, 1), 1.75))
-    _, soft = make_neuron("if", soft_reset=True)(torch.full((1, 1, 1, 1, 1), 1.75))
+    _, hard = make_neuron(NeuronConfig(kind="if"))(torch.full((1, 1, 1, 1, 1), 1.75))
+    _, soft = make_neuron(NeuronConfig(kind="if", soft_reset=True))(torch.full((1, 1, 1, 1, 1), 1.75))
     assert (hard.item(), soft.item()) == (0, 0.75)
 
 
 def test_only_plif_learns_its_time_constant():
-    learned = {kind: len(list(make_neuron(kind).parameters())) for kind in ("plif", "lif", "if", "relu")}
+    learned = {
+        kind: len(list(make_neuron(NeuronConfig(kind=kind)).parameters())) for kind in ("plif", "lif", "if", "relu")
+    }
     assert learned == {"plif": 1, "lif": 0, "if": 0, "relu": 0}
-    assert make_neuron("plif", tau=4.0).q.item() == pytest.approx(0.25)
-    assert make_neuron("if").q is None
+    assert make_neuron(NeuronConfig(kind="plif", tau=4.0)).q.item() == pytest.approx(0.25)
+    assert make_neuron(NeuronConfig(kind="if")).q is None
 
 
 def test_half_precision_input_keeps_its_type_and_a_float32_membrane():
@@ -132,4 +135,4 @@ def test_refuses_impossible_neurons(options, told):
 
 def test_refuses_an_unknown_kind():
     with pytest.raises(ConfigError, match="did you mean 'plif'"):
-        make_neuron("pliff")
+        make_neuron(NeuronConfig(kind="pliff"))

@@ -9,29 +9,30 @@ from torch import nn
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import build, training_loss
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.layers import ConvNeuron, Membranes
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.model.variants import Join, Residual, TransposedConvNeuron, combine
 from spiking_centernet.structures import Boxes
 
-SMALL = {"widths": (8, 8, 16), "convs_per_stage": 3, "decoder_blocks": 2, "head_width": 8}
+SMALL = {"encoder.widths": (8, 8, 16), "encoder.convs_per_stage": 3, "decoder.num_blocks": 2, "head.width": 8}
 VARIANTS = [
-    {"skips": "or"},
-    {"skips": "none"},
-    {"skips": "add"},
-    {"decoder": "inner"},
-    {"decoder": "inner", "skips": "or"},
-    {"decoder": "transposed"},
-    {"decoder": "transposed", "skips": "none"},
-    {"decoder": "transposed", "skips": "add"},
-    {"identity": True},
-    {"head": "ssd"},
-    {"head": "ssd", "identity": True, "skips": "add", "decoder_blocks": 1},
-    {"neuron": "lif", "soft_reset": True, "surrogate": "rectangle"},
-    {"input_mode": "count"},
+    {"decoder.skips": "or"},
+    {"decoder.skips": "none"},
+    {"decoder.skips": "add"},
+    {"decoder.kind": "inner"},
+    {"decoder.kind": "inner", "decoder.skips": "or"},
+    {"decoder.kind": "transposed"},
+    {"decoder.kind": "transposed", "decoder.skips": "none"},
+    {"decoder.kind": "transposed", "decoder.skips": "add"},
+    {"encoder.identity": True},
+    {"head.kind": "ssd"},
+    {"head.kind": "ssd", "encoder.identity": True, "decoder.skips": "add", "decoder.num_blocks": 1},
+    {"neuron.kind": "lif", "neuron.soft_reset": True, "neuron.surrogate": "rectangle"},
+    {"voxels.mode": "count"},
 ]
-BINARY = [v for v in VARIANTS if v.get("skips") != "add" and not v.get("identity")]
+BINARY = [v for v in VARIANTS if v.get("decoder.skips") != "add" and not v.get("encoder.identity")]
 
 
 def each(variants):
@@ -87,7 +88,7 @@ def test_layers_are_observed_in_the_order_of_their_names(cube, changes):
 @each(VARIANTS)
 def test_fused_variants_equal_the_plain_ones_step_by_step(cube, changes):
     # ReLU twins, because one spike more or less would change everything after it.
-    model = calibrated("nano", cube, **(SMALL | changes | {"neuron": "relu"}))
+    model = calibrated("nano", cube, **(SMALL | changes | {"neuron.kind": "relu"}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fused = model.fuse()
@@ -98,14 +99,14 @@ def test_fused_variants_equal_the_plain_ones_step_by_step(cube, changes):
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
 
 
-@each([v for v in VARIANTS if v.get("decoder")])
+@each([v for v in VARIANTS if v.get("decoder.kind")])
 def test_a_decoder_that_cannot_merge_says_so(cube, changes):
     model = build("nano", **(SMALL | changes))
     with pytest.warns(UserWarning, match="cannot be merged"):
         model.fuse()
 
 
-@each([v for v in VARIANTS if not v.get("decoder")])
+@each([v for v in VARIANTS if not v.get("decoder.kind")])
 def test_a_decoder_that_merges_is_silent(changes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -130,7 +131,7 @@ def test_only_spikes_travel(cube, changes):
     assert all(values <= {0.0, 1.0} for values in seen.values()), seen
 
 
-@each([{"skips": "add"}, {"identity": True}])
+@each([{"decoder.skips": "add"}, {"encoder.identity": True}])
 def test_sums_of_spikes_are_whole_numbers_but_not_binary(cube, changes):
     model = calibrated("nano", cube, **(SMALL | changes))
     inputs = []
@@ -144,7 +145,11 @@ def test_sums_of_spikes_are_whole_numbers_but_not_binary(cube, changes):
 
 
 def test_the_state_is_carried_through_variants(cube):
-    for changes in ({"skips": "or", "identity": True}, {"decoder": "transposed"}, {"head": "ssd"}):
+    for changes in (
+        {"decoder.skips": "or", "encoder.identity": True},
+        {"decoder.kind": "transposed"},
+        {"head.kind": "ssd"},
+    ):
         model = calibrated("nano", cube, **(SMALL | changes))
         with torch.no_grad():
             _, whole = model(cube)
@@ -156,26 +161,29 @@ def test_the_state_is_carried_through_variants(cube):
 
 
 def test_skips_leave_hidden_and_output_channels_alone():
-    plain = DecoderBlock(12, 6, 0.5, make_neuron)
+    def neuron():
+        return make_neuron(NeuronConfig())
+
+    plain = DecoderBlock(12, 6, 0.5, neuron)
     for kind in ("or", "add", "none"):
-        block = DecoderBlock(12, 6, 0.5, make_neuron, Join(kind, 12, 6, make_neuron))
+        block = DecoderBlock(12, 6, 0.5, neuron, Join(kind, 12, 6, neuron))
         assert block.out_channels == plain.out_channels == 9
         assert block.filter.weight.shape == plain.filter.weight.shape
         assert block.expand.in_channels == (12 if kind == "none" else 6)
 
 
 def test_a_residual_of_one_convolution_in_closed_form():
-    block = ConvNeuron(nn.Conv2d(1, 1, 1), None, make_neuron("relu"))
+    block = ConvNeuron(nn.Conv2d(1, 1, 1), None, make_neuron(NeuronConfig(kind="relu")))
     nn.init.constant_(block.conv.weight, 2.0)
     nn.init.constant_(block.conv.bias, 0.5)
     x = torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 1, 1, 3)
-    y = Residual([block], lambda: make_neuron("relu"))(x, Membranes(None))
+    y = Residual([block], lambda: make_neuron(NeuronConfig(kind="relu")))(x, Membranes(None))
     assert y.flatten().tolist() == [0.5, 3.5, 9.5]
 
 
 def test_a_transposed_convolution_doubles_the_size_and_folds_exactly():
     torch.manual_seed(0)
-    block = TransposedConvNeuron(3, 5, lambda: make_neuron("relu")).eval()
+    block = TransposedConvNeuron(3, 5, lambda: make_neuron(NeuronConfig(kind="relu"))).eval()
     for tensor in (block.norm.weight, block.norm.running_var):
         nn.init.uniform_(tensor, 0.5, 2)
     for tensor in (block.norm.bias, block.norm.running_mean):
@@ -189,10 +197,10 @@ def test_a_transposed_convolution_doubles_the_size_and_folds_exactly():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"skips": "concatenate"}, "did you mean 'concat'"),
-        ({"decoder": "iner"}, "did you mean 'inner'"),
-        ({"head": "sdd"}, "did you mean 'ssd'"),
-        ({"input_mode": "counts"}, "did you mean 'count'"),
+        ({"decoder.skips": "concatenate"}, "did you mean 'concat'"),
+        ({"decoder.kind": "iner"}, "did you mean 'inner'"),
+        ({"head.kind": "sdd"}, "did you mean 'ssd'"),
+        ({"voxels.mode": "counts"}, "did you mean 'count'"),
     ],
 )
 def test_unknown_variants_are_refused(changes, told):

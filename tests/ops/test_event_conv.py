@@ -101,7 +101,13 @@ def test_a_network_trains_alike_on_bytes_and_on_floats(monkeypatch):
     grads = []
     for given in (cube, cube.float()):
         torch.manual_seed(0)
-        model = build("nano", widths=(4, 6, 8), convs_per_stage=1, decoder_blocks=2, head_width=5, tau=1.5)
+        model = build(
+            "nano",
+            encoder={"widths": (4, 6, 8), "convs_per_stage": 1},
+            decoder={"num_blocks": 2},
+            head={"width": 5},
+            neuron={"tau": 1.5},
+        )
         output, _ = model.train()(given, keep_state=False)
         (output.heatmap * torch.linspace(-1, 1, output.heatmap.numel()).reshape(output.heatmap.shape)).sum().backward()
         grads.append(model.encoder.stem.conv.weight.grad.flatten())

@@ -10,7 +10,14 @@ from spiking_centernet.model import Memory, build
 from spiking_centernet.model.firing_rate import FiringRates
 
 WAYS = [Memory(spikes=s, checkpoint_stages=c) for s, c in itertools.product(("float", "uint8"), (False, True))]
-TINY = {"widths": (4, 6, 8), "convs_per_stage": 2, "decoder_blocks": 2, "head_width": 5, "num_steps": 3, "tau": 1.5}
+TINY = {
+    "encoder.widths": (4, 6, 8),
+    "encoder.convs_per_stage": 2,
+    "decoder.num_blocks": 2,
+    "head.width": 5,
+    "voxels.num_steps": 3,
+    "neuron.tau": 1.5,
+}
 
 
 def loss_of(model, cube, memory, **options):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.layers import Membranes
 from spiking_centernet.model.neurons import make_neuron
@@ -75,7 +76,7 @@ def test_does_not_depend_on_the_number_of_threads():
 def block_results(*, folds):
     """Return the decoder block's current, gradients and running statistics, and which convolutions ran as modules."""
     torch.manual_seed(0)
-    block = DecoderBlock(24, 16, 0.5, lambda: make_neuron("plif")).train()
+    block = DecoderBlock(24, 16, 0.5, lambda: make_neuron(NeuronConfig(kind="plif"))).train()
     ran = []
     block.project.norm_and_fire = lambda y, steps_batch, _: y.unflatten(0, steps_batch)
     if not folds:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.layers import ConvNeuron, Membranes
 from spiking_centernet.model.neurons import PLIF, make_neuron
 from spiking_centernet.ops import plif, plif_cpu
@@ -78,7 +79,9 @@ def test_any_number_of_steps(num_steps, dtype):
 def test_any_neuron_goes_on_from_a_state(kind, options, num_steps):
     torch.manual_seed(0)
     x = torch.randn(num_steps, 1, 3, 4, 5) + 0.4
-    assert_equal(*both_ways(make_neuron(kind, **options), x, torch.randn(1, 3, 4, 5) * 0.5), torch.float32)
+    assert_equal(
+        *both_ways(make_neuron(NeuronConfig(kind=kind, **options)), x, torch.randn(1, 3, 4, 5) * 0.5), torch.float32
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -89,7 +92,7 @@ def test_any_surrogate(surrogate, kind, options, dtype):
     torch.manual_seed(0)
     # Far from the threshold too, where the sigmoid's derivative is next to nothing.
     x = (torch.randn(5, 2, 3, 5, 7) * torch.tensor([0.5, 2.0, 40.0]).view(3, 1, 1) + 0.4).to(dtype)
-    neuron = make_neuron(kind, surrogate=surrogate, **options)
+    neuron = make_neuron(NeuronConfig(kind=kind, surrogate=surrogate, **options))
     assert neuron.has_kernel(x)
     ours, theirs = both_ways(neuron, x, torch.randn(2, 3, 5, 7) * 0.5)
     assert theirs[2][0].count_nonzero() > 0
@@ -99,7 +102,7 @@ def test_any_surrogate(surrogate, kind, options, dtype):
 @pytest.mark.parametrize("surrogate", plif_cpu.SURROGATES)
 def test_slopes_are_those_of_the_formulas(surrogate):
     u = torch.linspace(-30, 30, 20_001)
-    neuron = make_neuron("if", surrogate=surrogate)
+    neuron = make_neuron(NeuronConfig(kind="if", surrogate=surrogate))
     x = (u + neuron.threshold).view(1, 1, 1, 1, -1).requires_grad_()
     neuron(x)[0].sum().backward()
     # All of them are even; above 0 the sigmoid's own formula loses its digits.
@@ -268,7 +271,7 @@ def test_does_not_depend_on_the_instruction_set(subprocess_env):
 
 def block(kind="plif", **options):
     torch.manual_seed(3)
-    made = ConvNeuron.make(4, 12, lambda: make_neuron(kind, **options))
+    made = ConvNeuron.make(4, 12, lambda: make_neuron(NeuronConfig(kind=kind, **options)))
     nn.init.constant_(made.norm.bias, 0.6)
     return made.train()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.neurons import PLIF, make_neuron
 from spiking_centernet.ops import plif
 
@@ -56,7 +57,7 @@ def assert_close(ours, theirs, rounding=1e-4):
 )
 def test_neurons_equal_the_loop(kind, options, num_steps, shape):
     torch.manual_seed(0)
-    neuron = make_neuron(kind, **options).to(DEVICE)
+    neuron = make_neuron(NeuronConfig(kind=kind, **options)).to(DEVICE)
     x, v = torch.randn(num_steps, *shape, device=DEVICE) + 0.4, torch.randn(shape, device=DEVICE) * 0.5
     upstream = torch.randn_like(x), torch.randn_like(v)
     results = []

@@ -20,7 +20,7 @@ from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.spike_penalty import SpikePenalty
 from spiking_centernet.training.trainer import train
 
-SMALL = {"widths": (8, 8, 16), "convs_per_stage": 1, "decoder_blocks": 2, "head_width": 8}
+SMALL = {"encoder.widths": (8, 8, 16), "encoder.convs_per_stage": 1, "decoder.num_blocks": 2, "head.width": 8}
 ZERO = torch.zeros(())
 NO_LOSS = Loss(ZERO, ZERO, ZERO, ZERO)
 
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 def teacher_path(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("teacher") / "run"
     # 3 steps of 100 ms have bins that one 33 ms step cannot be cut into whole microseconds of: take all of them.
-    train(recipe(epochs=1, network=NETWORK | {"neuron": "relu", "num_steps": 1}), data, out=out)
+    train(recipe(epochs=1, network=NETWORK | {"neuron.kind": "relu", "voxels.num_steps": 1}), data, out=out)
     return out
 
 
@@ -46,12 +46,12 @@ def config(**changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_steps": 1, "window_us": 20_000},
-        {"num_steps": 1},
-        {"num_steps": 5},
-        {"num_steps": 1, "in_channels": 20},
-        {"num_steps": 2, "window_us": 40_000},
-        {"num_steps": 1, "window_us": 60_000, "in_channels": 2},
+        {"voxels.num_steps": 1, "voxels.window_us": 20_000},
+        {"voxels.num_steps": 1},
+        {"voxels.num_steps": 5},
+        {"voxels.num_steps": 1, "voxels.bins": 10},
+        {"voxels.num_steps": 2, "voxels.window_us": 40_000},
+        {"voxels.num_steps": 1, "voxels.window_us": 60_000, "voxels.bins": 1},
     ],
     ids=str,
 )
@@ -61,16 +61,17 @@ def test_the_teacher_sees_what_binning_its_own_window_gives(mode, changes):
     events["t"] = np.sort(rng.integers(0, 100_000, len(events)))
     events["x"], events["y"], events["p"] = rng.integers(0, 6, 4000), rng.integers(0, 5, 4000), rng.integers(0, 2, 4000)
     events[:600]["x"], events[:600]["y"], events[:600]["p"] = 0, 0, 1
-    student, teacher = config(input_mode=mode), config(neuron="relu", input_mode=mode, **changes)
+    student, teacher = config(voxels={"mode": mode}), config(neuron={"kind": "relu"}, voxels={"mode": mode}, **changes)
     check(teacher, student)
 
     def cube(c):
-        start_us = 100_000 - c.window_us
+        start_us = 100_000 - c.voxels.window_us
         return voxelize(
-            events, start_us=start_us, stop_us=100_000, size_hw=(5, 6), num_steps=c.num_steps, bins=c.bins, mode=mode
+            events, start_us=start_us, stop_us=100_000, size_hw=(5, 6), 
+            num_steps=c.voxels.num_steps, bins=c.voxels.bins, mode=mode
         )
 
-    assert torch.equal(teacher_cube(cube(student)[:, None], student, teacher)[:, 0], cube(teacher))
+    assert torch.equal(teacher_cube(cube(student)[:, None], student.voxels, teacher.voxels)[:, 0], cube(teacher))
 
 
 class Constant(Detector):
@@ -91,7 +92,7 @@ def outputs(heatmap, wh=0.0, offset=0.0):
 
 def distance(settings, taught, output):
     student = build("nano", **SMALL)
-    teacher = Teacher(Constant(config(neuron="relu"), taught), settings, student)
+    teacher = Teacher(Constant(config(neuron={"kind": "relu"}), taught), settings, student)
     cube = torch.zeros(5, 1, 4, 24, 32, dtype=torch.uint8)
     return teacher.add(NO_LOSS, cube, output, student, None)
 
@@ -124,7 +125,10 @@ def test_the_gradient_pulls_the_student_to_the_teacher():
 
 def test_features_are_those_of_the_last_layer_before_the_heads():
     torch.manual_seed(0)
-    student, twin = build("nano", **SMALL, threshold=0.1), build("nano", **SMALL, neuron="relu")
+    student, twin = (
+        build("nano", **SMALL, neuron={"threshold": 0.1}),
+        build("nano", **SMALL, neuron={"kind": "relu"}),
+    )
     teacher = Teacher(twin, Distillation(heatmap=0, features=1), student)
     cube = (torch.rand(5, 2, 4, 24, 32) < 0.3).to(torch.uint8)
     seen = []
@@ -143,7 +147,9 @@ def test_features_are_those_of_the_last_layer_before_the_heads():
 
 def test_nobody_watches_what_is_not_compared():
     student = build("nano", **SMALL)
-    assert Teacher(build("nano", **SMALL, neuron="relu"), Distillation(), student).watch(student, None) is None
+    assert (
+        Teacher(build("nano", **SMALL, neuron={"kind": "relu"}), Distillation(), student).watch(student, None) is None
+    )
     assert LastFeatures(student)._wanted == len(student.neuron_names) - 4
 
 
@@ -151,21 +157,21 @@ def test_nobody_watches_what_is_not_compared():
     ("changes", "told"),
     [
         ({"classes": ("car", "bicycle")}, "classes car, bicycle, the student car, pedestrian"),
-        ({"decoder_blocks": 1}, "stride 8, the student 4"),
-        ({"input_mode": "count"}, "input_mode count"),
-        ({"head": "ssd"}, "needs CenterNet heads"),
-        ({"num_steps": 1, "window_us": 200_000}, "cannot be cut"),
-        ({"num_steps": 3}, "cannot be cut"),
-        ({"num_steps": 1, "window_us": 15_000}, "cannot be cut"),
+        ({"decoder.num_blocks": 1}, "stride 8, the student 4"),
+        ({"voxels.mode": "count"}, "voxels.mode count"),
+        ({"head.kind": "ssd"}, "needs CenterNet heads"),
+        ({"voxels.num_steps": 1, "voxels.window_us": 200_000}, "cannot be cut"),
+        ({"voxels.num_steps": 3}, "cannot be cut"),
+        ({"voxels.num_steps": 1, "voxels.window_us": 15_000}, "cannot be cut"),
     ],
 )
 def test_a_wrong_teacher_is_refused(changes, told):
     with pytest.raises(ConfigError, match=told):
-        Teacher(build("nano", **(SMALL | {"neuron": "relu"} | changes)), Distillation(), build("nano", **SMALL))
+        Teacher(build("nano", **(SMALL | {"neuron.kind": "relu"} | changes)), Distillation(), build("nano", **SMALL))
 
 
 def test_features_of_another_width_are_refused():
-    twin = build("nano", **(SMALL | {"widths": (8, 16, 16)}), neuron="relu")
+    twin = build("nano", **(SMALL | {"encoder.widths": (8, 16, 16)}), neuron={"kind": "relu"})
     Teacher(twin, Distillation(), build("nano", **SMALL))
     with pytest.raises(ConfigError, match="features need equal ones"):
         Teacher(twin, Distillation(features=1), build("nano", **SMALL))
@@ -205,12 +211,12 @@ def test_a_student_trains_and_keeps_the_teacher_out_of_its_files(data, teacher_p
     assert {n.split("/", 1)[1] for n in names if n.startswith("model/")} == set(build("nano", **NETWORK).state_dict())
 
 
-@pytest.mark.parametrize("changes", [{}, {"skips": "or", "identity": True, "input_mode": "count"}])
+@pytest.mark.parametrize("changes", [{}, {"decoder.skips": "or", "encoder.identity": True, "voxels.mode": "count"}])
 def test_memory_options_change_nothing_with_a_teacher_and_a_price(data, teacher_path, tmp_path, changes):
     teacher = teacher_path
     if changes:
         teacher = tmp_path / "teacher"
-        train(recipe(epochs=1, network=NETWORK | {"neuron": "relu", "input_mode": "count"}), data, out=teacher)
+        train(recipe(epochs=1, network=NETWORK | {"neuron.kind": "relu", "voxels.mode": "count"}), data, out=teacher)
     of, spikes = ("spikes", "uint8") if changes else ("operations", "float")
     plan = recipe(
         epochs=1, teacher=str(teacher), distillation=Distillation(heads=1, features=1), network=NETWORK | changes,
@@ -230,13 +236,13 @@ def test_resuming_with_another_teacher_is_refused(data, teacher_path, tmp_path):
     path.write_bytes((teacher_path / "best.safetensors").read_bytes())
     plan = recipe(epochs=1, teacher=str(path))
     train(plan, data, out=tmp_path / "run")
-    save(build("nano", **NETWORK, neuron="relu"), path)
+    save(build("nano", **NETWORK, neuron={"kind": "relu"}), path)
     with pytest.raises(ConfigError, match="teacher_sha256 was"):
         train(plan, data, out=tmp_path / "run", resume=True)
 
 
 def test_a_teacher_that_does_not_fit_stops_before_a_folder_is_made(data, tmp_path):
-    path = save(build("nano", **(NETWORK | {"decoder_blocks": 2}), neuron="relu"), tmp_path / "teacher")
+    path = save(build("nano", **(NETWORK | {"decoder.num_blocks": 2}), neuron={"kind": "relu"}), tmp_path / "teacher")
     with pytest.raises(ConfigError, match="same output stride"):
         train(dataclasses.replace(recipe(), teacher=str(path)), data, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

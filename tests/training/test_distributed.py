@@ -161,7 +161,7 @@ def test_two_processes_are_one_within_rounding(tmp_path, subprocess_env):
     }
     data = toy_roads.write_folder(tmp_path / "data")
     # An ANN: without thresholds rounding stays rounding for as long as one likes.
-    changes = {"network": toy_roads.NETWORK | {"neuron": "relu"}, "epochs": 2}
+    changes = {"network": toy_roads.NETWORK | {"neuron.kind": "relu"}, "epochs": 2}
     alone = []
     train(
         toy_roads.recipe(**changes), data, out=tmp_path / "one",

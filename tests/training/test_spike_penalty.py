@@ -82,7 +82,14 @@ def test_spikes_are_those_of_the_firing_rates():
 
 @pytest.mark.filterwarnings("ignore:the decoder 'inner'")
 @pytest.mark.parametrize(
-    "changes", [{}, {"skips": "or"}, {"skips": "none"}, {"decoder": "inner", "skips": "or"}, {"head": "ssd"}]
+    "changes",
+    [
+        {},
+        {"decoder.skips": "or"},
+        {"decoder.skips": "none"},
+        {"decoder.kind": "inner", "decoder.skips": "or"},
+        {"head.kind": "ssd"},
+    ],
 )
 def test_operations_are_those_of_the_merged_network(changes):
     model = tiny_detector(**changes).eval()
@@ -99,9 +106,9 @@ def test_operations_are_those_of_the_merged_network(changes):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"skips": "add"}, "skips='add'"),
-        ({"identity": True}, "identity=True"),
-        ({"decoder": "transposed"}, "transposed"),
+        ({"decoder.skips": "add"}, "skips='add'"),
+        ({"encoder.identity": True}, "identity=True"),
+        ({"decoder.kind": "transposed"}, "transposed"),
     ],
 )
 def test_sums_of_spikes_have_no_operations_to_price(changes, told):
@@ -120,7 +127,7 @@ def test_hooks_go_even_if_the_pass_fails():
 def test_an_ann_has_no_spikes_to_price():
     with (
         pytest.raises(ConfigError, match="neuron is relu"),
-        watched(tiny_detector(neuron="relu"), SpikePenalty(target=0.1), None),
+        watched(tiny_detector(neuron={"kind": "relu"}), SpikePenalty(target=0.1), None),
     ):
         pass
 

@@ -97,7 +97,7 @@ def test_the_run_folder_holds_what_it_should(whole, data):
     assert names == {"config.yaml", "metrics.csv", "last.safetensors", "best.safetensors"} | pictures
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert (config["seed"], config["network"]["widths"], config["data"]) == (1, [8, 8, 16, 16], str(data))
+    assert (config["seed"], config["network"]["encoder"]["widths"], config["data"]) == (1, [8, 8, 16, 16], str(data))
     rows = read_metrics(out / "metrics.csv")
     assert [r["step"] for r in rows if r["loss"] is not None] == list(range(1, 13))
     assert [r["step"] for r in rows if r["ap"] is not None] == [4, 8, 12]
@@ -271,7 +271,10 @@ def test_resuming_an_empty_folder_starts_the_run(data, tmp_path):
 def test_dead_layers_are_reported(data, tmp_path):
     rows = []
     detector = train(
-        recipe(epochs=1, network=toy_roads.NETWORK | {"threshold": 1e6}), data, out=tmp_path / "run", report=rows.append
+        recipe(epochs=1, network=toy_roads.NETWORK | {"neuron.threshold": 1e6}),
+        data,
+        out=tmp_path / "run",
+        report=rows.append,
     )
     num_layers = len(detector.neuron_names)
     assert [row["dead_layers"] for row in rows if "dead_layers" in row] == [num_layers] * STEPS_PER_EPOCH

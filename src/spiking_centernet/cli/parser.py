@@ -30,7 +30,7 @@ EXAMPLES = {
     "simulate": "scn simulate roads --seed 0 --train 60 --val 12 --test 12",
     "info": "scn info drive_td.dat",
     "convert": "scn convert drive_bbox.npy drive.json --size 304x240",
-    "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron relu",
+    "train": "scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron.kind relu",
     "study": "scn study recipes/studies/distillation.yaml --data roads --out studies/distillation --jobs 2",
     "val": "scn val nano --data roads --split test --protocol all --save results/nano",
     "detect": "scn detect nano drive_td.dat --save mp4,json --every_ms 20 --speed 0.5",

@@ -32,10 +32,10 @@ def dataset_for(
     Raises:
         DatasetError: the folder does not hold what it should.
     """
-    config = model.config
+    voxels = model.config.voxels
     return FolderDataset(
-        root, split, window_us=config.window_us, num_steps=config.num_steps, bins=config.bins, classes=config.classes,
-        mode=config.mode, names=names,
+        root, split, window_us=voxels.window_us, num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode,
+        classes=model.config.classes, names=names,
     )  # fmt: skip
 
 

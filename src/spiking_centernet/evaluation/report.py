@@ -90,7 +90,7 @@ def score(
         name: evaluate_boxes(truth, found, size_hw=size_hw, protocol=name, class_names=model.config.classes)
         for name in names
     }
-    return Scorecard(split, scores, rates, model.config.neuron != "relu", truth, found, dataset)
+    return Scorecard(split, scores, rates, model.config.neuron.is_spiking, truth, found, dataset)
 
 
 def save(
@@ -127,7 +127,7 @@ def draw_mosaic(card: Scorecard, model: AnyDetector) -> np.ndarray:
         # The last third of the window: all of it would smear what moves.
         cube = sample.cube[-max(1, len(sample.cube) // 3) :]
         image = events_image(events_of(torch.as_tensor(cube)), (cube.shape[-2], cube.shape[-1]))
-        shown = card.found[key].above(model.config.score_threshold)
+        shown = card.found[key].above(model.config.deployment.score_threshold)
         caption = f"{sample.recording}  {sample.t_us * 1e-6:.2f} s"
         pictures.append(
             draw_boxes(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption)

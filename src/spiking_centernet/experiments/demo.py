@@ -181,7 +181,7 @@ def _check_real(model: Detector, recording: Recording, picture: Path) -> RealChe
     """Detect exactly at the labelled instants, compare with the boxes drawn by hand, and picture both."""
     boxes = read_boxes(recording.path.with_name(recording.path.name.replace("_td.dat", "_bbox.npy")))
     instants = label_instants(boxes).tolist()
-    length_us = model.config.window_us
+    length_us = model.config.voxels.window_us
     windows = (Window(t - length_us, t, events_before(recording, t, length_us)) for t in instants)
     pictures, num_found, num_false = [], 0, 0
     tracks: set[int] = set()
@@ -206,7 +206,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
     def link(key: str) -> str:
         return run.files[key].relative_to(run.page.parent).as_posix()
 
-    best, real, threshold = run.card.scores[PROTOCOL], run.real, model.config.score_threshold
+    best, real, threshold = run.card.scores[PROTOCOL], run.real, model.config.deployment.score_threshold
     page = html.Page(
         "Spiking CenterNet: a drive",
         "Cars and pedestrians found in the events of an event camera by a spiking neural network. "

@@ -85,7 +85,7 @@ def detect(
         raise ConfigError("csv is MOT's format for tracks; switch tracking on (--track) or leave it out")
     if not speed > 0 or shown_us < 1:
         raise ConfigError(f"speed and shown_us must be positive, got {speed} and {shown_us}")
-    start_score = model.config.score_threshold if min_score is None else min_score
+    start_score = model.config.deployment.score_threshold if min_score is None else min_score
     least = min(CONTINUE_SCORE, start_score) if track else start_score
     found: Iterable[Detections] = stream(model, recording, every_us=every_us, min_score=least)
     if track:
@@ -121,7 +121,7 @@ def detect(
         mot.write(paths["csv"], Labels(as_box_array(results), model.config.classes, recording.size_hw, instants_us))
     if "json" in paths:
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
-                "window_us": model.config.window_us, "classes": list(model.config.classes),
+                "window_us": model.config.voxels.window_us, "classes": list(model.config.classes),
                 "min_score": start_score}  # fmt: skip
         instants = [_plain(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": provenance()})

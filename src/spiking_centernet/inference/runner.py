@@ -67,16 +67,16 @@ class Answerer:
         readout_steps: int | None = None,
     ):
         self.config, self.size_hw, self.mode = model.config, size_hw, mode
-        self.min_score = self.config.score_threshold if min_score is None else min_score
+        self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
-        self.readout_steps = self.config.num_steps if readout_steps is None else readout_steps
+        self.readout_steps = self.config.voxels.num_steps if readout_steps is None else readout_steps
         if self.readout_steps < 1:
             raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
-        if mode == "stateful" and self.config.head != "centernet":
+        if mode == "stateful" and self.config.head.kind != "centernet":
             raise ConfigError(
                 "a stateful stream averages the outputs of CenterNet's heads, this network has head "
-                f'{self.config.head!r}; take mode="windowed"'
+                f'{self.config.head.kind!r}; take mode="windowed"'
             )
         self._device = model.device
         self._fused = model.fuse()
@@ -139,14 +139,14 @@ def detect_windows(
         ConfigError: ``min_score`` is not in [0, 1].
     """
     answerer = Answerer(model, size_hw=size_hw, min_score=min_score)
-    config = model.config
+    voxels = model.config.voxels
 
     def results() -> Iterator[StreamDetections]:
         for window in windows:
             closed_s = time.perf_counter()
             cube = voxelize(
                 window.events, start_us=window.start_us, stop_us=window.stop_us, size_hw=size_hw,
-                num_steps=config.num_steps, bins=config.bins, mode=config.mode,
+                num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode,
             )  # fmt: skip
             answerer.take(cube)
             yield answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us)

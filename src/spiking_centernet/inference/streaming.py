@@ -49,23 +49,23 @@ class Stream:
     ):
         if mode not in MODES:
             raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
-        config = model.config
+        voxels = model.config.voxels
         if every_us is not None and every_us < 1:
             raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
         if mode == "windowed":
-            length_us, num_steps = config.window_us, config.num_steps
+            length_us, num_steps = voxels.window_us, voxels.num_steps
             self.answer_every_us = step_us = 50_000 if every_us is None else every_us
         else:
-            length_us, left_us = divmod(config.window_us, config.num_steps)
+            length_us, left_us = divmod(voxels.window_us, voxels.num_steps)
             num_steps, step_us = 1, length_us
             self.answer_every_us = step_us if every_us is None else every_us
             if left_us or self.answer_every_us % step_us:
                 raise ConfigError(
-                    f"a stateful stream answers after whole steps of {config.window_us / config.num_steps:g} us; "
+                    f"a stateful stream answers after whole steps of {voxels.step_us:g} us; "
                     f"every_us must be a multiple of that, got {self.answer_every_us}"
                 )
         self.collector = WindowCollector(
-            size_hw, length_us=length_us, every_us=step_us, num_steps=num_steps, bins=config.bins, mode=config.mode
+            size_hw, length_us=length_us, every_us=step_us, num_steps=num_steps, bins=voxels.bins, mode=voxels.mode
         )
         self.answerer = Answerer(model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps)
         self._late_before = 0
@@ -167,9 +167,9 @@ def stream(
         raise ConfigError(f"unknown policy {policy!r}{did_you_mean(policy, POLICIES)}")
     if max_waiting < 1:
         raise ConfigError(f"max_waiting must be at least 1, got {max_waiting}")
-    if policy == "merge" and model.config.input_mode != "binary":
+    if policy == "merge" and model.config.voxels.mode != "binary":
         raise ConfigError(
-            f'policy "merge" joins binary cubes, this network has input_mode {model.config.input_mode!r}; '
+            f'policy "merge" joins binary cubes, this network has voxels.mode {model.config.voxels.mode!r}; '
             'take "drop" or "wait"'
         )
     flow = Stream(model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps)

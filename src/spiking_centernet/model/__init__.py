@@ -2,6 +2,7 @@
 
 from spiking_centernet.model.config import PRESETS as PRESETS
 from spiking_centernet.model.config import DetectorConfig as DetectorConfig
+from spiking_centernet.model.config import NeuronConfig as NeuronConfig
 from spiking_centernet.model.detector import AnyDetector as AnyDetector
 from spiking_centernet.model.detector import Detector as Detector
 from spiking_centernet.model.detector import DetectorOutput as DetectorOutput

@@ -1,18 +1,122 @@
-"""What a network is built from: its configuration and the presets."""
+"""What a network is built from: its configuration, nested by owner, and the presets."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.model.neurons import NEURONS
-from spiking_centernet.model.variants import DECODERS, SKIPS
-from spiking_centernet.ops.surrogate import SURROGATES
-from spiking_centernet.structures import CLASS_NAMES
+from spiking_centernet.structures import CLASS_NAMES, VoxelSpec
 
-HEADS = ("centernet", "ssd")
+NeuronKind = Literal["plif", "lif", "if", "relu"]
+Surrogate = Literal["atan", "sigmoid", "rectangle"]
+Skips = Literal["concat", "or", "none", "add"]
+DecoderKind = Literal["merged", "inner", "transposed"]
+HeadKind = Literal["centernet", "ssd"]
 
 
-INPUT_MODES = ("binary", "count")
+@dataclass(frozen=True, kw_only=True)
+class NeuronConfig:
+    """The neurons of every layer.
+
+    Attributes:
+        kind: "plif", "lif", "if", or "relu" for the ANN counterpart.
+        surrogate: derivative of a spike in the backward pass.
+        tau: initial time constant in steps, above 1.
+        threshold: firing threshold of the membrane.
+        soft_reset: subtract the threshold instead of resetting to 0.
+        decay_input: the leak also scales the input.
+        detach_reset: no gradient flows through the reset.
+    """
+
+    kind: NeuronKind = "plif"
+    surrogate: Surrogate = "atan"
+    tau: float = 2.0
+    threshold: float = 1.0
+    soft_reset: bool = False
+    decay_input: bool = True
+    detach_reset: bool = True
+
+    def __post_init__(self):
+        _check_choices(self, "neuron")
+
+    @property
+    def is_spiking(self) -> bool:
+        """Whether the layers pass on spikes; those of the ANN counterpart pass on real values."""
+        return self.kind != "relu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The encoder.
+
+    Attributes:
+        widths: channels of the stages, finest first; stage ``i`` computes at stride ``4 * 2**i``.
+        convs_per_stage: convolutions in every stage, 4 in ResNet-18.
+        identity: whether it has ResNet's identity additions.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    convs_per_stage: int = 4
+    identity: bool = False
+
+    def __post_init__(self):
+        _check_positive(self, "encoder", "convs_per_stage")
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise ConfigError(f"encoder.widths must be two or more positive channel counts, got {self.widths}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The decoder.
+
+    Attributes:
+        num_blocks: each halves the stride: with four encoder stages, 2 give output stride 8, 3 give 4.
+        kind: blocks "merged" into one convolution, with neurons "inner" to them, or "transposed" convolutions.
+        skips: how the encoder's spikes are taken in.
+        expansion: hidden over joined channels of a block, 0.15 in M2U-Net (Laibacher et al., arXiv 1811.07738).
+    """
+
+    num_blocks: int = 2
+    kind: DecoderKind = "merged"
+    skips: Skips = "concat"
+    expansion: float = 0.15
+
+    def __post_init__(self):
+        _check_choices(self, "decoder")
+        if not self.expansion > 0:
+            raise ConfigError(f"decoder.expansion must be positive, got {self.expansion}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The head.
+
+    Attributes:
+        kind: a name of ``heads.HEADS``: "centernet", or "ssd" for anchors and non-maximum suppression.
+        width: channels of the 3x3 convolution of every branch.
+    """
+
+    kind: HeadKind = "centernet"
+    width: int = 256
+
+    def __post_init__(self):
+        _check_choices(self, "head")
+        _check_positive(self, "head", "width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentConfig:
+    """What changes no weight: how the trained detector is used.
+
+    Attributes:
+        score_threshold: detections below are not shown by default; chosen on validation data after training.
+    """
+
+    score_threshold: float = 0.3
+
+    def __post_init__(self):
+        if not math.isfinite(self.score_threshold):
+            raise ConfigError(f"deployment.score_threshold must be finite, got {self.score_threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,71 +125,33 @@ class DetectorConfig:
 
     Attributes:
         classes: what label 0, 1, ... is called; one heatmap channel each.
-        in_channels: channels of the voxel cube, polarities x micro bins.
-        num_steps: time steps of a window, for which the network is trained.
-        window_us: length of the window in microseconds.
-        widths: channels of the encoder's stages.
-        convs_per_stage: convolutions in every encoder stage.
-        decoder_blocks: 2 give output stride 8, 3 give 4.
-        expansion: hidden over joined channels in the decoder blocks.
-        head_width: channels of the 3x3 convolution of every head.
-        neuron: "plif", "lif", "if", or "relu" for the ANN twin.
-        surrogate: "atan", "sigmoid" or "rectangle".
-        tau: initial time constant in steps.
-        threshold: firing threshold.
-        soft_reset: subtract the threshold instead of resetting to 0.
-        decay_input: the leak also scales the input.
-        detach_reset: no gradient flows through the reset.
-        score_threshold: detections below are not shown by default; chosen on validation data after training.
-        input_mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255.
-        skips: how the decoder takes in the encoder's spikes: "concat", "or", "add" or "none".
-        decoder: blocks "merged" into one convolution, with neurons "inner" to them, or "transposed" convolutions.
-        identity: whether the encoder has ResNet's identity additions.
-        head: "centernet", or "ssd" for anchors and non-maximum suppression.
+        voxels: what the network takes in.
+        encoder: see :class:`EncoderConfig`.
+        decoder: see :class:`DecoderConfig`.
+        neuron: see :class:`NeuronConfig`.
+        head: see :class:`HeadConfig`.
+        deployment: see :class:`DeploymentConfig`.
+
+    Raises:
+        ConfigError: If a value is impossible.
     """
 
     classes: tuple[str, ...] = CLASS_NAMES
-    in_channels: int = 4
-    num_steps: int = 5
-    window_us: int = 100_000
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    convs_per_stage: int = 4
-    decoder_blocks: int = 2
-    expansion: float = 0.15
-    head_width: int = 256
-    neuron: str = "plif"
-    surrogate: str = "atan"
-    tau: float = 2.0
-    threshold: float = 1.0
-    soft_reset: bool = False
-    decay_input: bool = True
-    detach_reset: bool = True
-    score_threshold: float = 0.3
-    input_mode: str = "binary"
-    skips: str = "concat"
-    decoder: str = "merged"
-    identity: bool = False
-    head: str = "centernet"
+    voxels: VoxelSpec = field(default_factory=VoxelSpec)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
 
     def __post_init__(self):
-        for name in ("in_channels", "num_steps", "window_us", "convs_per_stage", "head_width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes must be one or more different names, got {self.classes}")
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise ConfigError(f"widths must be two or more positive channel counts, got {self.widths}")
-        if not 0 <= self.decoder_blocks < len(self.widths):
-            raise ConfigError(f"decoder_blocks must be 0..{len(self.widths) - 1}, got {self.decoder_blocks}")
-        if not self.expansion > 0:
-            raise ConfigError(f"expansion must be positive, got {self.expansion}")
-        for name, known in (
-            ("neuron", NEURONS), ("surrogate", SURROGATES), ("input_mode", INPUT_MODES), ("skips", SKIPS),
-            ("decoder", DECODERS), ("head", HEADS),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
+        most = len(self.encoder.widths) - 1
+        if not 0 <= self.decoder.num_blocks <= most:
+            raise ConfigError(
+                f"decoder.num_blocks must be 0..{most} with {most + 1} encoder stages, got {self.decoder.num_blocks}"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -95,28 +161,49 @@ class DetectorConfig:
     @property
     def stride(self) -> int:
         """Pixels of the input a pixel of the output."""
-        return 2 ** (len(self.widths) + 1 - self.decoder_blocks)
+        return 2 ** (len(self.encoder.widths) + 1 - self.decoder.num_blocks)
 
     @property
-    def bins(self) -> int:
-        """Micro time bins of a step: two polarities share the channels."""
-        return self.in_channels // 2
-
-    @property
-    def mode(self) -> Literal["binary", "count"]:
-        """``input_mode`` for those who fill cubes."""
-        return "count" if self.input_mode == "count" else "binary"
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels a pixel of every decoder level, the coarsest encoder stage first."""
+        return tuple(self.stride * 2**i for i in range(self.decoder.num_blocks, -1, -1))
 
     @property
     def variations(self) -> str:
-        """What makes this another network than the paper's kind, for example "skips='or'"; empty where nothing does."""
-        names = ("input_mode", "skips", "decoder", "identity", "head")
-        fields = self.__dataclass_fields__
-        return ", ".join(f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) != fields[n].default)
+        """What makes this another network than the paper's kind, for example "decoder.skips='or'"; else empty."""
+        usual = DetectorConfig()
+        differ = []
+        for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "head.kind"):
+            owner, name = path.split(".")
+            value = getattr(getattr(self, owner), name)
+            if value != getattr(getattr(usual, owner), name):
+                differ.append(f"{path}={value!r}")
+        return ", ".join(differ)
+
+
+def _check_choices(config: Any, owner: str) -> None:
+    """Refuse a value that its field's ``Literal`` does not name."""
+    hints = get_type_hints(type(config))
+    for name in (f.name for f in fields(config) if get_origin(hints[f.name]) is Literal):
+        value, known = getattr(config, name), get_args(hints[name])
+        if value not in known:
+            raise ConfigError(f"unknown {owner}.{name} {value!r}{did_you_mean(str(value), known)}")
+
+
+def _check_positive(config: Any, owner: str, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{owner}.{name} must be at least 1, got {getattr(config, name)}")
 
 
 PRESETS: dict[str, DetectorConfig] = {
     "paper": DetectorConfig(),
-    "small": DetectorConfig(widths=(32, 64, 128, 256), decoder_blocks=3, head_width=64),
-    "nano": DetectorConfig(widths=(16, 32, 64, 128), decoder_blocks=3, expansion=0.5, head_width=32),
+    "small": DetectorConfig(
+        encoder=EncoderConfig(widths=(32, 64, 128, 256)), decoder=DecoderConfig(num_blocks=3), head=HeadConfig(width=64)
+    ),
+    "nano": DetectorConfig(
+        encoder=EncoderConfig(widths=(16, 32, 64, 128)),
+        decoder=DecoderConfig(num_blocks=3, expansion=0.5),
+        head=HeadConfig(width=32),
+    ),
 }

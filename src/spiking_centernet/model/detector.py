@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import PRESETS, DetectorConfig
+from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.decoder import Decoder
 from spiking_centernet.model.encoder import Encoder
 from spiking_centernet.model.heads import ssd
@@ -90,34 +90,26 @@ class Detector(nn.Module):
         self.config = config
 
         def neuron() -> Neuron:
-            return make_neuron(
-                config.neuron,
-                tau=config.tau,
-                threshold=config.threshold,
-                surrogate=config.surrogate,
-                soft_reset=config.soft_reset,
-                decay_input=config.decay_input,
-                detach_reset=config.detach_reset,
-            )
+            return make_neuron(config.neuron)
 
-        self.encoder = Encoder(config.in_channels, config.widths, config.convs_per_stage, neuron)
-        if config.identity:
+        widths = config.encoder.widths
+        self.encoder = Encoder(config.voxels.channels, widths, config.encoder.convs_per_stage, neuron)
+        if config.encoder.identity:
             add_identities(self.encoder, neuron)
-        make_block = block_maker(config.decoder, config.skips, config.expansion, neuron)
-        self.decoder = Decoder(config.widths, config.decoder_blocks, make_block)
+        self.decoder = Decoder(widths, config.decoder.num_blocks, block_maker(config.decoder, neuron))
         self.heads = nn.ModuleDict()
-        level_channels = [config.widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
-        if config.head == "ssd":
+        level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
+        if config.head.kind == "ssd":
             num_values = ssd.NUM_ANCHORS * (1 + config.num_classes + 4)
-            outputs = [(f"stride{s}", c, num_values) for s, c in zip(self.strides, level_channels, strict=True)]
+            outputs = [(f"stride{s}", c, num_values) for s, c in zip(config.strides, level_channels, strict=True)]
         else:
             outputs = [
                 (n, level_channels[-1], k) for n, k in (("heatmap", config.num_classes), ("wh", 2), ("offset", 2))
             ]
         for name, in_channels, out_channels in outputs:
-            block = ConvNeuron.make(in_channels, config.head_width, neuron)
-            self.heads[name] = Head(in_channels, config.head_width, out_channels, block)
-        if config.head == "centernet":
+            block = ConvNeuron.make(in_channels, config.head.width, neuron)
+            self.heads[name] = Head(in_channels, config.head.width, out_channels, block)
+        if config.head.kind == "centernet":
             nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -146,9 +138,9 @@ class Detector(nn.Module):
         Raises:
             ConfigError: if the cube's shape does not fit the network.
         """
-        if cube.ndim != 5 or cube.shape[2] != self.config.in_channels:
+        if cube.ndim != 5 or cube.shape[2] != self.config.voxels.channels:
             raise ConfigError(
-                f"the network takes cubes [T, B, {self.config.in_channels}, H, W], got {list(cube.shape)}; "
+                f"the network takes cubes [T, B, {self.config.voxels.channels}, H, W], got {list(cube.shape)}; "
                 "add the batch axis with cube[:, None]"
             )
         if memory is not None and memory.spikes == "uint8":
@@ -157,9 +149,11 @@ class Detector(nn.Module):
         by_events = event_conv.takes(cube, self.encoder.stem.conv) and event_conv.pays(cube)
         x = cube if by_events else self._in_precision(cube, membranes)
         levels = self.decoder.levels(self.encoder(x, membranes), membranes)
-        if self.config.head == "ssd":
+        if self.config.head.kind == "ssd":
             heads = zip(self.heads.values(), levels, strict=True)
-            return ssd.gather([membranes.run_stage(h, x, stage=h) for h, x in heads], self.strides), membranes.new
+            return ssd.gather(
+                [membranes.run_stage(h, x, stage=h) for h, x in heads], self.config.strides
+            ), membranes.new
         out = {name: membranes.run_stage(head, levels[-1], stage=head) for name, head in self.heads.items()}
         return DetectorOutput(**out), membranes.new
 
@@ -175,18 +169,13 @@ class Detector(nn.Module):
         return x
 
     def _refuse_bytes(self, cube: Tensor) -> None:
-        if self.config.neuron == "relu" or cube.dtype != torch.uint8:
+        if not self.config.neuron.is_spiking or cube.dtype != torch.uint8:
             raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie and the cubes must go."""
         return next(self.parameters()).device
-
-    @property
-    def strides(self) -> Sequence[int]:
-        """Input pixels a pixel of every decoder level, the coarsest encoder stage first."""
-        return [self.config.stride * 2**i for i in range(self.config.decoder_blocks, -1, -1)]
 
     @property
     def neuron_names(self) -> list[str]:
@@ -201,10 +190,10 @@ class Detector(nn.Module):
         of the threshold. Where the configuration puts neurons between the decoder's convolutions nothing can be merged:
         their batch norms are folded, the convolutions stay apart, and a warning says so.
         """
-        if self.config.decoder != "merged":
+        if self.config.decoder.kind != "merged":
             warnings.warn(
-                f"the decoder {self.config.decoder!r} has neurons between its convolutions and cannot be merged into "
-                "one per block; only its batch norms are folded",
+                f"the decoder {self.config.decoder.kind!r} has neurons between its convolutions and cannot be merged "
+                "into one per block; only its batch norms are folded",
                 stacklevel=2,
             )
         fused = copy.deepcopy(self).eval()
@@ -221,19 +210,17 @@ class Detector(nn.Module):
         return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
-def build(preset: str = "nano", **changes) -> Detector:
-    """Return an untrained detector from a preset, with single fields changed, for example ``neuron="relu"``.
+def build(preset: str = "nano", **changes: Any) -> Detector:
+    """Return an untrained detector from a preset, with single settings changed.
+
+    Args:
+        preset: "nano", "small" or "paper".
+        changes: settings of :class:`DetectorConfig` by owner, ``neuron={"kind": "relu"}``, or by dotted name,
+            ``**{"neuron.kind": "relu"}``.
 
     Raises:
-        ConfigError: for an unknown preset or field.
+        ConfigError: If the preset or a setting is unknown, or a value is impossible.
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}{did_you_mean(preset, PRESETS)}")
-    known = DetectorConfig.__dataclass_fields__
-    for name in changes:
-        if name not in known:
-            raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
-    # YAML and JSON know no tuples.
-    changed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-    values = {name: getattr(PRESETS[preset], name) for name in known} | changed
-    return Detector(DetectorConfig(**values))
+    return Detector(with_changes(PRESETS[preset], changes))

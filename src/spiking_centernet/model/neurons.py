@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.ops import plif
 from spiking_centernet.ops.plif_layer import NeuronOptions
 from spiking_centernet.ops.surrogate import SURROGATES, spike
@@ -163,17 +164,22 @@ class ReLU(nn.Module):
 
 
 Neuron = PLIF | ReLU
-NEURONS = ("plif", "lif", "if", "relu")
 
 
-def make_neuron(kind: str = "plif", *, tau: float = 2.0, **options) -> Neuron:
-    """Return a neuron layer by the field's name: "plif", "lif", "if", or "relu" for the ANN twin.
+def make_neuron(config: NeuronConfig) -> Neuron:
+    """Return a neuron layer.
 
     Raises:
-        ConfigError: for any other name.
+        ConfigError: If a value is impossible.
     """
-    if kind == "relu":
+    if config.kind == "relu":
         return ReLU()
-    if kind not in NEURONS:
-        raise ConfigError(f"unknown neuron {kind!r}{did_you_mean(kind, NEURONS)}")
-    return PLIF(tau=math.inf if kind == "if" else tau, learned=kind == "plif", **options)
+    return PLIF(
+        tau=math.inf if config.kind == "if" else config.tau,
+        learned=config.kind == "plif",
+        threshold=config.threshold,
+        surrogate=config.surrogate,
+        soft_reset=config.soft_reset,
+        decay_input=config.decay_input,
+        detach_reset=config.detach_reset,
+    )

@@ -11,12 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spiking_centernet.model.config import DecoderConfig
 from spiking_centernet.model.decoder import DecoderBlock, MakeBlock, Skip, enlarge, inner_channels
 from spiking_centernet.model.encoder import Encoder
 from spiking_centernet.model.layers import ConvNeuron, MakeNeuron, Membranes
-
-SKIPS = ("concat", "or", "none", "add")
-DECODERS = ("merged", "inner", "transposed")
 
 
 def combine(kind: str, x: Float[Tensor, "N C H W"], skip: Float[Tensor, "N D H W"]) -> Float[Tensor, "N K H W"]:
@@ -146,25 +144,18 @@ def _each_fused(block, *names: str):
     return fused
 
 
-def block_maker(decoder: str, skips: str, expansion: float, make_neuron: MakeNeuron) -> MakeBlock:
-    """Return what builds the decoder's blocks; "merged" and "concat" are the paper's.
-
-    Args:
-        decoder: a name of ``DECODERS``.
-        skips: a name of ``SKIPS``.
-        expansion: see ``DecoderBlock``.
-        make_neuron: builds one neuron layer.
-    """
+def block_maker(config: DecoderConfig, make_neuron: MakeNeuron) -> MakeBlock:
+    """Return what builds the decoder's blocks; "merged" and "concat" are the paper's."""
 
     def make(in_channels: int, skip_channels: int) -> nn.Module:
-        if decoder == "transposed":
-            return TransposedBlock(in_channels, skip_channels, make_neuron, skips)
-        if skips == "concat":
+        if config.kind == "transposed":
+            return TransposedBlock(in_channels, skip_channels, make_neuron, config.skips)
+        if config.skips == "concat":
             join = Skip(in_channels + skip_channels)
         else:
-            join = Join(skips, in_channels, skip_channels, make_neuron)
-        kind = DecoderBlock if decoder == "merged" else InnerNeuronBlock
-        return kind(in_channels, skip_channels, expansion, make_neuron, join)
+            join = Join(config.skips, in_channels, skip_channels, make_neuron)
+        kind = DecoderBlock if config.kind == "merged" else InnerNeuronBlock
+        return kind(in_channels, skip_channels, config.expansion, make_neuron, join)
 
     return make
 

@@ -1,9 +1,7 @@
 """Weight files: safetensors with the network's configuration inside; nothing a file says is ever executed."""
 
-import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 from importlib import resources
@@ -14,10 +12,13 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.errors import ConfigError, WeightsError, did_you_mean
-from spiking_centernet.model import Detector, DetectorConfig
+from spiking_centernet.model import Detector
+from spiking_centernet.model.config_dict import config_from_dict, config_to_dict, differences, nested_from_format_1
 from spiking_centernet.utils.files import atomic_write
 
-FORMAT = "spiking-centernet 1"
+FORMAT_1 = "spiking-centernet 1"
+"""The configuration lies flat in these files."""
+FORMAT = "spiking-centernet 2"
 SUFFIX = ".safetensors"
 MAX_HEADER_BYTES = 16 << 20
 """The header names the tensors and holds the notes: 100 kB in the weights that ship."""
@@ -25,12 +26,6 @@ PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How a pickle begins, or the zip around one: as the length of a header, senseless."""
 NO_PICKLES = "pickled checkpoints (.pt, .ckpt) are refused because loading one can run any code"
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-LARGEST = {
-    "in_channels": 256, "num_steps": 1000, "window_us": 60_000_000, "widths": 8192, "convs_per_stage": 100,
-    "head_width": 8192, "expansion": 100.0,
-}  # fmt: skip
-"""Far above any use: beyond, building the network would take all time or memory before its weights are compared."""
-MAX_ENTRIES = 1000
 
 
 def bundled() -> dict[str, Path]:
@@ -74,6 +69,8 @@ def save_tensors(
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """Return the tensors, the configuration and the notes of a file written by :func:`save_tensors`.
 
+    The flat configuration of format 1 is nested as today's are.
+
     Raises:
         WeightsError: there is no such file, or it is not one of ours.
     """
@@ -87,14 +84,19 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise WeightsError(f"{path}: not a safetensors file ({error}); {NO_PICKLES}") from error
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (FORMAT_1, FORMAT):
         raise WeightsError(
-            f"{path}: says format {header.get('format')!r}, expected {FORMAT!r}; was it written by scn train?"
+            f"{path}: says format {header.get('format')!r}, expected {FORMAT!r}; was it written by scn train? "
+            "A newer version of the package may read it"
         )
     try:
-        return tensors, json.loads(header["config"]), json.loads(header["notes"])
+        config, notes = json.loads(header["config"]), json.loads(header["notes"])
     except (KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is damaged ({error}); take another copy of the file") from error
+    try:
+        return tensors, nested_from_format_1(config) if header["format"] == FORMAT_1 else config, notes
+    except ConfigError as error:
+        raise WeightsError(f"{path}: its configuration does not make a network: {error}") from error
 
 
 def _refuse_long_header(path: Path) -> None:
@@ -110,50 +112,6 @@ def _refuse_long_header(path: Path) -> None:
         raise WeightsError(
             f"{path}: claims a header of {length} bytes, more than {MAX_HEADER_BYTES}; this is no weight file of ours"
         )
-
-
-def config_to_dict(config: DetectorConfig) -> dict[str, Any]:
-    """Return a configuration as plain JSON values."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-
-
-def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
-    """Return the configuration of plain JSON values.
-
-    Raises:
-        ConfigError: unknown fields or impossible values.
-    """
-    if not isinstance(values, dict):
-        raise ConfigError(f"a network's configuration must be a mapping of settings, got {values!r}")
-    known = {field.name: field for field in dataclasses.fields(DetectorConfig)}
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown network setting {name!r}{did_you_mean(name, known)}")
-    for name, value in values.items():
-        default: Any = known[name].default
-        kind = type(default)
-        if not _fits(value, kind):
-            raise ConfigError(f"network setting {name} must be {kind.__name__}, got {value!r}")
-        if kind is tuple and not all(_fits(item, type(default[0])) for item in value):
-            raise ConfigError(f"network setting {name} must hold {type(default[0]).__name__}, got {value!r}")
-        largest = LARGEST.get(name)
-        for number in value if isinstance(value, list | tuple) else (value,):
-            if largest is not None and number > largest:
-                raise ConfigError(f"network setting {name} must be at most {largest}, got {number}")
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"network setting {name} must be finite, got {number}")
-        if len(value) > MAX_ENTRIES if isinstance(value, list | tuple) else False:
-            raise ConfigError(f"network setting {name} must hold at most {MAX_ENTRIES} values, got {len(value)}")
-    if values.get("in_channels", 2) % 2:
-        raise ConfigError(f"in_channels must be even, two polarities share them, got {values['in_channels']}")
-    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return DetectorConfig(**arguments)
-
-
-def _fits(value: Any, kind: type) -> bool:
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, {tuple: (list, tuple), float: (float, int)}.get(kind, kind))
 
 
 def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Detector:
@@ -205,10 +163,10 @@ def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
         WeightsError: the weights are missing or belong to another network; the settings that differ are named.
     """
     other = load(name)
-    mine, theirs = config_to_dict(model.config), config_to_dict(other.config)
-    differ = [key for key in mine if mine[key] != theirs[key] and key != "score_threshold"]
+    differ = differences(other.config, model.config)
+    differ.pop("deployment.score_threshold", None)
     if differ:
-        told = ", ".join(f"{key} is {theirs[key]!r} there, {mine[key]!r} here" for key in differ)
+        told = ", ".join(f"{path} is {theirs!r} there, {ours!r} here" for path, (theirs, ours) in differ.items())
         raise WeightsError(
             f"{name}: cannot start from the weights of another network: {told}; change preset or network"
         )

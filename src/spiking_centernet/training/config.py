@@ -18,7 +18,8 @@ from spiking_centernet.data import Augmentation
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import get_protocol
 from spiking_centernet.model import PRESETS, Detector, DetectorConfig, Memory, build
-from spiking_centernet.model.weights import config_from_dict, config_to_dict, start_from
+from spiking_centernet.model.config_dict import numbers_from_text, with_changes
+from spiking_centernet.model.weights import start_from
 from spiking_centernet.training.distillation import Distillation
 from spiking_centernet.training.spike_penalty import SpikePenalty
 
@@ -32,7 +33,7 @@ class Recipe:
 
     Attributes:
         preset: the network to start from: "nano", "small" or "paper".
-        network: single fields of ``DetectorConfig`` to change, for example ``{neuron: relu}``.
+        network: settings of ``DetectorConfig`` to change, for example ``{neuron.kind: relu}``.
         weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id of the
             same network.
         epochs: passes over the training split.
@@ -201,7 +202,6 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     for kind, found, what in (
         (Recipe, values, "recipe field"),
-        (DetectorConfig, values.get("network"), "network setting"),
         *((kind, values.get(name), f"{name} setting") for name, kind in NESTED.items()),
     ):
         known = [field.name for field in dataclasses.fields(kind)]
@@ -211,9 +211,14 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
                 raise ConfigError(f"{where}: unknown {what} {name!r}{did_you_mean(str(name), known)}")
             if value is None and NoneType not in get_args(hints[name]):
                 raise ConfigError(f"{where}: {what} {name!r} is empty; give a value or leave it out")
+    values = dict(values)
     try:
+        if isinstance(values.get("network"), Mapping):
+            values["network"] = numbers_from_text(values["network"])
         # YAML takes 2e-3 for text; this takes it for the number that the field wants.
-        checked = _checker().parse_object(dict(values), defaults=False)
+        checked = _checker().parse_object(values, defaults=False)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     except argparse.ArgumentError as error:
         raise ConfigError(f"{where}: {error}") from error
     return {name: checked[name] for name in values}
@@ -236,6 +241,8 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
     for name, kind in NESTED.items():
         if made.get(name) is not None:
             made[name] = kind(**vars(made[name]))
+    if "network" in made:
+        made["network"] = numbers_from_text(made["network"])
     recipe = Recipe(**made)
     # Built here so that a wrong network setting is refused before any work.
     config_of(recipe)
@@ -248,4 +255,4 @@ def config_of(recipe: Recipe) -> DetectorConfig:
     Raises:
         ConfigError: a network setting is unknown, of the wrong kind or impossible.
     """
-    return config_from_dict(config_to_dict(PRESETS[recipe.preset]) | recipe.network)
+    return with_changes(PRESETS[recipe.preset], recipe.network)

@@ -14,6 +14,7 @@ from spiking_centernet.model import Detector, DetectorConfig, DetectorOutput
 from spiking_centernet.model.heads.centernet import Loss
 from spiking_centernet.model.layers import Observe
 from spiking_centernet.model.weights import load, sha256
+from spiking_centernet.structures import VoxelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class DistilledLoss:
 
 
 def teacher_cube(
-    cube: UInt8[Tensor, "T B C H W"], student: DetectorConfig, teacher: DetectorConfig
+    cube: UInt8[Tensor, "T B C H W"], student: VoxelSpec, teacher: VoxelSpec
 ) -> UInt8[Tensor, "S B K H W"]:
     """Return the cube that the teacher would have been given at the same instants, made from the student's.
 
@@ -69,15 +70,15 @@ def teacher_cube(
 
     Args:
         cube: of the student.
-        student: configuration of the student.
-        teacher: configuration of the teacher.
+        student: how the student's cubes are made.
+        teacher: how the teacher's are.
     """
     steps, bins = cube.shape[0], cube.shape[2] // 2
     cells = cube.unflatten(2, (2, bins)).permute(0, 3, 1, 2, 4, 5).flatten(0, 1)  # [T * bins, B, 2, H, W]
     seen = cells[steps * bins - teacher.window_us * steps * bins // student.window_us :]
     wanted = teacher.num_steps * teacher.bins
     groups = seen.unflatten(0, (wanted, -1))  # [cells of the teacher, cells joined, B, 2, H, W]
-    if student.input_mode == "binary":
+    if student.mode == "binary":
         joined = groups.amax(1)
     else:
         joined = groups.sum(1, dtype=torch.int32).clamp_max(255).to(cube.dtype)
@@ -166,7 +167,7 @@ class Teacher:
             student: whose output it is.
             seen: what :meth:`watch` returned, after the forward pass.
         """
-        shown = teacher_cube(cube, student.config, self.model.config)
+        shown = teacher_cube(cube, student.config.voxels, self.model.config.voxels)
         watched = None if seen is None else LastFeatures(self.model)
         with torch.no_grad():
             taught, _ = self.model(shown, observe=watched, keep_state=False)
@@ -214,24 +215,27 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
     Raises:
         ConfigError: they differ in what must be equal, or the teacher's window cannot be cut from the student's.
     """
-    if teacher.head != "centernet" or student.head != "centernet":
-        raise ConfigError(f"distillation needs CenterNet heads, got {teacher.head} (teacher) and {student.head}")
-    for name, what in (
-        ("classes", "the same classes in the same order"), ("stride", "the same output stride"),
-        ("input_mode", "the same input mode"),
-    ):  # fmt: skip
-        ours, theirs = getattr(student, name), getattr(teacher, name)
+    if teacher.head.kind != "centernet" or student.head.kind != "centernet":
+        raise ConfigError(
+            f"distillation needs CenterNet heads, got {teacher.head.kind} (teacher) and {student.head.kind}"
+        )
+    for name, ours, theirs, what in (
+        ("classes", student.classes, teacher.classes, "the same classes in the same order"),
+        ("stride", student.stride, teacher.stride, "the same output stride"),
+        ("voxels.mode", student.voxels.mode, teacher.voxels.mode, "the same mode of the voxels"),
+    ):
         if ours != theirs:
             raise ConfigError(
                 f"the teacher has {name} {_told(theirs)}, the student {_told(ours)}; they need {what}: train the "
                 "student's ReLU twin as teacher"
             )
-    cells = student.num_steps * student.bins
-    seen, rest = divmod(teacher.window_us * cells, student.window_us)
-    if rest or seen > cells or seen % (teacher.num_steps * teacher.bins):
+    own, its = student.voxels, teacher.voxels
+    cells = own.num_steps * own.bins
+    seen, rest = divmod(its.window_us * cells, own.window_us)
+    if rest or seen > cells or seen % (its.num_steps * its.bins):
         raise ConfigError(
-            f"the teacher sees {teacher.window_us} us in {teacher.num_steps} x {teacher.bins} bins, which cannot be "
-            f"cut from the student's {student.window_us} us in {student.num_steps} x {student.bins}; let its bins be "
+            f"the teacher sees {its.window_us} us in {its.num_steps} x {its.bins} bins, which cannot be "
+            f"cut from the student's {own.window_us} us in {own.num_steps} x {own.bins}; let its bins be "
             "whole multiples of the student's"
         )
 

@@ -19,6 +19,7 @@ from spiking_centernet.data import FolderDataset
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation.metrics import Instant
 from spiking_centernet.model import Detector
+from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
 from spiking_centernet.model.weights import load, read_tensors, save, save_tensors
 from spiking_centernet.structures import Batch, Detections
 from spiking_centernet.utils.files import atomic_write, naming_full_disk, remove_leftovers
@@ -52,7 +53,7 @@ class RunFolder:
         if taken.is_file():
             if not resume:
                 raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
-            before = _read_config(taken)
+            before = read_config(taken)
             changed = sorted((k for k in config.keys() | before.keys() if config.get(k) != before.get(k)), key=str)
             if changed:
                 told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
@@ -194,7 +195,12 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
     return rows
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the resolved configuration of a run, its network nested by owner whatever version wrote it.
+
+    Raises:
+        ConfigError: The file is damaged or holds something else.
+    """
     try:
         found = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -202,6 +208,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is damaged ({told}); restore it, or choose another --out") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: holds no configuration of a run; restore it, or choose another --out")
+    network = found.get("network")
+    if isinstance(network, dict) and is_format_1(network):
+        try:
+            found["network"] = nested_from_format_1(network)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}; restore it, or choose another --out") from error
     return found
 
 

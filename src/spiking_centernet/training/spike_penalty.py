@@ -103,10 +103,12 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
     if penalty is None:
         yield activity
         return
-    if model.config.neuron == "relu":
+    if not model.config.neuron.is_spiking:
         raise ConfigError("a penalty on spikes needs a spiking network, but neuron is relu; leave the penalty out")
-    config = model.config
-    if penalty.of == "operations" and (config.identity or config.skips == "add" or config.decoder == "transposed"):
+    config, decoder = model.config, model.config.decoder
+    if penalty.of == "operations" and (
+        config.encoder.identity or decoder.skips == "add" or decoder.kind == "transposed"
+    ):
         raise ConfigError(
             f"a penalty on operations needs spikes into convolutions everywhere, but the network has "
             f"{config.variations}; take of: spikes"

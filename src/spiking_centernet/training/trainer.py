@@ -19,9 +19,9 @@ from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score, evaluate_boxes
 from spiking_centernet.evaluation.predict import best_threshold, dataset_for, predict
 from spiking_centernet.model import Detector, Memory, training_loss
+from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.heads.centernet import Loss
-from spiking_centernet.model.weights import config_to_dict
 from spiking_centernet.structures import Batch
 from spiking_centernet.training import distributed
 from spiking_centernet.training.config import Recipe
@@ -138,11 +138,11 @@ class Trainer:
         self.precision = "bfloat16" if native else "float32"
         self.fabric = distributed.make_fabric("bf16-mixed" if native else "32-true")
         model = distributed.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
-        config = model.config
+        config, voxels = model.config, model.config.voxels
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
-            data, "train", window_us=config.window_us, num_steps=config.num_steps, bins=config.bins,
-            classes=config.classes, mode=config.mode, augmentation=recipe.augmentation, seed=recipe.seed,
+            data, "train", window_us=voxels.window_us, num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode,
+            classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch)
@@ -279,7 +279,7 @@ class Trainer:
         ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
         if ap > self.state.best_ap:
             self.state.best_ap = ap
-            config = dataclasses.replace(model.config, score_threshold=best_threshold(score))
+            config = with_changes(model.config, {"deployment.score_threshold": best_threshold(score)})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         report({**row, "num_steps": self.num_steps})
 

@@ -84,10 +84,10 @@ def test_every_instruction_set_and_number_of_threads(isa, events, threads):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"soft_reset": True, "decay_input": False},
-        {"neuron": "if", "threshold": 3.0},
-        {"widths": (5, 10, 18), "head_width": 7, "decoder_blocks": 2, "convs_per_stage": 3},
-        {"decoder_blocks": 0, "convs_per_stage": 1, "in_channels": 6, "classes": ("a", "b", "c")},
+        {"neuron.soft_reset": True, "neuron.decay_input": False},
+        {"neuron.kind": "if", "neuron.threshold": 3.0},
+        {"encoder.widths": (5, 10, 18), "head.width": 7, "decoder.num_blocks": 2, "encoder.convs_per_stage": 3},
+        {"decoder.num_blocks": 0, "encoder.convs_per_stage": 1, "voxels.bins": 3, "classes": ("a", "b", "c")},
     ],
     ids=["soft", "if", "narrow", "headless"],
 )
@@ -238,7 +238,7 @@ def test_floats_take_cubes_of_other_values(kernels, sparse, factor):
 @pytest.mark.parametrize("precision", engine.PRECISIONS)
 def test_dense_or_event_driven_by_the_number_of_spikes(precision):
     """Silence is computed event-driven, a storm densely; between them the choice changes once."""
-    model = tiny_detector(widths=(64, 128, 256, 512), head_width=256, decoder_blocks=2)
+    model = tiny_detector(encoder={"widths": (64, 128, 256, 512)}, head={"width": 256}, decoder={"num_blocks": 2})
     path = compile(model, precision=precision)._path
     assert isinstance(path, NativeNetwork)
     workspace = path.workspace((5, 1, 4, 64, 64))
@@ -274,11 +274,11 @@ def test_firing_rates(kernels):
 
 
 VARIANTS = [
-    ({"skips": "or"}, "skips='or'"),
-    ({"decoder": "inner"}, "decoder='inner'"),
-    ({"identity": True}, "identity=True"),
-    ({"head": "ssd"}, "head='ssd'"),
-    ({"input_mode": "count", "skips": "add"}, "input_mode='count', skips='add'"),
+    ({"decoder.skips": "or"}, "decoder.skips='or'"),
+    ({"decoder.kind": "inner"}, "decoder.kind='inner'"),
+    ({"encoder.identity": True}, "encoder.identity=True"),
+    ({"head.kind": "ssd"}, "head.kind='ssd'"),
+    ({"voxels.mode": "count", "decoder.skips": "add"}, "voxels.mode='count', decoder.skips='add'"),
 ]
 
 
@@ -289,7 +289,7 @@ def test_what_it_refuses(kernels):
     with pytest.raises(ConfigError, match=r"unknown sparse 'alway'; did you mean 'always'\?"):
         compile(model, sparse="alway")
     with pytest.raises(ConfigError, match="ANN"):
-        compile(build("nano", neuron="relu"))
+        compile(build("nano", neuron={"kind": "relu"}))
     for changes, told in VARIANTS:
         with pytest.raises(ConfigError, match=f"does not compute networks with {told}; call the detector itself"):
             compile(tiny_detector(**changes))

@@ -100,7 +100,7 @@ def test_the_cheaper_way_is_taken():
     assert not pays(DecoderBlock(8, 8, 9.0, lambda: build("nano").encoder.stem.neuron))
     merged = build("nano").eval().fuse()
     assert unfold(merged).unmerged == ()
-    assert len(unfold(build("nano")).unmerged) == PRESETS["nano"].decoder_blocks
+    assert len(unfold(build("nano")).unmerged) == PRESETS["nano"].decoder.num_blocks
     with pytest.raises(ConfigError, match="this detector is fused"):
         compile(merged, decoder="factored")
     with pytest.raises(ConfigError, match="unknown decoder 'facored'; did you mean 'factored'"):

@@ -31,7 +31,7 @@ SIZE_HW = (32, 64)
 
 def two_levels(**changes):
     """A detector with one upsampling, as recipes/nano_nir.yaml has it, with exact sums."""
-    return dyadic(tiny_detector(widths=(8, 8, 16), decoder_blocks=1, **changes).fuse())
+    return dyadic(tiny_detector(encoder={"widths": (8, 8, 16)}, decoder={"num_blocks": 1}, **changes).fuse())
 
 
 def noise(num_steps=6, size_hw=SIZE_HW):
@@ -91,7 +91,7 @@ def test_every_spike_is_the_networks(tmp_path, pooling, neuron):
 
 
 def test_upsampling_three_times_over_is_exact_too():
-    fused = dyadic(tiny_detector(head_width=4, widths=(4, 4, 4, 8)).fuse())
+    fused = dyadic(tiny_detector(head={"width": 4}, encoder={"widths": (4, 4, 4, 8)}).fuse())
     found = run_nir(nir_graph(fused, SIZE_HW), noise(3), STEP_S)
     _, heads = spikes_of(fused, noise(3))
     for got, expected in zip(heads_of(found["output"], fused.config), heads, strict=True):
@@ -171,10 +171,10 @@ def test_the_size_is_rounded_up_to_whole_cells():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"neuron": "relu"}, "ReLU"),
-        ({"soft_reset": True}, "soft reset"),
-        ({"skips": "add"}, "networks with skips='add' cannot be exported"),
-        ({"widths": (64, 64, 64, 64), "decoder_blocks": 3}, "nano_nir"),
+        ({"neuron.kind": "relu"}, "ReLU"),
+        ({"neuron.soft_reset": True}, "soft reset"),
+        ({"decoder.skips": "add"}, "networks with decoder.skips='add' cannot be exported"),
+        ({"encoder.widths": (64, 64, 64, 64), "decoder.num_blocks": 3}, "nano_nir"),
     ],
 )
 def test_what_nir_cannot_hold_is_refused(changes, words):

@@ -97,7 +97,7 @@ def test_an_onnx_file_names_its_contract(written):
 def test_an_ann_has_no_membranes(tmp_path):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    ann = tiny_detector(neuron="relu")
+    ann = tiny_detector(neuron={"kind": "relu"})
     made = export(ann, tmp_path / "ann.onnx", size_hw=SIZE_HW)
     assert made.contract.input_names == ["cube"]
     report = check(ann, made)
@@ -118,7 +118,7 @@ def test_int8_weights_leave_spikes_exact(tmp_path, suffix):
 def test_int8_is_refused_where_activations_are_no_spikes(tmp_path):
     """Rounding them to whole numbers, as is exact for spikes, would leave nothing of an ANN."""
     with pytest.raises(ExportError, match=r"neuron='relu'.*export float32"):
-        export(tiny_detector(neuron="relu"), tmp_path / "x.onnx", size_hw=SIZE_HW, weights="int8")
+        export(tiny_detector(neuron={"kind": "relu"}), tmp_path / "x.onnx", size_hw=SIZE_HW, weights="int8")
     assert not list(tmp_path.iterdir())
 
 
@@ -177,7 +177,9 @@ def test_impossible_exports_are_refused(tmp_path, name, changes, words):
         export(MODEL, tmp_path / name, **({"size_hw": SIZE_HW} | changes))
 
 
-@pytest.mark.parametrize("changes", [{"skips": "or"}, {"head": "ssd"}, {"identity": True}, {"input_mode": "count"}])
+@pytest.mark.parametrize(
+    "changes", [{"decoder.skips": "or"}, {"head.kind": "ssd"}, {"encoder.identity": True}, {"voxels.mode": "count"}]
+)
 def test_variants_of_the_network_are_refused(tmp_path, changes):
     with pytest.raises(ExportError, match=f"networks with {next(iter(changes))}=.* cannot be exported"):
         export(tiny_detector(**changes), tmp_path / "x.onnx", size_hw=SIZE_HW)

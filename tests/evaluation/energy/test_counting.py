@@ -143,7 +143,7 @@ def spikes(*shape, rate=0.2, seed=0):
 @pytest.mark.parametrize("neuron", ["plif", "relu"])
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_whole_detector_is_counted_to_the_last_unit(neuron, fused):
-    model = tiny_detector(neuron=neuron)
+    model = tiny_detector(neuron={"kind": neuron})
     model = model.fuse() if fused else model
     cube = spikes(2, 1, 4, 19, 23)
     ops = count_ops(model, cube)
@@ -177,8 +177,10 @@ def test_a_whole_detector_is_counted_to_the_last_unit(neuron, fused):
 @pytest.mark.parametrize(
     ("changes", "first"),
     [
-        ({"decoder": "transposed"}, None), ({"decoder": "inner", "skips": "or"}, None), ({"head": "ssd"}, None),
-        ({"skips": "add"}, "decoder.blocks.0.block.conv"), ({"identity": True}, "encoder.stages.1.0.blocks.0.conv"),
+        ({"decoder.kind": "transposed"}, None), ({"decoder": {"kind": "inner", "skips": "or"}}, None),
+        ({"head.kind": "ssd"}, None),
+        ({"decoder.skips": "add"}, "decoder.blocks.0.block.conv"),
+        ({"encoder.identity": True}, "encoder.stages.1.0.blocks.0.conv"),
     ],
 )  # fmt: skip
 def test_variants_are_counted_and_sums_of_spikes_told(changes, first):
@@ -237,7 +239,7 @@ def test_neurons_in_closed_form():
 
 @pytest.mark.parametrize(("neuron", "costs"), [("plif", (1, 1)), ("lif", (1, 1)), ("if", (0, 1)), ("relu", (0, 0))])
 def test_what_an_update_costs(neuron, costs):
-    layer = count_ops(tiny_detector(neuron=neuron), spikes(1, 1, 4, 16, 16)).neurons[0]
+    layer = count_ops(tiny_detector(neuron={"kind": neuron}), spikes(1, 1, 4, 16, 16)).neurons[0]
     assert (layer.multiplies, layer.adds) == costs
 
 
@@ -250,7 +252,7 @@ def test_the_merged_spiking_network_passes_the_audit():
 @pytest.mark.parametrize(
     ("model", "cube", "layer"),
     [
-        (tiny_detector(neuron="relu").fuse(), spikes(2, 1, 4, 32, 32), "encoder.stages.0.0.conv"),
+        (tiny_detector(neuron={"kind": "relu"}).fuse(), spikes(2, 1, 4, 32, 32), "encoder.stages.0.0.conv"),
         (tiny_detector(), spikes(2, 1, 4, 32, 32), "decoder.blocks.0.filter"),
         (tiny_detector().fuse(), spikes(2, 1, 4, 32, 32) * 0.5, "encoder.stem.conv"),
     ],

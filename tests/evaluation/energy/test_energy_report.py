@@ -60,7 +60,7 @@ def test_json_speaks_of_windows(found):
 
 
 def test_an_ann_is_told_not_to_be_spiking(data):
-    found = costs(tiny_detector(neuron="relu"), data, split="val", measure_s=0)
+    found = costs(tiny_detector(neuron={"kind": "relu"}), data, split="val", measure_s=0)
     assert found.verdict.startswith("Not fully spiking: encoder.stages.0.0.conv is the first")
     assert found.break_evens == []
     titles = [title for title, *_ in tables(found)]
@@ -105,9 +105,9 @@ def test_where_and_when_agree_with_each_other_and_with_the_recording(model, data
     found = clip_activity(model, recording, max_windows=2)
     assert list(found.where) == model.fuse().neuron_names  # the names of the tables
     assert found.events.sum() == len(recording.read(0, 200_000)) < recording.num_events
-    assert len(found.events) == 2 * model.config.num_steps
+    assert len(found.events) == 2 * model.config.voxels.num_steps
     for name in found.where:
-        assert found.when[name].shape == (2 * model.config.num_steps,)
+        assert found.when[name].shape == (2 * model.config.voxels.num_steps,)
         assert np.isclose(found.where[name].mean(), found.when[name].mean())
     assert (found.start_us, found.step_us) == (0, 20_000)
 

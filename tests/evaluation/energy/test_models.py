@@ -122,4 +122,4 @@ def test_break_evens_of_a_network_and_of_its_ann():
     # Memory decides: the convention puts break-even far higher.
     assert found[0].rate is not None
     assert found[1].rate is None or found[1].rate < found[0].rate
-    assert break_evens(count_ops(tiny_detector(neuron="relu").fuse(), cube)) == []
+    assert break_evens(count_ops(tiny_detector(neuron={"kind": "relu"}).fuse(), cube)) == []

@@ -43,7 +43,7 @@ def test_metrics_in_closed_form():
 
 @pytest.mark.filterwarnings("ignore:the decoder")
 def test_weights_of_transposed_convolutions_are_weights():
-    model = tiny_detector(decoder="transposed").fuse()
+    model = tiny_detector(decoder={"kind": "transposed"}).fuse()
     weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     with torch.no_grad():
         for module in model.modules():
@@ -61,7 +61,7 @@ def test_metrics_are_those_of_the_package(neuron):
     from neurobench.metrics.workload import ActivationSparsity, SynapticOperations
     from neurobench.models import TorchModel
 
-    model = pruned(tiny_detector(neuron=neuron).fuse())
+    model = pruned(tiny_detector(neuron={"kind": neuron}).fuse())
     found = neurobench(model, count_ops(model, cube()))
 
     class Flat(nn.Module):

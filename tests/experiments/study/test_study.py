@@ -32,8 +32,9 @@ ROOT = Path(__file__).resolve().parents[3]
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 TOY = {
-    "network": {**toy_roads.NETWORK, "widths": [8, 8, 16, 16]}, "epochs": 1, "batch_size": 4, "learning_rate": 5e-3,
-    "precision": "float32", "protocol": "none", "num_workers": 0, "ema_decay": 0.0, "augmentation": None,
+    "network": {**toy_roads.NETWORK, "encoder.widths": [8, 8, 16, 16]}, "epochs": 1, "batch_size": 4,
+    "learning_rate": 5e-3, "precision": "float32", "protocol": "none", "num_workers": 0, "ema_decay": 0.0,
+    "augmentation": None,
 }  # fmt: skip
 
 
@@ -60,35 +61,44 @@ def names(path):
 
 
 def test_axes_change_one_field_at_a_time(write):
-    axes = {"network.skips": ["concat", "or"], "learning_rate": [0.005, 1e-3]}
+    axes = {"network.decoder.skips": ["concat", "or"], "learning_rate": [0.005, 1e-3]}
     path = write(axes=axes, base="as it is", seeds=[3, 1])
     plan = read_plan(path)
     assert names(path) == ["as it is", "skips=or", "learning_rate=0.001"]
     assert plan.baseline == "as it is"
     runs = plan.runs(Path("out"))
     assert [(r.row.name, r.recipe.seed) for r in runs[:3]] == [(name, 3) for name in names(path)]
-    assert runs[1].recipe.network["skips"] == "or"
-    assert runs[1].recipe.network["convs_per_stage"] == 1
+    assert runs[1].recipe.network["decoder.skips"] == "or"
+    assert runs[1].recipe.network["encoder.convs_per_stage"] == 1
     assert str(runs[1].folder) == "out/runs/skips=or/seed3"
 
 
 def test_axes_can_be_combined(write):
-    path = write(axes={"network.neuron": ["plif", "lif"], "network.soft_reset": [False, True]}, combine="product")
+    path = write(
+        axes={"network.neuron.kind": ["plif", "lif"], "network.neuron.soft_reset": [False, True]}, combine="product"
+    )
     assert names(path) == [f"neuron={n}, soft_reset={s}" for n in ("plif", "lif") for s in ("false", "true")]
 
 
 def test_dotted_and_nested_changes_are_the_same():
-    base = {"network": {"tau": 3.0}, "epochs": 2}
-    expected = {"network": {"tau": 3.0, "skips": "or"}, "epochs": 2}
-    assert merged(base, {"network.skips": "or"}, "x") == merged(base, {"network": {"skips": "or"}}, "x") == expected
-    assert base == {"network": {"tau": 3.0}, "epochs": 2}
+    base = {"network": {"neuron": {"tau": 3.0}}, "epochs": 2}
+    expected = {"network": {"neuron.tau": 3.0, "decoder.skips": "or"}, "epochs": 2}
+    assert (
+        merged(base, {"network.decoder.skips": "or"}, "x")
+        == merged(base, {"network": {"decoder.skips": "or"}}, "x")
+        == expected
+    )
+    assert base == {"network": {"neuron": {"tau": 3.0}}, "epochs": 2}
     with pytest.raises(ConfigError, match="augmentation is False and has no settings"):
         merged({"augmentation": False}, {"augmentation.flip": 0.1}, "x")
 
 
 def test_teachers_run_first_and_lend_their_seeds_weights(write):
     path = write(
-        rows={"student": {"teacher": "row:teacher"}, "teacher": {"network.neuron": "relu", "network.num_steps": 1}},
+        rows={
+            "student": {"teacher": "row:teacher"},
+            "teacher": {"network.neuron.kind": "relu", "network.voxels.num_steps": 1},
+        },
         seeds=[0, 1],
     )
     runs = read_plan(path).runs(Path("out"))
@@ -100,18 +110,18 @@ def test_teachers_run_first_and_lend_their_seeds_weights(write):
     ("values", "told"),
     [
         ({"axis": {}}, "unknown study field 'axis'; did you mean 'axes'"),
-        ({"axes": {"network.skipz": ["or"]}}, "unknown network setting 'skipz'; did you mean 'skips'"),
+        ({"axes": {"network.skipz": ["or"]}}, "unknown network setting 'skipz'; did you mean 'decoder.skips'"),
         ({"axes": {"learning_rat": [1.0]}}, "unknown recipe field 'learning_rat'; did you mean 'learning_rate'"),
         ({"axes": {"distillation.alfa": [1.0]}}, "unknown distillation setting 'alfa'; did you mean 'alpha'"),
-        ({"axes": {"network.skips": ["orr"]}}, "unknown skips 'orr'"),
+        ({"axes": {"network.decoder.skips": ["orr"]}}, "unknown decoder.skips 'orr'"),
         ({"axes": {"learning_rate": ["fast"]}}, "learning_rate"),
         ({"axes": {"learning_rate": 1.0}}, "axis learning_rate must list its values"),
         ({"axes": {None: [1.0]}}, "an axis must name a setting of the recipe, got None"),
         ({"axes": {"batch_size": [2]}, "combine": "eech"}, "did you mean 'each'"),
         ({"axes": {"seed": [5]}}, "list seeds under seeds"),
         ({"rows": {"a": {}, "b": {}}}, "rows 'a' and 'b' are the same run"),
-        ({"rows": {"a": {}, "b": {"network.skips": "concat"}}}, "rows 'a' and 'b' are the same run"),
-        ({"rows": {"a/b": {}, "a b": {"network.skips": "or"}}}, "another row's folder would be called a_b"),
+        ({"rows": {"a": {}, "b": {"network.decoder.skips": "concat"}}}, "rows 'a' and 'b' are the same run"),
+        ({"rows": {"a/b": {}, "a b": {"network.decoder.skips": "or"}}}, "another row's folder would be called a_b"),
         ({"rows": {"a": 3}}, "row a must map"),
         ({}, "nothing varies"),
         ({"rows": {"a": {}}, "baseline": "aa"}, "baseline 'aa' is no row; did you mean 'a'"),
@@ -124,10 +134,18 @@ def test_teachers_run_first_and_lend_their_seeds_weights(write):
         ({"rows": {"a": {}, "b": {"epochs": 2}}}, r"different numbers of epochs \(a: 1, b: 2\); say budget: unequal"),
         ({"rows": {"a": {}, "b": {"windows_per_epoch": 8}}}, r"\(a: 1, b: 1 of 8 windows\)"),
         ({"rows": {"a": {"epochs": 2}}, "budget": "uneqal"}, "did you mean 'unequal'"),
-        ({"rows": {"a": {"teacher": "row:teecher"}, "teacher": {"network.neuron": "relu"}}}, "did you mean 'teacher'"),
+        (
+            {"rows": {"a": {"teacher": "row:teecher"}, "teacher": {"network.neuron.kind": "relu"}}},
+            "did you mean 'teacher'",
+        ),
         ({"rows": {"a": {"teacher": "row:b"}, "b": {"teacher": "row:a"}}}, "has a teacher itself"),
         (
-            {"rows": {"a": {"teacher": "row:t"}, "t": {"network.neuron": "relu", "network.decoder_blocks": 1}}},
+            {
+                "rows": {
+                    "a": {"teacher": "row:t"},
+                    "t": {"network.neuron.kind": "relu", "network.decoder.num_blocks": 1},
+                }
+            },
             "same output stride",
         ),
     ],
@@ -161,7 +179,7 @@ def ran(data, tmp_path_factory):
         "test_steps": {"same_window": [1]},
         "rows": {
             "SNN": {}, "KD": {"teacher": "row:teacher"},
-            "teacher": {"network": {"neuron": "relu", "num_steps": 1}},
+            "teacher": {"network": {"neuron.kind": "relu", "voxels.num_steps": 1}},
         },
     }  # fmt: skip
     path.write_text(yaml.safe_dump(values, sort_keys=False))
@@ -245,11 +263,11 @@ def test_interrupted_runs_are_continued_to_the_same_end(write, data, tmp_path, m
 
 
 def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatch):
-    path = write(rows={"a": {}, "b": {"network.skips": "or"}}, seeds=[0, 1])
+    path = write(rows={"a": {}, "b": {"network.decoder.skips": "or"}}, seeds=[0, 1])
     real = study_runs.train
 
     def fail(recipe, data, **settings):
-        if recipe.network.get("skips") == "or" or recipe.seed == 1:
+        if recipe.network.get("decoder.skips") == "or" or recipe.seed == 1:
             raise TrainingError("the loss of step 3 is nan")
         return real(recipe, data, **settings)
 
@@ -313,7 +331,9 @@ def test_jobs_must_be_positive(write, data, tmp_path):
 
 
 def test_dense_operations_in_closed_form():
-    model = build("nano", widths=(3, 5), convs_per_stage=1, decoder_blocks=1, head_width=7)
+    model = build(
+        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
+    )
     stem = 4 * 3 * 49 * 8 * 8
     stages = 3 * 3 * 9 * 4 * 4 + 3 * 5 * 9 * 2 * 2
     decoder = (5 + 3) * 4 * 9 * 4 * 4
@@ -322,8 +342,15 @@ def test_dense_operations_in_closed_form():
 
 
 def test_dense_operations_of_a_transposed_convolution():
-    model = build("nano", widths=(3, 5), convs_per_stage=1, decoder_blocks=1, head_width=7, decoder="transposed")
-    plain = build("nano", widths=(3, 5), convs_per_stage=1, decoder_blocks=1, head_width=7)
+    model = build(
+        "nano",
+        encoder={"widths": (3, 5), "convs_per_stage": 1},
+        decoder={"num_blocks": 1, "kind": "transposed"},
+        head={"width": 7},
+    )
+    plain = build(
+        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
+    )
     with pytest.warns(UserWarning, match="cannot be merged"):
         difference = dense_operations(model, (16, 16)) - dense_operations(plain, (16, 16))
     assert difference == 5 * 5 * 16 * 2 * 2
@@ -370,7 +397,7 @@ def test_every_study_runs_with_a_one_step_budget(path, data, tmp_path):
     """With a network and a schedule so small that all of them take seconds; what they vary stays."""
     plan = read_plan(path)
     toy = {k: v for k, v in TOY.items() if k not in ("learning_rate", "network", "protocol")} | {"batch_size": 17}
-    changes = toy | {"network": {"widths": [8, 8, 16, 16], "convs_per_stage": 1, "head_width": 8}}
+    changes = toy | {"network": {"encoder.widths": [8, 8, 16, 16], "encoder.convs_per_stage": 1, "head.width": 8}}
     small = tmp_path / path.name
     values = yaml.safe_load(path.read_text())
     values |= {"seeds": [0], "split": "val", "protocol": "none", "resamples": 100}
@@ -425,7 +452,9 @@ def test_the_gpu_script_runs_in_small(data, tmp_path, subprocess_env):
 
 
 def test_unfused_norms_stay_out_of_the_count():
-    model = build("nano", widths=(3, 5), convs_per_stage=1, decoder_blocks=1, head_width=7)
+    model = build(
+        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
+    )
     dense_operations(model, (16, 16))
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert not any(module._forward_hooks for module in model.modules())

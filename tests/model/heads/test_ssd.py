@@ -142,8 +142,13 @@ def test_classes_do_not_suppress_each_other():
 
 def test_detections_are_clipped_and_ordered():
     torch.manual_seed(0)
-    model = build("nano", widths=(8, 8, 16), convs_per_stage=1, decoder_blocks=1, head_width=8, head="ssd").eval()
-    assert model.strides == [16, 8]
+    model = build(
+        "nano",
+        encoder={"widths": (8, 8, 16), "convs_per_stage": 1},
+        decoder={"num_blocks": 1},
+        head={"width": 8, "kind": "ssd"},
+    ).eval()
+    assert model.config.strides == (16, 8)
     with torch.no_grad():
         output, _ = model(torch.ones(2, 2, 4, 37, 50, dtype=torch.uint8))
     assert len(output.anchors) == NUM_ANCHORS * (3 * 4 + 5 * 7)

@@ -71,9 +71,9 @@ class Engine:
         Raises:
             ConfigError: the cube or the state does not fit the network.
         """
-        if cube.ndim != 5 or cube.shape[2] != self.config.in_channels or 0 in cube.shape:
+        if cube.ndim != 5 or cube.shape[2] != self.config.voxels.channels or 0 in cube.shape:
             raise ConfigError(
-                f"the network takes cubes [T, B, {self.config.in_channels}, H, W], got {list(cube.shape)}; "
+                f"the network takes cubes [T, B, {self.config.voxels.channels}, H, W], got {list(cube.shape)}; "
                 "add the batch axis with cube[:, None]"
             )
         with torch.inference_mode():

@@ -115,7 +115,7 @@ def unfold(model: Detector) -> Network:
     Raises:
         ConfigError: the detector is an ANN, whose activations are no spikes, or a variant of the network.
     """
-    if model.config.neuron == "relu":
+    if not model.config.neuron.is_spiking:
         raise ConfigError('the engine computes with spikes; neuron="relu" makes an ANN: call the detector itself')
     if model.config.variations:
         raise ConfigError(

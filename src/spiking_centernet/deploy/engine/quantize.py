@@ -66,7 +66,7 @@ def reference(model: Detector) -> Detector:
     quantised = [quantise(block) for block in unfold(model).blocks]
     weights = [part for q in quantised[:-1] for part in [(q.values, q.bias)]]
     heads = quantised[-1]
-    width = model.config.head_width
+    width = model.config.head.width
     weights += zip(heads.values.split(width), heads.bias.split(width), strict=True)
     with torch.no_grad():
         for layer, (weight, bias) in zip(layers, weights, strict=True):

@@ -109,19 +109,20 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
     """
     config = model.config
     require_plain(config)
-    steps = config.num_steps if num_steps is None else num_steps
-    if steps < 1 or config.num_steps % steps:
-        raise ExportError(f"a window has {config.num_steps} steps; a call must take a divisor of that, got {steps}")
+    voxels = config.voxels
+    steps = voxels.num_steps if num_steps is None else num_steps
+    if steps < 1 or voxels.num_steps % steps:
+        raise ExportError(f"a window has {voxels.num_steps} steps; a call must take a divisor of that, got {steps}")
     if min(size_hw) < 2 * config.stride:
         raise ExportError(f"size_hw must be at least {2 * config.stride} pixels each way, got {size_hw}")
     with torch.inference_mode():
-        _, state = model(torch.zeros((1, 1, config.in_channels, *size_hw), device=next(model.parameters()).device))
+        _, state = model(torch.zeros((1, 1, voxels.channels, *size_hw), device=next(model.parameters()).device))
     membranes = [v for v in state if v is not None]
     return Contract(
-        size_hw=size_hw, num_steps=steps, in_channels=config.in_channels,
+        size_hw=size_hw, num_steps=steps, in_channels=voxels.channels,
         membrane_shapes=tuple(tuple(v.shape) for v in membranes),
         layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
-        window_us=config.window_us, window_steps=config.num_steps, score_threshold=config.score_threshold,
+        window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def export(
         raise ExportError(f"{path}: no runtime is known for {path.suffix!r}{did_you_mean(path.suffix, SUFFIXES)}")
     if weights not in WEIGHTS:
         raise ExportError(f"unknown weights {weights!r}{did_you_mean(weights, WEIGHTS)}")
-    if weights == "int8" and model.config.neuron == "relu":
+    if weights == "int8" and not model.config.neuron.is_spiking:
         raise ExportError(
             "int8 weights go with spikes, which are whole numbers; this network has neuron='relu': export float32"
         )
@@ -149,7 +149,7 @@ def check(
     contract = written.contract
     fused = model.fuse().cpu()
     windows = list(shipped_windows(contract) if cubes is None else cubes)
-    hard_reset = not model.config.soft_reset
+    hard_reset = not model.config.neuron.soft_reset
     original = run_torch(fused, contract)
     same = original if weights == "float32" else run_torch(quantised(fused), contract)
     theirs = run(written.path, contract)

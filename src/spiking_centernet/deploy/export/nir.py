@@ -34,7 +34,7 @@ def nir_size(config: DetectorConfig, size_hw: tuple[int, int]) -> tuple[int, int
 
     Phase populations need whole cells. The network itself may be run at that size too: it is the same network.
     """
-    cell = 4 * 2 ** (len(config.widths) - 1)
+    cell = 4 * 2 ** (len(config.encoder.widths) - 1)
     return -(-size_hw[0] // cell) * cell, -(-size_hw[1] // cell) * cell
 
 
@@ -69,7 +69,7 @@ def nir_graph(
     if size_hw != nir_size(config, size_hw):
         raise ExportError(f"NIR needs a multiple of the coarsest stage, {nir_size(config, size_hw)}, got {size_hw}")
     builder = _Builder(need("nir", "writing NIR", "nir"), config, step_s)
-    x = builder.input(config.in_channels, size_hw)
+    x = builder.input(config.voxels.channels, size_hw)
     x = builder.neurons(
         "encoder.stem", fused.encoder.stem.neuron, [builder.conv("encoder.stem", x, _conv(fused.encoder.stem))]
     )
@@ -130,7 +130,7 @@ def write_nir(
 
 def heads_of(output: np.ndarray, config: DetectorConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return heatmap, wh and offset [..., K, H, W] of a NIR graph's output [..., phases**2 * (classes + 4), h, w]."""
-    fine = from_phases(output, 2**config.decoder_blocks)
+    fine = from_phases(output, 2**config.decoder.num_blocks)
     k = config.num_classes
     return fine[..., :k, :, :], fine[..., k : k + 2, :, :], fine[..., k + 2 :, :, :]
 
@@ -170,8 +170,8 @@ class _Builder:
         if self._num_weights > MAX_WEIGHTS:
             raise ExportError(
                 f"this network would take more than {MAX_WEIGHTS / 1e6:.0f} M weights in NIR, which has no upsampling: "
-                f"each decoder block multiplies the populations by 4, and it has {self._config.decoder_blocks}; train "
-                "one with decoder_blocks 0 or 1, as in recipes/nano_nir.yaml"
+                f"each decoder block multiplies the populations by 4, and it has {self._config.decoder.num_blocks}; "
+                "train one with decoder.num_blocks 0 or 1, as in recipes/nano_nir.yaml"
             )
         _, height, width = self.shapes[source]
         bias = np.zeros(len(weight), np.float32) if bias is None else bias.astype(np.float32)

@@ -74,21 +74,22 @@ def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:
 def spiking_centernet_macs(size_hw: tuple[int, int] = SIZE_HW) -> int:
     """Return the multiply-accumulates a step of the ``paper`` preset with merged decoder blocks, padding included."""
     config = PRESETS["paper"]
+    widths = config.encoder.widths
     size = _halved(size_hw)
-    total = conv_macs(config.in_channels, config.widths[0], 7, size)
-    size, channels, sizes = _halved(size), config.widths[0], []
-    for k, width in enumerate(config.widths):
+    total = conv_macs(config.voxels.channels, widths[0], 7, size)
+    size, channels, sizes = _halved(size), widths[0], []
+    for k, width in enumerate(widths):
         size = size if k == 0 else _halved(size)
-        for _ in range(config.convs_per_stage):
+        for _ in range(config.encoder.convs_per_stage):
             total += conv_macs(channels, width, 3, size)
             channels = width
         sizes.append(size)
-    for k in range(config.decoder_blocks):
-        joined = channels + config.widths[-2 - k]
+    for k in range(config.decoder.num_blocks):
+        joined = channels + widths[-2 - k]
         total += conv_macs(joined, joined // 2, 3, sizes[-2 - k])
         channels, size = joined // 2, sizes[-2 - k]
     for outputs in (config.num_classes, 2, 2):
-        total += conv_macs(channels, config.head_width, 3, size) + conv_macs(config.head_width, outputs, 1, size)
+        total += conv_macs(channels, config.head.width, 3, size) + conv_macs(config.head.width, outputs, 1, size)
     return total
 
 

@@ -162,7 +162,7 @@ def costs(
     return Costs(
         split=split,
         recordings=len(dataset.recordings),
-        spiking=model.config.neuron != "relu",
+        spiking=model.config.neuron.is_spiking,
         operations=operations,
         bills={name: reckon(operations) for name, reckon in MODELS.items()},
         break_evens=break_evens_of(operations),
@@ -247,13 +247,13 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
     when: dict[str, list[Tensor]] = {name: [] for name in names}
     events: list[int] = []
     starts: list[int] = []
-    step_us = config.window_us / config.num_steps
-    for window in recording.windows(config.window_us, config.window_us):
+    voxels = config.voxels
+    for window in recording.windows(voxels.window_us, voxels.window_us):
         if len(starts) == max_windows:
             break
         starts.append(window.start_us)
         cube = recording.cube(
-            window.start_us, window.stop_us, num_steps=config.num_steps, bins=config.bins, mode=config.mode
+            window.start_us, window.stop_us, num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode
         )
         layers = iter(names)
 
@@ -266,14 +266,14 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
 
         with torch.inference_mode():
             fused(cube[:, None].to(device), observe=see, keep_state=False)
-        at = (window.events["t"] - window.start_us) / step_us
-        events.extend(np.bincount(at.astype(int), minlength=config.num_steps).tolist())
+        at = (window.events["t"] - window.start_us) / voxels.step_us
+        events.extend(np.bincount(at.astype(int), minlength=voxels.num_steps).tolist())
     if not starts:
         raise ConfigError(f"{recording.path}: holds no events, so nothing fires")
     return ClipActivity(
         where={name: (total / len(starts)).numpy() for name, total in where.items()},
         when={name: torch.cat(parts).numpy() for name, parts in when.items()},
         events=np.array(events, np.int64),
-        step_us=step_us,
+        step_us=voxels.step_us,
         start_us=starts[0],
     )

@@ -69,7 +69,7 @@ def bench(
         raise ConfigError(f"firing_rate must lie between 0 and 1, got {firing_rate}")
     everybody = implementations.names(slow=slow)
     base = {
-        "preset": preset, "size_hw": SIZE_HW, "num_steps": PRESETS[preset].num_steps, "batch": 1,
+        "preset": preset, "size_hw": SIZE_HW, "num_steps": PRESETS[preset].voxels.num_steps, "batch": 1,
         "firing_rate": firing_rate, "seed": seed, "seconds": seconds,
     }  # fmt: skip
     result: dict[str, Any] = {**provenance(seed=seed), "settings": base, "races": [], "missing": _missing()}

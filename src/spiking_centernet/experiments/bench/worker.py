@@ -51,7 +51,12 @@ def _model(job: dict[str, Any], cube):
         return load(job["weights"])
     changes = job.get("changes", {})
     return awake(
-        job["preset"], cube[:, :1], job["firing_rate"], seed=job["seed"], num_steps=job["num_steps"], **changes
+        job["preset"],
+        cube[:, :1],
+        job["firing_rate"],
+        seed=job["seed"],
+        **{"voxels.num_steps": job["num_steps"]},
+        **changes,
     )
 
 

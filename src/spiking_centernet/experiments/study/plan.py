@@ -13,7 +13,7 @@ from typing import Any
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import get_protocol
 from spiking_centernet.model import DetectorConfig
-from spiking_centernet.model.weights import LARGEST
+from spiking_centernet.model.config_dict import LARGEST, flat
 from spiking_centernet.training import distillation
 from spiking_centernet.training.config import NESTED, Recipe, config_of, make_recipe, parse_recipe, read_yaml
 from spiking_centernet.training.run_dir import BEST
@@ -25,7 +25,7 @@ FIELDS = (
     "recipe", "set", "seeds", "axes", "combine", "rows", "base", "baseline", "split", "protocol", "test_steps",
     "budget", "resamples",
 )  # fmt: skip
-MAX_STEPS = LARGEST["num_steps"]
+MAX_STEPS = LARGEST["voxels.num_steps"]
 MAX_RESAMPLES = 1_000_000
 MAX_ROWS = 1000
 """More runs than anybody trains, and few enough to check at once."""
@@ -116,9 +116,10 @@ class Plan:
 
     def tests(self, config: DetectorConfig) -> list[Test]:
         """Return how a network is tested, as it was trained first."""
-        tests = [Test(config.num_steps, config.window_us)]
-        tests += [Test(n, config.window_us) for n in self.test_steps.get("same_window", ())]
-        tests += [Test(n, n * config.window_us // config.num_steps) for n in self.test_steps.get("same_step", ())]
+        num_steps, window_us = config.voxels.num_steps, config.voxels.window_us
+        tests = [Test(num_steps, window_us)]
+        tests += [Test(n, window_us) for n in self.test_steps.get("same_window", ())]
+        tests += [Test(n, n * window_us // num_steps) for n in self.test_steps.get("same_step", ())]
         return list(dict.fromkeys(tests))
 
 
@@ -171,13 +172,16 @@ def read_plan(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return recipe fields with changes applied; ``network.skips: or`` changes one setting of a nested field."""
+    """Return recipe fields with changes applied; ``augmentation.flip: 0`` changes one setting of a nested field."""
     result = dict(values)
     for name, value in changes.items():
         first, _, rest = str(name).partition(".")
+        if first == "network":
+            result[first] = _merged_network(result.get(first), {rest: value} if rest else value, where)
+            continue
         if "." in rest:
-            raise ConfigError(f"{where}: {str(name)[:100]}: settings lie one deep, as in network.skips; correct it")
-        if not rest and not (isinstance(value, Mapping) and first in ("network", *NESTED)):
+            raise ConfigError(f"{where}: {str(name)[:100]}: settings lie one deep, as in augmentation.flip; correct it")
+        if not rest and not (isinstance(value, Mapping) and first in NESTED):
             result[first] = value
             continue
         inner = result.get(first)
@@ -185,6 +189,14 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) ->
             raise ConfigError(f"{where}: {name}: {first} is {inner!r} and has no settings")
         result[first] = merged(inner or {}, {rest: value} if rest else value, where)
     return result
+
+
+def _merged_network(values: Any, changes: Any, where: str) -> dict[str, Any]:
+    """Return changes of the network by dotted name, the later ones counting."""
+    try:
+        return flat({} if values is None else values) | flat({} if changes is None else changes)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _mapping(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -229,7 +241,11 @@ def _label(point: Mapping[str, Any]) -> str:
             return str(value).lower()
         return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    return ", ".join(f"{name.rpartition('.')[2]}={shown(value)}" for name, value in point.items())
+    def called(name: str) -> str:
+        # network.decoder.kind is the decoder, network.decoder.skips are the skips.
+        return name.removesuffix(".kind").rpartition(".")[2]
+
+    return ", ".join(f"{called(name)}={shown(value)}" for name, value in point.items())
 
 
 def _without_repeats(rows: Sequence[Row], path: Path) -> list[Row]:

@@ -22,8 +22,9 @@ from spiking_centernet.evaluation.predict import predict
 from spiking_centernet.evaluation.significance import match_recordings, save_matches
 from spiking_centernet.experiments.study.plan import Plan, Run, Test
 from spiking_centernet.model import Detector
+from spiking_centernet.model.config_dict import config_to_dict, is_format_1, nested_from_format_1
 from spiking_centernet.model.firing_rate import FiringRates
-from spiking_centernet.model.weights import config_to_dict, load, notes, sha256
+from spiking_centernet.model.weights import load, notes, sha256
 from spiking_centernet.training.config import config_of
 from spiking_centernet.training.run_dir import BEST, METRICS, read_metrics
 from spiking_centernet.training.trainer import train
@@ -158,6 +159,12 @@ def _read_outcome(path: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or not _is_outcome(found):
         raise ConfigError(f"{path}: is damaged; remove it, and the run is tested again")
+    network = found["recipe"].get("network")
+    if isinstance(network, dict) and is_format_1(network):
+        try:
+            found["recipe"]["network"] = nested_from_format_1(network)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}; remove it, and the run is tested again") from error
     return found
 
 
@@ -197,7 +204,7 @@ def dense_operations(model: Detector, size_hw: tuple[int, int]) -> int:
         model: the detector.
         size_hw: height and width of the frame in pixels.
     """
-    cube = torch.zeros(1, 1, model.config.in_channels, *size_hw, dtype=torch.uint8)
+    cube = torch.zeros(1, 1, model.config.voxels.channels, *size_hw, dtype=torch.uint8)
     return count_ops(model.fuse(), cube.to(model.device)).padded
 
 
@@ -273,8 +280,8 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
     found = []
     for test in plan.tests(config):
         dataset = FolderDataset(
-            data, plan.split, window_us=test.window_us, num_steps=test.num_steps, bins=config.bins,
-            classes=config.classes, mode=config.mode,
+            data, plan.split, window_us=test.window_us, num_steps=test.num_steps, bins=config.voxels.bins,
+            classes=config.classes, mode=config.voxels.mode,
         )  # fmt: skip
         rates = FiringRates(model.neuron_names)
         truth, detected, size_hw = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
