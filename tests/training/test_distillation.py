@@ -67,8 +67,13 @@ def test_the_teacher_sees_what_binning_its_own_window_gives(mode, changes):
     def cube(c):
         start_us = 100_000 - c.voxels.window_us
         return voxelize(
-            events, start_us=start_us, stop_us=100_000, size_hw=(5, 6), 
-            num_steps=c.voxels.num_steps, bins=c.voxels.bins, mode=mode
+            events,
+            start_us=start_us,
+            stop_us=100_000,
+            size_hw=(5, 6),
+            num_steps=c.voxels.num_steps,
+            bins=c.voxels.bins,
+            mode=mode,
         )
 
     assert torch.equal(teacher_cube(cube(student)[:, None], student.voxels, teacher.voxels)[:, 0], cube(teacher))

@@ -77,7 +77,7 @@ def test_a_convolution_to_phases_is_the_fine_one(phases):
 @pytest.mark.parametrize("pooling", ["threshold", "neuron"])
 @pytest.mark.parametrize("neuron", ["plif", "if"])
 def test_every_spike_is_the_networks(tmp_path, pooling, neuron):
-    fused = two_levels(neuron=neuron)
+    fused = two_levels(neuron={"kind": neuron})
     write_nir(fused, tmp_path / "tiny.nir", SIZE_HW, pooling=pooling)
     found = run_nir(nir.read(tmp_path / "tiny.nir"), noise(), STEP_S)
     spikes, heads = spikes_of(fused, noise())
@@ -100,7 +100,7 @@ def test_upsampling_three_times_over_is_exact_too():
 
 def test_a_threshold_that_is_met_exactly_fires():
     """NIR fires above the threshold and the network at it: without the next smaller float32 spikes would be lost."""
-    fused = two_levels(threshold=0.25)
+    fused = two_levels(neuron={"threshold": 0.25})
     with torch.no_grad():
         stem = fused.encoder.stem.conv
         stem.weight.copy_(torch.round(stem.weight * 4) / 4)
