@@ -250,3 +250,34 @@ def write_columns(path, events, size_hw=None, **settings) -> Path:
             file.create_dataset(f"events/{name}", data=side)
         file.create_dataset("t_offset", data=49_599_300_523)
     return path
+
+
+def write_aedat2(path: Path, events: np.ndarray, camera, *, chip: str, between=()) -> Path:
+    """Write AEDAT 2.0 as jAER does, with addresses of other things ``between`` the header and the events."""
+    height, width = camera.size_hw
+    x, y = width - 1 - events["x"].astype(np.uint32), height - 1 - events["y"].astype(np.uint32)
+    polarity = (events["p"] == camera.on).astype(np.uint32) << camera.polarity_bit
+    records = np.zeros(len(events), Aedat2Recording.RECORD)
+    records["address"] = x << camera.x_shift | y << camera.y_shift | polarity
+    records["t"] = events["t"]
+    lines = ["#!AER-DAT2.0", "# Timestamps tick is 1 us", *([f"# AEChip: {chip}"] if chip else [])]
+    other = np.array([(address, 0) for address in between], Aedat2Recording.RECORD)
+    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode() + other.tobytes() + records.tobytes())
+    return path
+
+
+def write_event_stream(path: Path, events: np.ndarray, size_hw: tuple[int, int], *, kind: int) -> Path:
+    """Write Event Stream of kind 1 (DVS) or 2 (ATIS): the time before an event in its first byte, longer gaps apart."""
+    head = b"Event Stream" + bytes([2, 0, 0, kind]) + struct.pack("<2H", size_hw[1], size_hw[0])
+    out, now = bytearray(head), 0
+    most, letting = (127, 0xFF) if kind == 1 else (63, 0xFD)
+    for t, x, y, p in events.tolist():
+        gap, now = t - now, t
+        out += bytes([letting] * (gap // most))
+        first = (gap % most) << 1 | p if kind == 1 else (gap % most) << 2 | p << 1
+        out += bytes([first]) + struct.pack("<2H", x, y)
+        if kind == 2:
+            out += bytes([0b01]) + struct.pack("<2H", 0, 0)  # an exposure measurement at the same time
+            out += bytes([0xFC])  # and a reset
+    path.write_bytes(out)
+    return path

@@ -15,6 +15,7 @@ from fuzz_files import SIZE_HW, file, folder, some_events
 
 from spiking_centernet.data import Recording
 from spiking_centernet.data import open as open_recording
+from spiking_centernet.data.formats.aedat import CAMERAS
 
 MOST_PIXELS = 1 << 16
 """Larger sensors are slow, not different."""
@@ -60,6 +61,18 @@ def text(data: bytes) -> int:
 
 def nmnist(data: bytes) -> int:
     return checked(open_recording(file(data, "a.bin")))
+
+
+def aedat(data: bytes) -> int:
+    return checked(open_recording(file(data, "a.aedat")))
+
+
+def event_stream(data: bytes) -> int:
+    return checked(open_recording(file(data, "a.es")))
+
+
+def matlab(data: bytes) -> int:
+    return checked(open_recording(file(data, "a.mat")))
 
 
 COLUMN_TYPES = ("<u2", "<i2", "<u4", "<i8", "<u8", "<f4", "<f8", "|u1", "|b1", "|S3", "<c8", "<i4")
@@ -110,7 +123,7 @@ def hdf5_file(data: bytes) -> int:
     return checked(open_recording(file(data, "b.h5")))
 
 
-RECORDINGS = (evt, aedat4, numpy, text, nmnist, hdf5)
+RECORDINGS = (evt, aedat, aedat4, event_stream, matlab, numpy, text, nmnist, hdf5)
 LIBRARIES = (hdf5_file,)
 
 
@@ -131,6 +144,16 @@ def seeds(name: str, where: Path) -> list[bytes]:
             writers.write_aedat4(path, events, SIZE_HW, compression=kind, packet=20, table=table).read_bytes()
             for kind, table in (("", -1), ("lz4", -1), ("zstd", -1), ("", 1 << 40))
         ]
+    if name == "aedat":
+        made = [
+            writers.write_aedat2(path, events, camera, chip=camera.name).read_bytes() for camera in CAMERAS.values()
+        ]
+        golden = Path(__file__).resolve().parent / "golden" / "aedat31"
+        return [*made, *((golden / f"{kind}.aedat").read_bytes() for kind in ("overflow", "empty_packet"))]
+    if name == "event_stream":
+        return [writers.write_event_stream(path, events, SIZE_HW, kind=kind).read_bytes() for kind in (1, 2)]
+    if name == "matlab":
+        return _matlab_seeds(events)
     if name == "numpy":
         return _numpy_seeds(events)
     if name == "text":
@@ -158,6 +181,18 @@ def seeds(name: str, where: Path) -> list[bytes]:
     table, rvt, dsec = bytes([65, 0, 0, 3, 7]), bytes([2 | 16 | 32 | 64, 0, 0, 3, 7]), bytes([2 | 128, 1, 1, 6, 8])
     said = struct.pack("<qq", *SIZE_HW)
     return [*found, table + head + stored.tobytes() + b"40x24", rvt + head + columns + said, dsec + head + columns]
+
+
+def _matlab_seeds(events: np.ndarray) -> list[bytes]:
+    import scipy.io
+
+    found, columns = [], {name: events[name] for name in "txyp"}
+    for variables in (columns, {"TD": columns}):
+        for packed in (False, True):
+            made = io.BytesIO()
+            scipy.io.savemat(made, variables, do_compression=packed)
+            found.append(made.getvalue())
+    return found
 
 
 def _numpy_seeds(events: np.ndarray) -> list[bytes]:

@@ -21,6 +21,8 @@ OPTIONAL = {
     "hdf5plugin": ("compressed HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
     "lz4": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
     "zstandard": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
+    "rosbags": ("ROS bags", "pip install 'spiking-centernet[formats]'"),
+    "scipy": ("MATLAB recordings", "pip install 'spiking-centernet[formats]'"),
     "trackers": ("scn detect --track", "pip install 'spiking-centernet[track]'"),
     "eventcv": ("scn stream from a camera or socket", "pip install 'spiking-centernet[live]'"),
     "onnx": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),

@@ -4,11 +4,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from spiking_centernet.data.formats.aedat import open_aedat
 from spiking_centernet.data.formats.aedat4 import Aedat4Recording
 from spiking_centernet.data.formats.arrays import ArrayRecording, BinRecording
 from spiking_centernet.data.formats.dat import DatRecording
+from spiking_centernet.data.formats.event_stream import EventStreamRecording
 from spiking_centernet.data.formats.evt import EvtRecording
 from spiking_centernet.data.formats.hdf5 import Hdf5Recording
+from spiking_centernet.data.formats.matlab import MatlabRecording
+from spiking_centernet.data.formats.rosbag import RosbagRecording
 from spiking_centernet.data.formats.text import TextRecording
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.errors import EventFileError, did_you_mean
@@ -18,7 +22,13 @@ OPENERS: dict[str, Callable[..., Recording]] = {
     ".raw": EvtRecording,
     ".h5": Hdf5Recording,
     ".hdf5": Hdf5Recording,
+    ".aedat": open_aedat,
     ".aedat4": Aedat4Recording,
+    ".es": EventStreamRecording,
+    ".mat": MatlabRecording,
+    ".bag": RosbagRecording,
+    ".db3": RosbagRecording,
+    ".mcap": RosbagRecording,
     ".bin": BinRecording,
     ".npy": ArrayRecording,
     ".npz": ArrayRecording,
@@ -26,6 +36,10 @@ OPENERS: dict[str, Callable[..., Recording]] = {
     ".txt": TextRecording,
 }
 """File suffix -> opener; another format moves in by adding its line."""
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a pointer of Git LFS starts (its specification, docs/spec.md)."""
 
 
 def open(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None) -> Recording:
@@ -38,7 +52,22 @@ def open(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None
     Raises:
         EventFileError: the format is unknown, the file damaged, or a package that reads it is not installed.
     """
-    suffix = Path(path).suffix.lower()
+    path = Path(path)
+    suffix = ".db3" if (path / "metadata.yaml").is_file() else path.suffix.lower()
     if suffix not in OPENERS:
         raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")
+    _refuse_pointer(path)
     return OPENERS[suffix](path, size_hw=size_hw)
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse the stand-in that git leaves where a file is kept in Git LFS and was not fetched."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    except (OSError, ValueError):
+        return  # the opener says what is wrong
+    if is_pointer:
+        raise EventFileError(
+            f"{path}: is no recording but a pointer of Git LFS, which holds its place; fetch it with `git lfs pull`"
+        )

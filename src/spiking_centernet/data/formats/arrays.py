@@ -13,8 +13,9 @@ from there on.
 import math
 import os
 import tempfile
+import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,15 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
         raise EventFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read ({told}); copy or save it again"
         ) from error
+    if _has_places(arrays):
+        xy = arrays["xy"]
+        if xy.ndim != 2 or xy.shape[1] != 2:
+            raise EventFileError(f"{path}: xy is {xy.dtype} {list(xy.shape)}, must be [N, 2] with columns and rows")
+        t = arrays["t"]
+        if t.dtype.kind in "iu":
+            warnings.warn(f"{path}: whole times beside an array xy are ESIM's nanoseconds", stacklevel=4)
+            t = t // 1000
+        return {"t": t, "x": xy[:, 0], "y": xy[:, 1], "p": arrays["p"]}
     if len(arrays) > 1:
         return {field: arrays[name] for field, name in match_names(path, list(arrays)).items()}
     if not arrays:
@@ -157,6 +167,11 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
     )
 
 
+def _has_places(names: Collection[str]) -> bool:
+    """Return whether an archive has its places in one array ``xy`` [N, 2], as ESIM's Python bindings write them."""
+    return {"xy", "t", "p"} <= set(names) and not {"x", "y"} & set(names)
+
+
 def _plain(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         return _map_npy(file, path.stat().st_size)
@@ -169,7 +184,8 @@ def _archive(path: Path) -> Mapping[str, np.ndarray]:
         members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
         if len(members) > 1:
             # The others may be of any size, and are not looked at.
-            members = {name: members[name] for name in match_names(path, list(members)).values()}
+            wanted = ("t", "xy", "p") if _has_places(members) else match_names(path, list(members)).values()
+            members = {name: members[name] for name in wanted}
         for name, member in members.items():
             with archive.open(member) as packed, tempfile.TemporaryFile() as unpacked:
                 # Read to the end, so that the archive's checksum is compared.

@@ -27,6 +27,14 @@ STEP_BACK_US = 1 << 18
 """A high stamp up to a quarter second back is disorder; further back, the counter wrapped."""
 
 
+SENSORS = {
+    "gen31": (480, 640), "gen3": (480, 640), "gen41": (720, 1280), "gen4": (720, 1280), "imx636": (720, 1280),
+    "imx646": (720, 1280), "genx320": (320, 320),
+}  # fmt: skip
+"""What the name of Metavision's camera plugin contains -> height and width of its sensor in pixels
+(OpenEB, ``hal_psee_plugins``; for example ``hal_plugin_gen3_fx3``, ``hal_plugin_gen41_evk2``)."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """One way to pack events into words.
@@ -82,8 +90,14 @@ def read_evt_header(path: Path) -> EvtHeader:
         )
     geometry = re.fullmatch(r"(\d+)x(\d+)", fields.get("geometry", "").strip())
     width, height = (options.get("width", ""), options.get("height", "")) if geometry is None else geometry.groups()
-    size_hw = (int(height), int(width)) if height.isdigit() and width.isdigit() else None
+    size_hw = (int(height), int(width)) if height.isdigit() and width.isdigit() else _size_of(fields)
     return EvtHeader(ENCODINGS[version], options.get("endianness") == "legacy", size_hw, offset)
+
+
+def _size_of(fields: dict[str, str]) -> tuple[int, int] | None:
+    """Return the size of the sensor that the recording's driver names, where the header has none."""
+    plugin = fields.get("plugin_name", "")
+    return next((size_hw for part, size_hw in SENSORS.items() if part in plugin), None)
 
 
 def _pairs(parts: list[str], between: str) -> dict[str, str]:

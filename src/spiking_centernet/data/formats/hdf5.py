@@ -1,4 +1,4 @@
-"""HDF5 event files (``.h5``, ``.hdf5``): Metavision's, and the layout that DSEC and RVT share.
+"""HDF5 event files (``.h5``, ``.hdf5``): Metavision's table, and the layouts of ``hdf5_layouts.py``.
 
 Metavision (https://docs.prophesee.ai/stable/data/file_formats/hdf5.html) has one table ``CD/events`` of x, y, p, t.
 DSEC (https://dsec.ifi.uzh.ch/data-format/) and RVT have the columns ``events/x``, ``y``, ``t``, ``p``; RVT adds
@@ -25,6 +25,7 @@ import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import PAIRED_DTYPE
+from spiking_centernet.data.formats import hdf5_layouts
 from spiking_centernet.data.formats.arrays import check_columns, events_of, holds_seconds
 from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, INSTALL, BlockRecording, needed, spans
 from spiking_centernet.errors import EventFileError
@@ -75,22 +76,15 @@ class Hdf5Recording(BlockRecording):
             kind, found = "Metavision HDF5", self._table.dtype.names or ()
             said = re.fullmatch(r"(\d{1,9})x(\d{1,9})", _text(file.attrs.get("geometry", "")))
             said_hw = None if said is None else (int(said[2]), int(said[1]))
-        elif "events/t" in file:
-            group = file["events"]
-            kind, found = "HDF5 with columns (DSEC, RVT)", list(group)
-            self._columns = {name: group[name] for name in "xypt" if name in group}
-            sides = [self._side(group, name) for name in ("height", "width") if name in group]
-            said_hw = (sides[0], sides[1]) if len(sides) == 2 else None
         else:
-            raise EventFileError(
-                f"{path}: holds {sorted(file)}, but neither 'CD/events' (Metavision) nor 'events/t' (DSEC, RVT); "
-                "export its events in one of these layouts"
-            )
+            kind, group, columns = hdf5_layouts.locate(path, h5py, file)
+            self._columns, found = columns, list(columns)
+            said_hw = hdf5_layouts.said_size(path, file, group)
         missing = [name for name in "xypt" if name not in found]
         if missing:
             raise EventFileError(f"{path}: its events lack {missing}; export them again")
         sources = [self._columns[name] for name in "xypt"] if self._table is None else [self._table]
-        if not all(isinstance(source, h5py.Dataset) for source in sources):
+        if not all(isinstance(source, h5py.Dataset | hdf5_layouts.Column) for source in sources):
             raise EventFileError(f"{path}: its events are no data sets of HDF5; export them again")
         if self._table is None:
             check_columns(path, self._columns)
@@ -106,12 +100,6 @@ class Hdf5Recording(BlockRecording):
         head = (0, min(self._length, BLOCK_EVENTS))
         self._in_seconds = not self._ecf and kind_of_t == "f" and holds_seconds(self._stored(head)["t"])
         return (f"{kind}, ECF" if self._ecf else kind), said_hw
-
-    def _side(self, group: Any, name: str) -> int:
-        value = np.asarray(group[name][()])
-        if value.size != 1 or value.dtype.kind not in "iuf" or not 0 < value.item() <= 1 << 16:
-            raise EventFileError(f"{self.path}: says {name} {str(value)[:100]}, must be one whole number; correct it")
-        return int(value.item())
 
     def _check_storage(self, source: Any) -> None:
         """Refuse a length that nothing is stored for: HDF5 would make up zeros without end."""

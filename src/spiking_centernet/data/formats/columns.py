@@ -1,0 +1,42 @@
+"""Columns of t, x, y and p in memory or in a mapped file, as a recording."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from spiking_centernet.data.formats.arrays import check_columns, events_of, holds_seconds
+from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording, spans
+
+
+class ColumnRecording(BlockRecording):
+    """Columns as a recording; its clock is moved to 0 at the first event."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], columns: Mapping[str, np.ndarray], *, kind: str,
+        size_hw: tuple[int, int] | None = None,
+    ):  # fmt: skip
+        """Index columns.
+
+        Args:
+            path: the file they come from.
+            columns: t, x, y and p, flat and of one length; times are whole microseconds or seconds with a fraction.
+            kind: the format, in words.
+            size_hw: height and width of the sensor in pixels; None takes the smallest that holds the events.
+
+        Raises:
+            EventFileError: the columns are no events, or see ``BlockRecording``.
+        """
+        check_columns(Path(path), columns)
+        self._columns = columns
+        self._in_seconds = holds_seconds(np.asarray(columns["t"][:BLOCK_EVENTS]))
+        super().__init__(path, kind=kind, size_hw=size_hw, own_clock=True)
+
+    def _blocks(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        for key in spans(len(self._columns["t"]), BLOCK_EVENTS):
+            yield key, self._decode(key)
+
+    def _decode(self, key: tuple[int, int]) -> np.ndarray:
+        stored = {field: np.asarray(column[slice(*key)]) for field, column in self._columns.items()}
+        return events_of(self.path, stored, key[0], in_seconds=self._in_seconds)

@@ -1,0 +1,116 @@
+"""MATLAB files (``.mat``) with a struct or variables of x, y, t and p.
+
+Files of version 5 to 7.2 are read with SciPy, those of version 7.3 are HDF5. They are held in memory; to protect it, a
+file whose compressed variables unpack to more than ``MAX_BYTES`` is refused.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiking_centernet.data.formats.arrays import NAMES
+from spiking_centernet.data.formats.columns import ColumnRecording
+from spiking_centernet.data.formats.indexed import needed, open_bytes
+from spiking_centernet.errors import EventFileError
+
+MAX_BYTES = 1 << 31
+HEADER_BYTES = 128
+COMPRESSED = 15
+"""miCOMPRESSED, MathWorks' "MAT-File Format", table 1-1."""
+
+
+class MatlabRecording(ColumnRecording):
+    """A ``.mat`` file as a recording."""
+
+    def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
+        """Open and index a file; see ``ColumnRecording``."""
+        path = Path(path)
+        with open_bytes(path) as file:
+            head = file.read(HEADER_BYTES)
+        tree = _hdf5_tree(path) if b"MATLAB 7.3" in head else _tree(path)
+        found = _find(tree)
+        if found is None:
+            raise EventFileError(
+                f"{path}: holds {sorted(tree)}, but no struct or variables named x, y, t and p; save the events so"
+            )
+        super().__init__(path, found, kind="MATLAB", size_hw=size_hw)
+
+
+def _tree(path: Path) -> Mapping[str, Any]:
+    scipy_io = needed(path, "scipy.io")
+    _check_unpacked_size(path)
+    try:
+        variables = scipy_io.loadmat(path, simplify_cells=True)
+    except Exception as error:  # SciPy raises whatever the damaged bytes run into
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise EventFileError(f"{path}: cannot be read as MATLAB 5 ({told}); copy or save it again") from error
+    return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Unpack compressed variables piece by piece, and refuse more than ``MAX_BYTES`` before anything is kept."""
+    total, at, end = 0, HEADER_BYTES, path.stat().st_size
+    with open_bytes(path) as file:
+        while at + 8 <= end:
+            file.seek(at)
+            kind, size = np.frombuffer(file.read(8), "<u4").tolist()
+            at += 8 + size
+            if kind != COMPRESSED:
+                continue
+            unpacker, left = zlib.decompressobj(), min(size, end - file.tell())
+            try:
+                while left and (piece := file.read(min(left, 1 << 16))):
+                    left -= len(piece)
+                    while piece:
+                        total += len(unpacker.decompress(piece, 1 << 20))
+                        piece = unpacker.unconsumed_tail
+                        if total > MAX_BYTES:
+                            raise EventFileError(
+                                f"{path}: its variables unpack to more than {MAX_BYTES >> 30} GiB; save it in version "
+                                "7.3 (HDF5) or in parts"
+                            )
+            except zlib.error as error:
+                raise EventFileError(f"{path}: is damaged at byte {file.tell()} ({error}); copy it again") from error
+
+
+def _hdf5_tree(path: Path) -> Mapping[str, Any]:
+    h5py = needed(path, "h5py")
+    try:
+        with h5py.File(path, "r") as file:
+            return _group(h5py, file)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EventFileError(f"{path}: cannot be read as MATLAB 7.3 ({error}); copy or save it again") from error
+
+
+def _group(h5py: Any, group: Any) -> Mapping[str, Any]:
+    tree: dict[str, Any] = {}
+    for name in group:
+        if name.startswith("#") or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue  # MATLAB's own bookkeeping, and links that lead out of the file
+        entry = group[name]
+        if isinstance(entry, h5py.Group):
+            tree[name] = _group(h5py, entry)
+        elif entry.dtype.kind in "iufb" and entry.nbytes <= MAX_BYTES:
+            tree[name] = entry[()]
+    return tree
+
+
+def _find(tree: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+    """Return the columns of the first struct, from the outside in, that has them all."""
+    for place in _structs(tree):
+        by_lower = {name.lower(): value for name, value in place.items()}
+        columns = {field: next((by_lower[n] for n in names if n in by_lower), None) for field, names in NAMES.items()}
+        if all(column is not None and np.asarray(column).dtype.kind in "iufb" for column in columns.values()):
+            return {field: np.asarray(column).reshape(-1) for field, column in columns.items()}
+    return None
+
+
+def _structs(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield tree
+    for value in tree.values():
+        if isinstance(value, Mapping):
+            yield from _structs(value)
