@@ -82,7 +82,7 @@ def _simulate(arguments: Any) -> None:
         train_duration_s=arguments.train_duration_s, workers=arguments.workers,
         size_hw=parser.read_size(arguments.size or ""),
         clips=Clips(train=arguments.train, val=arguments.val, test=arguments.test),
-        progress=console(stderr=True).is_terminal,
+        progress=console(stderr=True).is_terminal, world=arguments.world, profile=arguments.profile,
         condition=Condition(
             threshold_scale=arguments.threshold_scale, light=arguments.light, rain_mm_h=arguments.rain_mm_h,
             flicker_hz=arguments.flicker_hz,

@@ -118,6 +118,8 @@ def _simulate(parser: ArgumentParser) -> None:
     parser.add_argument("--duration_s", type=float, default=8.0, help="length of each clip in seconds")
     parser.add_argument("--train_duration_s", type=float | None, default=None, help="the same of training clips alone")
     _size(parser, "304x240")
+    parser.add_argument("--world", default="roads", help="roads, or wide: any place, hand-held to fixed, any camera")
+    parser.add_argument("--profile", default="any", help="event camera of the wide world: any, atis, davis346, ...")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; null: one per core")
     parser.add_argument("--executor", default="local", help="local, or a cluster: ray, slurm")
     parser.add_argument("--threshold_scale", type=float, default=1.0, help="factor on the sensor's contrast thresholds")

@@ -1,4 +1,4 @@
-"""Writes a labelled data set of simulated roads in the layout of GEN1: folders of ``_td.dat`` and ``_bbox.npy``.
+"""Writes a labelled data set of a simulated world in the layout of GEN1: folders of ``_td.dat`` and ``_bbox.npy``.
 
 Every clip has its own stream of chance, made from the seed, its split and its index, so neither the number of workers
 nor the order of the clips changes a byte.
@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,59 +23,24 @@ from spiking_centernet.data.formats.dat_writer import DatWriter
 from spiking_centernet.data.recording import MAX_PIXELS
 from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
 from spiking_centernet.simulate.conditions import CLEAR, Condition
-from spiking_centernet.simulate.scene.scene import random_scene
+from spiking_centernet.simulate.profiles import ANY, Readout, profile_names, random_camera
 from spiking_centernet.simulate.sensor import Sensor, random_params
+from spiking_centernet.simulate.statistics import RecentEvents
+from spiking_centernet.simulate.worlds import WORLDS, SceneFactory, World, world_of
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.utils.executors import Executor
 from spiking_centernet.utils.files import atomic_write, remove_leftovers
 from spiking_centernet.utils.progress import Bar
 
-VERSION = 2
-"""Raised whenever the same seed would give other bytes; a folder of another version is not continued.
-Version 2 differs from 1 by rounding alone: it draws in float32."""
-
 SPLITS = ("train", "val", "test")
 
-LABEL_PERIOD_US = 250_000
-"""GEN1 is labelled at 1, 2 or 4 Hz; the first label has a full window of events before it."""
+WINDOW_S = 0.1
+"""What a detector sees of a label."""
 
 WARM_UP_S = 0.05
 """The scene runs this long before time zero, for the slowest low-pass of a day to settle on a moving picture."""
 
-STEP_RANGE_US = (200, 2000)
-"""Bounds of the time step: at least 500 frames a second, at most 5000."""
-
 CHUNK_EVENTS = 200_000
-
-
-class Scene(Protocol):
-    """What a simulated world must offer; ``simulate.scene.Scene`` is ours."""
-
-    @property
-    def night(self) -> bool:
-        """Whether it is dark."""
-        ...
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What was drawn, ready for JSON."""
-        ...
-
-    def render(self, t_s: float, out: np.ndarray) -> object:
-        """Write the float32 [H, W] luminance at a time into ``out``."""
-        ...
-
-    def boxes(self, t_s: float, t_us: int) -> np.ndarray:
-        """Return the visible boxes at a time as BOX_DTYPE, stamped ``t_us``."""
-        ...
-
-    def max_speed_px_s(self, t_s: float) -> float:
-        """Return the speed of the fastest thing in the picture."""
-        ...
-
-
-SceneFactory = Callable[..., Scene]
-"""Called as ``factory(rng, size_hw=..., duration_s=...)``; at module level, so that other processes find it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +67,10 @@ class Clip:
     index: int
     duration_us: int
     size_hw: tuple[int, int]
-    make_scene: SceneFactory = field(default=random_scene)
+    make_scene: SceneFactory | None = None
     condition: Condition = CLEAR
+    world: World = WORLDS["roads"]
+    profile: str = ANY
 
     @property
     def name(self) -> str:
@@ -140,9 +107,9 @@ class Clip:
         return report if all(report.get(key) == path.stat().st_size for key, path in sizes.items()) else None
 
 
-def step_us(speed_px_s: float) -> int:
-    """Return the longest allowed step in which nothing moves more than about one pixel."""
-    low, high = STEP_RANGE_US
+def step_us(speed_px_s: float, bounds_us: tuple[int, int] = WORLDS["roads"].step_range_us) -> int:
+    """Return the longest step within the bounds in which nothing moves more than about one pixel."""
+    low, high = bounds_us
     return int(np.clip(1e6 / speed_px_s, low, high)) if speed_px_s > 0 else high
 
 
@@ -160,9 +127,12 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
     scene_rng, params_rng, sensor_rng = rng.spawn(3)
     warm_up_us = round(WARM_UP_S * 1e6)
     seconds = (clip.duration_us + warm_up_us) * 1e-6
-    scene = clip.condition.scene(clip.make_scene, scene_rng, size_hw=clip.size_hw, duration_s=seconds)
-    params = clip.condition.params(random_params(params_rng, scene.night))
-    sensor = Sensor(params, clip.size_hw, sensor_rng)
+    make_scene = clip.make_scene or clip.world.make_scene
+    scene = clip.condition.scene(make_scene, scene_rng, size_hw=clip.size_hw, duration_s=seconds)
+    sensor, readout, drawn = _make_sensor(clip, scene.night, params_rng, sensor_rng)
+    label_us = clip.world.label_period_us
+    labels_us = range(label_us, clip.duration_us, label_us)
+    recent = RecentEvents(clip.size_hw, label_us)
     frame = np.empty(clip.size_hw, np.float32)
     spent = {"render_s": 0.0, "sensor_s": 0.0, "write_s": 0.0}
     clock = time.process_time  # of this process alone, so that a busy machine does not change what a clip costs
@@ -174,13 +144,17 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
         stop_us = warm_up_us + clip.duration_us
         while scene_us < stop_us:
             began = clock()
-            next_us = scene_us + step_us(scene.max_speed_px_s(scene_us * 1e-6))
+            next_us = scene_us + step_us(scene.max_speed_px_s(scene_us * 1e-6), clip.world.step_range_us)
             next_us = min(next_us, warm_up_us if scene_us < warm_up_us else stop_us)
             scene.render(next_us * 1e-6, frame)
             rendered = clock()
             events = sensor.step(frame, scene_us - warm_up_us, next_us - warm_up_us)
+            if readout is not None:
+                events = readout.step(events, scene_us - warm_up_us, next_us - warm_up_us)
             sensed = clock()
             if scene_us >= warm_up_us and len(events):
+                if readout is not None:
+                    recent.add(events)
                 waiting.append(events)
                 num_waiting += len(events)
                 on_events += int(np.count_nonzero(events["p"]))
@@ -198,8 +172,10 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
                 reported_us = done_us
         num_events = writer.num_events
     began = clock()
-    labels_us = range(LABEL_PERIOD_US, clip.duration_us, LABEL_PERIOD_US)
     boxes = [scene.boxes((t_us + warm_up_us) * 1e-6, t_us) for t_us in labels_us]
+    if any(clip.world.box_events):
+        least, per_px = clip.world.box_events
+        boxes = [recent.filled(found, least, per_px + 1.5 * sensor.params.noise_hz * WINDOW_S) for found in boxes]
     write_boxes(clip.boxes_path, np.concatenate([np.empty(0, BOX_DTYPE), *boxes]))
     spent["write_s"] += clock() - began
     report = {
@@ -213,10 +189,25 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
         "events_bytes": clip.events_path.stat().st_size,
         "boxes_bytes": clip.boxes_path.stat().st_size,
         "scene": scene.description,
-        "sensor": asdict(params),
+        "sensor": drawn,
     }
     _write_json(clip.report_path, report)
     return report | {"spent": spent}
+
+
+def _make_sensor(
+    clip: Clip, night: bool, params_rng: np.random.Generator, sensor_rng: np.random.Generator
+) -> tuple[Sensor, Readout | None, dict[str, Any]]:
+    """Return the pixels of a clip's camera, its readout where its world has one, and what was drawn for them."""
+    if not clip.world.has_profiles:
+        params = clip.condition.params(random_params(params_rng, night))
+        return Sensor(params, clip.size_hw, sensor_rng), None, asdict(params)
+    camera = random_camera(params_rng, night, profile=clip.profile, size_hw=clip.size_hw)
+    camera = replace(camera, params=clip.condition.params(camera.params))
+    gain_rng, readout_rng = params_rng.spawn(2)
+    gain = camera.noise_gain(clip.size_hw, gain_rng)
+    sensor = Sensor(camera.params, clip.size_hw, sensor_rng, noise_gain=gain)
+    return sensor, Readout(camera, readout_rng), camera.to_dict()
 
 
 def simulate(
@@ -230,11 +221,13 @@ def simulate(
     workers: int | None = None,
     resume: bool = True,
     progress: bool = True,
-    make_scene: SceneFactory = random_scene,
+    world: str = "roads",
+    profile: str = ANY,
+    make_scene: SceneFactory | None = None,
     condition: Condition = CLEAR,
     executor: Executor | None = None,
 ) -> Path:
-    """Simulate a data set of roads: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
+    """Simulate a data set: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
 
     The same arguments give the same bytes on one kind of processor, whatever the number of workers. A second run skips
     the clips that are finished, so a stopped job goes on where it was and a larger ``clips`` extends a data set.
@@ -251,7 +244,9 @@ def simulate(
         workers: processes, by default one per processor; 1 runs in this one.
         resume: skip finished clips; otherwise make all of them again.
         progress: show one bar for the whole job.
-        make_scene: draws the world of a clip; the default is the project's roads.
+        world: "roads", or "wide" for any place, camera and sensor.
+        profile: camera of ``profiles.PROFILES``, "any" draws one for each clip; only for a world with cameras.
+        make_scene: draws the scene of a clip instead of the world's own.
         condition: another threshold, only night, rain, flicker; the default changes nothing.
         executor: where the clips are made, instead of ``workers`` processes here.
 
@@ -269,22 +264,31 @@ def simulate(
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every processor")
     if not 0 < min(size_hw) <= size_hw[0] * size_hw[1] <= MAX_PIXELS:
         raise ConfigError(f"size_hw must be positive and of at most {MAX_PIXELS} pixels, got {tuple(size_hw)}")
-    duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s))
+    kind = world_of(world)
+    if profile != ANY and not kind.has_profiles:
+        raise ConfigError(f"the world {world!r} has no sensor profiles, got profile {profile!r}; leave it out")
+    profile_names(profile)
+    scene = make_scene or kind.make_scene
+    label_us = kind.label_period_us
+    duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s, label_us))
     if train_duration_s is not None:
-        duration_us["train"] = _duration_us("train_duration_s", train_duration_s)
+        duration_us["train"] = _duration_us("train_duration_s", train_duration_s, label_us)
     settings = {
-        "simulator_version": VERSION,
+        "simulator_version": kind.version,
         "seed": seed,
         "duration_s": {split: us * 1e-6 for split, us in duration_us.items()},
         "size_hw": list(size_hw),
-        "label_period_us": LABEL_PERIOD_US,
-        "scene": f"{make_scene.__module__}.{make_scene.__qualname__}",
+        "label_period_us": label_us,
+        "scene": f"{scene.__module__}.{scene.__qualname__}",
+        **({"profile": profile} if kind.has_profiles else {}),
         **condition.to_dict(),
     }
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
-        Clip(out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene, condition)
+        Clip(
+            out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene, condition, kind, profile
+        )
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
@@ -313,10 +317,10 @@ def simulate(
     return description_path
 
 
-def _duration_us(name: str, seconds: float) -> int:
+def _duration_us(name: str, seconds: float, label_us: int) -> int:
     duration_us = round(seconds * 1e6) if math.isfinite(seconds) else 0
-    if not LABEL_PERIOD_US < duration_us < 2**31:
-        raise ConfigError(f"{name} must be more than {LABEL_PERIOD_US * 1e-6} (the first label), got {seconds}")
+    if not label_us < duration_us < 2**31:
+        raise ConfigError(f"{name} must be more than {label_us * 1e-6} (the first label), got {seconds}")
     return duration_us
 
 

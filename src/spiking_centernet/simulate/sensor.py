@@ -74,6 +74,11 @@ class SensorParams:
     hot_max_hz: float = 5000.0
     hot_tail: float = 1.3
 
+    @property
+    def noise_hz(self) -> float:
+        """Return the mean noise events per second and pixel of a dark pixel that is not hot."""
+        return self.leak_hz + self.shot_hz / (1 - self.shot_echo_share)
+
     def __post_init__(self):
         for name in ("threshold_on", "threshold_off"):
             if not getattr(self, name) >= MIN_THRESHOLD:
@@ -293,9 +298,17 @@ class Sensor:
         params: the camera.
         size_hw: rows and columns of the array.
         rng: draws the pixels now and the noise later; the sensor owns it from here on.
+        noise_gain: [H, W], how much shot noise each pixel has of the mean; None for alike.
     """
 
-    def __init__(self, params: SensorParams, size_hw: tuple[int, int], rng: np.random.Generator):
+    def __init__(
+        self,
+        params: SensorParams,
+        size_hw: tuple[int, int],
+        rng: np.random.Generator,
+        *,
+        noise_gain: np.ndarray | None = None,
+    ):
         self.params = params
         self.size_hw = size_hw
         self._rng = rng
@@ -312,6 +325,8 @@ class Sensor:
         leak_hz = spread(params.leak_hz, params.leak_spread)
         self._leak_per_s = (leak_hz * self._threshold_on).astype(np.float32)
         shot_hz = spread(params.shot_hz, params.shot_spread).ravel()
+        if noise_gain is not None:
+            shot_hz *= noise_gain.ravel()
         pixels = shot_hz.size
         hot = rng.permutation(pixels)[: round(params.hot_share * pixels)]
         hot_hz = params.hot_min_hz * (1 - rng.random(len(hot))) ** (-1 / params.hot_tail)

@@ -1,5 +1,6 @@
 """What is in a data set of recordings and boxes: rates, polarities, boxes by class, size and events."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,49 @@ def events_per_box(recording: DatFile, boxes: np.ndarray) -> np.ndarray:
         top, bottom = (np.clip(np.rint(side), 0, height).astype(int) for side in (y, y + h))
         counts[chosen] = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
     return counts
+
+
+class RecentEvents:
+    """Event counts of each pixel by label period, to tell which boxes hold any.
+
+    Args:
+        size_hw: rows and columns of the sensor.
+        period_us: time between labels, a divisor of 100 ms.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], period_us: int):
+        self._size_hw, self._period_us = size_hw, period_us
+        self._counts: dict[int, np.ndarray] = {}
+
+    def add(self, events: np.ndarray) -> None:
+        """Count events of one step, which all lie in few periods."""
+        period = events["t"] // self._period_us
+        for k in range(int(period[0]), int(period[-1]) + 1):
+            chosen = events[period == k] if period[0] != period[-1] else events
+            pixel = chosen["y"].astype(np.int64) * self._size_hw[1] + chosen["x"]
+            image = np.bincount(pixel, minlength=self._size_hw[0] * self._size_hw[1]).astype(np.uint32)
+            self._counts[k] = self._counts.get(k, 0) + image.reshape(self._size_hw)
+
+    def filled(self, boxes: np.ndarray, least: float, least_per_px: float) -> np.ndarray:
+        """Return the boxes, all of one time, that hold ``least`` + area * ``least_per_px`` events of the last 100 ms.
+
+        Args:
+            boxes: BOX_DTYPE [N] at a multiple of the period.
+            least: events that every box must hold.
+            least_per_px: events for each pixel of its area besides.
+        """
+        if not len(boxes):
+            return boxes
+        end = int(boxes["ts"][0]) // self._period_us
+        image = np.zeros(self._size_hw, np.int64)
+        for k in range(max(end - WINDOW_US // self._period_us, 0), end):
+            image += self._counts.get(k, 0)
+        kept = []
+        for box in boxes:
+            left, top = int(box["x"]), int(box["y"])
+            inside = image[top : math.ceil(box["y"] + box["h"]), left : math.ceil(box["x"] + box["w"])]
+            kept.append(inside.sum() >= least + least_per_px * box["w"] * box["h"])
+        return boxes[np.array(kept)]
 
 
 def summarise(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
