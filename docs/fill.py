@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blocks import BLOCKS
-from blocks.common import Results
+from blocks.common import Results, with_footnote
 
 from spiking_centernet.errors import did_you_mean
 
@@ -36,7 +36,7 @@ def rewritten(text: str, results: Results) -> tuple[str, list[str]]:
         if name not in BLOCKS:
             raise ValueError(f"no block is called {name!r}{did_you_mean(name, BLOCKS)}")
         try:
-            now = BLOCKS[name](results) + "\n"
+            now = with_footnote(BLOCKS[name](results)) + "\n"
         except FileNotFoundError as error:
             now = f"*Not measured yet: there is no `results/{Path(error.filename).name}`.*\n"
         if now != before:

@@ -15,14 +15,14 @@ from spiking_centernet.training.config import Recipe
 
 
 def small_scores(results: Results) -> str:
-    """Scores of the best shipped weights on the simulated test split, under every protocol."""
+    """Scores of the best bundled weights on the simulated test split, under every protocol."""
     r = results["small_roads"]
     keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
     rows = [
         (f"`{name}`", *(number(s[key]) for key in keys), s["num_truth"], s["num_instants"])
         for name, s in r["scores"].items()
     ]
-    header = ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "boxes", "instants")
+    header = ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "boxes", "labeled frames")
     return (
         f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
         f"firing rate {r['firing_rate']:.1%}. {origin(r)}"
@@ -43,7 +43,7 @@ def real_clip(results: Results) -> str:
     r = results["demo"]
     c = r["real_clip"]
     return (
-        f"On the real clip, {c['num_found']} of {c['num_truth']} hand-drawn boxes are found at IoU 0.5 "
+        f"On the real clip, {c['num_found']} of {c['num_truth']} hand-drawn boxes are detected at IoU 0.5 "
         f"({c['tracks_found']} of {c['num_tracks']} cars), with {c['num_false']} other boxes. {origin(r)}"
     )
 
@@ -56,7 +56,7 @@ def protocols(results: Results) -> str:
          "all labelled" if p.score_emptied else "with a box left")
         for p in PROTOCOLS.values()
     ]  # fmt: skip
-    return table(("name", "skipped", "to 640 px wide", "wider", "instants scored"), rows, words=5)
+    return table(("name", "skipped", "to 640 px wide", "wider", "labeled frames scored"), rows, words=5)
 
 
 def presets(results: Results) -> str:
@@ -69,7 +69,7 @@ def presets(results: Results) -> str:
         rows.append(
             (f"`{name}`", f"{parameters / 1e6:.2f} M", channels, config.stride, "yes" if name in weights else "not yet")
         )
-    return table(("preset", "parameters", "encoder channels", "output stride", "weights ship"), rows)
+    return table(("preset", "parameters", "encoder channels", "output stride", "bundled weights"), rows)
 
 
 def recipe(results: Results) -> str:
@@ -94,7 +94,7 @@ def recipe(results: Results) -> str:
 
 
 def zoo(results: Results) -> str:
-    """The weight files that ship, with what reproduces their scores."""
+    """The bundled weight files, with what reproduces their scores."""
     rows, origins, names = [], [], sorted(bundled())
     names.sort(key=len)  # nano before what was made of it
     for name in names:
@@ -102,7 +102,7 @@ def zoo(results: Results) -> str:
         r = results[f"{stem}_roads"]
         digest = sha256(name)
         if r.get("sha256", digest) != digest:
-            raise ValueError(f"results/{stem}_roads.json was measured with other weights than those that ship")
+            raise ValueError(f"results/{stem}_roads.json was measured with other weights than the bundled ones")
         protocol = notes(name)["recipe"]["protocol"]
         score = r["scores"][protocol]
         recipe_name = f"{stem}_roads.yaml" if stem in PRESETS else f"{stem}.yaml"
@@ -118,11 +118,11 @@ def zoo(results: Results) -> str:
 
 
 def shipped(results: Results) -> str:
-    """What the weights that ship are worth and cost."""
+    """Accuracy and speed of the bundled weights."""
     r = results["shipped"]
     for name, row in r["weights"].items():
         if row["sha256"] != sha256(name):
-            raise ValueError(f"results/shipped.json was measured with other weights {name} than those that ship")
+            raise ValueError(f"results/shipped.json was measured with other weights {name} than the bundled ones")
     rows = [
         (f"`{name}`", number(row["ap"]), number(row["ap50"]), f"{row['firing_rate']:.1%}", number(row["median_ms"], 0))
         for name, row in sorted(r["weights"].items(), key=lambda item: -item[1]["ap"])
@@ -135,7 +135,7 @@ def shipped(results: Results) -> str:
 
 
 def gpu_training(results: Results) -> str:
-    """What was trained on a GPU, and how far."""
+    """Networks trained on a GPU, and after how many steps they were stopped."""
     r = results["gpu_training"]
     told = {"small": ("`small`", "small_roads"), "SNN": ("`paper`", "paper_roads"), "teacher": ("its teacher", None)}
     rows = []
@@ -150,17 +150,17 @@ def gpu_training(results: Results) -> str:
     header = ("network", "parameters", "steps", "time", "AP val", "AP test", "firing rate")
     scored = " ".join(origin(results[name]) for _, name in told.values() if name)
     return (
-        f"{table(header, rows)}\n\nSimulated roads, protocol `{r['runs']['small']['protocol']}`; trained beside each "
-        f"other on one {r['device']}, the table put together elsewhere. {origin(r)} {scored}"
+        f"{table(header, rows)}\n\nSimulated roads, protocol `{r['runs']['small']['protocol']}`; trained side by side "
+        f"on one {r['device']}. {origin(r)} {scored}"
     )
 
 
 def tracking(results: Results) -> str:
-    """How well the shipped weights track simulated objects."""
+    """Tracking scores of the bundled weights on simulated objects."""
     r = results["tracking"]
     keys = ("hota", "det_a", "ass_a", "mota", "motp", "idf1")
     row = (*(number(r[key]) for key in keys), r["num_switches"], r["objects"], r["num_truth"], r["num_instants"])
-    header = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", "IDF1", "switches", "objects", "boxes", "instants")
+    header = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", "IDF1", "switches", "objects", "boxes", "frames")
     return (
         f"{table(header, [row], words=0)}\n\nSimulated roads, split `{r['split']}`, {r['recordings']} clips; "
         f"detections every {r['every_us'] / 1000:g} ms, tracks start at score {r['start_score']:g}. {origin(r)}"
@@ -171,8 +171,8 @@ def stateful_accuracy(results: Results) -> str:
     """AP of both modes of a stream, and of fewer steps."""
     r = results["stateful_accuracy"]
     ways = (
-        ("from rest, only the last steps", "last_steps"),
-        ("from rest, only the first steps", "first_steps"),
+        ("zero-initialized, the last steps only", "last_steps"),
+        ("zero-initialized, the first steps only", "first_steps"),
         ("stateful, averaging the last steps", "stateful"),
     )
     rows = [(what, *(number(score["ap"]) for score in r[key].values())) for what, key in ways]
@@ -182,7 +182,7 @@ def stateful_accuracy(results: Results) -> str:
     header = ("AP", *(f"{steps} step{'s' if steps != '1' else ''}" for steps in r["stateful"]))
     return (
         f"{table(header, rows)}\n\nStopping at the first step whose confidence suffices: {early}. Protocol "
-        f"`{r['protocol']}`, split `{r['split']}`, {r['instants']} instants; stateful answers are "
+        f"`{r['protocol']}`, split `{r['split']}`, {r['instants']} labeled frames; stateful answers are "
         f"{r['stateful_mean_age_ms']:.0f} ms old on average. {origin(r)}"
     )
 

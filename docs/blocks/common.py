@@ -1,6 +1,7 @@
 """What every block is made of: the files of ``results/``, tables, and where numbers come from."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ def origin(result: dict[str, Any]) -> str:
     seed = "" if head.get("seed") is None else f", seed {head['seed']}"
     cores = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
     return f"Measured by `{head['command']}`{seed}, commit {head['commit'][:7]}, on {cpu}, {cores}."
+
+
+ORIGIN = re.compile(r" ?(?P<what>`[\w-]+`: )?(?P<said>Measured by `[^`]+`[^\n]*?, \d+ cores?\.)")
+
+
+def with_footnote(block: str) -> str:
+    """Return a block with the sentences of `origin` moved to a collapsed footnote at its end."""
+    origins = [f"- {m['what'] or ''}{m['said']}" for m in ORIGIN.finditer(block)]
+    if not origins:
+        return block
+    text = re.sub(r"\n{3,}", "\n\n", ORIGIN.sub("", block)).rstrip()
+    listed = "\n".join(dict.fromkeys(origins))
+    return f"{text}\n\n<details>\n<summary>How this was measured</summary>\n\n{listed}\n\n</details>"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from spiking_centernet.experiments.energy_page import published_table
 
 
 def nano_energy(results: Results) -> str:
-    """What a detection costs the shipped weights."""
+    """Operation counts and energy of the bundled weights."""
     r = results["nano_energy"]
     window = r["per_window"]
     rows = [
@@ -38,13 +38,14 @@ def gpu_joules(results: Results) -> str:
     r = results["nano_gpu_energy"]
     j = r["joules"]
     shares = " and ".join(
-        f"{j['per_window'] * 1e6 / bill['total']:.1f} times what `{name}` reckons for the same windows"
+        f"{j['per_window'] * 1e6 / bill['total']:.1f} times the estimate of `{name}` for the same windows"
         for name, bill in r["energy_uj_per_window"].items()
     )
     settled = "" if j["settled"] else " (the time was up before the interval was within 5 %)"
     return (
         f"`nano` on a real GPU: {j['per_window']:.3f} J a window, 95 % interval +- {j['interval']:.3f}{settled}, above "
-        f"{j['idle_watts']:.0f} W at rest, {j['seconds_per_window'] * 1e3:.1f} ms a window; {j['source']}. That is "
+        f"{j['idle_watts']:.0f} W of the idle machine, {j['seconds_per_window'] * 1e3:.1f} ms a window; "
+        f"{j['source']}. That is "
         f"{shares}. {origin(r)}"
     )
 
@@ -105,7 +106,7 @@ def firing_rate_study(results: Results) -> str:
 
 
 def published_energy(results: Results) -> str:
-    """Energies that papers print, reckoned alike."""
+    """Published energies, computed alike."""
     _, header, rows, _ = published_table()
     return f"{table(header, rows)}\n\n{what_follows(published())}"
 

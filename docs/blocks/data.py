@@ -7,7 +7,7 @@ from blocks.common import Results, origin, table
 
 
 def events_speed(results: Results) -> str:
-    """Reading and binning of events beside the way with numpy."""
+    """Reading and binning of events, compared with plain NumPy."""
     r = results["events_speed"]
     rows = []
     for key, what in (
@@ -31,7 +31,7 @@ def simulator_speed(results: Results) -> str:
 
 
 def noise_calibration(results: Results) -> str:
-    """Noise of two real cameras beside the simulated one."""
+    """Noise of two real cameras and of the simulated one."""
     r = results["noise_calibration"]
     columns = [(camera, side) for camera in r["cameras"].values() for side in ("real", "simulated")]
     rows = [
@@ -70,7 +70,7 @@ def roads_statistics(results: Results) -> str:
         row("event rate, Mev/s: mean", lambda s: f"{s['event_rate_mev_s']['mean']:.2f}"),
         row("lowest / median / highest clip", lambda s: _joined(s["event_rate_mev_s"], ("min", "median", "max"), 2)),
         row("ON share", lambda s: f"{s['on_share']:.1%}"),
-        row("labelled instants with a box", lambda s: f"{s['label_instants']}"),
+        row("labeled frames with a box", lambda s: f"{s['label_instants']}"),
         row("boxes", lambda s: f"{s['boxes']}"),
         row("objects", lambda s: f"{s['tracks']}"),
         *counts("boxes_per_class"),
@@ -98,12 +98,12 @@ def roads_scenes(results: Results) -> str:
 
 
 def real_recordings(results: Results) -> str:
-    """What is found in real recordings without boxes."""
+    """Detections in real recordings without boxes."""
     r = results["real_recordings"]
     rows = [
         (row["recording"], row["shows"], row["size"], f"`{row['model']}`", row["instants"], *row["boxes"].values())
         for row in r["recordings"]
     ]
-    header = ("recording", "what it shows", "sensor", "weights", "instants", *r["recordings"][0]["boxes"])
+    header = ("recording", "what it shows", "sensor", "weights", "frames", *r["recordings"][0]["boxes"])
     told = ", ".join(f"`{name}` at score {score:g}" for name, score in r["min_score"].items())
     return f"{table(header, rows, words=4)}\n\n{told}. {origin(r)}"

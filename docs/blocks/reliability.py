@@ -1,12 +1,12 @@
-"""Blocks about faults, damaged input, kills and more workers."""
+"""Blocks about corruptions, damaged input, kills and more workers."""
 
 from blocks.common import Results, number, origin, table
 
-SEVERAL = "A call goes on where others stopped; what follows is the last of them."
+SEVERAL = "A call resumes earlier ones; the command below is that of the last."
 
 
 def robustness(results: Results) -> str:
-    """AP kept behind faults and the most active fault, detector by detector."""
+    """AP kept under corruptions, and the corruption with the highest firing rate, for every detector."""
     r, *others = (results[f"robustness{which}"] for which in ("", "_control", "_small"))
     models = r["models"] | {name: model for other in others for name, model in other["models"].items()}
     names = list(next(iter(models.values()))["corruptions"])
@@ -24,7 +24,7 @@ def robustness(results: Results) -> str:
     for label, m in models.items():
         worst = m["most_active"]
         active.append(
-            f"`{label}` fires most under {worst['corruption'].replace('_', ' ')}, severity {worst['severity']}: "
+            f"`{label}` spikes most under {worst['corruption'].replace('_', ' ')}, severity {worst['severity']}: "
             f"{worst['firing_rate']:.1%} instead of {m['clean']['firing_rate']:.1%}"
         )
     header = ("AP kept, mean of the severities", "unit", *(f"`{label}`" for label in models))

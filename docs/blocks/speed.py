@@ -44,12 +44,12 @@ def speed_summary(results: Results) -> str:
 
 
 def bench_race(results: Results) -> str:
-    """Every contestant on one window, threads side by side, the allocator tuned for all."""
+    """Every implementation on one window, threads side by side, the allocator tuned for all."""
     r = results["bench"]
     races = [race for race in r["races"] if race["allocator"] == "tuned"]
     header = [
         "",
-        *(f"{what}, {race['threads']} thr." for race in races for what in ("ms", "x SpikingJelly", "of floor")),
+        *(f"{what}, {race['threads']} thr." for race in races for what in ("ms", "x SpikingJelly", "of roofline")),
     ]
     columns = [{row[0]: row for row in race_rows(race)} for race in races]
     rows = [
@@ -59,9 +59,9 @@ def bench_race(results: Results) -> str:
     settings = r["settings"]
     words = (
         f"Preset `{settings['preset']}`, batch 1, firing rate {races[0]['firing_rate']:.1%}, "
-        f"{races[0]['window_gmac']:.1f} G dense multiply-accumulates a window when merged."
+        f"{races[0]['window_gmac']:.1f} G dense multiply-accumulates a window when fused."
     )
-    image = "![Milliseconds a window, and the floors](images/bench_race.png)"
+    image = "![Milliseconds per window, and the roofline](images/bench_race.png)"
     return f"{image}\n\n{table(header, rows)}\n\n{words} {origin(r)}"
 
 
@@ -76,7 +76,7 @@ def bench_steps(results: Results) -> str:
 
 
 def bench_alone(results: Results) -> str:
-    """Memory and cold start, each contestant in a process of its own."""
+    """Memory and cold start, each implementation in a process of its own."""
     r = results["bench"]
     rows = [(a["contestant"], f"{a['peak_mb']:.0f}", f"{a['build_and_first_s']:.2f}") for a in r["alone"]]
     cold = r["cold_start_nano"]["cold_start_s"]
@@ -89,16 +89,16 @@ def bench_alone(results: Results) -> str:
 
 
 def bench_rates(results: Results) -> str:
-    """Milliseconds a window by firing rate, one thread."""
+    """Milliseconds per window by firing rate, one thread."""
     r = results["bench"]
     names = list(r["rates"][0]["times"])
     rows = [(name, *(f"{p['times'][name]['median_ms']:.1f}" for p in r["rates"])) for name in names]
     header = ("ms at a firing rate of", *(f"{p['firing_rate']:.0%}" for p in r["rates"]))
-    return f"![Milliseconds a window by firing rate](images/bench_rates.png)\n\n{table(header, rows)}"
+    return f"![Milliseconds per window by firing rate](images/bench_rates.png)\n\n{table(header, rows)}"
 
 
 def training_speed(results: Results) -> str:
-    """A training step of ``nano`` beside SpikingJelly's."""
+    """A training step of ``nano`` compared with SpikingJelly's."""
     return _training_speed(results["training_speed"])
 
 
@@ -141,7 +141,7 @@ def training_loading(results: Results) -> str:
 
 
 def precision_accuracy(results: Results) -> str:
-    """AP of the shipped weights on every path."""
+    """AP of the bundled weights on every path."""
     r = results["precision_accuracy"]
     rows = [
         (name, number(score["ap"]), number(score["ap50"]), f"{way['ap_over_fp32']:.1%}", f"{way['firing_rate']:.1%}")
@@ -164,7 +164,7 @@ def cost_by_size(results: Results) -> str:
 
 
 def gpu_speed(results: Results) -> str:
-    """Training and detection on a GPU beside SpikingJelly."""
+    """Training and detection on a GPU, compared with SpikingJelly."""
     r = results["gpu_speed"]
     found = {(row["kind"], row["batch"], row["variant"]): row for row in r["rows"]}
     rows = []
