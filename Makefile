@@ -10,7 +10,7 @@ SMALL_ROADS ?= data/small_roads
 SEED ?= 0
 JOBS ?= 2
 TEST_JOBS ?= 2
-# One thread a process: two that fight over the cores take longer than one after the other. A file stays in one process,
+# One thread a process: two that compete for the cores take longer than one after the other. A file stays in one process,
 # because what its tests share is trained or built once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 SHIPPED ?= nano small nano-robust nano-nir nano-sparse
@@ -71,7 +71,7 @@ docs-serve: docs ## show the documentation on http://localhost:8000
 simulate: $(READY) ## write the simulated data set to ROADS from SEED
 	$(BIN)/scn simulate $(ROADS) --seed $(SEED)
 
-# Studies, kills and weather take long and have targets of their own.
+# Studies, kill tests and robustness take long and have targets of their own.
 bench: $(READY) ## run every benchmark
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt --group bench
 	set -e; for script in $(filter-out %_study.py %kill_test.py %robustness.py,$(wildcard benchmarks/*.py)); do \
@@ -85,11 +85,11 @@ bench: $(READY) ## run every benchmark
 fuzz: $(READY) ## feed 200,000 damaged inputs to every reader (FUZZ_INPUTS=...)
 	$(BIN)/python tests/fuzz.py --inputs $(or $(FUZZ_INPUTS),200000) --jobs $(JOBS)
 
-kill: $(READY) ## kill training, simulation, detection and a study at 50 random moments each (KILLS=...)
+kill: $(READY) ## kill training, simulation, detection and a study at 50 random times each (KILLS=...)
 	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)
 
 # nano first: the others start from its weights.
-models: $(READY) ## train and score the weights that ship, on ROADS; hours
+models: $(READY) ## train and evaluate the bundled weights, on ROADS; hours
 	test -d $(ROADS)/test || $(BIN)/scn simulate $(ROADS) --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 \
 	  --duration_s 3
 	mkdir -p src/spiking_centernet/models
@@ -102,13 +102,13 @@ models: $(READY) ## train and score the weights that ship, on ROADS; hours
 	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \
 	  cp $$run/test/score.json results/$${stem}_roads.json; done
 
-worlds: $(READY) ## simulate the clear, the harder and the differently tuned worlds of robustness; ten minutes
+worlds: $(READY) ## simulate the worlds that robustness is measured in; ten minutes
 	set -e; make_world() { test -d data/$$1 || $(BIN)/scn simulate data/$$1 --train 0 --val 0 --test 20 --duration_s 3 \
 	  $$2 $$3; }; \
 	make_world clear; make_world night --light night; make_world rain --rain_mm_h 10; make_world flicker --flicker_hz 100; \
 	for scale in $(THRESHOLDS); do make_world threshold_$$scale --threshold_scale $$scale; done
 
-robustness: worlds ## score nano, its ANN twin, nano-robust, its control and small behind sensor faults and in every world
+robustness: worlds ## evaluate nano, its ANN counterpart, nano-robust, its control and small under sensor corruptions
 	$(BIN)/scn train recipes/nano_relu.yaml --data $(ROADS) --out runs/nano_relu --resume
 	$(BIN)/python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu nano-robust --worlds data/night \
 	  data/rain data/flicker $(addprefix data/threshold_,$(THRESHOLDS))
@@ -118,7 +118,7 @@ robustness: worlds ## score nano, its ANN twin, nano-robust, its control and sma
 	$(BIN)/python benchmarks/robustness.py --data data/clear --models small --worlds data/night data/rain data/flicker \
 	  $(addprefix data/threshold_,$(THRESHOLDS)) --out results/robustness_small.json
 
-# In this order, because each step reads what the one before it wrote. Takes a day: it trains the shipped weights anew.
+# In this order, because each step reads what the one before it wrote. Takes a day: it trains the bundled weights again.
 results: $(READY) ## measure every file in results/ again, and fill the pages
 	$(MAKE) models
 	for name in nano nano-sparse; do $(BIN)/scn energy $$name --data $(ROADS) --split test --report runs/$$name-energy && \
@@ -128,12 +128,12 @@ results: $(READY) ## measure every file in results/ again, and fill the pages
 	$(BIN)/python docs/make_simulator_page.py --data $(ROADS)
 	$(MAKE) bench fuzz kill robustness firing-rate-study studies
 
-firing-rate-study: $(READY) ## fine-tune nano to fire less, six targets and three seeds; goes on where it was stopped
+firing-rate-study: $(READY) ## fine-tune nano to spike less, six targets and three seeds; resumes
 	$(BIN)/python benchmarks/firing_rate_study.py --data $(ROADS) --out runs/firing_rate
 	$(BIN)/python docs/fill.py
 
-# Hours on two cores; stopped and started again, it goes on. JOBS runs at a time share the cores.
-studies: $(READY) ## run every study on SMALL_ROADS, keep the tables in results/ and fill the pages
+# Hours on two cores; stopped and started again, it resumes. JOBS runs at a time share the cores.
+studies: $(READY) ## run every ablation study on SMALL_ROADS, keep the tables and fill the pages
 	test -d $(SMALL_ROADS)/test || $(BIN)/scn simulate $(SMALL_ROADS) --size 152x120 --train 800 --train_duration_s 1 \
 	  --val 32 --test 40 --duration_s 3
 	set -e; before=; for study in $(STUDIES); do \
