@@ -124,7 +124,7 @@ def _help(*words: str) -> str:
 
 def main() -> None:
     """Write every page, picture and style sheet."""
-    os.environ["COLUMNS"] = "100"  # width of the help
+    os.environ["COLUMNS"] = "84"  # width of the help
     shutil.rmtree(OUT, ignore_errors=True)
     for folder in ("images", "stylesheets"):
         shutil.copytree(ROOT / "docs" / folder, OUT / folder)

@@ -137,9 +137,9 @@ def shipped(results: Results) -> str:
 def gpu_training(results: Results) -> str:
     """Networks trained on a GPU, and after how many steps they were stopped."""
     r = results["gpu_training"]
-    told = {"small": ("`small`", "small_roads"), "SNN": ("`paper`", "paper_roads"), "teacher": ("its teacher", None)}
+    runs = {"small": ("`small`", "small_roads"), "SNN": ("`paper`", "paper_roads"), "teacher": ("its teacher", None)}
     rows = []
-    for name, (shown, scored) in told.items():
+    for name, (shown, scored) in runs.items():
         run = r["runs"][name]
         on_test = None if scored is None else results[scored]["scores"]["prophesee"]["ap"]
         rows.append(
@@ -148,7 +148,7 @@ def gpu_training(results: Results) -> str:
              "-" if name == "teacher" else f"{run['firing_rate']:.1%}")
         )  # fmt: skip
     header = ("network", "parameters", "steps", "time", "AP val", "AP test", "firing rate")
-    scored = " ".join(origin(results[name]) for _, name in told.values() if name)
+    scored = " ".join(origin(results[name]) for _, name in runs.values() if name)
     return (
         f"{table(header, rows)}\n\nSimulated roads, protocol `{r['runs']['small']['protocol']}`; trained side by side "
         f"on one {r['device']}. {origin(r)} {scored}"

@@ -25,10 +25,10 @@ def nano_energy(results: Results) -> str:
         f"{'none' if e['rate'] is None else format(e['rate'], '.1%')} by {e['model']}" for e in r["break_even"]
     )
     joules = r["joules"]
-    told = joules.get("reason") or f"measured {joules['per_window']:.3g} J a window ({joules['source']})"
+    measured = joules.get("reason") or f"measured {joules['per_window']:.3g} J a window ({joules['source']})"
     return (
         f"{table(('a window', '', ''), rows)}\n\nFiring rate {r['firing_rate']:.1%}; break-even {evens}; literature "
-        f"{r['break_even_literature']:.1%}. Joules: {told}. Simulated roads, split `{r['split']}`, "
+        f"{r['break_even_literature']:.1%}. Joules: {measured}. Simulated roads, split `{r['split']}`, "
         f"{r['windows']} windows. {origin(r)}"
     )
 
@@ -51,7 +51,7 @@ def gpu_joules(results: Results) -> str:
 
 
 def nano_sparse(results: Results) -> str:
-    """What the weights that fire less keep and save."""
+    """AP and operations of the weights with a low firing rate."""
     rows, origins, kept = [], [], []
     for name, log in (("nano", "nano_roads"), ("nano_sparse", "nano_sparse")):
         with (results.folder / f"{log}_training.csv").open(newline="") as file:

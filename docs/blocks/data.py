@@ -105,5 +105,5 @@ def real_recordings(results: Results) -> str:
         for row in r["recordings"]
     ]
     header = ("recording", "what it shows", "sensor", "weights", "frames", *r["recordings"][0]["boxes"])
-    told = ", ".join(f"`{name}` at score {score:g}" for name, score in r["min_score"].items())
-    return f"{table(header, rows, words=4)}\n\n{told}. {origin(r)}"
+    thresholds = ", ".join(f"`{name}` at score {score:g}" for name, score in r["min_score"].items())
+    return f"{table(header, rows, words=4)}\n\n{thresholds}. {origin(r)}"

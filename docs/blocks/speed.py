@@ -38,7 +38,7 @@ def speed_summary(results: Results) -> str:
     header = (f"against {peer}, float32", *(f"{n} thread{'s' * (n > 1)}" for n in races))
     rate = bench["settings"]["firing_rate"]
     return (
-        f"{table(header, rows)}\n\nRandom weights that fire at {rate:.0%}; one window of 100 ms, 304 x 240. "
+        f"{table(header, rows)}\n\nRandom weights with a firing rate of {rate:.0%}; one window of 100 ms, 304 x 240. "
         f"{origin(bench)} {origin(training)}"
     )
 
@@ -81,10 +81,10 @@ def bench_alone(results: Results) -> str:
     rows = [(a["contestant"], f"{a['peak_mb']:.0f}", f"{a['build_and_first_s']:.2f}") for a in r["alone"]]
     cold = r["cold_start_nano"]["cold_start_s"]
     again = r.get("alone_measured_again")
-    told = f" This table was measured again at commit {again['commit'][:7]}: {again['why']} before." if again else ""
+    note = f" This table was measured again at commit {again['commit'][:7]}: {again['why']} before." if again else ""
     return (
         f"{table(('', 'peak MB to build and detect', 's to build and detect once'), rows)}\n\n"
-        f"From starting Python to the first detection of `nano`, imports and all: {cold:.1f} s.{told}"
+        f"From starting Python to the first detection of `nano`, imports and all: {cold:.1f} s.{note}"
     )
 
 
