@@ -22,7 +22,7 @@ STUDIES ?= distillation distillation_why time_steps architecture head neuron inp
 	robustness results firing-rate-study studies wheel clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(READY) ## set up .venv with everything
 
@@ -45,7 +45,7 @@ test: $(READY) ## check the code and run every test
 test-fast: $(READY) ## run the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"
 
-sanitize: $(READY) ## run the native kernels' tests under the address and undefined-behaviour sanitizers
+sanitize: $(READY) ## run the native kernels' tests under the address and undefined-behavior sanitizers
 	$(BIN)/python -m pytest tests/test_sanitized.py
 
 lint: $(READY) ## ruff, its formatter, pyright and import-linter
