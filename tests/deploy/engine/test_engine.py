@@ -93,7 +93,9 @@ def test_every_instruction_set_and_number_of_threads(isa, events, threads):
 )
 @pytest.mark.parametrize(("precision", "sparse"), WAYS)
 def test_other_networks(changes, precision, sparse):
-    cube = torch.cat([random_cube((40, 52)), random_cube((40, 52), seed=1)], 2)[:, :, : 2 * changes.get("voxels.bins", 2)]
+    cube = torch.cat([random_cube((40, 52)), random_cube((40, 52), seed=1)], 2)[
+        :, :, : 2 * changes.get("voxels.bins", 2)
+    ]
     wanted = reference(calibrated("nano", cube, **changes))
     output, spikes, _ = spikes_of_engine(compile(wanted, precision=precision, sparse=sparse), cube)
     assert_equal(output, spikes, *spikes_of(wanted, cube))

@@ -148,7 +148,7 @@ class Aedat2Recording(BlockRecording):
         for pattern, camera in CAMERAS.items():
             if any(re.search(pattern, chip, re.IGNORECASE) for chip in chips):
                 return camera
-        by_size = {camera.size_hw: camera for camera in CAMERAS.values()}
+        by_size: dict[tuple[int, ...], Camera] = {camera.size_hw: camera for camera in CAMERAS.values()}
         if size_hw is not None and tuple(size_hw) in by_size:
             return by_size[tuple(size_hw)]
         known = ", ".join(f"{c.size_hw[1]}x{c.size_hw[0]} ({c.name})" for c in CAMERAS.values())
