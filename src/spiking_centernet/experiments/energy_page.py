@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from spiking_centernet.visualize import html
 
 SPIKES, CONTROL = "#D55E00", "#0072B2"
 """Colours in plots, of Okabe and Ito's set, which every kind of colour vision tells apart."""
+
+INK = "#7b8593"
+"""Letters and axes of plots without a ground: 3.7 times as dark as a white page, 4.4 times as light as the dark one."""
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]], int]
 """Title, header, rows, and how many columns are words."""
@@ -80,7 +83,7 @@ def write_page(
     page.section(
         "Operations by layer, a time step",
         html.paragraph(
-            "Pale: every pair of input and weight, as a dense engine meets them. Dark: the pairs whose input is active."
+            "Pale: every pair of input and weight, as a dense engine meets them. Full: the pairs whose input is active."
         ),
         layer_bars({c.name: (c.dense / frames, c.synaptic / frames) for c in ops.convolutions}),
     )
@@ -88,15 +91,17 @@ def write_page(
     if curve is not None:
         curve_plot(read_study(curve), out / "curve.png")
         text = "AP over firing rate, operations and energy, with a target in training, on simulated roads."
-        page.section("Accuracy over energy", html.image("curve.png", text))
+        page.section("Accuracy over energy", html.image("curve.png", text, kind="plain wide"))
     if clip is not None:
         name, activity = clip
         where_plot(activity, out / "where.png")
         when_plot(activity, out / "when.png")
         page.section(
             f"Where and when spikes happen: {name}",
-            html.image("where.png", "Share of steps and channels in which a position fired, by layer."),
-            html.image("when.png", "Share of neurons that fired at every step, by layer, and the events above."),
+            html.image("where.png", "Share of steps and channels in which a position fired, by layer.", kind="clear"),
+            html.image(
+                "when.png", "Share of neurons that fired at every step, by layer, and the events above.", kind="clear"
+            ),
         )
     for title, header, rows, _ in tables(found):
         remarks = [html.paragraph(REMARKS[title])] if title in REMARKS else []
@@ -220,20 +225,25 @@ def _energy(picojoules: float) -> str:
 
 def layer_bars(layers: Mapping[str, tuple[float, float]]) -> str:
     """Return horizontal bars of a part within a whole, the largest whole full width."""
-    largest = max((whole for whole, _ in layers.values()), default=0.0) or 1.0
-    rows = []
-    for name, (whole, part) in layers.items():
-        label = escape(name.removesuffix(".conv"))
-        pale = f"width:{100 * whole / largest:.1f}%;opacity:.3"
-        dark = f"width:{100 * part / largest:.1f}%;margin-top:-10px;position:relative"
-        rows.append(
-            f'<div class=bar style="grid-template-columns:minmax(7rem,13rem) 1fr 9rem"><span title="{label}">{label}'
-            f'</span><div><i style="{pale}"></i><i style="{dark}"></i></div>'
-            f"<span>{part / 1e6:.2f} of {whole / 1e6:.1f} M</span></div>"
-        )
-    return "".join(rows)
+    return html.part_bars(
+        {
+            name.removesuffix(".conv"): (whole, part, f"{part / 1e6:.2f} of {whole / 1e6:.1f} M")
+            for name, (whole, part) in layers.items()
+        }
+    )
 
 
+@contextmanager
+def _clear() -> Iterator[None]:
+    """Draw letters and axes so that they can be read on a light and on a dark page."""
+    from matplotlib import rc_context
+
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with rc_context(dict.fromkeys(names, INK)):
+        yield
+
+
+@_clear()
 def where_plot(activity: ClipActivity, path: Path) -> None:
     """Draw a heat map for every layer: the share of steps and channels in which a position fired."""
     from matplotlib.figure import Figure
@@ -252,9 +262,10 @@ def where_plot(activity: ClipActivity, path: Path) -> None:
     assert shown is not None
     figure.colorbar(shown, ax=figure.axes, shrink=0.6, label="firing rate", format=_percent(), extend="max")
     with atomic_write(path) as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, transparent=True)
 
 
+@_clear()
 def when_plot(activity: ClipActivity, path: Path) -> None:
     """Draw the layers' firing rate over time, one row a layer, and the events of every step above."""
     from matplotlib.figure import Figure
@@ -275,7 +286,7 @@ def when_plot(activity: ClipActivity, path: Path) -> None:
     below.set_xlabel("seconds; every window starts at rest")
     figure.colorbar(shown, ax=below, label="firing rate", format=_percent())
     with atomic_write(path) as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, transparent=True)
 
 
 def _percent() -> Any:

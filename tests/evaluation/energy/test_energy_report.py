@@ -134,7 +134,7 @@ def test_the_page_stands_with_its_pictures(found, model, data, tmp_path):
         assert (tmp_path / name).stat().st_size > 5000
         assert f'src="{name}"' in text
     assert "does not hold" in text
-    assert text.count("class=bar") == len(found.operations.convolutions) + len(found.operations.neurons)
+    assert text.count("<span class=name") == len(found.operations.convolutions) + len(found.operations.neurons)
 
 
 def test_bars_scale_with_the_largest_whole():
