@@ -145,15 +145,17 @@ def test_a_writer_refuses_what_the_reader_would(tmp_path):
     [
         ([], []),
         ([box()], [box()]),
-        ([box(x=1), box(x=9), box(x=5)], [box(x=5)]),
-        ([box(x=1), box(x=9, track_id=1), box(x=5)], [box(x=9, track_id=1), box(x=5)]),
+        ([box(x=4), box(x=5.5), box(x=5)], [box(x=5)]),
+        ([box(x=4.5), box(x=5, track_id=1), box(x=5)], [box(x=5, track_id=1), box(x=5)]),
+        ([box(x=1), box(x=9), box(x=5)], [box(x=1), box(x=9), box(x=5)]),
+        ([box(x=5), box(x=5, class_id=1)], [box(x=5), box(x=5, class_id=1)]),
         ([box(x=1), box(ts=1001, x=9)], [box(x=1), box(ts=1001, x=9)]),
         ([box(x=-1)], [box(x=0, w=2)]),
         ([box(x=30, y=22)], [box(x=30, y=22, w=2, h=2)]),
         ([box(w=0)], []),
         ([box(x=32), box(y=-4, track_id=1), box(x=-40, track_id=2)], []),
     ],
-    ids=["none", "one", "last", "last of each", "instants", "left", "corner", "zero", "outside"],
+    ids=["none", "one", "last", "last of each", "apart", "classes", "instants", "left", "corner", "zero", "outside"],
 )
 def test_cleaning(given, kept):
     boxes = boxes_of(*given)

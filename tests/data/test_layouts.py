@@ -6,7 +6,7 @@ import pytest
 from spiking_centernet.data import LAYOUTS, FolderDataset, write_dat
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError
-from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 PROPHESEE = [("t", "<i8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"), ("class_id", "<u4"),
              ("track_id", "<u4"), ("class_confidence", "<f4")]  # fmt: skip
@@ -82,7 +82,7 @@ def test_layouts_are_found_by_name(megapixel):
         FolderDataset(megapixel, "train", layout="dsec")
     with pytest.raises(DatasetError, match="no such folder"):
         FolderDataset("1mpx:/nowhere/at/all", "train")
-    assert set(LAYOUTS) == {"gen1", "1mpx", "dsec-det", "etram", "pedro"}
+    assert set(LAYOUTS) == {"folder", "gen1", "1mpx", "dsec-det", "etram", "pedro"}
 
 
 def write_h5(path, found, **scalars):
@@ -172,3 +172,38 @@ def test_pedro_is_a_picture_of_40_ms_a_recording(tmp_path):
 def test_damaged_pedro_boxes_are_refused(tmp_path, wrong, told):
     with pytest.raises(BoxFileError, match=told):
         FolderDataset(write_pedro(tmp_path, **wrong), "val", layout="pedro")
+
+
+def gen1_folder(root, class_id=0):
+    write_dat(root / "val" / "a_td.dat", np.zeros(3, EVENT_DTYPE), (24, 40))
+    boxes = np.zeros(1, BOX_DTYPE)
+    boxes["w"], boxes["h"], boxes["class_id"] = 20, 20, class_id
+    np.save(root / "val" / "a_bbox.npy", boxes)
+    return root
+
+
+def first_class(root, classes):
+    dataset = FolderDataset(root, "val", classes=classes)
+    return dataset.classes[dataset[0].boxes.labels[0]]
+
+
+def test_gen1s_classes_go_by_name(tmp_path):
+    assert first_class(f"gen1:{gen1_folder(tmp_path)}", ("pedestrian", "two wheeler", "car")) == "car"
+    assert first_class(f"gen1:{tmp_path}", ("vehicle", "person")) == "vehicle"
+
+
+def test_a_folder_without_names_is_refused_where_numbers_would_mislead(tmp_path):
+    root = gen1_folder(tmp_path)
+    assert first_class(root, ("car", "pedestrian")) == "car"
+    assert first_class(root, ("tram", "bus")) == "tram"
+    with pytest.raises(DatasetError, match=r"classes\.txt"):
+        first_class(root, ("pedestrian", "two wheeler", "car"))
+
+
+def test_a_folder_that_names_its_classes_is_read_by_them(tmp_path):
+    root = gen1_folder(tmp_path, class_id=1)
+    (root / "classes.txt").write_text("bus\nperson\n", encoding="utf-8")
+    assert first_class(root, ("car", "pedestrian")) == "pedestrian"
+    assert first_class(root, ("person", "bus")) == "person"
+    with pytest.raises(ConfigError, match="no class 'tram'"):
+        first_class(root, ("tram",))

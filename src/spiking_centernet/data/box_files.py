@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, Boxes
 from spiking_centernet.utils.files import atomic_write
@@ -17,6 +18,8 @@ MAX_PX = 1e6
 """No sensor is near as wide; a coordinate beyond is damage, and float32 would round it."""
 MAX_CLASSES = 256
 """What a class id of one byte can tell apart."""
+REPEATED_IOU = 0.5
+"""Two boxes of one instant, track and class that overlap so far are one object, labelled again."""
 MAX_CONFIDENCE = float(np.finfo(np.float32).max)
 FIELDS = BOX_DTYPE.names or ()
 ALIASES = {"ts": ("ts", "t"), "confidence": ("confidence", "class_confidence")}
@@ -128,7 +131,10 @@ def write_boxes(path: str | os.PathLike[str], boxes: np.ndarray, *, classes: Seq
 
 
 def clean_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Keep each track's last box at an instant, clip it to the frame, drop what has no size left.
+    """Keep the last of boxes that label one object twice, clip to the frame, drop what has no size left.
+
+    Boxes of one instant label one object twice if they share track and class and overlap by half or more. Boxes that
+    share a track number and lie apart are different objects whose tracks nobody numbered.
 
     Args:
         boxes: BOX_DTYPE array; not changed.
@@ -137,15 +143,27 @@ def clean_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     Returns:
         a new BOX_DTYPE array in the order given.
     """
-    # np.unique keeps the first of equals, so look from the end.
-    keys = np.stack([boxes["ts"], boxes["track_id"].astype(np.uint64)], axis=1)[::-1]
-    _, first = np.unique(keys, axis=0, return_index=True)
-    kept = boxes[np.sort(len(boxes) - 1 - first)]
+    kept = boxes[~_repeated(boxes)]
     for start, size, limit in (("x", "w", size_hw[1]), ("y", "h", size_hw[0])):
         low = np.clip(kept[start], 0, limit)
         high = np.clip(kept[start] + kept[size], 0, limit)
         kept[start], kept[size] = low, high - low
     return kept[(kept["w"] > 0) & (kept["h"] > 0)]
+
+
+def _repeated(boxes: np.ndarray) -> np.ndarray:
+    """Return which boxes a later one of the same instant, track and class covers by half or more, bool [N]."""
+    keys = np.stack([boxes["ts"], boxes["track_id"].astype(np.uint64), boxes["class_id"].astype(np.uint64)], axis=1)
+    _, group, size = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    repeated = np.zeros(len(boxes), bool)
+    for number in np.flatnonzero(size > 1):
+        members = np.flatnonzero(group.reshape(-1) == number)
+        some = boxes[members]
+        xyxy = np.stack([some["x"], some["y"], some["x"] + some["w"], some["y"] + some["h"]], axis=1)
+        overlaps = iou_matrix(xyxy, xyxy)
+        for k in range(len(members) - 1):
+            repeated[members[k]] = overlaps[k, k + 1 :].max() >= REPEATED_IOU
+    return repeated
 
 
 def label_instants(boxes: np.ndarray) -> np.ndarray:

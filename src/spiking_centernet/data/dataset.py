@@ -72,7 +72,7 @@ class FolderDataset(Dataset[Sample]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         fault: Fault | None = None,
-        layout: str | Layout = "gen1",
+        layout: str | Layout = "folder",
         names: Collection[str] | None = None,
     ):
         """Read the box files of a split.

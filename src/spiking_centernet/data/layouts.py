@@ -19,7 +19,7 @@ import numpy as np
 
 from spiking_centernet.data.box_files import read_boxes
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean
-from spiking_centernet.structures import BOX_DTYPE
+from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES
 
 BOXES_SUFFIX = "_bbox.npy"
 MAX_XML_BYTES = 1 << 20
@@ -42,7 +42,8 @@ class Layout:
         name: of the data set.
         find: returns the recordings of ``root`` and a split.
         read: returns a recording's boxes as BOX_DTYPE, class ids counting through the stored names.
-        stored_classes: what stored class ids count through; None where they count through the names asked for.
+        stored_classes: what stored class ids count through; None where ``classes.txt`` says it, or else they count
+            through the names asked for.
         classes: the names that are scored.
         size_hw: height and width in pixels, where the files do not say.
     """
@@ -61,18 +62,52 @@ class Layout:
             ConfigError: a class is none of this data set's.
             BoxFileError: the box file is damaged.
         """
-        if self.stored_classes is None:
-            return self.read(files, classes)
-        for name in classes:
-            if name not in self.stored_classes:
-                raise ConfigError(f"{self.name} has no class {name!r}{did_you_mean(name, self.stored_classes)}")
-        boxes = self.read(files, self.stored_classes)
-        place = np.full(len(self.stored_classes), -1)
-        place[[self.stored_classes.index(name) for name in classes]] = np.arange(len(classes))
+        stored_classes = self.stored_classes or _named_beside(files) or _by_position(files, classes)
+        found = [_same_class(name, stored_classes) for name in classes]
+        if all(index is None for index in found):
+            raise ConfigError(f"{self.name} has no class {classes[0]!r}{did_you_mean(classes[0], stored_classes)}")
+        boxes = self.read(files, stored_classes)
+        place = np.full(len(stored_classes), -1)
+        for label, index in enumerate(found):
+            if index is not None:
+                place[index] = label
         ids = place[boxes["class_id"]]
         kept = boxes[ids >= 0]
         kept["class_id"] = ids[ids >= 0]
         return kept
+
+
+def _same_class(name: str, stored_classes: Sequence[str]) -> int | None:
+    """Return where a class stands among the stored ones: by its name, else by another name for the same."""
+    if name in stored_classes:
+        return stored_classes.index(name)
+    others = next((names for names in CLASS_ALIASES if name.lower() in names), ())
+    return next((k for k, stored in enumerate(stored_classes) if stored.lower() in others), None)
+
+
+def _named_beside(files: Files) -> tuple[str, ...] | None:
+    """Return the names in ``classes.txt`` beside the boxes or in the folder that holds the splits."""
+    for folder in (files.boxes.parent, files.boxes.parent.parent):
+        path = folder / "classes.txt"
+        if path.is_file():
+            return tuple(name for line in path.read_text(encoding="utf-8-sig").splitlines() if (name := line.strip()))
+    return None
+
+
+def _by_position(files: Files, classes: Sequence[str]) -> Sequence[str]:
+    """Return the classes that ids count through in a folder that does not name them.
+
+    Raises:
+        DatasetError: cars or pedestrians are asked for under other numbers than GEN1 and the simulator give them.
+    """
+    for number, name in enumerate(CLASS_NAMES):
+        if name in classes and classes.index(name) != number:
+            raise DatasetError(
+                f"{files.boxes}: has class numbers without names, and the network's class {name!r} is number "
+                f"{classes.index(name)}, GEN1's is {number}; write the names, a line each, into "
+                f"{files.boxes.parent.parent / 'classes.txt'}, or say gen1:FOLDER"
+            )
+    return classes
 
 
 def get_layout(layout: "str | Layout") -> Layout:
@@ -88,7 +123,7 @@ def get_layout(layout: "str | Layout") -> Layout:
     return LAYOUTS[layout]
 
 
-def locate(root: str | os.PathLike[str], layout: "str | Layout" = "gen1") -> tuple[Layout, Path]:
+def locate(root: str | os.PathLike[str], layout: "str | Layout" = "folder") -> tuple[Layout, Path]:
     """Return layout and folder of ``root``, which may begin with a layout's name: ``"dsec-det:/data/dsec"``."""
     name, colon, rest = os.fspath(root).partition(":")
     return (LAYOUTS[name], Path(rest)) if colon and name in LAYOUTS else (get_layout(layout), Path(root))
@@ -207,10 +242,21 @@ def _read_pedro(files: Files, classes: Sequence[str]) -> np.ndarray:
 
 PEDRO_HW = (260, 346)
 
+CLASS_ALIASES = (
+    ("pedestrian", "person", "people"),
+    ("car", "vehicle", "automobile"),
+    ("two wheeler", "two-wheeler", "two_wheeler"),
+    ("bicycle", "bike"),
+    ("motorcycle", "motorbike"),
+)
+"""Names that data sets give to the same class, so that a network is scored on all of them. eTraM's "vehicle" also holds
+trucks and buses."""
+
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        Layout("gen1", _prophesee, _read_npy, None, ("car", "pedestrian")),
+        Layout("folder", _prophesee, _read_npy, None, CLASS_NAMES),
+        Layout("gen1", _prophesee, _read_npy, CLASS_NAMES, CLASS_NAMES),
         Layout(
             "1mpx", _prophesee, _read_npy,
             ("pedestrian", "two wheeler", "car", "truck", "bus", "traffic sign", "traffic light"),

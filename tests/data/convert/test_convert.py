@@ -136,8 +136,8 @@ def test_yolo_has_a_file_for_every_instant(tmp_path):
     boxes = np.array([(9, 10, 20, 40, 60, 1, 1, 5)], BOX_DTYPE)
     lost = yolo.write(tmp_path / "b", Labels(boxes, CLASSES, (200, 100), np.array([9, 12])), stem="a")
     assert lost == ["track ids (YOLO's labels have none)"]
-    assert (tmp_path / "b" / "a_09.txt").read_text() == "1 0.3 0.25 0.4 0.3\n"
-    assert (tmp_path / "b" / "a_12.txt").read_text() == ""
+    assert (tmp_path / "b" / "a_09us.txt").read_text() == "1 0.3 0.25 0.4 0.3\n"
+    assert (tmp_path / "b" / "a_12us.txt").read_text() == ""
     assert (tmp_path / "b" / "classes.txt").read_text() == "car\npedestrian\n"
     assert yolo.read(tmp_path / "b", size_hw=(200, 100), classes=()).instants_us.tolist() == [9, 12]
     with pytest.raises(BoxFileError, match="holds text files already"):
@@ -160,7 +160,7 @@ def test_boxes_beyond_the_border_are_kept_where_yolo_can_hold_them_and_cut_where
         "the part beyond the border of 2 boxes (YOLO's tools refuse shares of a picture outside 0 to 1)",
         "1 boxes beyond the border",
     ]
-    shares = np.loadtxt(tmp_path / "b" / "a_9.txt")[:, 1:]
+    shares = np.loadtxt(tmp_path / "b" / "a_9us.txt")[:, 1:]
     assert shares.min() >= 0
     assert shares.max() <= 1
     found = yolo.read(tmp_path / "b", size_hw=(200, 100), classes=()).boxes
@@ -260,9 +260,9 @@ def test_files_of_other_tools(tmp_path):
         ("a.csv", "1,2,3,4,5,6,1,1\n1,2,3\n", "line 2 is '1,2,3', must be: frame,track"),
         ("a.csv", "1,2,3,4,-5,6,1,1\n", "box 0 has time 1000 us, place and size .*; correct or remove it"),
         ("a.csv", "1,2,3,4,5,6,1,9\n", "class 8, known: 0 car, 1 pedestrian"),
-        ("y/a_1.txt", "0 0.5 0.5 0.5\n", "line 1 is '0 0.5 0.5 0.5', must be: class cx cy w h"),
-        ("y/a_1.txt", "car 0.5 0.5 0.5 0.5\n", "line 1 is 'car"),
-        ("y/a_1.txt", "0 nan 0.5 0.5 0.5\n", "box 0 has time 1 us"),
+        ("y/a_1us.txt", "0 0.5 0.5 0.5\n", "line 1 is '0 0.5 0.5 0.5', must be: class cx cy w h"),
+        ("y/a_1us.txt", "car 0.5 0.5 0.5 0.5\n", "line 1 is 'car"),
+        ("y/a_1us.txt", "0 nan 0.5 0.5 0.5\n", "box 0 has time 1 us"),
     ],
 )
 def test_damaged_labels(tmp_path, name, content, words):
@@ -305,3 +305,120 @@ def test_a_recording_becomes_dat(tmp_path):
     found = scn_events.open(tmp_path / "b_td.dat")
     assert found.size_hw == SIZE_HW
     assert found.read()["t"].tolist() == [0, 5, 5, 9, 50_000_000]
+
+
+# --- what other tools write ------------------------------------------------------------------------------------------
+
+
+def coco_file(path, annotations, **image):
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 304, "height": 240, "t_us": 500_000, **image}],
+        "categories": [{"id": 7, "name": "pedestrian"}, {"id": 3, "name": "Fu\u00dfg\u00e4nger"}],
+        "annotations": [{"id": k, "image_id": 1, "category_id": 3, **a} for k, a in enumerate(annotations)],
+    }
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8-sig")
+    return path
+
+
+def test_coco_boxes_without_a_track_get_numbers_of_their_own(tmp_path):
+    boxes = [{"bbox": [x, 40, 60, 50]} for x in (10, 100, 200)]
+    found = coco.read(coco_file(tmp_path / "a.json", [boxes[0] | {"track_id": 1}, boxes[1], boxes[2]])).boxes
+    assert found["track_id"][0] == 1
+    assert len(set(found["track_id"].tolist())) == 3
+
+
+@pytest.mark.parametrize("flag", [{"iscrowd": 1}, {"ignore": 1}])
+def test_crowds_of_coco_are_left_out_and_said(tmp_path, flag):
+    labels = coco.read(coco_file(tmp_path / "a.json", [{"bbox": [0, 0, 9, 9]}, {"bbox": [0, 0, 304, 240], **flag}]))
+    assert len(labels.boxes) == 1
+    assert labels.left_out == ("1 regions of crowds or to be ignored (iscrowd, ignore)",)
+    assert labels.classes == ("Fu\u00dfg\u00e4nger", "pedestrian")
+
+
+def yolo_folder(folder, lines, name="a_500000", **files):
+    folder.mkdir()
+    (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for file, text in files.items():
+        (folder / file.replace("_", ".")).write_text(text, encoding="utf-8-sig")
+    return yolo.read(folder, size_hw=(240, 304), classes=None)
+
+
+@pytest.mark.parametrize(
+    ("last", "confidences", "tracks"),
+    [
+        (("5", "12"), [1, 1], [5, 12]),
+        (("1", "1"), [1, 1], [1, 1]),
+        (("0.5", "0.25"), [0.5, 0.25], [0, 1]),
+        (("0.5", "1"), [0.5, 1], [0, 1]),
+        (("0.5 3", "0.25 4"), [0.5, 0.25], [3, 4]),
+    ],
+    ids=["tracks", "one track", "confidences", "sure", "both"],
+)
+def test_what_follows_a_box_of_yolo_is_a_confidence_or_a_track(tmp_path, last, confidences, tracks):
+    found = yolo_folder(tmp_path / "y", [f"0 0.5 0.5 0.1 0.2 {word}" for word in last]).boxes
+    assert found["confidence"].tolist() == confidences
+    assert found["track_id"].tolist() == tracks
+
+
+def test_a_track_among_confidences_is_refused(tmp_path):
+    with pytest.raises(BoxFileError, match="line 2 ends in 12, a track, where other lines end in a confidence"):
+        yolo_folder(tmp_path / "y", ["0 0.5 0.5 0.1 0.2 0.75", "0 0.5 0.5 0.1 0.2 12"])
+
+
+@pytest.mark.parametrize("line", ["0 150 120 30 40", "0 0.5 0.5 30 0.1", "0 0.5 0.5 0.1 0.1 1.5 3"])
+def test_pixels_and_impossible_confidences_of_yolo_are_refused(tmp_path, line):
+    with pytest.raises(BoxFileError, match="must be shares of the picture"):
+        yolo_folder(tmp_path / "y", [line])
+
+
+@pytest.mark.parametrize("name", ["frame_000010", "a_10", "img-1000", "000010", "frame_2000000"])
+def test_numbers_that_may_count_pictures_are_no_times(tmp_path, name):
+    with pytest.raises(BoxFileError, match="--every_ms, or --fps"):
+        yolo_folder(tmp_path / "y", ["0 0.5 0.5 0.1 0.1"], name)
+
+
+def test_names_of_yolo_come_from_the_data_set(tmp_path):
+    line = ["1 0.5 0.5 0.1 0.1"]
+    assert yolo_folder(tmp_path / "a", line, classes_txt="F\u00fc\u00dfe\n\u81ea\u8ee2\u8eca\n").classes == (
+        "F\u00fc\u00dfe",
+        "\u81ea\u8ee2\u8eca",
+    )
+    assert yolo_folder(tmp_path / "b", line, data_yaml="names: [bus, tram]\n").classes == ("bus", "tram")
+    assert yolo_folder(tmp_path / "c", line, data_yaml="names: {0: bus, 1: tram}\n").classes == ("bus", "tram")
+    unnamed = yolo_folder(tmp_path / "d", line)
+    assert unnamed.classes == ("car", "pedestrian")
+    assert "give --classes" in unnamed.left_out[0]
+
+
+def test_rows_that_motchallenge_does_not_consider_are_left_out_and_said(tmp_path):
+    path = tmp_path / "gt.txt"
+    path.write_text("1,1,11,21,30,40,1,1,1\n1,2,50,60,30,40,0,1,0.3\n", encoding="utf-8")
+    labels = mot.read(path, classes=("pedestrian",), every_us=50_000)
+    assert labels.boxes["track_id"].tolist() == [1]
+    assert labels.left_out == ("1 rows flagged 0 (not to be considered)",)
+
+
+def test_detections_of_confidence_zero_stay(tmp_path):
+    path = tmp_path / "det.txt"
+    path.write_text("1,-1,11,21,30,40,0,-1,-1,-1\n", encoding="utf-8")
+    assert mot.read(path, classes=("pedestrian",), every_us=50_000).boxes["confidence"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("rate", "frame", "t_us"),
+    [("30", 900, 30_000_000), ("29.97", 2997, 100_000_000), ("30000/1001", 30000, 1_001_000_000)],
+)
+def test_frame_times_do_not_drift(tmp_path, rate, frame, t_us):
+    path = tmp_path / "gt.txt"
+    path.write_text(f"{frame},1,11,21,30,40,1,1,1\n", encoding="utf-8")
+    mot.beside(path).write_text(f"[Sequence]\nframeRate={rate}\n", encoding="utf-8")
+    assert mot.read(path, classes=("car",)).boxes["ts"].tolist() == [t_us]
+
+
+def test_frames_a_second_are_as_good_as_the_time_between_them(tmp_path):
+    path = tmp_path / "gt.txt"
+    path.write_text("900,1,11,21,30,40,1,1,1\n", encoding="utf-8")
+    convert(path, tmp_path / "a_bbox.npy", fps=30, classes=("car",))
+    assert read_boxes(tmp_path / "a_bbox.npy")["ts"].tolist() == [30_000_000]
+    with pytest.raises(ConfigError, match="not both"):
+        convert(path, tmp_path / "a_bbox.npy", fps=30, every_us=10)

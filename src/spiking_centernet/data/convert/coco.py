@@ -5,6 +5,7 @@ and ``confidence`` of a box. Nothing is lost.
 """
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from spiking_centernet.data.convert.labels import (
     by_number,
     checked_size,
     checked_time,
+    number_tracks,
     read_text,
     short,
     time_of,
@@ -53,11 +55,11 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
         "annotations": annotations,
     }
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
+        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return []
 
 
-def read(path: Path, *, every_us: int | None = None) -> Labels:
+def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
     """Read the labels of one recording.
 
     Args:
@@ -86,10 +88,17 @@ def read(path: Path, *, every_us: int | None = None) -> Labels:
         if len(time) < len(images) or len(label_of) < len(categories):
             raise BoxFileError(f"{path}: two of its pictures or categories have the same id; export it again")
         rows: list[Row] = []
-        for k, a in enumerate(document["annotations"]):
+        tracked: list[bool] = []
+        num_crowds = 0
+        for a in document["annotations"]:
+            if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
+                num_crowds += 1
+                continue
             x, y, w, h = map(float, a["bbox"])
-            confidence, track = float(a.get("confidence", a.get("score", 1))), int(a.get("track_id", k))
-            rows.append((time[a["image_id"]], x, y, w, h, label_of[a["category_id"]], confidence, track))
+            confidence, track = float(a.get("confidence", a.get("score", 1))), a.get("track_id")
+            tracked.append(track is not None)
+            label = label_of[a["category_id"]]
+            rows.append((time[a["image_id"]], x, y, w, h, label, confidence, 0 if track is None else int(track)))
     except json.JSONDecodeError as error:
         raise BoxFileError(f"{path}: is no JSON at byte {error.pos} ({error.msg}); copy or export it again") from error
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
@@ -98,5 +107,7 @@ def read(path: Path, *, every_us: int | None = None) -> Labels:
         raise BoxFileError(
             f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
         ) from error
-    boxes = boxes_from(path, rows, classes)
-    return Labels(boxes, classes, sizes.pop() if sizes else None, np.array(sorted(time.values()), np.int64))
+    boxes = boxes_from(path, number_tracks(rows, tracked), classes)
+    left_out = (f"{num_crowds} regions of crowds or to be ignored (iscrowd, ignore)",) if num_crowds else ()
+    size_hw = sizes.pop() if sizes else None
+    return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out)

@@ -1,8 +1,10 @@
 """One file into another: labels between the formats of four families of tools, recordings into DAT."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,8 @@ def convert(
     to: str | None = None,
     size_hw: tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
-    every_us: int | None = None,
+    every_us: Fraction | float | None = None,
+    fps: Fraction | float | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert labels or a recording.
@@ -59,6 +62,7 @@ def convert(
         size_hw: height and width of the sensor in pixels; None takes what the source or the recording beside it says.
         classes: names of the classes, where the source has numbers only; None takes car and pedestrian.
         every_us: microseconds between pictures or frames, where the source does not say times.
+        fps: pictures or frames a second instead.
         progress: shows how far it is.
 
     Raises:
@@ -67,6 +71,10 @@ def convert(
         ConfigError: the target's format is unknown, or holds no such things.
     """
     source, target = Path(source), Path(target)
+    if fps is not None:
+        if every_us is not None or not fps > 0:
+            raise ConfigError(f"give the time between pictures or a positive fps, not both, got {every_us} and {fps}")
+        every_us = 1_000_000 / Fraction(str(fps))
     if to is None:
         if target.suffix.lower() not in BY_SUFFIX:
             raise ConfigError(f"{target}: cannot write {target.suffix!r}{did_you_mean(target.suffix, BY_SUFFIX)}")
@@ -82,10 +90,10 @@ def convert(
         return _to_dat(data.open(source, size_hw=size_hw), target, progress)
     if to == "dat":
         raise ConfigError(f"{source} holds labels, which DAT cannot hold; choose one of {', '.join(FORMATS[:-1])}")
-    labels = _read(kind, source, size_hw or _size_beside(source), tuple(classes or CLASS_NAMES), every_us)
+    labels = _read(kind, source, size_hw or _size_beside(source), None if classes is None else tuple(classes), every_us)
     if size_hw is not None or labels.size_hw is None:
-        labels = Labels(labels.boxes, labels.classes, size_hw or _size_beside(source), labels.instants_us)
-    lost = _write(to, target, labels, source.stem.removesuffix("_bbox"))
+        labels = dataclasses.replace(labels, size_hw=size_hw or _size_beside(source))
+    lost = [*labels.left_out, *_write(to, target, labels, source.stem.removesuffix("_bbox"))]
     return Conversion(target, f"{kind}, {len(labels.boxes)} boxes at {len(labels.instants_us)} instants", tuple(lost))
 
 
@@ -126,7 +134,11 @@ def _size_beside(source: Path) -> tuple[int, int] | None:
 
 
 def _read(
-    kind: str, source: Path, size_hw: tuple[int, int] | None, classes: tuple[str, ...], every_us: int | None
+    kind: str,
+    source: Path,
+    size_hw: tuple[int, int] | None,
+    classes: tuple[str, ...] | None,
+    every_us: Fraction | float | None,
 ) -> Labels:
     if kind == "YOLO":
         return yolo.read(source, size_hw=size_hw, classes=classes, every_us=every_us)
@@ -134,7 +146,7 @@ def _read(
         return coco.read(source, every_us=every_us)
     if kind == "MOT":
         return mot.read(source, classes=classes, every_us=every_us)
-    return prophesee.read(source, classes=classes)
+    return prophesee.read(source, classes=classes or CLASS_NAMES)
 
 
 def _write(to: str, target: Path, labels: Labels, stem: str) -> list[str]:

@@ -1,8 +1,10 @@
 """The boxes of one recording between two files, and what every label format has in common."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,14 @@ class Labels:
         classes: the names that class ids count through.
         size_hw: height and width of the sensor in pixels; None where the file does not say.
         instants_us: int64 [M], every labelled time, those without a box too; sorted, each once.
+        left_out: what the file says that is not in ``boxes``, and what was assumed in reading it, in words.
     """
 
     boxes: np.ndarray
     classes: tuple[str, ...]
     size_hw: tuple[int, int] | None = None
     instants_us: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self):
         with_box = np.unique(self.boxes["ts"]).astype(np.int64)
@@ -65,7 +69,7 @@ def read_text(path: Path) -> str:
         BoxFileError: it cannot be read, or is no text.
     """
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BoxFileError(f"{path}: cannot be read as text ({error}); copy or export it again") from error
 
@@ -124,12 +128,29 @@ def by_number(name: str) -> list[str | int]:
     return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
-def time_of(rank: int, every_us: int | None, path: Path, what: str) -> int:
-    """Return the time of the ``rank``-th picture, counted from 1.
+def number_tracks(rows: Sequence[Row], known: Sequence[bool]) -> list[Row]:
+    """Give every box without a track a number that no other box has.
+
+    Args:
+        rows: the boxes; the last field of those without a track means nothing.
+        known: for each box, whether its track is known.
+    """
+    taken = {row[7] for row, told in zip(rows, known, strict=True) if told}
+    free = (number for number in itertools.count() if number not in taken)
+    return [row if told else (*row[:7], next(free)) for row, told in zip(rows, known, strict=True)]
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Return the names in a text file, a line each; empty lines are passed over."""
+    return tuple(name.strip() for name in read_text(path).splitlines() if name.strip())
+
+
+def time_of(rank: int, every_us: Fraction | float | None, path: Path, what: str) -> int:
+    """Return the time of the ``rank``-th picture, counted from 1, rounded once, so that it never drifts.
 
     Raises:
         BoxFileError: the time between pictures is not given.
     """
     if every_us is None:
-        raise BoxFileError(f"{path}: {what}; give the time between pictures with --every_ms")
-    return rank * every_us
+        raise BoxFileError(f"{path}: {what}; give the time between pictures with --every_ms, or --fps")
+    return round(rank * Fraction(every_us))

@@ -9,13 +9,15 @@ boxes; MOTChallenge's own files count from 1.
 import configparser
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from spiking_centernet.data.box_files import MAX_TIME_US
-from spiking_centernet.data.convert.labels import Labels, Row, boxes_from, checked_size, short, time_of
+from spiking_centernet.data.convert.labels import Labels, Row, boxes_from, checked_size, number_tracks, short, time_of
 from spiking_centernet.errors import BoxFileError
+from spiking_centernet.structures import CLASS_NAMES
 from spiking_centernet.utils.files import atomic_write
 
 SHORTEST_US = 1000
@@ -38,14 +40,16 @@ def write(path: Path, labels: Labels) -> list[str]:
         words = [frame_of[int(box["ts"])], box["track_id"], *(short(box[name]) for name in ("x", "y", "w", "h"))]
         lines.append(",".join(map(str, [*words, short(box["confidence"]), int(box["class_id"]) + 1, 1])) + "\n")
     with atomic_write(path) as temporary:
-        temporary.write_text("".join(lines))
+        temporary.write_text("".join(lines), encoding="utf-8")
     sequence = {"name": path.stem, "seqLength": max(frame_of.values(), default=0), "classes": ",".join(labels.classes)}
     if every_us:
         sequence |= {"frameRate": f"{1e6 / every_us:g}", "everyUs": every_us}
     if labels.size_hw is not None:
         sequence |= {"imWidth": labels.size_hw[1], "imHeight": labels.size_hw[0]}
     with atomic_write(beside(path)) as temporary:
-        temporary.write_text("[Sequence]\n" + "".join(f"{key}={value}\n" for key, value in sequence.items()))
+        temporary.write_text(
+            "[Sequence]\n" + "".join(f"{key}={value}\n" for key, value in sequence.items()), encoding="utf-8"
+        )
     return lost
 
 
@@ -54,12 +58,12 @@ def beside(path: Path) -> Path:
     return path.with_suffix(".seqinfo.ini")
 
 
-def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> Labels:
+def read(path: Path, *, classes: Sequence[str] | None, every_us: Fraction | float | None = None) -> Labels:
     """Read the labels of one recording.
 
     Args:
         path: the file.
-        classes: used where no ``seqinfo.ini`` beside it names them.
+        classes: used where no ``seqinfo.ini`` beside it names them; None takes car and pedestrian, and says so.
         every_us: microseconds between frames, where no ``seqinfo.ini`` says them.
 
     Raises:
@@ -67,13 +71,14 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
     """
     said = configparser.ConfigParser(interpolation=None)
     try:
-        text = path.read_text()
-        said.read([path.with_name("seqinfo.ini"), path.parent.parent / "seqinfo.ini", beside(path)])
+        text = path.read_text(encoding="utf-8-sig")
+        beside_it = [path.with_name("seqinfo.ini"), path.parent.parent / "seqinfo.ini", beside(path)]
+        said.read(beside_it, encoding="utf-8-sig")
         sequence = said["Sequence"] if said.has_section("Sequence") else {}
         if every_us is None and "everyus" in sequence:
             every_us = int(sequence["everyus"])
         elif every_us is None and "framerate" in sequence:
-            every_us = round(1e6 / float(sequence["framerate"]))
+            every_us = 1_000_000 / Fraction(sequence["framerate"])
         if every_us is not None and not 1 <= every_us <= MAX_TIME_US:
             raise ValueError("no time between frames")
         sides = [int(sequence[key]) for key in ("imheight", "imwidth") if key in sequence]
@@ -81,8 +86,16 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
         raise BoxFileError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except (configparser.Error, ValueError, ArithmeticError) as error:
         raise BoxFileError(f"{path}: it or its seqinfo.ini cannot be read ({error}); correct it") from error
-    classes = tuple(sequence["classes"].split(",")) if "classes" in sequence else tuple(classes)
+    left_out = []
+    if "classes" in sequence:
+        classes = tuple(sequence["classes"].split(","))
+    elif classes is None:
+        classes = CLASS_NAMES
+        numbered = ", ".join(f"{k} is {name}" for k, name in enumerate(classes, start=1))
+        left_out.append(f"names of the classes: the file has numbers only ({numbered}); give --classes to be sure")
     rows: list[Row] = []
+    tracked: list[bool] = []
+    flags: list[bool] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -97,7 +110,17 @@ def read(path: Path, *, classes: Sequence[str], every_us: int | None = None) -> 
             ) from None
         t_us = time_of(frame, every_us, path, "it counts frames, and no seqinfo.ini beside it says their rate")
         # -1 is MOTChallenge's word for "none".
-        track = track if track >= 0 else len(rows)
-        rows.append((t_us, x, y, w, h, max(label, 0), confidence, track))
+        tracked.append(track >= 0)
+        rows.append((t_us, x, y, w, h, max(label, 0), confidence, max(track, 0)))
+        # MOTChallenge's ground truth has nine columns, a class, and 0 or 1 where detections have their confidence; what
+        # we write says its classes beside it and keeps confidences as they are.
+        flags.append("classes" not in sequence and len(words) == 9 and label >= 0 and confidence in (0, 1))
+    if rows and all(flags):
+        considered = [row[6] == 1 for row in rows]
+        if num_left := considered.count(False):
+            left_out.append(f"{num_left} rows flagged 0 (not to be considered)")
+        tracked = [told for told, kept in zip(tracked, considered, strict=True) if kept]
+        rows = [row for row, kept in zip(rows, considered, strict=True) if kept]
     size_hw = checked_size(path, *sides) if len(sides) == 2 else None
-    return Labels(boxes_from(path, rows, classes), classes, size_hw, np.empty(0, np.int64))
+    boxes = boxes_from(path, number_tracks(rows, tracked), classes)
+    return Labels(boxes, tuple(classes), size_hw, np.empty(0, np.int64), tuple(left_out))
