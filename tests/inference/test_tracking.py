@@ -172,3 +172,13 @@ def test_the_number_is_drawn():
     image = np.zeros((60, 120, 3), np.uint8)
     plain, tracked = seen(0, (20, 0.9, 0)), numbered(0, (20, 0, 4))
     assert (draw_boxes(image, plain) != draw_boxes(image, tracked)).any()
+
+
+@pytest.mark.parametrize("every_us", [50_000, 1_000_000, 1_100_000, 2_000_000, 7_300_000, 60_000_000])
+def test_an_object_keeps_its_track_however_rarely_it_is_looked_at(every_us):
+    pytest.importorskip("trackers")
+    xyxy, score, label = np.array([[10, 50, 50, 90]], np.float32), np.array([0.9], np.float32), np.array([0])
+    shown = (Detections(xyxy, score, label, k * every_us) for k in range(1, 9))
+    found = list(track(shown, every_us=every_us, start_score=0.5))
+    assert sum(len(detections) for detections in found) >= 7
+    assert {number for detections in found for number in detections.track_ids.tolist()} == {1}

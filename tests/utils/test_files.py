@@ -1,6 +1,7 @@
 import pytest
 
-from spiking_centernet.utils.files import atomic_write, remove_leftovers
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.utils.files import atomic_write, remove_leftovers, require_writable_folder
 
 
 def test_the_file_appears_only_when_the_block_ends_well(tmp_path):
@@ -45,3 +46,13 @@ def test_leftovers_are_what_a_killed_writer_leaves_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     remove_leftovers(tmp_path / "nowhere")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden.json", "a.json"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path):
+    assert require_writable_folder(tmp_path / "a" / "b").is_dir()
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is a file, where a folder"):
+        require_writable_folder(tmp_path / "taken")
+    with pytest.raises(ConfigError, match="lies in a file"):
+        require_writable_folder(tmp_path / "taken" / "below")

@@ -18,6 +18,7 @@ from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections
+from spiking_centernet.utils.files import require_writable_folder
 from spiking_centernet.utils.provenance import provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
 from spiking_centernet.visualize.video import VideoWriter
@@ -85,6 +86,7 @@ def detect(
         raise ConfigError("csv is MOT's format for tracks; switch tracking on (--track) or leave it out")
     if not speed > 0 or shown_us < 1:
         raise ConfigError(f"speed and shown_us must be positive, got {speed} and {shown_us}")
+    require_writable_folder(out)
     start_score = model.config.deployment.score_threshold if min_score is None else min_score
     least = min(CONTINUE_SCORE, start_score) if track else start_score
     found: Iterable[Detections] = stream(model, recording, every_us=every_us, min_score=least)

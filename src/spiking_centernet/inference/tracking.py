@@ -58,14 +58,16 @@ def _tracked(
 ) -> Iterator[Detections]:
     by_class: dict[int, Any] = {}
     numbers: dict[tuple[int, int], int] = {}
+    # The package counts its buffer in pictures of 30 Hz, whatever the rate, and forgets everything where that comes to
+    # less than one picture.
+    buffer = round(LOST_US * 30e-6) if every_us <= LOST_US else every_us * 30 // 1_000_000 + 2
     for result in found:
         result = result.above(continue_score)
         ids = np.full(len(result), -1, np.int64)
         for label in np.unique(result.labels).tolist():
             if label not in by_class:
-                # The package counts its buffer in pictures of 30 Hz, whatever the rate.
                 by_class[label] = package.ByteTrackTracker(
-                    lost_track_buffer=round(LOST_US * 30e-6), frame_rate=1e6 / every_us,
+                    lost_track_buffer=buffer, frame_rate=1e6 / every_us,
                     track_activation_threshold=start_score, high_conf_det_threshold=start_score,
                     minimum_iou_threshold=FIRST_IOU,
                 )  # fmt: skip

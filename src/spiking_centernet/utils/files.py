@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from spiking_centernet.errors import ConfigError
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where no more bytes go."""
 
@@ -44,6 +46,30 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _flush_to_disk(path.parent)
+
+
+def require_writable_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return a folder after making it and seeing that files can be written there, before long work is done for them.
+
+    Raises:
+        ConfigError: it is a file, or may not be written to.
+    """
+    folder = Path(folder)
+    probe = folder / f".probe.{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{folder}: is a file, where a folder for the results is needed; choose another --out"
+        ) from error
+    except NotADirectoryError as error:
+        raise ConfigError(f"{folder}: lies in a file, not in a folder; choose another --out") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"{folder}: cannot be written to ({why}); choose another --out, or allow writing") from error
+    return folder
 
 
 @contextmanager
