@@ -104,17 +104,17 @@ class Stage:
 def commands_page() -> str:
     """Return the reference of the commands, as each prints it for ``--help``."""
     overview = _help()
-    names = re.search(r"\{([a-z,]+)\}", overview)
-    if names is None:
+    names = re.findall(r"^ {2,4}([a-z]+) {2,}\S", overview, re.M)
+    if not names:
         raise SystemExit("scn --help lists no commands")
     parts = ["# Commands", "What `scn` and each of its commands print for `--help`.", f"```text\n{overview}\n```"]
-    for name in names[1].split(","):
+    for name in names:
         parts += [f"## scn {name}", f"```text\n{_help(name)}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
 def _help(*words: str) -> str:
-    from spiking_centernet.cli.commands import main
+    from spiking_centernet.__main__ import main
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
