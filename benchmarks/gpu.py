@@ -23,7 +23,8 @@ from training import rings
 
 from spiking_centernet.cli.parser import read_size
 from spiking_centernet.experiments.bench.peers import SpikingJellyDetector
-from spiking_centernet.model import PRESETS, DetectorOutput, build, training_loss
+from spiking_centernet.model import PRESETS, DetectorOutput, build
+from spiking_centernet.model.heads import make_head
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 OURS = "ours bfloat16"
@@ -95,7 +96,7 @@ class Contestant:
 
     def train(self, cube, boxes) -> None:
         self.model.train()
-        loss = training_loss(self.forward(cube), boxes, self.config).total
+        loss = make_head(self.config).loss(self.forward(cube), boxes).total
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

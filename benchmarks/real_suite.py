@@ -102,7 +102,7 @@ def missing(real: Path | None, name: str) -> str | None:
 
 def detect(model, frames: list[Frame], name: str) -> Iterator[tuple[Frame, Detections]]:
     """Yield frames of one size, each with all detections from ``LEAST_SCORE`` up."""
-    windows = (Window(frame.t_us - model.config.window_us, frame.t_us, frame.events) for frame in frames)
+    windows = (Window(frame.t_us - model.config.voxels.window_us, frame.t_us, frame.events) for frame in frames)
     found = detect_windows(model, windows, size_hw=frames[0].size_hw, min_score=LEAST_SCORE)
     yield from zip(frames, track(found, len(frames), name), strict=True)
 
@@ -111,7 +111,7 @@ def count(model, frames: list[Frame], out: Path | None, *, spared=lambda box, fr
     """Match detections at the model's threshold with the ground truth of every frame, best score first."""
     total = Counts()
     for frame, every in detect(model, frames, frames[0].name):
-        found = every.above(model.config.score_threshold)
+        found = every.above(model.config.deployment.score_threshold)
         total.frames += 1
         total.truth += len(frame.truth)
         total.best_score = max(total.best_score, float(every.scores.max(initial=0)))
@@ -169,7 +169,7 @@ def crops(folder: Path) -> list[Frame]:
 
 def score_crops(model, frames: list[Frame]) -> dict:
     """Return shares of crops with a box, and how well the best car score tells cars from backgrounds."""
-    threshold, rows = model.config.score_threshold, []
+    threshold, rows = model.config.deployment.score_threshold, []
     for frame, every in detect(model, frames, "ncars"):
         found = every.above(threshold)
         overlap = iou_matrix(found.xyxy, frame.truth.xyxy)[:, 0]
@@ -250,8 +250,8 @@ def whole_person(box: np.ndarray, frame: Frame) -> bool:
 def score(name: str, real: Path | None, out: Path | None) -> dict:
     """Return a model's row."""
     model = scn.load(name)
-    length_us = model.config.window_us
-    row: dict = {"model": name, "threshold": model.config.score_threshold}
+    length_us = model.config.voxels.window_us
+    row: dict = {"model": name, "threshold": model.config.deployment.score_threshold}
 
     def pictures(part: str) -> Path | None:
         return None if out is None else out / name / part

@@ -19,7 +19,8 @@ from stamp import stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.evaluation.predict import dataset_for
-from spiking_centernet.model import DetectorOutput, detections
+from spiking_centernet.model import DetectorOutput
+from spiking_centernet.model.heads import make_head
 from spiking_centernet.utils.console import track
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
@@ -32,7 +33,7 @@ class Scores:
         self.config, self.protocol, self.found, self.truth, self.size_hw = config, protocol, {}, {}, (0, 0)
 
     def put(self, name, output, key):
-        result = detections(output, [key[1]], stride=self.config.stride, size_hw=self.size_hw)[0]
+        result = make_head(self.config).detections(output, [key[1]], size_hw=self.size_hw)[0]
         self.found.setdefault(name, {})[key] = result
 
     def of(self, name):

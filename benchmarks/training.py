@@ -26,7 +26,8 @@ import torch
 from stamp import stamp, this_command, write_result
 
 from spiking_centernet.experiments.bench.peers import SpikingJellyDetector
-from spiking_centernet.model import PRESETS, DetectorOutput, Memory, build, centernet_loss, make_targets
+from spiking_centernet.model import PRESETS, DetectorOutput, Memory, build
+from spiking_centernet.model.heads import make_head
 from spiking_centernet.structures import Boxes
 
 SIZE_HW = (240, 304)
@@ -84,11 +85,7 @@ def train_step(model, forward, optimizer, cube, boxes, preset, variant, gradient
     """Take one step and return its loss; write the gradient, before it is clipped, to a path if there is one."""
     with torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in variant):
         output = forward(cube)
-    size_hw = tuple(output.heatmap.shape[-2:])
-    targets = make_targets(
-        boxes, num_classes=output.heatmap.shape[1], size_hw=size_hw, stride=PRESETS[preset].stride
-    )  # fmt: skip
-    loss = centernet_loss(output, targets).total
+    loss = make_head(PRESETS[preset]).loss(output, boxes).total
     optimizer.zero_grad()
     loss.backward()
     if gradient:

@@ -8,7 +8,7 @@ checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 MODULES = [
     "spiking_centernet.boxes",
     *(f"spiking_centernet.model.{name}" for name in ("decoder", "detector", "encoder", "layers", "neurons")),
-    *(f"spiking_centernet.model.{name}" for name in ("variants", "heads.centernet", "heads.ssd")),
+    *(f"spiking_centernet.model.{name}" for name in ("variants", "heads.base", "heads.centernet", "heads.ssd")),
     "spiking_centernet.training.distillation",
 ]
 """Where arrays are annotated with their shapes."""

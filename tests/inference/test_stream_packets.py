@@ -14,7 +14,6 @@ from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.inference import Packet, Stream, stream
 from spiking_centernet.inference.runner import Answerer
 from spiking_centernet.inference.windows import WindowCollector
-from spiking_centernet.model import detections
 from spiking_centernet.structures import EVENT_DTYPE
 
 SIZE_HW = (16, 24)
@@ -101,7 +100,7 @@ def test_steps_from_rest_average_to_the_window():
     assert [answer.num_steps for answer in answers] == [1, 2, 3, 4, 5]
     cube = voxelize(events, start_us=0, stop_us=100_000, size_hw=SIZE_HW)
     output, _ = MODEL.fuse()(cube[:, None])
-    expected = detections(output, [100_000], stride=4, size_hw=SIZE_HW)[0]
+    expected = MODEL.head.detections(output, [100_000], size_hw=SIZE_HW)[0]
     order, other = np.lexsort(answers[-1].xyxy.T), np.lexsort(expected.xyxy.T)
     np.testing.assert_allclose(answers[-1].xyxy[order], expected.xyxy[other], atol=1e-3)
     np.testing.assert_allclose(answers[-1].scores, expected.scores, atol=1e-5)
@@ -115,7 +114,7 @@ def test_membranes_are_carried_beyond_the_window():
     for t in range(0, 300_000, 20_000):
         cube = voxelize(events, start_us=t, stop_us=t + 20_000, size_hw=SIZE_HW, num_steps=1)
         output, state = fused(cube[:, None], state)
-    np.testing.assert_array_equal(last.scores, detections(output, [0], stride=4, size_hw=SIZE_HW)[0].scores)
+    np.testing.assert_array_equal(last.scores, MODEL.head.detections(output, [0], size_hw=SIZE_HW)[0].scores)
 
 
 def test_the_confidence_tells_how_far_the_last_step_moved_the_answer():

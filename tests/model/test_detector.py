@@ -7,9 +7,10 @@ from jaxtyping import TypeCheckError
 from torch import nn
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.model import PRESETS, DetectorConfig, build, centernet_loss, make_targets
+from spiking_centernet.model import PRESETS, DetectorConfig, build
 from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.heads.centernet import centernet_loss, make_targets
 from spiking_centernet.model.layers import ConvNeuron, Membranes
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.structures import Boxes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_centernet.model import build, training_loss
+from spiking_centernet.model import build
 from spiking_centernet.structures import Boxes
 
 SIZE_HW = (48, 64)
@@ -48,7 +48,7 @@ def test_a_gpu_detects_and_learns_as_the_cpu_does(options, monkeypatch):
         model = network(**options).to(device)
         cube = cube_of(model.config, device)
         output, _ = model(cube, keep_state=False)
-        loss = training_loss(output, boxes, model.config).total
+        loss = model.head.loss(output, boxes).total
         loss.backward()
         losses.append(loss.item())
         gradients.append(torch.stack([p.grad.norm().cpu() for p in model.parameters() if p.grad is not None]))

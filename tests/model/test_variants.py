@@ -8,7 +8,7 @@ from calibrated import calibrated, random_cube, spikes_of
 from torch import nn
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.model import build, training_loss
+from spiking_centernet.model import build
 from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.layers import ConvNeuron, Membranes
@@ -66,7 +66,7 @@ def test_every_variant_learns(cube, changes):
     losses = []
     for _ in range(6):
         output, _ = model(cube, keep_state=False)
-        loss = training_loss(output, boxes, model.config).total
+        loss = model.head.loss(output, boxes).total
         optimizer.zero_grad()
         loss.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())

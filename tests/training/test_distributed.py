@@ -84,7 +84,7 @@ def test_alone_nothing_changes():
     assert not any(isinstance(m, distributed.WholeBatchNorm2d) for m in model.modules())
     assert distributed.gather(fabric, 3) == [3]
     assert distributed.gather_dicts(fabric, {2: "b", 1: "a"}) == {1: "a", 2: "b"}
-    assert distributed.gather_batch(fabric, "output", ["boxes"]) == ("output", ["boxes"])
+    assert distributed.gather_batch(fabric, model.head, "output", ["boxes"]) == ("output", ["boxes"])
 
 
 def test_counts_of_spikes_add_up():

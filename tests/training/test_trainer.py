@@ -20,6 +20,7 @@ import spiking_centernet.training.trainer as training
 from spiking_centernet.errors import ConfigError, DatasetError, TrainingError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.model import Detector
+from spiking_centernet.model.heads.centernet import CenterNet
 from spiking_centernet.model.weights import load, notes, read_tensors
 from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.training.config import Recipe
@@ -226,7 +227,7 @@ def endless_gradient(loss):
 )
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_path, spoil, told, monkeypatch):
     out, calls, checkpoints = tmp_path / "run", [], []
-    real, write = training.training_loss, Trainer._checkpoint
+    real, write = CenterNet.loss, Trainer._checkpoint
 
     def loss(*arguments):
         calls.append(1)
@@ -237,7 +238,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_p
         checkpoints.append((out / "last.safetensors").read_bytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "training_loss", loss)
+        patch.setattr(CenterNet, "loss", loss)
         patch.setattr(Trainer, "_checkpoint", remember)
         with pytest.raises(TrainingError, match=told) as caught:
             train(recipe(checkpoint_every=2), data, out=out)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 from spiking_centernet.data import FolderDataset, collate
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
-from spiking_centernet.model import AnyDetector, detections
+from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.layers import Observe
 from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 
@@ -81,7 +81,7 @@ def predict(
         size_hw = (batch.cube.shape[-2], batch.cube.shape[-1])
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output, _ = fused(batch.cube.to(device), observe=observe)
-        results = detections(output, batch.t_us, stride=model.config.stride, size_hw=size_hw, min_score=min_score)
+        results = model.head.detections(output, batch.t_us, size_hw=size_hw, min_score=min_score)
         for key, boxes, result in zip(_instants(batch), batch.boxes, results, strict=True):
             truth[key], found[key] = boxes, result
     return truth, found, size_hw

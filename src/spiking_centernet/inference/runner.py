@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ import torch
 from spiking_centernet.data import Window, voxelize
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.windows import ClosedWindow
-from spiking_centernet.model import AnyDetector, DetectorOutput, detections
+from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.layers import State
 from spiking_centernet.structures import Detections
 
@@ -73,20 +74,20 @@ class Answerer:
         self.readout_steps = self.config.voxels.num_steps if readout_steps is None else readout_steps
         if self.readout_steps < 1:
             raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
-        if mode == "stateful" and self.config.head.kind != "centernet":
+        if mode == "stateful" and not model.head.is_dense:
             raise ConfigError(
-                "a stateful stream averages the outputs of CenterNet's heads, this network has head "
+                "a stateful stream averages outputs that are maps, this network has head "
                 f'{self.config.head.kind!r}; take mode="windowed"'
             )
-        self._device = model.device
+        self._head, self._device = model.head, model.device
         self._fused = model.fuse()
         self.reset()
 
     def reset(self) -> None:
         """Put every membrane to rest and forget the steps so far."""
         self._state: State | None = None
-        self._recent: deque[DetectorOutput] = deque(maxlen=self.readout_steps)
-        self._output: DetectorOutput | None = None
+        self._recent: deque[Any] = deque(maxlen=self.readout_steps)
+        self._output: Any = None
         self._confidence = math.nan
         self._num_steps = 0
 
@@ -103,9 +104,9 @@ class Answerer:
             self._recent.append(step)
             self._num_steps = len(self._recent)
             parts = zip(*self._recent, strict=True)
-            self._output = DetectorOutput(*(torch.stack(part).mean(0) for part in parts))
+            self._output = type(step)(*(torch.stack(part).mean(0) for part in parts))
             if before is not None:
-                change = torch.sigmoid(self._output.heatmap) - torch.sigmoid(before.heatmap)
+                change = torch.sigmoid(self._output[0]) - torch.sigmoid(before[0])
                 self._confidence = 1 - float(change.abs().max())
 
     def answer(
@@ -114,9 +115,7 @@ class Answerer:
         """Return the detections of what was taken so far, as of ``t_us``."""
         if self._output is None:
             raise ConfigError("nothing to answer yet: no window is complete; push events first")
-        found = detections(
-            self._output, [t_us], stride=self.config.stride, size_hw=self.size_hw, min_score=self.min_score
-        )[0]
+        found = self._head.detections(self._output, [t_us], size_hw=self.size_hw, min_score=self.min_score)[0]
         return StreamDetections(
             found.xyxy, found.scores, found.labels, found.t_us,
             latency_ms=(time.perf_counter() - closed_s) * 1e3, lag_ms=max(0, newest_us - t_us) * 1e-3,

@@ -1,11 +1,10 @@
-"""The whole detector: encoder, decoder, heads; presets; fusing for inference."""
+"""The whole detector: encoder, decoder, head; fusing for inference."""
 
 import copy
 import warnings
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
@@ -13,29 +12,13 @@ from spiking_centernet.model.config import PRESETS, DetectorConfig
 from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.decoder import Decoder
 from spiking_centernet.model.encoder import Encoder
-from spiking_centernet.model.heads import ssd
+from spiking_centernet.model.heads import make_head
+from spiking_centernet.model.heads.base import BranchModule, Head
 from spiking_centernet.model.layers import ConvNeuron, Membranes, Observe, State
 from spiking_centernet.model.neurons import PLIF, Neuron, ReLU, make_neuron
 from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
 from spiking_centernet.ops.memory_saving import Memory
-
-HEATMAP_BIAS = -2.19
-"""Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
-
-
-class DetectorOutput(NamedTuple):
-    """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
-
-    Attributes:
-        heatmap: [B, classes, h, w], logits of an object's centre.
-        wh: [B, 2, h, w], width and height in output pixels.
-        offset: [B, 2, h, w], x and y of the centre within its output pixel.
-    """
-
-    heatmap: Float[Tensor, "B K h w"]
-    wh: Float[Tensor, "B 2 h w"]
-    offset: Float[Tensor, "B 2 h w"]
 
 
 class AnyDetector(Protocol):
@@ -44,6 +27,11 @@ class AnyDetector(Protocol):
     @property
     def config(self) -> DetectorConfig:
         """What the network was built from."""
+        ...
+
+    @property
+    def head(self) -> Head:
+        """What decodes the raw output."""
         ...
 
     @property
@@ -62,24 +50,9 @@ class AnyDetector(Protocol):
 
     def __call__(
         self, cube: Tensor, state: State | None = None, *, observe: Observe | None = None, keep_state: bool = True
-    ) -> tuple[DetectorOutput, State]:
+    ) -> tuple[Any, State]:
         """Return the raw output and the membranes; see :meth:`Detector.forward`."""
         ...
-
-
-class Head(nn.Module):
-    """3x3 convolution with its neuron, then a 1x1 convolution on the spikes; no neuron after it: real values."""
-
-    def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron):
-        super().__init__()
-        self.block = block
-        self.out = nn.Conv2d(width, out_channels, 1)
-
-    def forward(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "B K h w"]:
-        """Return the head's output averaged over the steps."""
-        spikes = self.block(x, membranes)
-        out = self.out(spikes.flatten(0, 1)).float()
-        return out.unflatten(0, spikes.shape[:2]).mean(0)
 
 
 class Detector(nn.Module):
@@ -97,20 +70,16 @@ class Detector(nn.Module):
         if config.encoder.identity:
             add_identities(self.encoder, neuron)
         self.decoder = Decoder(widths, config.decoder.num_blocks, block_maker(config.decoder, neuron))
+        self.head = make_head(config)
         self.heads = nn.ModuleDict()
         level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
-        if config.head.kind == "ssd":
-            num_values = ssd.NUM_ANCHORS * (1 + config.num_classes + 4)
-            outputs = [(f"stride{s}", c, num_values) for s, c in zip(config.strides, level_channels, strict=True)]
-        else:
-            outputs = [
-                (n, level_channels[-1], k) for n, k in (("heatmap", config.num_classes), ("wh", 2), ("offset", 2))
-            ]
-        for name, in_channels, out_channels in outputs:
-            block = ConvNeuron.make(in_channels, config.head.width, neuron)
-            self.heads[name] = Head(in_channels, config.head.width, out_channels, block)
-        if config.head.kind == "centernet":
-            nn.init.constant_(self.heads["heatmap"].out.bias, HEATMAP_BIAS)  # pyright: ignore
+        for name, branch in self.head.branches.items():
+            in_channels, width = level_channels[branch.level], config.head.width
+            block = ConvNeuron.make(in_channels, width, neuron)
+            module = BranchModule(in_channels, width, branch.out_channels, block)
+            if branch.bias is not None:
+                nn.init.constant_(module.out.bias, branch.bias)  # pyright: ignore[reportArgumentType]
+            self.heads[name] = module
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
@@ -121,7 +90,7 @@ class Detector(nn.Module):
         observe: Observe | None = None,
         keep_state: bool = True,
         memory: Memory | None = None,
-    ) -> tuple[DetectorOutput | ssd.SSDOutput, State]:
+    ) -> tuple[Any, State]:
         """Detect in one window, or go on from the state of the window before.
 
         Args:
@@ -133,7 +102,8 @@ class Detector(nn.Module):
             memory: what training keeps for the backward pass; None keeps everything as it was computed.
 
         Returns:
-            The output averaged over the T steps, and the membranes after the last step.
+            The head's output averaged over the T steps, for CenterNet a
+            :class:`~spiking_centernet.model.DetectorOutput`, and the membranes after the last step.
 
         Raises:
             ConfigError: if the cube's shape does not fit the network.
@@ -149,13 +119,7 @@ class Detector(nn.Module):
         by_events = event_conv.takes(cube, self.encoder.stem.conv) and event_conv.pays(cube)
         x = cube if by_events else self._in_precision(cube, membranes)
         levels = self.decoder.levels(self.encoder(x, membranes), membranes)
-        if self.config.head.kind == "ssd":
-            heads = zip(self.heads.values(), levels, strict=True)
-            return ssd.gather(
-                [membranes.run_stage(h, x, stage=h) for h, x in heads], self.config.strides
-            ), membranes.new
-        out = {name: membranes.run_stage(head, levels[-1], stage=head) for name, head in self.heads.items()}
-        return DetectorOutput(**out), membranes.new
+        return self.head.forward(self.heads, levels, membranes), membranes.new
 
     def _in_precision(self, cube: Tensor, membranes: Membranes) -> Tensor:
         """Return the cube in the convolutions' type and memory format; ``membranes`` remember it as it was."""

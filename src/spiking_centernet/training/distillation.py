@@ -1,6 +1,5 @@
 """Distillation: a frozen teacher, what it is shown, and how far the student is from it."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.model import Detector, DetectorConfig, DetectorOutput
-from spiking_centernet.model.heads.centernet import Loss
+from spiking_centernet.model import HEADS, Detector, DetectorConfig
+from spiking_centernet.model.heads.base import Loss
 from spiking_centernet.model.layers import Observe
 from spiking_centernet.model.weights import load, sha256
 from spiking_centernet.structures import VoxelSpec
@@ -47,17 +46,6 @@ class Distillation:
             raise ConfigError("distillation: one of heatmap, heads and features must have a weight")
         if self.temperature is not None and not self.temperature > 0:
             raise ConfigError(f"distillation: temperature must be positive or null, got {self.temperature}")
-
-
-@dataclass(frozen=True)
-class DistilledLoss:
-    """CenterNet's loss and its parts with the distillation added to ``total``; each a scalar tensor."""
-
-    total: Tensor
-    heatmap: Tensor
-    wh: Tensor
-    offset: Tensor
-    distillation: Tensor
 
 
 def teacher_cube(
@@ -156,8 +144,8 @@ class Teacher:
         return LastFeatures(student, then) if self.settings.features else None
 
     def add(
-        self, loss: Loss, cube: Tensor, output: DetectorOutput, student: Detector, seen: LastFeatures | None
-    ) -> DistilledLoss:
+        self, loss: Loss, cube: Tensor, output: Sequence[Tensor], student: Detector, seen: LastFeatures | None
+    ) -> Loss:
         """Return the loss with the distance to the teacher added.
 
         Args:
@@ -171,29 +159,27 @@ class Teacher:
         watched = None if seen is None else LastFeatures(self.model)
         with torch.no_grad():
             taught, _ = self.model(shown, observe=watched, keep_state=False)
-        if taught.heatmap.shape != output.heatmap.shape:
+        if taught[0].shape != output[0].shape:
             raise ConfigError(
-                f"the teacher answers with {list(taught.heatmap.shape)}, the student with "
-                f"{list(output.heatmap.shape)}; take a teacher of the same output stride"
+                f"the teacher answers with {list(taught[0].shape)}, the student with "
+                f"{list(output[0].shape)}; take a teacher of the same output stride"
             )
         terms = self._outputs(taught, output)
         if seen is not None and watched is not None:
             difference = seen.mean(cube.shape[0]) - watched.mean(shown.shape[0])
             terms.append(self.settings.features * difference.square().mean())
         total = torch.stack(terms).sum()
-        parts = {f.name: getattr(loss, f.name) for f in dataclasses.fields(loss)}
-        parts["total"] = loss.total + self.settings.alpha * total
-        return DistilledLoss(**parts, distillation=total)
+        return Loss(loss.total + self.settings.alpha * total, {**loss.parts, "distillation": total})
 
-    def _outputs(self, taught: DetectorOutput, output: DetectorOutput) -> list[Tensor]:
+    def _outputs(self, taught: Sequence[Tensor], output: Sequence[Tensor]) -> list[Tensor]:
         settings, terms = self.settings, []
         soften = _soften(settings.temperature)
-        heatmap = soften(taught.heatmap.float()) - soften(output.heatmap.float())
+        heatmap = soften(taught[0].float()) - soften(output[0].float())
         if settings.heatmap:
             terms.append(settings.heatmap * heatmap.square().mean())
         if settings.heads:
-            maps = [heatmap, taught.wh.float() - output.wh.float(), taught.offset.float() - output.offset.float()]
-            terms.append(settings.heads * torch.cat(maps, dim=1).square().mean())
+            others = (theirs.float() - ours.float() for theirs, ours in zip(taught[1:], output[1:], strict=True))
+            terms.append(settings.heads * torch.cat([heatmap, *others], dim=1).square().mean())
         return terms
 
 
@@ -215,9 +201,10 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
     Raises:
         ConfigError: they differ in what must be equal, or the teacher's window cannot be cut from the student's.
     """
-    if teacher.head.kind != "centernet" or student.head.kind != "centernet":
+    if teacher.head.kind != student.head.kind or not HEADS[student.head.kind].is_dense:
         raise ConfigError(
-            f"distillation needs CenterNet heads, got {teacher.head.kind} (teacher) and {student.head.kind}"
+            "distillation compares maps: it needs two heads of one kind that answer with maps, as centernet does, "
+            f"got {teacher.head.kind} (teacher) and {student.head.kind}"
         )
     for name, ours, theirs, what in (
         ("classes", student.classes, teacher.classes, "the same classes in the same order"),

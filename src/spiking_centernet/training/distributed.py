@@ -7,17 +7,14 @@ gathered, so that every process computes the loss of the whole batch; the gradie
 
 import os
 from collections.abc import Iterator, Mapping, Sized
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.model import Detector, DetectorOutput
-from spiking_centernet.model.heads.ssd import SSDOutput
+from spiking_centernet.model import Detector, Head
 from spiking_centernet.structures import Boxes
-
-Output = TypeVar("Output", DetectorOutput, SSDOutput)
 
 
 class Batches(Sized, Protocol):
@@ -148,7 +145,7 @@ def own_indices(fabric: Any, num_samples: int) -> range:
     return range(fabric.global_rank, num_samples, fabric.world_size)
 
 
-def gather_batch(fabric: Any, output: Output, boxes: list[Boxes]) -> tuple[Output, list[Boxes]]:
+def gather_batch(fabric: Any, head: Head, output: Any, boxes: list[Boxes]) -> tuple[Any, list[Boxes]]:
     """Return output and boxes of the whole batch; gradients flow back to every process's own part.
 
     Every process computes the same loss from them, so each receives its part of the gradient ``world_size`` times;
@@ -156,8 +153,7 @@ def gather_batch(fabric: Any, output: Output, boxes: list[Boxes]) -> tuple[Outpu
     """
     if fabric.world_size == 1:
         return output, boxes
-    # Every sample has the same anchors.
-    parts = {k: v for k, v in output._asdict().items() if k != "anchors"}
+    parts = {k: v for k, v in output._asdict().items() if k not in head.unbatched}
     whole = {k: cast(Tensor, _GatherAll.apply(part.contiguous())) for k, part in parts.items()}
     return output._replace(**whole), [box for part in gather(fabric, boxes) for box in part]
 

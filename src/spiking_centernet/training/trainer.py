@@ -18,10 +18,9 @@ from spiking_centernet.data import FolderDataset, collate, prefetch
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score, evaluate_boxes
 from spiking_centernet.evaluation.predict import best_threshold, dataset_for, predict
-from spiking_centernet.model import Detector, Memory, training_loss
+from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
-from spiking_centernet.model.heads.centernet import Loss
 from spiking_centernet.structures import Batch
 from spiking_centernet.training import distributed
 from spiking_centernet.training.config import Recipe
@@ -229,9 +228,8 @@ class Trainer:
             cube = batch.cube.to(self.fabric.device)
             output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
         # The whole batch is for the loss alone: the teacher is shown this process's own part.
-        loss = training_loss(*distributed.gather_batch(self.fabric, output, batch.boxes), model.config)
+        loss = model.head.loss(*distributed.gather_batch(self.fabric, model.head, output, batch.boxes))
         if self.teacher is not None:
-            assert isinstance(loss, Loss)  # a teacher refuses every other head
             with self.fabric.autocast():
                 loss = self.teacher.add(loss, cube, output, model, seen)
         total = loss.total + activity.loss()
@@ -243,7 +241,7 @@ class Trainer:
         self.optimizer.step()
         self.state.step += 1
         self.state.average(recipe.ema_decay)
-        parts = {f"loss_{k}": v.item() for k, v in vars(loss).items() if k != "total"}
+        parts = {f"loss_{k}": v.item() for k, v in loss.parts.items()}
         return {"loss": total.item(), **parts, "grad_norm": float(norm), "learning_rate": rate, **activity.row()}
 
     def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:

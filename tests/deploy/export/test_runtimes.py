@@ -12,12 +12,12 @@ from dyadic import dyadic
 from tiny import tiny_detector
 
 from spiking_centernet.deploy.export import check, export, run
-from spiking_centernet.deploy.export.contract import HEADS, contract_of, mean_heads, run_torch, run_window
+from spiking_centernet.deploy.export.contract import contract_of, mean_heads, run_torch, run_window
 from spiking_centernet.deploy.export.onnx import quantised, to_int8
 from spiking_centernet.deploy.export.parity import compare, score, shipped_windows
 from spiking_centernet.errors import ExportError, MissingPackageError, need
 from spiking_centernet.evaluation.predict import dataset_for, evaluate
-from spiking_centernet.model import DetectorOutput, detections
+from spiking_centernet.model import DetectorOutput
 
 SIZE_HW = (64, 80)
 MODEL = dyadic(tiny_detector().fuse())
@@ -72,8 +72,8 @@ def test_the_snippet_runs_without_this_package(written, tmp_path):
     command = [sys.executable, "-I", "-c", alone, str(low), str(tmp_path / "cube.npy")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     calls = run_window(run_torch(MODEL, written.contract), written.contract, noise())
-    output = DetectorOutput(*(torch.from_numpy(mean_heads(calls)[name]) for name in HEADS))
-    expected = detections(output, [0], stride=4, size_hw=(10_000, 10_000), min_score=0.02)[0]
+    output = DetectorOutput(**{k: torch.from_numpy(v) for k, v in mean_heads(calls, written.contract).items()})
+    expected = MODEL.head.detections(output, [0], size_hw=(10_000, 10_000), min_score=0.02)[0]
     scores = sorted((float(line.split()[1]) for line in lines), reverse=True)
     assert len(scores) >= len(expected) > 0
     for value in expected.scores.round(3):

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_centernet.model.detector import DetectorOutput
+from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.heads.centernet import (
+    CenterNet,
     Targets,
     centernet_loss,
     decode,
-    detections,
     focal_loss,
     gaussian_radius,
     make_targets,
@@ -54,7 +54,12 @@ def test_targets_match_the_reference(golden):
 
 def test_losses_match_the_reference(golden):
     loss = centernet_loss(golden_output(golden), golden_targets(golden))
-    ours = {"focal": loss.heatmap, "wh_l1": loss.wh, "offset_l1": loss.offset, "total": loss.total}
+    ours = {
+        "focal": loss.parts["heatmap"],
+        "wh_l1": loss.parts["wh"],
+        "offset_l1": loss.parts["offset"],
+        "total": loss.total,
+    }
     for name, value in ours.items():
         assert value.item() == pytest.approx(float(golden[f"{name}_loss"]), rel=1e-5), name
 
@@ -82,7 +87,7 @@ def test_an_empty_batch_of_boxes_gives_empty_targets_and_a_finite_loss():
     output = DetectorOutput(torch.zeros(2, 2, 5, 6), torch.ones(2, 2, 5, 6), torch.ones(2, 2, 5, 6))
     loss = centernet_loss(output, targets)
     assert loss.total.item() == pytest.approx(2 * 2 * 5 * 6 * 0.25 * np.log(2), rel=1e-5)
-    assert (loss.wh.item(), loss.offset.item()) == (0, 0)
+    assert (loss.parts["wh"].item(), loss.parts["offset"].item()) == (0, 0)
 
 
 def test_one_point_focal_loss_in_closed_form():
@@ -140,8 +145,8 @@ def test_decoding_the_targets_gives_the_boxes_back(data):
     offset[0, :, index] = targets.offset[0][targets.mask[0]].T
     logits = torch.where(targets.heatmap == 1, 8.0, torch.logit(targets.heatmap.clamp(1e-6, 0.99)))
     shaped = [x.unflatten(2, (height, width)) for x in (wh, offset)]
-    (found,) = detections(
-        DetectorOutput(logits, *shaped), [7], stride=stride, size_hw=(height * stride, width * stride), min_score=0.995
+    (found,) = CenterNet(2, (stride,)).detections(
+        DetectorOutput(logits, *shaped), [7], size_hw=(height * stride, width * stride), min_score=0.995
     )
     assert found.t_us == 7
     assert len(found) == len(boxes)
@@ -156,12 +161,12 @@ def test_detections_are_clipped_sorted_and_limited():
     output = DetectorOutput(
         torch.randn(3, 2, 6, 7, generator=rng), torch.rand(3, 2, 6, 7, generator=rng) * 5, torch.rand(3, 2, 6, 7)
     )
-    for found in detections(output, [1, 2, 3], stride=8, size_hw=(48, 56), max_detections=9):
+    for found in CenterNet(2, (8,)).detections(output, [1, 2, 3], size_hw=(48, 56), max_detections=9):
         assert 0 < len(found) <= 9
         assert (np.diff(found.scores) <= 0).all()
         assert found.xyxy.min() >= 0
         assert (found.xyxy.max(0) <= [56, 48, 56, 48]).all()
-    strict = detections(output, [1, 2, 3], stride=8, size_hw=(48, 56), min_score=0.8)
+    strict = CenterNet(2, (8,)).detections(output, [1, 2, 3], size_hw=(48, 56), min_score=0.8)
     assert all((found.scores >= 0.8).all() for found in strict)
 
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiking_centernet.boxes import iou_matrix
-from spiking_centernet.model import build, detections
+from spiking_centernet.model import build
 from spiking_centernet.model.heads.ssd import (
     NUM_ANCHORS,
+    SSD,
     VARIANCES,
     SSDOutput,
     corners,
@@ -18,9 +19,10 @@ from spiking_centernet.model.heads.ssd import (
     make_anchors,
     match,
     nms,
-    ssd_loss,
 )
 from spiking_centernet.structures import Boxes
+
+HEAD = SSD(2, (8,))
 
 
 def boxes_of(*rows):
@@ -91,17 +93,17 @@ def test_the_loss_in_closed_form():
     labels, deltas = match(anchors, truth)
     count = int((labels > 0).sum())
     logits = torch.zeros(1, len(anchors), 3)
-    loss = ssd_loss(SSDOutput(logits, deltas[None] + 2.0, anchors), [truth])
+    loss = HEAD.loss(SSDOutput(logits, deltas[None] + 2.0, anchors), [truth])
     counted = min(len(anchors), 4 * count)
-    assert loss.classification.item() == pytest.approx(counted * np.log(3) / count, rel=1e-5)
-    assert loss.box.item() == pytest.approx(4 * 1.5, rel=1e-5)
-    assert loss.total.item() == pytest.approx(loss.classification.item() + loss.box.item())
+    assert loss.parts["classification"].item() == pytest.approx(counted * np.log(3) / count, rel=1e-5)
+    assert loss.parts["box"].item() == pytest.approx(4 * 1.5, rel=1e-5)
+    assert loss.total.item() == pytest.approx(loss.parts["classification"].item() + loss.parts["box"].item())
 
 
 def test_a_sample_without_boxes_teaches_the_background():
     anchors = make_anchors((2, 2), 8)
     logits = torch.zeros(1, len(anchors), 3, requires_grad=True)
-    loss = ssd_loss(SSDOutput(logits, torch.zeros(1, len(anchors), 4), anchors), [Boxes.empty()])
+    loss = HEAD.loss(SSDOutput(logits, torch.zeros(1, len(anchors), 4), anchors), [Boxes.empty()])
     assert loss.total.item() == pytest.approx(3 * np.log(3), rel=1e-5)
     loss.total.backward()
     assert (logits.grad[..., 0] < 0).sum() == 3
@@ -111,8 +113,8 @@ def test_the_hardest_negatives_are_chosen():
     anchors = make_anchors((2, 2), 8)
     logits = torch.zeros(1, len(anchors), 3)
     logits[0, [3, 5, 9], 1] = 5.0
-    loss = ssd_loss(SSDOutput(logits, torch.zeros(1, len(anchors), 4), anchors), [Boxes.empty()])
-    assert loss.classification.item() == pytest.approx(3 * np.log(2 + np.exp(5)), rel=1e-4)
+    loss = HEAD.loss(SSDOutput(logits, torch.zeros(1, len(anchors), 4), anchors), [Boxes.empty()])
+    assert loss.parts["classification"].item() == pytest.approx(3 * np.log(2 + np.exp(5)), rel=1e-4)
 
 
 def naive_nms(xyxy, scores, max_iou):
@@ -153,7 +155,7 @@ def test_detections_are_clipped_and_ordered():
         output, _ = model(torch.ones(2, 2, 4, 37, 50, dtype=torch.uint8))
     assert len(output.anchors) == NUM_ANCHORS * (3 * 4 + 5 * 7)
     assert len(VARIANCES) == output.deltas.shape[-1]
-    for found in detections(output, [7, 9], stride=model.config.stride, size_hw=(37, 50)):
+    for found in model.head.detections(output, [7, 9], size_hw=(37, 50)):
         assert (np.diff(found.scores) <= 0).all()
         assert found.xyxy.min(initial=0) >= 0
         assert (found.xyxy <= [50, 37, 50, 37]).all()

@@ -1,6 +1,6 @@
 """A detector compiled for a processor: same call, same results, faster."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ from spiking_centernet.deploy.engine.ir import Network, unfold
 from spiking_centernet.deploy.engine.separable import factor, pays
 from spiking_centernet.deploy.engine.torch_fallback import PlainNetwork, float_layers, int8_layers
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.model import Detector, DetectorConfig, DetectorOutput
+from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.layers import Observe, State
 from spiking_centernet.ops.library import native
 
@@ -46,6 +47,7 @@ class Engine:
 
     def __init__(self, network: Network, path: Path, precision: str, sparse: str):
         self.config: DetectorConfig = network.config
+        self.head = make_head(network.config)
         self.precision = precision
         self.sparse = sparse
         self.device = torch.device("cpu")
@@ -59,7 +61,7 @@ class Engine:
         *,
         observe: Observe | None = None,
         keep_state: bool = True,
-    ) -> tuple[DetectorOutput, State]:
+    ) -> tuple[Any, State]:
         """Return the raw output and the new state.
 
         Args:
@@ -82,7 +84,7 @@ class Engine:
             mean = counts / cube.shape[0]
             out = F.linear(mean, self._network.out_weight, self._network.out_bias).permute(0, 3, 1, 2)
             parts = out.contiguous().split(self._network.out_widths, dim=1)
-        return DetectorOutput(**dict(zip(self._network.head_names, parts, strict=True))), new
+        return self.head.output(dict(zip(self._network.head_names, parts, strict=True))), new
 
     @property
     def neuron_names(self) -> list[str]:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
-from spiking_centernet.model import Detector, DetectorConfig
-
-HEADS = ("heatmap", "wh", "offset")
+from spiking_centernet.model import HEADS, Detector, DetectorConfig, Head
+from spiking_centernet.model.config import HeadKind
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 """One call of an exported network: arrays by input name in, arrays by output name out."""
@@ -35,6 +34,7 @@ class Contract:
         window_us: how long a whole window is.
         window_steps: time steps of a whole window, for which the network was trained.
         score_threshold: detections below are not shown by default.
+        head_kind: what the outputs are, a name of ``HEADS``.
     """
 
     size_hw: tuple[int, int]
@@ -47,6 +47,12 @@ class Contract:
     window_us: int
     window_steps: int
     score_threshold: float
+    head_kind: HeadKind
+
+    @property
+    def head(self) -> Head:
+        """The head: its branches name the outputs, and it decodes them."""
+        return HEADS[self.head_kind](len(self.classes), (self.stride,))
 
     @property
     def cube_shape(self) -> tuple[int, ...]:
@@ -61,7 +67,7 @@ class Contract:
     @property
     def output_names(self) -> list[str]:
         """The heads and the new membranes, in the order of the file."""
-        return [*HEADS, *(f"new_membrane_{k:02d}" for k in range(len(self.membrane_shapes)))]
+        return [*self.head.branches, *(f"new_membrane_{k:02d}" for k in range(len(self.membrane_shapes)))]
 
     def at_rest(self) -> dict[str, np.ndarray]:
         """Return the membranes of a network at rest, by input name."""
@@ -123,6 +129,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         membrane_shapes=tuple(tuple(v.shape) for v in membranes),
         layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
+        head_kind=config.head.kind,
     )  # fmt: skip
 
 
@@ -160,6 +167,7 @@ def run_window(run: Run, contract: Contract, cube: np.ndarray) -> list[dict[str,
     return calls
 
 
-def mean_heads(calls: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the heads averaged over the calls of a window."""
-    return {name: np.stack([call[name] for call in calls]).mean(axis=0, dtype=np.float32) for name in HEADS}
+def mean_heads(calls: Sequence[Mapping[str, np.ndarray]], contract: Contract) -> dict[str, np.ndarray]:
+    """Return the head's maps averaged over the calls of a window."""
+    names = contract.head.branches
+    return {name: np.stack([call[name] for call in calls]).mean(axis=0, dtype=np.float32) for name in names}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_centernet.deploy.export.chips import blockers
-from spiking_centernet.deploy.export.contract import HEADS, contract_of
+from spiking_centernet.deploy.export.contract import contract_of
 from spiking_centernet.deploy.export.nir import STEP_S, from_phases, heads_of, nir_size
 from spiking_centernet.deploy.export.parity import shipped_windows
 from spiking_centernet.errors import ExportError, need
@@ -63,7 +63,7 @@ def check_nir(
     """
     graph = need("nir", "reading NIR", "nir").read(path)
     fused, padded_hw = model.fuse().cpu(), nir_size(model.config, size_hw)
-    largest: dict[str, float] = dict.fromkeys(HEADS, 0.0)
+    largest: dict[str, float] = dict.fromkeys(model.head.branches, 0.0)
     num_windows = differing = compared = 0
     for cube in shipped_windows(contract_of(fused, padded_hw)) if cubes is None else cubes:
         num_windows += 1
@@ -73,7 +73,7 @@ def check_nir(
             phases = round((expected[0, 0].size / values[name][0, 0].size) ** 0.5)
             differing += int((from_phases(values[name], phases) != expected).sum())
             compared += expected.size
-        for name, expected, found in zip(HEADS, heads, heads_of(values["output"], model.config), strict=True):
+        for name, expected, found in zip(largest, heads, heads_of(values["output"], model.config), strict=True):
             largest[name] = max(largest[name], float(np.abs(found - expected).max()))
     if not num_windows:
         raise ExportError("there is no window to compare on; give a recording that holds events")

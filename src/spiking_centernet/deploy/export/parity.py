@@ -10,10 +10,9 @@ import torch
 
 from spiking_centernet.data import FolderDataset, Recording
 from spiking_centernet.data import open as open_recording
-from spiking_centernet.deploy.export.contract import HEADS, Contract, Run, mean_heads, run_window
+from spiking_centernet.deploy.export.contract import Contract, Run, mean_heads, run_window
 from spiking_centernet.errors import ExportError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, evaluate_boxes
-from spiking_centernet.model import DetectorOutput, detections
 from spiking_centernet.structures import Boxes, Detections
 
 MEMBRANE_TOLERANCE = 1e-3
@@ -54,16 +53,16 @@ def compare(reference: Run, run: Run, contract: Contract, cubes: Iterable[np.nda
     Raises:
         ExportError: there is no window.
     """
-    largest: dict[str, float] = dict.fromkeys(HEADS, 0.0)
+    largest: dict[str, float] = dict.fromkeys(contract.head.branches, 0.0)
     num_windows = num_membranes = flipped = moved = 0
     for cube in cubes:
         num_windows += 1
         expected, found = (run_window(network, contract, cube) for network in (reference, run))
-        means = mean_heads(expected), mean_heads(found)
-        for name in HEADS:
+        means = mean_heads(expected, contract), mean_heads(found, contract)
+        for name in largest:
             largest[name] = max(largest[name], float(np.abs(means[0][name] - means[1][name]).max()))
         for ours, theirs in zip(expected, found, strict=True):
-            for name in contract.output_names[len(HEADS) :]:
+            for name in contract.output_names[len(largest) :]:
                 num_membranes += ours[name].size
                 apart = np.abs(ours[name] - theirs[name]) > MEMBRANE_TOLERANCE
                 moved += int(apart.sum())
@@ -103,11 +102,11 @@ def score(
             raise ExportError(
                 f"{sample.recording} is {size_hw} and the file takes {contract.size_hw}; export that size"
             )
-        heads = mean_heads(run_window(run, contract, sample.cube.numpy()))
-        output = DetectorOutput(*(torch.from_numpy(heads[name]) for name in HEADS))
+        maps = mean_heads(run_window(run, contract, sample.cube.numpy()), contract)
+        output = contract.head.output({name: torch.from_numpy(values) for name, values in maps.items()})
         key = sample.recording, sample.t_us
         truth[key] = sample.boxes
-        found[key] = detections(output, [sample.t_us], stride=contract.stride, size_hw=size_hw)[0]
+        found[key] = contract.head.detections(output, [sample.t_us], size_hw=size_hw)[0]
     return evaluate_boxes(truth, found, size_hw=contract.size_hw, protocol=protocol, class_names=contract.classes).ap
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spiking_centernet.evaluation.energy.counting import Operations
 from spiking_centernet.evaluation.energy.models import ADD_FLOAT32_PJ
 from spiking_centernet.model import PRESETS, Detector
+from spiking_centernet.model.heads import make_head
 
 SIZE_HW = (240, 304)
 IN_CHANNELS = 4
@@ -88,8 +89,9 @@ def spiking_centernet_macs(size_hw: tuple[int, int] = SIZE_HW) -> int:
         joined = channels + widths[-2 - k]
         total += conv_macs(joined, joined // 2, 3, sizes[-2 - k])
         channels, size = joined // 2, sizes[-2 - k]
-    for outputs in (config.num_classes, 2, 2):
-        total += conv_macs(channels, config.head.width, 3, size) + conv_macs(config.head.width, outputs, 1, size)
+    width = config.head.width
+    for branch in make_head(config).branches.values():
+        total += conv_macs(channels, width, 3, size) + conv_macs(width, branch.out_channels, 1, size)
     return total
 
 

@@ -1,8 +1,9 @@
-"""CenterNet without its network: targets, loss and decoding as functions (Zhou et al., arXiv 1904.07850)."""
+"""The CenterNet head: its maps, targets, loss and decoding (Zhou et al., arXiv 1904.07850)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spiking_centernet.model.config import DetectorConfig
-from spiking_centernet.model.detector import DetectorOutput
-from spiking_centernet.model.heads import ssd
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.model.heads.base import Branch, Head, Loss
+from spiking_centernet.structures import Boxes
 
 MIN_OVERLAP = 0.7
 """A centre may move until the box keeps this IoU: it fixes the Gaussian's radius (CornerNet, arXiv 1808.01244)."""
@@ -29,6 +28,24 @@ FOCAL_ALPHA, FOCAL_BETA = 2, 4
 
 PROBABILITY_CLAMP = 1e-4
 """The sigmoid stays this far from 0 and 1 in the loss, as in CenterNet's code."""
+
+
+HEATMAP_BIAS = -2.19
+"""Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
+
+
+class DetectorOutput(NamedTuple):
+    """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
+
+    Attributes:
+        heatmap: [B, classes, h, w], logits of an object's centre.
+        wh: [B, 2, h, w], width and height in output pixels.
+        offset: [B, 2, h, w], x and y of the centre within its output pixel.
+    """
+
+    heatmap: Float[Tensor, "B K h w"]
+    wh: Float[Tensor, "B 2 h w"]
+    offset: Float[Tensor, "B 2 h w"]
 
 
 @dataclass(frozen=True)
@@ -147,41 +164,13 @@ def l1_at_centres(
     return error.sum() / (2 * mask.sum() + 1e-4)
 
 
-@dataclass(frozen=True)
-class Loss:
-    """The loss and its three parts, each a scalar tensor before weighting."""
-
-    total: Tensor
-    heatmap: Tensor
-    wh: Tensor
-    offset: Tensor
-
-
 def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
     """Return ``focal + 0.1 * size + 1.0 * offset``."""
     heatmap = focal_loss(output.heatmap, targets.heatmap)
     wh = l1_at_centres(output.wh, targets.wh, targets.index, targets.mask)
     offset = l1_at_centres(output.offset, targets.offset, targets.index, targets.mask)
-    return Loss(heatmap + WH_WEIGHT * wh + OFFSET_WEIGHT * offset, heatmap, wh, offset)
-
-
-def training_loss(
-    output: DetectorOutput | ssd.SSDOutput, boxes: Sequence[Boxes], config: DetectorConfig
-) -> Loss | ssd.SSDLoss:
-    """Return the loss of a batch by the network's kind of head.
-
-    Args:
-        output: what the network said.
-        boxes: the boxes of every sample, pixels of the input.
-        config: of the network.
-    """
-    if isinstance(output, ssd.SSDOutput):
-        return ssd.ssd_loss(output, boxes)
-    targets = make_targets(
-        boxes, num_classes=config.num_classes, stride=config.stride,
-        size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=output.heatmap.device,
-    )  # fmt: skip
-    return centernet_loss(output, targets)
+    total = heatmap + WH_WEIGHT * wh + OFFSET_WEIGHT * offset
+    return Loss(total, {"heatmap": heatmap, "wh": wh, "offset": offset})
 
 
 def decode(
@@ -209,34 +198,33 @@ def decode(
     return torch.cat([centre - half, centre + half], dim=-1) * stride, top, labels
 
 
-def detections(
-    output: DetectorOutput | ssd.SSDOutput,
-    t_us: Sequence[int],
-    *,
-    stride: int,
-    size_hw: tuple[int, int],
-    max_detections: int = 100,
-    min_score: float = 0.0,
-) -> list[Detections]:
-    """Return the decoded detections of every sample, clipped to the frame, boxes without area dropped.
+class CenterNet(Head[DetectorOutput]):
+    """Every object is the peak of its centre in a heatmap, with size and offset regressed there; no suppression."""
 
-    Args:
-        output: the network's output for B windows.
-        t_us: exclusive end of every window in microseconds.
-        stride: input pixels an output pixel.
-        size_hw: height and width of the frame in pixels.
-        max_detections: at most so many a sample.
-        min_score: detections below are dropped.
-    """
-    if isinstance(output, ssd.SSDOutput):
-        decoded = ssd.decode(output, max_detections=max_detections)
-    else:
-        decoded = decode(output, stride=stride, max_detections=max_detections)
-    boxes, scores, labels = (x.detach().cpu().numpy() for x in decoded)
-    boxes[..., 0::2] = boxes[..., 0::2].clip(0, size_hw[1])
-    boxes[..., 1::2] = boxes[..., 1::2].clip(0, size_hw[0])
-    found = []
-    for xyxy, score, label, t in zip(boxes, scores, labels, t_us, strict=True):
-        keep = (score >= max(min_score, 1e-6)) & (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-        found.append(Detections(xyxy[keep], score[keep], label[keep].astype(np.int64), int(t)))
-    return found
+    is_dense = True
+
+    @property
+    def branches(self) -> dict[str, Branch]:
+        """Heatmap, size and offset, all on the finest level."""
+        return {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": Branch(2), "offset": Branch(2)}
+
+    def output(self, maps: Mapping[str, Float[Tensor, "B _ h w"]]) -> DetectorOutput:
+        """Return the three maps."""
+        return DetectorOutput(**maps)
+
+    def targets(self, boxes: Sequence[Boxes], output: DetectorOutput) -> Targets:
+        """Return heatmaps, sizes and offsets of a batch; see :func:`make_targets`."""
+        return make_targets(
+            boxes, num_classes=self.num_classes, stride=self.stride,
+            size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=output.heatmap.device,
+        )  # fmt: skip
+
+    def loss(self, output: DetectorOutput, boxes: Sequence[Boxes]) -> Loss:
+        """Return focal, size and offset loss; see :func:`centernet_loss`."""
+        return centernet_loss(output, self.targets(boxes, output))
+
+    def decode(
+        self, output: DetectorOutput, *, max_detections: int = 100
+    ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
+        """Return the peaks; see :func:`decode`."""
+        return decode(output, stride=self.stride, max_detections=max_detections)

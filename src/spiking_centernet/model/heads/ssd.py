@@ -1,11 +1,11 @@
-"""The rival head: anchors and non-maximum suppression as in SSD (Liu et al., arXiv 1512.02325).
+"""The baseline head: anchors and non-maximum suppression as in SSD (Liu et al., arXiv 1512.02325).
 
 It stands on the same encoder and decoder and sees every level: the coarsest encoder stage and each decoder block's
 output. Output, loss and decoding are apart from the network, as CenterNet's are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet.boxes import iou_matrix
+from spiking_centernet.model.heads.base import Branch, Head, Loss
 from spiking_centernet.structures import Boxes
 
 BASE_STRIDES = 4
@@ -54,12 +55,16 @@ class SSDOutput(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SSDLoss:
-    """The loss and its two parts, each a scalar tensor."""
+class SSDTargets:
+    """What the network should answer for a batch, N anchors over all levels.
 
-    total: Tensor
-    classification: Tensor
-    box: Tensor
+    Attributes:
+        labels: [B, N], the class that an anchor learns, 0 for the background.
+        deltas: [B, N, 4], the deltas that it learns.
+    """
+
+    labels: Int[Tensor, "B N"]
+    deltas: Float[Tensor, "B N 4"]
 
 
 def make_anchors(size_hw: tuple[int, int], stride: int) -> Float[Tensor, "N 4"]:
@@ -124,20 +129,24 @@ def _hardest(loss: Float[Tensor, "B N"], positive: Bool[Tensor, "B N"]) -> Bool[
     return (rank < wanted) & ~positive
 
 
-def ssd_loss(output: SSDOutput, boxes: Sequence[Boxes]) -> SSDLoss:
+def make_targets(anchors: Float[Tensor, "N 4"], boxes: Sequence[Boxes]) -> SSDTargets:
+    """Return what the anchors learn of every sample, on the anchors' device."""
+    matched = [match(anchors.cpu(), sample) for sample in boxes]
+    labels, deltas = (torch.stack(part).to(anchors.device) for part in zip(*matched, strict=True))
+    return SSDTargets(labels, deltas)
+
+
+def ssd_loss(output: SSDOutput, targets: SSDTargets) -> Loss:
     """Return cross entropy with hard negatives plus smooth L1 of the deltas, over the number of matched anchors.
 
     Beyond SSD, a sample without boxes still shows its three hardest anchors the background.
     """
-    matched = [match(output.anchors.cpu(), sample) for sample in boxes]
-    labels = torch.stack([m[0] for m in matched]).to(output.logits.device)
-    deltas = torch.stack([m[1] for m in matched]).to(output.logits.device)
-    positive = labels > 0
+    labels, positive = targets.labels, targets.labels > 0
     entropy = F.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
     count = positive.sum().clamp_min(1)
     classification = entropy[positive | _hardest(entropy, positive)].sum() / count
-    box = F.smooth_l1_loss(output.deltas[positive], deltas[positive], reduction="sum") / count
-    return SSDLoss(classification + box, classification, box)
+    box = F.smooth_l1_loss(output.deltas[positive], targets.deltas[positive], reduction="sum") / count
+    return Loss(classification + box, {"classification": classification, "box": box})
 
 
 def nms(xyxy: np.ndarray, scores: np.ndarray, max_iou: float = NMS_IOU) -> np.ndarray:
@@ -182,3 +191,33 @@ def decode(
         for n, (chance, label, i) in enumerate(kept[:max_detections]):
             boxes[b, n], scores[b, n], labels[b, n] = sample[i], chance, label
     return torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels)
+
+
+class SSD(Head[SSDOutput]):
+    """Anchors of several sizes and shapes at every pixel of every level, and non-maximum suppression."""
+
+    unbatched = frozenset({"anchors"})
+
+    @property
+    def branches(self) -> dict[str, Branch]:
+        """One a level: background, classes and deltas of every anchor."""
+        num_values = NUM_ANCHORS * (1 + self.num_classes + 4)
+        return {f"stride{stride}": Branch(num_values, level) for level, stride in enumerate(self.strides)}
+
+    def output(self, maps: Mapping[str, Float[Tensor, "B _ _ _"]]) -> SSDOutput:
+        """Return logits and deltas of the anchors of all levels."""
+        return gather(list(maps.values()), self.strides)
+
+    def targets(self, boxes: Sequence[Boxes], output: SSDOutput) -> SSDTargets:
+        """Return classes and deltas that the anchors learn; see :func:`match`."""
+        return make_targets(output.anchors, boxes)
+
+    def loss(self, output: SSDOutput, boxes: Sequence[Boxes]) -> Loss:
+        """Return classification and box loss; see :func:`ssd_loss`."""
+        return ssd_loss(output, self.targets(boxes, output))
+
+    def decode(
+        self, output: SSDOutput, *, max_detections: int = 100
+    ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
+        """Return the boxes that suppression leaves; see :func:`decode`."""
+        return decode(output, max_detections=max_detections)
