@@ -116,7 +116,7 @@ def unfold(model: Detector) -> Network:
         ConfigError: the detector is an ANN, whose activations are no spikes, or a variant of the network.
     """
     if not model.config.neuron.is_spiking:
-        raise ConfigError('the engine computes with spikes; neuron="relu" makes an ANN: call the detector itself')
+        raise ConfigError('the engine computes with spikes; neuron.kind "relu" makes an ANN: call the detector itself')
     if model.config.variations:
         raise ConfigError(
             f"the engine does not compute networks with {model.config.variations}; call the detector itself"
