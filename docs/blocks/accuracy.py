@@ -53,7 +53,7 @@ def protocols(results: Results) -> str:
     rows = [
         (f"`{p.name}`", "-" if p.skip_us is None else f"{p.skip_us / 1e6:g} s",
          *(f"{diagonal} / {side}" if diagonal else "-" for diagonal, side in (p.gen1_px, p.megapixel_px)),
-         "all labelled" if p.score_emptied else "with a box left")
+         "all labeled" if p.score_emptied else "with a box left")
         for p in PROTOCOLS.values()
     ]  # fmt: skip
     return table(("name", "skipped", "to 640 px wide", "wider", "labeled frames scored"), rows, words=5)

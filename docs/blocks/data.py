@@ -44,7 +44,7 @@ def noise_calibration(results: Results) -> str:
             ("hottest pixel, events/s", "hottest_hz", lambda v: f"{v:.0f}"),
             ("ON share", "on_share", lambda v: f"{v:.1%}"),
             ("polarity alternates", "alternating_share", lambda v: f"{v:.1%}"),
-            ("correlation of neighbours", "neighbour_correlation", lambda v: f"{v:.3f}"),
+            ("correlation of neighbors", "neighbour_correlation", lambda v: f"{v:.3f}"),
         )
     ]
     header = ("", "IMX636, real", "simulated", "DVXplorer, real", "simulated")
