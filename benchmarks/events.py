@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.data import Augmentation, DatFile, FolderDataset, voxelize, voxelize_dat, write_boxes, write_dat
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import Augmentation, DatFile, DatRecording, FolderDataset, voxelize, write_boxes, write_dat
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 
 SIZE_HW = (240, 304)
 RAW = np.dtype([("t", "<u4"), ("w", "<u4")])
@@ -121,7 +121,8 @@ def recorded(folder, num_events, rate_per_s, rng):
 def measure(folder, args):
     rng = np.random.default_rng(args.seed)
     path = recorded(folder, args.events, args.rate, rng)
-    dat = DatFile(path)
+    recording = DatRecording(path, scan=False)
+    dat = recording.dat
     offset, num_events = dat.header.data_offset, dat.num_events
 
     def whole_numpy(_):
@@ -142,7 +143,7 @@ def measure(folder, args):
         dat.span(int(starts[turn]), int(starts[turn]) + 100_000)
 
     def cube_of_window(turn):
-        voxelize_dat(dat, start_us=int(starts[turn]), stop_us=int(starts[turn]) + 100_000)
+        recording.cube(int(starts[turn]) + 100_000)
 
     def window_of_numpy(turn):
         return numpy_window(path, offset, num_events, int(starts[turn]), int(starts[turn]) + 100_000)
@@ -161,10 +162,10 @@ def measure(folder, args):
     # The same 100,000 events as a file of their own for the way that skips decoding.
     few = folder / "few_td.dat"
     write_dat(few, events, SIZE_HW)
-    few_dat, place = DatFile(few), {"start_us": start_us, "stop_us": stop_us}
+    few_recording, spec = DatRecording(few, scan=False), VoxelSpec(stop_us - start_us)
     ways = {
-        "ours": lambda _: voxelize(events, size_hw=SIZE_HW, **place),
-        "ours_from_file": lambda _: voxelize_dat(few_dat, **place),
+        "ours": lambda _: voxelize(events, stop_us=stop_us, size_hw=SIZE_HW, spec=spec),
+        "ours_from_file": lambda _: few_recording.cube(stop_us, spec),
         "numpy_assignment": lambda _: numpy_assign(events, start_us, stop_us),
         "numpy": lambda _: numpy_voxelize(events, start_us, stop_us),
     }

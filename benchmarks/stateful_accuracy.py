@@ -12,6 +12,7 @@
 
 import argparse
 from collections import deque
+from dataclasses import replace
 
 import torch
 from stamp import stamp, this_command, write_result
@@ -76,6 +77,7 @@ def windows(fused, dataset, scores, stopped_after):
 def stateful(fused, dataset, scores, ages_us):
     config = scores.config
     step_us = config.voxels.window_us // config.voxels.num_steps
+    step = replace(config.voxels, window_us=step_us, num_steps=1)
     for labelled in track(dataset.recordings, len(dataset.recordings), "stateful"):
         instants = sorted(t for name, t in scores.truth if name == labelled.name)
         recording = scn.open(labelled.path)
@@ -85,7 +87,7 @@ def stateful(fused, dataset, scores, ages_us):
                 start_us, at_us = at_us, at_us + step_us
                 if start_us >= recording.stop_us:
                     continue
-                frame = recording.cube(start_us, at_us, num_steps=1, bins=config.voxels.bins)
+                frame = recording.cube(at_us, step)
                 output, state = fused(frame[:, None], state)
                 recent.append(output)
             ages_us.append(t_us - at_us)

@@ -2,7 +2,7 @@
 
     python benchmarks/walks.py --package before=build/before/src --package after=src
 
-What a newcomer must read to follow ``scn detect``, one epoch of ``scn train`` and ``scn val`` from end to end. A function
+What a newcomer must read to follow ``scn detect``, one epoch of ``scn train`` and ``scn val`` to the end. A function
 counts once however often it is called; what runs while modules are imported does not count, nor do comprehensions and
 generated methods, which nobody reads by themselves. Each command runs in a process of its own under ``sys.setprofile``.
 """
@@ -84,7 +84,7 @@ def trace(package: Path, out: Path, arguments: Sequence[str]) -> None:
 
 
 def measure(source: Path, folder: Path) -> dict[str, Any]:
-    """Return the walks of the package under ``source`` by command; ``folder`` holds the data and takes what they write."""
+    """Return the walks of the package under ``source`` by command; ``folder`` holds the data."""
     package = source.resolve() / "spiking_centernet"
     recording = ROOT / "src/spiking_centernet/assets/icns_roadside_cars/icns_roadside_cars_td.dat"
     data, recipe = str(folder / "roads"), folder / "recipe.yaml"
@@ -122,8 +122,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # By the newest package for all of them: the same inputs.
         subprocess.run(
-            [sys.executable, "-m", "spiking_centernet", "simulate", f"{folder}/roads", "--seed", str(SEED), "--size", SIZE,
-             "--train", "2", "--val", "1", "--test", "0", "--duration_s", "1", "--workers", "1"],
+            [sys.executable, "-m", "spiking_centernet", "simulate", f"{folder}/roads", "--seed", str(SEED),
+             "--size", SIZE, "--train", "2", "--val", "1", "--test", "0", "--duration_s", "1", "--workers", "1"],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         walks = {name: measure(source, Path(folder)) for name, source in sources.items()}
@@ -134,7 +134,8 @@ def main() -> None:
             for file, functions in names.items() if options.show else ():
                 print(f"    {file}: {', '.join(functions)}")
     if not options.show:
-        write_result("walks", {"recipe": RECIPE, "size": SIZE, "packages": walks, **stamp(command=this_command(), seed=SEED)})
+        notes = stamp(command=this_command(), seed=SEED)
+        write_result("walks", {**notes, "recipe": RECIPE, "size": SIZE, "packages": walks})
 
 
 if __name__ == "__main__":

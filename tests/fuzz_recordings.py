@@ -38,7 +38,7 @@ def checked(recording: Recording) -> int:
     cut = int(np.searchsorted(events["t"], middle_us))
     assert (recording.read(0, middle_us) == events[:cut]).all()
     if recording.size_hw[0] * recording.size_hw[1] <= MOST_PIXELS and recording.stop_us < 1 << 53:
-        recording.cube(recording.stop_us - 1000, recording.stop_us, num_steps=1, bins=1)
+        recording.cube(recording.stop_us, VoxelSpec(1000, num_steps=1, bins=1))
     return len(events)
 
 

@@ -76,7 +76,7 @@ def datagrams(data: bytes) -> int:
     source.timestamps, source.packet_us = bool(choice & 1), 1000
     sent = [columns[i : i + some + 1] for i in range(0, len(columns), some + 1)]
     source._receiver = _Receiver(sent)
-    collector = WindowCollector(SIZE_HW, length_us=20_000, every_us=10_000, num_steps=2, bins=1)
+    collector = WindowCollector(SIZE_HW, every_us=10_000, spec=VoxelSpec(20_000, num_steps=2, bins=1))
     ends = []
     for packet in islice(source, len(sent)):
         for window in islice(collector.push(packet), 50):  # half an hour may lie between two events

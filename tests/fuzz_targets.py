@@ -33,7 +33,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import SpikingCenterNetError
 from spiking_centernet.model import build, config_dict, weights
 from spiking_centernet.simulate.dataset import Clips, simulate
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 from spiking_centernet.training.run_dir import read_metrics
 
 
@@ -46,7 +46,7 @@ def dat(data: bytes) -> int:
     assert events["x"].max() < recording.size_hw[1]
     assert events["y"].max() < recording.size_hw[0]
     if recording.size_hw[0] * recording.size_hw[1] <= 1 << 20:  # larger ones are slow, not different
-        recording.cube(recording.stop_us - 1000, recording.stop_us, num_steps=1, bins=1)
+        recording.cube(recording.stop_us, VoxelSpec(1000, num_steps=1, bins=1))
     return len(events)
 
 
@@ -92,9 +92,8 @@ def event_array(data: bytes) -> torch.Tensor:
     start_us, stop_us, height, width, num_steps, bins = head[:6]
     events = np.frombuffer(data[32 : 32 + (len(data) - 32) // 13 * 13] if len(data) > 45 else b"", EVENT_DTYPE)
     size_hw = (height % 64, width % 64)
-    return voxelize(
-        events, start_us=start_us, stop_us=stop_us, size_hw=size_hw, num_steps=num_steps % 4096, bins=bins % 4096
-    )
+    spec = VoxelSpec(stop_us - start_us, num_steps % 4096, bins % 4096)
+    return voxelize(events, stop_us=stop_us, size_hw=size_hw, spec=spec)
 
 
 def corruption(data: bytes) -> np.ndarray:

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from spiking_centernet.cli import parser
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data import read_boxes, voxelize
-from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError, WeightsError, WindowError
+from spiking_centernet.errors import BoxFileError, DatasetError, EventFileError, WeightsError, WindowError
 from spiking_centernet.model import weights
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 from spiking_centernet.training.run_dir import RunFolder, read_metrics
 
 INPUTS = 2000
@@ -138,19 +138,20 @@ def test_names_that_are_no_names(tmp_path):
 )
 def test_windows_beyond_any_clock_are_refused(window, tmp_path):
     events = np.array([(5, 0, 0, 1), (-(2**62), 0, 0, 1), (2**62 - 1, 0, 0, 1)], EVENT_DTYPE)
+    spec = VoxelSpec(window[1] - window[0])
     with pytest.raises(WindowError):
-        voxelize(events, start_us=window[0], stop_us=window[1], size_hw=(4, 4))
+        voxelize(events, stop_us=window[1], size_hw=(4, 4), spec=spec)
     (tmp_path / "a_td.dat").write_bytes(b"% Height 4\n% Width 4\n\x00\x08" + bytes(8))
     recording = open_recording(tmp_path / "a_td.dat")
     with pytest.raises(WindowError):
-        recording.cube(*window)
+        recording.cube(window[1], spec)
     if window[0] <= 0:
         assert len(recording.read(*window)) == 1
 
 
 def test_a_cube_that_fits_no_memory_is_refused():
     with pytest.raises(ConfigError, match="GiB"):
-        voxelize(np.zeros(0, EVENT_DTYPE), start_us=0, stop_us=10, size_hw=(16384, 16384), num_steps=1000)
+        voxelize(np.zeros(0, EVENT_DTYPE), stop_us=10, size_hw=(16384, 16384), spec=VoxelSpec(num_steps=1000))
 
 
 @pytest.fixture(scope="module")

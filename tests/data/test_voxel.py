@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiking_centernet import data as scn_events
-from spiking_centernet.data import DatFile, voxelize, voxelize_dat, write_dat
+from spiking_centernet.data import voxelize, write_dat
 from spiking_centernet.errors import ConfigError, EventFileError, WindowError
-from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 checked_voxelize = jaxtyping.jaxtyped(typechecker=beartype.beartype)(voxelize)
 
@@ -30,11 +30,10 @@ def test_golden_cubes(golden_dir, window):
     shape = tuple(golden["shape"][1:])
     expected = torch.from_numpy(np.unpackbits(golden["cube_packed"][window])[: np.prod(shape)].reshape(shape))
     recording = scn_events.open(golden_dir / "random_td.dat")
-    settings = {"start_us": stop_us - 100_000, "stop_us": stop_us}
     assert expected.sum() == golden["events_per_cell"][window]
-    assert torch.equal(recording.cube(stop_us - 100_000, stop_us), expected)
+    assert torch.equal(recording.cube(stop_us), expected)
     for events in (recording.read(stop_us - 100_000, stop_us), recording.read()):
-        assert torch.equal(voxelize(events, size_hw=recording.size_hw, **settings), expected)
+        assert torch.equal(voxelize(events, stop_us=stop_us, size_hw=recording.size_hw), expected)
 
 
 @settings(max_examples=80, deadline=None)
@@ -52,10 +51,10 @@ def test_any_window_of_any_events_is_the_plain_loop(times, start_us, length_us, 
     events["t"] = times
     events["x"], events["y"] = rng.integers(0, 3, len(times)), rng.integers(0, 2, len(times))
     events["p"] = rng.integers(0, 2, len(times))
-    window = {"start_us": start_us, "stop_us": start_us + length_us, "size_hw": (2, 3)}
+    window = {"stop_us": start_us + length_us, "size_hw": (2, 3)}
     expected = plain_cube(events, start_us, start_us + length_us, (2, 3), num_steps, bins)
-    counts = checked_voxelize(events, **window, num_steps=num_steps, bins=bins, mode="count")
-    binary = checked_voxelize(events, **window, num_steps=num_steps, bins=bins)
+    counts = checked_voxelize(events, **window, spec=VoxelSpec(length_us, num_steps, bins, "count"))
+    binary = checked_voxelize(events, **window, spec=VoxelSpec(length_us, num_steps, bins))
     assert (counts.numpy() == expected).all()
     assert (binary.numpy() == (expected > 0)).all()
 
@@ -65,9 +64,9 @@ def test_any_window_of_any_events_is_the_plain_loop(times, start_us, length_us, 
 def test_the_short_cut_from_file_to_cube_changes_nothing(tmp_path, random_events, start_us, stop_us, mode):
     events = random_events(20_000)
     write_dat(tmp_path / "clip_td.dat", events, (24, 32))
-    window = {"start_us": start_us, "stop_us": stop_us, "num_steps": 3, "bins": 2, "mode": mode}
-    direct = voxelize_dat(DatFile(tmp_path / "clip_td.dat"), **window)
-    assert torch.equal(direct, voxelize(events, size_hw=(24, 32), **window))
+    spec = VoxelSpec(stop_us - start_us, num_steps=3, mode=mode)
+    direct = scn_events.open(tmp_path / "clip_td.dat").cube(stop_us, spec)
+    assert torch.equal(direct, voxelize(events, stop_us=stop_us, size_hw=(24, 32), spec=spec))
     assert (mode == "binary") == (int(direct.max()) == 1) or stop_us == 7
 
 
@@ -75,12 +74,12 @@ def test_the_short_cut_applies_the_running_maximum(tmp_path, dat_bytes):
     path = tmp_path / "clip_td.dat"
     path.write_bytes(dat_bytes([(5, 0, 0, 0), (25, 1, 0, 0), (6, 2, 0, 0), (35, 3, 0, 0)]))
     with pytest.warns(UserWarning, match="1 of 4 events"):
-        cube = voxelize_dat(DatFile(path), start_us=0, stop_us=40, num_steps=4, bins=1)
+        cube = scn_events.open(path).cube(40, VoxelSpec(40, num_steps=4, bins=1))
     assert torch.nonzero(cube)[:, [0, 3]].tolist() == [[0, 0], [2, 1], [2, 2], [3, 3]]
 
 
 def test_no_events_make_an_empty_cube():
-    cube = voxelize(np.empty(0, EVENT_DTYPE), start_us=0, stop_us=10, size_hw=(4, 6), num_steps=3, bins=1)
+    cube = voxelize(np.empty(0, EVENT_DTYPE), stop_us=10, size_hw=(4, 6), spec=VoxelSpec(10, num_steps=3, bins=1))
     assert cube.shape == (3, 2, 4, 6)
     assert cube.dtype == torch.uint8
     assert not cube.any()
@@ -88,13 +87,13 @@ def test_no_events_make_an_empty_cube():
 
 def test_the_window_is_aligned_to_itself_not_to_its_first_event():
     event = np.array([(90, 0, 0, 1)], EVENT_DTYPE)
-    cube = voxelize(event, start_us=0, stop_us=100, size_hw=(1, 1))
+    cube = voxelize(event, stop_us=100, size_hw=(1, 1), spec=VoxelSpec(100))
     assert torch.nonzero(cube).tolist() == [[4, 3, 0, 0]]
 
 
 def test_counts_saturate_at_255():
     events = np.zeros(300, EVENT_DTYPE)
-    cube = voxelize(events, start_us=0, stop_us=1, size_hw=(1, 1), num_steps=1, bins=1, mode="count")
+    cube = voxelize(events, stop_us=1, size_hw=(1, 1), spec=VoxelSpec(1, 1, 1, "count"))
     assert cube.flatten().tolist() == [255, 0]
 
 
@@ -102,7 +101,7 @@ def test_reversing_time_reverses_the_cells(random_events):
     events = random_events(2_000, duration_us=100_000)
     reverse = events[::-1].copy()
     reverse["t"] = 99_999 - reverse["t"]
-    window = {"start_us": 0, "stop_us": 100_000, "size_hw": (24, 32)}
+    window = {"stop_us": 100_000, "size_hw": (24, 32)}
     cube, mirrored = voxelize(events, **window), voxelize(reverse, **window)
     cells = cube.reshape(5, 2, 2, 24, 32).transpose(1, 2).reshape(10, 2, 24, 32)
     cells_mirrored = mirrored.reshape(5, 2, 2, 24, 32).transpose(1, 2).reshape(10, 2, 24, 32)
@@ -117,35 +116,56 @@ def test_reversing_time_reverses_the_cells(random_events):
 def test_impossible_events_are_named_unless_outside_the_window(event, told):
     events = np.array([(1, 0, 0, 0), event], EVENT_DTYPE)
     with pytest.raises(EventFileError, match=f"event 1 of the array .*{told}"):
-        voxelize(events, start_us=0, stop_us=10, size_hw=(4, 6))
-    assert voxelize(events, start_us=0, stop_us=5, size_hw=(4, 6)).sum() == 1
+        voxelize(events, stop_us=10, size_hw=(4, 6), spec=VoxelSpec(10))
+    assert voxelize(events, stop_us=5, size_hw=(4, 6), spec=VoxelSpec(5)).sum() == 1
 
 
 def test_an_event_outside_the_sensor_is_named_by_the_short_cut_too(tmp_path, dat_bytes):
     path = tmp_path / "clip_td.dat"
     path.write_bytes(dat_bytes([(5, 0, 0, 0), (25, 304, 0, 0)]))
     with pytest.raises(EventFileError, match=r"event 1 .*x 304"):
-        voxelize_dat(DatFile(path), start_us=20, stop_us=40)
+        scn_events.open(path).cube(40, VoxelSpec(20))
+
+
+def test_cubes_are_those_of_every_window(random_events, tmp_path):
+    write_dat(tmp_path / "clip_td.dat", random_events(500, duration_us=90_000), (24, 32))
+    np.savez(tmp_path / "clip.npz", events=random_events(500, duration_us=90_000))
+    spec = VoxelSpec(15_000, num_steps=3)
+    for name in ("clip_td.dat", "clip.npz"):
+        recording = scn_events.open(tmp_path / name, size_hw=(24, 32))
+        cubes = dict(recording.cubes(20_000, spec))
+        assert list(cubes) == [20_000, 40_000, 60_000, 80_000, 100_000] == list(recording.stops_us(20_000))
+        for stop_us in (20_000, 40_000, 60_000, 80_000):
+            assert torch.equal(cubes[stop_us], recording.cube(stop_us, spec))
+        events = recording.read()
+        assert torch.equal(cubes[100_000], voxelize(events, stop_us=100_000, size_hw=(24, 32), spec=spec))
+
+
+def test_a_size_must_be_positive():
+    with pytest.raises(ConfigError, match="must be positive"):
+        voxelize(np.empty(0, EVENT_DTYPE), stop_us=10, size_hw=(0, 6))
+
+
+def test_only_events_are_voxelized():
+    with pytest.raises(ConfigError, match="flat array of EVENT_DTYPE"):
+        voxelize(np.zeros((3, 4)), stop_us=10, size_hw=(4, 6))
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
+    ("change", "message"),
     [
-        ({"stop_us": 0}, WindowError, "is empty"),
-        ({"mode": "binray"}, ConfigError, "did you mean 'binary'"),
-        ({"bins": 0}, ConfigError, "must be positive"),
-        ({"size_hw": (0, 6)}, ConfigError, "must be positive"),
+        ({"window_us": 0}, "window_us must be at least 1"),
+        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"bins": -1}, "bins must be at least 1"),
+        ({"mode": "binray"}, "did you mean 'binary'"),
     ],
 )
-def test_impossible_settings(change, error, told):
-    with pytest.raises(error, match=told):
-        voxelize(np.empty(0, EVENT_DTYPE), **{"start_us": 0, "stop_us": 10, "size_hw": (4, 6), **change})
+def test_an_impossible_spec(change, message):
+    with pytest.raises(ConfigError, match=message):
+        VoxelSpec(**change)
 
 
-def test_only_events_are_voxelized(tmp_path, dat_bytes):
-    with pytest.raises(ConfigError, match="flat array of EVENT_DTYPE"):
-        voxelize(np.zeros((3, 4)), start_us=0, stop_us=10, size_hw=(4, 6))
-    path = tmp_path / "clip_td.dat"
-    path.write_bytes(dat_bytes(lines=("Version 2",)))
-    with pytest.raises(ConfigError, match="does not say its sensor's size"):
-        voxelize_dat(DatFile(path), start_us=0, stop_us=10)
+def test_what_a_spec_implies():
+    spec = VoxelSpec(window_us=50_000, num_steps=4, bins=3)
+    assert (spec.channels, spec.step_us) == (6, 12_500)
+    assert VoxelSpec() == VoxelSpec(100_000, 5, 2, "binary")

@@ -14,7 +14,7 @@ from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.inference import Packet, Stream, stream
 from spiking_centernet.inference.runner import Answerer
 from spiking_centernet.inference.windows import WindowCollector
-from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 SIZE_HW = (16, 24)
 MODEL = tiny_detector()
@@ -54,7 +54,8 @@ cuts = st.lists(st.integers(0, 400), max_size=8).map(sorted)
 )
 def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_us, start_us, mode):
     events = noise(start_us=start_us)
-    collector = WindowCollector(SIZE_HW, length_us=100_000, every_us=every_us, num_steps=5, bins=2, mode=mode)
+    spec = VoxelSpec(mode=mode)
+    collector = WindowCollector(SIZE_HW, every_us=every_us, spec=spec)
     windows = []
     for packet in np.split(events, cuts):
         windows += collector.push(packet)
@@ -64,7 +65,7 @@ def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_u
     assert [w.stop_us for w in windows] == [k * every_us for k in range(first, last + 1)]
     for w in windows:
         assert w.start_us == w.stop_us - 100_000
-        expected = voxelize(events, start_us=w.start_us, stop_us=w.stop_us, size_hw=SIZE_HW, mode=mode)
+        expected = voxelize(events, stop_us=w.stop_us, size_hw=SIZE_HW, spec=spec)
         assert torch.equal(w.cube, expected)
 
 
@@ -98,7 +99,7 @@ def test_steps_from_rest_average_to_the_window():
     answers = [*(flow := Stream(MODEL, SIZE_HW, mode="stateful", min_score=0.0)).push(events), *flow.flush()]
     assert [answer.t_us for answer in answers] == [20_000, 40_000, 60_000, 80_000, 100_000]
     assert [answer.num_steps for answer in answers] == [1, 2, 3, 4, 5]
-    cube = voxelize(events, start_us=0, stop_us=100_000, size_hw=SIZE_HW)
+    cube = voxelize(events, stop_us=100_000, size_hw=SIZE_HW)
     output, _ = MODEL.fuse()(cube[:, None])
     expected = MODEL.head.detections(output, [100_000], size_hw=SIZE_HW)[0]
     order, other = np.lexsort(answers[-1].xyxy.T), np.lexsort(expected.xyxy.T)
@@ -112,7 +113,7 @@ def test_membranes_are_carried_beyond_the_window():
     last = [*flow.push(events), *flow.flush()][-1]
     fused, state = MODEL.fuse(), None
     for t in range(0, 300_000, 20_000):
-        cube = voxelize(events, start_us=t, stop_us=t + 20_000, size_hw=SIZE_HW, num_steps=1)
+        cube = voxelize(events, stop_us=t + 20_000, size_hw=SIZE_HW, spec=VoxelSpec(20_000, num_steps=1))
         output, state = fused(cube[:, None], state)
     np.testing.assert_array_equal(last.scores, MODEL.head.detections(output, [0], size_hw=SIZE_HW)[0].scores)
 

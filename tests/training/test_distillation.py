@@ -65,16 +65,7 @@ def test_the_teacher_sees_what_binning_its_own_window_gives(mode, changes):
     check(teacher, student)
 
     def cube(c):
-        start_us = 100_000 - c.voxels.window_us
-        return voxelize(
-            events,
-            start_us=start_us,
-            stop_us=100_000,
-            size_hw=(5, 6),
-            num_steps=c.voxels.num_steps,
-            bins=c.voxels.bins,
-            mode=mode,
-        )
+        return voxelize(events, stop_us=100_000, size_hw=(5, 6), spec=c.voxels)
 
     assert torch.equal(teacher_cube(cube(student)[:, None], student.voxels, teacher.voxels)[:, 0], cube(teacher))
 

@@ -20,7 +20,6 @@ from spiking_centernet.data.formats.dat import DatFile as DatFile
 from spiking_centernet.data.formats.dat import DatHeader as DatHeader
 from spiking_centernet.data.formats.dat import DatRecording as DatRecording
 from spiking_centernet.data.formats.dat import read_header as read_header
-from spiking_centernet.data.formats.dat import voxelize_dat as voxelize_dat
 from spiking_centernet.data.formats.dat_writer import DatWriter as DatWriter
 from spiking_centernet.data.formats.dat_writer import write_dat as write_dat
 from spiking_centernet.data.io import open as open
@@ -29,3 +28,4 @@ from spiking_centernet.data.layouts import Layout as Layout
 from spiking_centernet.data.recording import Recording as Recording
 from spiking_centernet.data.recording import Window as Window
 from spiking_centernet.data.voxel import voxelize as voxelize
+from spiking_centernet.structures import VoxelSpec as VoxelSpec

@@ -23,9 +23,9 @@ from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_
 from spiking_centernet.data.formats.dat import DatRecording
 from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.recording import Recording
-from spiking_centernet.data.voxel import Mode, voxelize
-from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.structures import Batch, Sample
+from spiking_centernet.data.voxel import empty_cube, voxelize
+from spiking_centernet.errors import DatasetError
+from spiking_centernet.structures import Batch, Sample, VoxelSpec
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
@@ -49,7 +49,7 @@ class LabelledRecording:
 class FolderDataset(Dataset[Sample]):
     """Every labelled instant of every recording in ``root/split``, laid out like GEN1.
 
-    A sample is the window of ``window_us`` that ends, exclusively, at the instant. Only the box files are read for the
+    A sample is the window that ends, exclusively, at the instant. Only the box files are read for the
     index; a recording is opened when one of its windows is asked for. Copies may be sent to worker processes.
 
     Attributes:
@@ -62,11 +62,8 @@ class FolderDataset(Dataset[Sample]):
         self,
         root: str | os.PathLike[str],
         split: str,
+        spec: VoxelSpec | None = None,
         *,
-        window_us: int = 100_000,
-        num_steps: int = 5,
-        bins: int = 2,
-        mode: Mode = "binary",
         classes: Sequence[str] | None = None,
         size_hw: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
@@ -80,10 +77,7 @@ class FolderDataset(Dataset[Sample]):
         Args:
             root: folder that holds the splits; the name of its layout may stand before it, ``"1mpx:/data/1mpx"``.
             split: folder of the split: train, val or test.
-            window_us: length of a window in microseconds.
-            num_steps: time steps of a cube.
-            bins: micro bins a step.
-            mode: see ``voxelize``.
+            spec: length of a window and division of its cube; None takes the paper's.
             classes: the names that labels count through; None takes those the layout scores. Where a layout knows its
                 stored classes, boxes of others are left out.
             size_hw: height and width in pixels, for recordings that do not say or say it wrong.
@@ -102,10 +96,8 @@ class FolderDataset(Dataset[Sample]):
         self.folder = folder / split
         self.classes = tuple(layout.classes if classes is None else classes)
         size_hw = size_hw or layout.size_hw
-        self.window_us, self.num_steps, self.bins, self.mode = window_us, num_steps, bins, mode
+        self.spec = VoxelSpec() if spec is None else spec
         self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
-        if min(window_us, num_steps, bins) < 1:
-            raise ConfigError(f"window_us, num_steps and bins must be positive: {window_us}, {num_steps}, {bins}")
         self.recordings = _find_recordings(folder, split, layout, self.classes, names)
         self._stops = np.cumsum([len(recording.instants_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
@@ -154,13 +146,12 @@ class FolderDataset(Dataset[Sample]):
         return sample if self.augmentation is None else augment(sample, np.random.default_rng(seeds), self.augmentation)
 
     def _cube(self, recording: Recording, which: int, t_us: int, seeds: list[int]) -> torch.Tensor:
-        settings = {"num_steps": self.num_steps, "bins": self.bins, "mode": self.mode}
         augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
-        start_us, size_hw = t_us - self.window_us, recording.size_hw
+        start_us, size_hw = t_us - self.spec.window_us, recording.size_hw
         if t_us <= 0:
-            return torch.zeros(self.num_steps, 2 * self.bins, *size_hw, dtype=torch.uint8)
+            return empty_cube(t_us, size_hw, self.spec)
         if self.fault is None and augmentation is None:
-            return recording.cube(start_us, t_us, **settings)
+            return recording.cube(t_us, self.spec)
         # What lies before the recording's clock is an empty past: not even noise comes from there.
         settle_us, seen_us = max(0, start_us - SETTLE_US), max(0, start_us)
         events = recording.read(settle_us, t_us)
@@ -175,7 +166,7 @@ class FolderDataset(Dataset[Sample]):
             events = events[events["t"] >= seen_us]
             scope = scope_of(size_hw, seen_us, t_us, [*seeds, 1])
             events = augment_events(events, np.random.default_rng([*seeds, 2]), augmentation, scope)
-        return voxelize(events, start_us=start_us, stop_us=t_us, size_hw=size_hw, **settings)
+        return voxelize(events, stop_us=t_us, size_hw=size_hw, spec=self.spec)
 
     def _opened(self, which: int) -> tuple[Recording, np.ndarray]:
         if which in self._open:
@@ -188,7 +179,7 @@ class FolderDataset(Dataset[Sample]):
             from spiking_centernet.data import open as open_recording
 
             recording = open_recording(labelled.path, size_hw=self.size_hw)
-        _check_times(labelled, recording, self.window_us)
+        _check_times(labelled, recording, self.spec.window_us)
         self._open[which] = recording, clean_boxes(labelled.boxes, recording.size_hw)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)

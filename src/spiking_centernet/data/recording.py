@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spiking_centernet.data.voxel import Mode, voxelize
+from spiking_centernet.data.voxel import voxelize
 from spiking_centernet.errors import EventFileError, WindowError
+from spiking_centernet.structures import VoxelSpec
 
 MAX_PIXELS = 1 << 22
 """Four and a half times the largest event sensor we know (1280 x 720); a damaged file may claim 256 times as many."""
@@ -67,42 +68,65 @@ class Recording(ABC):
         self._check_window(start_us, stop_us)
         return self._read(start_us, stop_us)
 
-    def cube(
-        self, start_us: int, stop_us: int, *, num_steps: int = 5, bins: int = 2, mode: Mode = "binary"
-    ) -> torch.Tensor:
-        """Return the voxel cube of ``[start_us, stop_us)``, uint8 [T, 2 * bins, H, W]; see ``voxelize``.
+    def cube(self, stop_us: int, spec: VoxelSpec | None = None) -> torch.Tensor:
+        """Return the voxel cube of the window that ends, exclusively, at ``stop_us``; see ``voxelize``.
+
+        Args:
+            stop_us: first microsecond after the window.
+            spec: length of the window and division of the cube; None takes the paper's.
+
+        Returns:
+            uint8 ``[num_steps, 2 * bins, H, W]``.
 
         Raises:
-            WindowError, EventFileError, ConfigError: as ``read`` and ``voxelize``.
+            WindowError: If nothing of the window lies in the recording.
+            EventFileError: If the events are damaged.
+            ConfigError: If the cube would be too large.
         """
-        events = self.read(start_us, stop_us)
-        return voxelize(
-            events,
-            start_us=start_us,
-            stop_us=stop_us,
-            size_hw=self.size_hw,
-            num_steps=num_steps,
-            bins=bins,
-            mode=mode,
-        )
+        spec, stop_us = VoxelSpec() if spec is None else spec, int(stop_us)
+        self._check_window(stop_us - spec.window_us, stop_us)
+        return self._cube(stop_us, spec)
+
+    def cubes(self, every_us: int, spec: VoxelSpec | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the end of every window and its cube, as ``cube`` returns it; see ``stops_us``.
+
+        Raises:
+            WindowError: If ``every_us`` is not positive.
+            EventFileError, ConfigError: as ``cube``.
+        """
+        spec = VoxelSpec() if spec is None else spec
+        for stop_us in self.stops_us(every_us):
+            # With gaps between short windows the last of them may begin after the last event.
+            yield stop_us, self._cube(stop_us, spec)
+
+    def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
+        events = self._read(stop_us - spec.window_us, stop_us)
+        return voxelize(events, stop_us=stop_us, size_hw=self.size_hw, spec=spec)
+
+    def stops_us(self, every_us: int) -> range:
+        """Return the ends of windows: the multiples of ``every_us`` from the first event until all were seen.
+
+        Raises:
+            WindowError: If ``every_us`` is not positive.
+        """
+        if every_us <= 0:
+            raise WindowError(f"every_us must be positive, got {every_us}")
+        if not self.num_events:
+            return range(0)
+        first, last = (t_us // every_us + 1 for t_us in (self.start_us, self.stop_us - 1))
+        return range(first * every_us, (last + 1) * every_us, every_us)
 
     def windows(self, every_us: int, length_us: int) -> Iterator[Window]:
-        """Yield a window of ``length_us`` ending at every multiple of ``every_us``, until the last event was seen.
+        """Yield the events of every window of ``length_us``; see ``stops_us``.
 
         Raises:
-            WindowError: a duration is not positive.
+            WindowError: If a duration is not positive.
         """
-        if every_us <= 0 or length_us <= 0:
-            raise WindowError(f"every_us and length_us must be positive, got {every_us} and {length_us}")
-        if not self.num_events:
-            return
-        stop_us = (self.start_us // every_us + 1) * every_us
-        while stop_us - every_us < self.stop_us:
-            start_us = stop_us - length_us
-            # With gaps between short windows the last of them may begin after the last event.
-            events = self._read(start_us, stop_us)
-            yield Window(start_us, stop_us, events)
-            stop_us += every_us
+        if length_us <= 0:
+            raise WindowError(f"length_us must be positive, got {length_us}")
+        for stop_us in self.stops_us(every_us):
+            # As in cubes: a window may begin after the last event.
+            yield Window(stop_us - length_us, stop_us, self._read(stop_us - length_us, stop_us))
 
     def _check_window(self, start_us: int, stop_us: int) -> None:
         if stop_us <= start_us:

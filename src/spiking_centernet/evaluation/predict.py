@@ -32,11 +32,7 @@ def dataset_for(
     Raises:
         DatasetError: the folder does not hold what it should.
     """
-    voxels = model.config.voxels
-    return FolderDataset(
-        root, split, window_us=voxels.window_us, num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode,
-        classes=model.config.classes, names=names,
-    )  # fmt: skip
+    return FolderDataset(root, split, model.config.voxels, classes=model.config.classes, names=names)
 
 
 def predict(

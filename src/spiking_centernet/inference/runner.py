@@ -138,16 +138,11 @@ def detect_windows(
         ConfigError: ``min_score`` is not in [0, 1].
     """
     answerer = Answerer(model, size_hw=size_hw, min_score=min_score)
-    voxels = model.config.voxels
 
     def results() -> Iterator[StreamDetections]:
         for window in windows:
             closed_s = time.perf_counter()
-            cube = voxelize(
-                window.events, start_us=window.start_us, stop_us=window.stop_us, size_hw=size_hw,
-                num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode,
-            )  # fmt: skip
-            answerer.take(cube)
+            answerer.take(voxelize(window.events, stop_us=window.stop_us, size_hw=size_hw, spec=model.config.voxels))
             yield answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us)
 
     return results()

@@ -1,6 +1,7 @@
 """The stream: packets pushed by hand, or a source followed to its end."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -53,20 +54,17 @@ class Stream:
         if every_us is not None and every_us < 1:
             raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
         if mode == "windowed":
-            length_us, num_steps = voxels.window_us, voxels.num_steps
             self.answer_every_us = step_us = 50_000 if every_us is None else every_us
         else:
-            length_us, left_us = divmod(voxels.window_us, voxels.num_steps)
-            num_steps, step_us = 1, length_us
+            step_us, left_us = divmod(voxels.window_us, voxels.num_steps)
             self.answer_every_us = step_us if every_us is None else every_us
             if left_us or self.answer_every_us % step_us:
                 raise ConfigError(
                     f"a stateful stream answers after whole steps of {voxels.step_us:g} us; "
                     f"every_us must be a multiple of that, got {self.answer_every_us}"
                 )
-        self.collector = WindowCollector(
-            size_hw, length_us=length_us, every_us=step_us, num_steps=num_steps, bins=voxels.bins, mode=voxels.mode
-        )
+            voxels = replace(voxels, window_us=step_us, num_steps=1)
+        self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
         self.answerer = Answerer(model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps)
         self._late_before = 0
         self._last: ClosedWindow | None = None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spiking_centernet.data.voxel import Mode, add_events
+from spiking_centernet.data.voxel import add_events, empty_cube
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 
 @dataclass(frozen=True)
@@ -53,36 +53,22 @@ class _OpenWindow:
 class WindowCollector:
     """Sorts packets into windows that end at every multiple of ``every_us``, however the packets are cut.
 
-    The windows are those of ``Recording.windows``: the first ends at the first multiple after the first event, and each
-    reaches ``length_us`` back. An event is binned on arrival into every window that is open for it, so that no event is
-    kept.
+    The windows are those of ``Recording.cubes``: the first ends at the first multiple after the first event, and each
+    is as long as ``spec`` says. An event is binned on arrival into every window that is open for it; no event is kept.
 
     Args:
         size_hw: height and width of the sensor in pixels.
-        length_us: length of a window in microseconds.
         every_us: microseconds from one window's end to the next.
-        num_steps: time steps of a cube.
-        bins: micro bins a step.
-        mode: see ``voxelize``.
+        spec: length of a window and division of its cube.
+
+    Raises:
+        ConfigError: If ``every_us`` is less than 1.
     """
 
-    def __init__(
-        self,
-        size_hw: tuple[int, int],
-        *,
-        length_us: int,
-        every_us: int,
-        num_steps: int,
-        bins: int,
-        mode: Mode = "binary",
-    ):
-        if every_us < 1 or length_us < 1:
-            raise ConfigError(
-                f"windows and the time between them must last at least 1 microsecond, got {length_us} and {every_us}"
-            )
-        self.size_hw, self.length_us, self.every_us = size_hw, length_us, every_us
-        self.num_steps, self.bins = num_steps, bins
-        self.mode: Mode = mode
+    def __init__(self, size_hw: tuple[int, int], *, every_us: int, spec: VoxelSpec):
+        if every_us < 1:
+            raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
+        self.size_hw, self.every_us, self.spec = size_hw, every_us, spec
         self.reset()
 
     def reset(self) -> None:
@@ -146,22 +132,18 @@ class WindowCollector:
         assert self._next_us is not None
         last_us = int(events["t"][-1])
         stop_us = self._open[-1].stop_us + self.every_us if self._open else self._next_us
-        while stop_us - self.length_us <= last_us:
-            self._open.append(_OpenWindow(stop_us, self._empty()))
+        while stop_us - self.spec.window_us <= last_us:
+            self._open.append(_OpenWindow(stop_us, empty_cube(stop_us, self.size_hw, self.spec)))
             stop_us += self.every_us
         for window in self._open:
-            start_us = window.stop_us - self.length_us
-            add_events(window.cube, events, start_us=start_us, stop_us=window.stop_us, bins=self.bins, mode=self.mode)
+            add_events(window.cube, events, stop_us=window.stop_us, spec=self.spec)
 
     def _close(self, arrived_s: float) -> ClosedWindow:
         assert self._next_us is not None
         stop_us, self._next_us = self._next_us, self._next_us + self.every_us
         opened = bool(self._open) and self._open[0].stop_us == stop_us
-        cube = self._open.popleft().cube if opened else self._empty()
-        return ClosedWindow(stop_us - self.length_us, stop_us, cube, arrived_s)
-
-    def _empty(self) -> torch.Tensor:
-        return torch.zeros((self.num_steps, 2 * self.bins, *self.size_hw), dtype=torch.uint8)
+        cube = self._open.popleft().cube if opened else empty_cube(stop_us, self.size_hw, self.spec)
+        return ClosedWindow(stop_us - self.spec.window_us, stop_us, cube, arrived_s)
 
 
 def _times(events: np.ndarray) -> np.ndarray:

@@ -137,12 +137,11 @@ class Trainer:
         self.precision = "bfloat16" if native else "float32"
         self.fabric = distributed.make_fabric("bf16-mixed" if native else "32-true")
         model = distributed.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
-        config, voxels = model.config, model.config.voxels
+        config = model.config
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
-            data, "train", window_us=voxels.window_us, num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode,
-            classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
-        )  # fmt: skip
+            data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed
+        )
         self.val_set = dataset_for(model, data, "val")
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch)
         self.steps_per_epoch = len(self.batches)

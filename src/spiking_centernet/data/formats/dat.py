@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from spiking_centernet.data._kernels import (
     PAIRED_DTYPE,
@@ -25,9 +24,9 @@ from spiking_centernet.data._kernels import (
     scan_records,
 )
 from spiking_centernet.data.recording import Recording, check_size
-from spiking_centernet.data.voxel import Mode, empty_cube
-from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.data.voxel import empty_cube
+from spiking_centernet.errors import EventFileError
+from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 EVENT_TYPES = {0: "Event2D", 12: "CD"}
 COORDINATE_BITS = {1: (9, 8), 2: (14, 14)}
@@ -364,37 +363,17 @@ class DatRecording(Recording):
     def _read(self, start_us: int, stop_us: int) -> np.ndarray:
         return self.dat.read(start_us, stop_us)
 
-    def cube(
-        self, start_us: int, stop_us: int, *, num_steps: int = 5, bins: int = 2, mode: Mode = "binary"
-    ) -> torch.Tensor:
-        """Return the voxel cube of ``[start_us, stop_us)`` straight from the file's records; see ``Recording.cube``."""
-        self._check_window(start_us, stop_us)
-        return voxelize_dat(self.dat, start_us=start_us, stop_us=stop_us, num_steps=num_steps, bins=bins, mode=mode)
-
-
-def voxelize_dat(
-    dat: DatFile,
-    *,
-    start_us: int,
-    stop_us: int,
-    num_steps: int = 5,
-    bins: int = 2,
-    mode: Mode = "binary",
-) -> UInt8[torch.Tensor, "T C H W"]:
-    """Do what ``voxelize`` does straight from the records of a file, without decoding them first.
-
-    Raises:
-        WindowError, ConfigError: as ``voxelize``; also a file of unknown sensor size.
-        EventFileError: as ``DatFile.decode``.
-    """
-    if dat.size_hw is None:
-        raise ConfigError(f"{dat.path}: the file does not say its sensor's size; give size_hw")
-    start_us, stop_us = int(start_us), int(stop_us)
-    cube = empty_cube(start_us, stop_us, dat.size_hw, num_steps, bins, mode)
-    span = dat.span(start_us, stop_us)
-    settings = (*dat.coordinate_bits, *dat.size_hw, start_us, stop_us, num_steps, bins, mode == "count")
-    dat.check(span.start, *bin_records(dat.records[span], cube.reshape(-1), *settings))
-    if dat.span(start_us, stop_us) != span:
-        # The check met disorder that had misled the lookup, and has put the lookup right.
-        return voxelize_dat(dat, start_us=start_us, stop_us=stop_us, num_steps=num_steps, bins=bins, mode=mode)
-    return torch.from_numpy(cube)
+    def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
+        # What voxelize does, straight from the records, without decoding them first.
+        dat, start_us = self.dat, stop_us - spec.window_us
+        cube = empty_cube(stop_us, self.size_hw, spec)
+        span = dat.span(start_us, stop_us)
+        late, outside, wrapped = bin_records(
+            dat.records[span], cube.numpy().reshape(-1), *dat.coordinate_bits, *self.size_hw, start_us, stop_us,
+            spec.num_steps, spec.bins, spec.mode == "count",
+        )  # fmt: skip
+        dat.check(span.start, late, outside, wrapped)
+        if dat.span(start_us, stop_us) != span:
+            # The check met disorder that had misled the lookup, and has put the lookup right.
+            return self._cube(stop_us, spec)
+        return cube

@@ -13,7 +13,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.deploy.export.contract import Contract, Run, mean_heads, run_window
 from spiking_centernet.errors import ExportError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, evaluate_boxes
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 
 MEMBRANE_TOLERANCE = 1e-3
 """Membranes that differ by more are counted: rounding moves them by some 1e-6, a flipped spike by tenths."""
@@ -119,10 +119,9 @@ def shipped_windows(contract: Contract, every_us: int = 50_000) -> Iterator[np.n
 def windows_of(recording: Recording, contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:
     """Yield cubes [window_steps, C, H, W] of a recording, its top left corner cut or padded to the contract's size."""
     height, width = contract.size_hw
-    for window in recording.windows(every_us, contract.window_us):
-        if window.start_us >= recording.stop_us:
+    spec = VoxelSpec(contract.window_us, contract.window_steps, contract.in_channels // 2)
+    for stop_us, whole in recording.cubes(every_us, spec):
+        if stop_us - contract.window_us >= recording.stop_us:
             return
-        cube = recording.cube(
-            window.start_us, window.stop_us, num_steps=contract.window_steps, bins=contract.in_channels // 2
-        ).numpy()[..., :height, :width]
+        cube = whole.numpy()[..., :height, :width]
         yield np.pad(cube, ((0, 0), (0, 0), (0, height - cube.shape[-2]), (0, width - cube.shape[-1])))

@@ -252,9 +252,7 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
         if len(starts) == max_windows:
             break
         starts.append(window.start_us)
-        cube = recording.cube(
-            window.start_us, window.stop_us, num_steps=voxels.num_steps, bins=voxels.bins, mode=voxels.mode
-        )
+        cube = recording.cube(window.stop_us, voxels)
         layers = iter(names)
 
         def see(spikes: Tensor, layers: Iterable[str] = layers) -> None:

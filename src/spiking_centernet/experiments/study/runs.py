@@ -279,10 +279,8 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
     config = model.config
     found = []
     for test in plan.tests(config):
-        dataset = FolderDataset(
-            data, plan.split, window_us=test.window_us, num_steps=test.num_steps, bins=config.voxels.bins,
-            classes=config.classes, mode=config.voxels.mode,
-        )  # fmt: skip
+        spec = dataclasses.replace(config.voxels, window_us=test.window_us, num_steps=test.num_steps)
+        dataset = FolderDataset(data, plan.split, spec, classes=config.classes)
         rates = FiringRates(model.neuron_names)
         truth, detected, size_hw = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
         score = evaluate_boxes(
