@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spiking_centernet import data as scn_events
 from spiking_centernet.data import voxelize, write_dat
-from spiking_centernet.errors import ConfigError, EventFileError, WindowError
+from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 checked_voxelize = jaxtyping.jaxtyped(typechecker=beartype.beartype)(voxelize)
