@@ -93,7 +93,13 @@ def test_samples_of_two_sizes_make_no_batch(root, random_events):
 def test_boxes_are_cleaned(root):
     rows = [(250_000, -4, 3, 8, 9, 0, 1, 1), (250_000, 28, 20, 8, 9, 1, 1, 1), (250_000, 40, 3, 8, 9, 0, 1, 2)]
     write_boxes(root / "train" / "a_bbox.npy", np.array(rows, BOX_DTYPE))
-    assert FolderDataset(root, "train")[0].boxes.xyxy.tolist() == [[28, 20, 32, 24]]
+    assert FolderDataset(root, "train")[0].boxes.xyxy.tolist() == [[0, 3, 4, 12], [28, 20, 32, 24]]
+
+
+def test_boxes_without_track_numbers_all_stay(root):
+    rows = [(250_000, x, 3, 8, 9, 0, 1, 0) for x in (0, 10, 20)]
+    write_boxes(root / "train" / "a_bbox.npy", np.array(rows, BOX_DTYPE))
+    assert len(FolderDataset(root, "train")[0].boxes) == 3
 
 
 def test_augmented_samples_are_a_function_of_seed_epoch_and_index(root):
@@ -215,3 +221,12 @@ def test_real_clip_with_its_boxes(recordings_dir, tmp_path):
     assert sum(len(sample.boxes) for sample in dataset) == 14
     assert all(sample.cube.shape == (5, 4, 260, 346) for sample in dataset)
     assert all(sample.cube.any() for sample in dataset)
+
+
+def test_few_labels_after_the_last_event_have_empty_windows(root):
+    write_boxes(root / "train" / "a_bbox.npy", boxes_at_times(200_000, 250_000, 700_000))
+    dataset = FolderDataset(root, "train")
+    with pytest.warns(UserWarning, match="1 of 3 labelled instants lie more than a window after the last event"):
+        samples = [dataset[k] for k in range(3)]
+    assert [bool(sample.cube.any()) for sample in samples] == [True, True, False]
+    assert [len(sample.boxes) for sample in samples] == [1, 1, 1]

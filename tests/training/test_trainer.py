@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import yaml
 from toy_roads import recipe
 
 import spiking_centernet.training.trainer as training
-from spiking_centernet.errors import ConfigError, DatasetError, TrainingError
+from spiking_centernet.errors import ConfigError, DatasetError, EventFileError, TrainingError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.model import Detector
 from spiking_centernet.model.heads.centernet import CenterNet
@@ -385,3 +386,36 @@ def test_the_best_threshold_keeps_what_is_right_and_drops_what_is_wrong(scores, 
     truth, found = boxes_and_detections(scores)
     score = evaluate_boxes({("a", 1): truth}, {("a", 1): found}, size_hw=(240, 304), protocol="none")
     assert best_threshold(score) == pytest.approx(expected, abs=0.01)
+
+
+# --- judgement and resuming ------------------------------------------------------------------------------------------
+
+
+def test_where_no_box_counts_the_last_weights_are_the_best_and_it_is_said(data, tmp_path):
+    with pytest.warns(UserWarning, match="passes the size and time filter of protocol prophesee"):
+        train(recipe(protocol="prophesee"), data, out=tmp_path / "run")  # its boxes are 12 x 10 px
+    assert notes(tmp_path / "run" / "best.safetensors")["epoch"] == 2
+
+
+@pytest.mark.parametrize("written", ["data/", "./data", "absolute", "folder:data", "link"])
+def test_the_same_folder_may_be_written_otherwise(data, tmp_path, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "link"):
+        (tmp_path / name).symlink_to(data)
+    train(recipe(epochs=1), "data", out="run")
+    again = str(data) if written == "absolute" else written
+    train(recipe(epochs=1, num_workers=1), again, out="run", resume=True)
+    shutil.copytree(data, tmp_path / "other")
+    with pytest.raises(ConfigError, match="is 'other'"):
+        train(recipe(epochs=1), "other", out="run", resume=True)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_in_the_data_is_one_line_from_a_loading_process_too(tmp_path, num_workers):
+    data = toy_roads.write_folder(tmp_path / "data")
+    for path in (data / "train").glob("*_td.dat"):
+        path.write_bytes(path.read_bytes()[:-5])  # half an event
+    with pytest.raises(EventFileError) as caught:
+        train(recipe(num_workers=num_workers), data, out=tmp_path / "run")
+    assert "Traceback" not in str(caught.value)
+    assert str(caught.value).count("\n") == 0

@@ -13,9 +13,12 @@ from spiking_centernet.data.corruptions import CORRUPTIONS as CORRUPTIONS
 from spiking_centernet.data.corruptions import Fault as Fault
 from spiking_centernet.data.corruptions import corrupt as corrupt
 from spiking_centernet.data.dataset import FolderDataset as FolderDataset
+from spiking_centernet.data.dataset import Guarded as Guarded
 from spiking_centernet.data.dataset import LabelledRecording as LabelledRecording
 from spiking_centernet.data.dataset import collate as collate
+from spiking_centernet.data.dataset import collate_guarded as collate_guarded
 from spiking_centernet.data.dataset import prefetch as prefetch
+from spiking_centernet.data.dataset import raising as raising
 from spiking_centernet.data.formats.dat import DatFile as DatFile
 from spiking_centernet.data.formats.dat import DatHeader as DatHeader
 from spiking_centernet.data.formats.dat import DatRecording as DatRecording

@@ -4,6 +4,7 @@ Making the next items while the last one is being worked on.
 """
 
 import os
+import warnings
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ from spiking_centernet.data.formats.dat import DatRecording
 from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize
-from spiking_centernet.errors import DatasetError
+from spiking_centernet.errors import DatasetError, SpikingCenterNetError
 from spiking_centernet.structures import Batch, Sample, VoxelSpec
 
 MAX_OPEN = 64
@@ -148,7 +149,7 @@ class FolderDataset(Dataset[Sample]):
     def _cube(self, recording: Recording, which: int, t_us: int, seeds: list[int]) -> torch.Tensor:
         augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
         start_us, size_hw = t_us - self.spec.window_us, recording.size_hw
-        if t_us <= 0:
+        if t_us <= 0 or start_us >= recording.stop_us:
             return empty_cube(t_us, size_hw, self.spec)
         if self.fault is None and augmentation is None:
             return recording.cube(t_us, self.spec)
@@ -203,9 +204,16 @@ def _find_recordings(
 
 
 def _check_times(labelled: LabelledRecording, recording: Recording, window_us: int) -> None:
+    """Refuse boxes of which half or more lie after the events; say it of fewer, whose windows are empty."""
     instants_us = labelled.instants_us
     late = int((instants_us - window_us >= recording.stop_us).sum())
-    if late or (len(instants_us) and instants_us[-1] + window_us <= recording.start_us):
+    if 0 < 2 * late < len(instants_us):
+        warnings.warn(
+            f"{labelled.boxes_path}: {late} of {len(instants_us)} labelled instants lie more than a window after the "
+            f"last event ({recording.stop_us} us); their windows are empty",
+            stacklevel=2,
+        )
+    elif len(instants_us) and (late or instants_us[-1] + window_us <= recording.start_us):
         raise DatasetError(
             f"{labelled.boxes_path}: boxes stand at {instants_us[0]} to {instants_us[-1]} us, but "
             f"{recording.path.name} holds events from {recording.start_us} to {recording.stop_us} us; "
@@ -230,6 +238,45 @@ def collate(samples: Sequence[Sample]) -> Batch:
         [sample.t_us for sample in samples],
         [sample.recording for sample in samples],
     )
+
+
+class Guarded(Dataset):
+    """A data set whose errors survive a loading process: it hands them on as items, :func:`collate_guarded` as batches.
+
+    torch would raise them with the process's whole traceback as their message.
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # pyright: ignore[reportArgumentType]
+
+    def __getitem__(self, index: int) -> Sample | SpikingCenterNetError:
+        """Return a sample, or the error of reading it."""
+        try:
+            return self.dataset[index]
+        except SpikingCenterNetError as error:
+            return error
+
+
+def collate_guarded(samples: Sequence[Sample | SpikingCenterNetError]) -> Batch | SpikingCenterNetError:
+    """Join samples as :func:`collate` does, or return the first error among them or of joining them."""
+    whole = [sample for sample in samples if isinstance(sample, Sample)]
+    if len(whole) < len(samples):
+        return next(sample for sample in samples if not isinstance(sample, Sample))
+    try:
+        return collate(whole)
+    except SpikingCenterNetError as error:
+        return error
+
+
+def raising(batches: Iterable[Batch | SpikingCenterNetError]) -> Iterator[Batch]:
+    """Yield batches; raise the error that stands where one should be."""
+    for batch in batches:
+        if isinstance(batch, SpikingCenterNetError):
+            raise batch
+        yield batch
 
 
 Item = TypeVar("Item")

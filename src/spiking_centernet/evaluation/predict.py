@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from spiking_centernet.data import FolderDataset, collate
+from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
 from spiking_centernet.model import AnyDetector
@@ -68,8 +68,9 @@ def predict(
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     device = model.device
     fused = model.fuse()
-    loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=num_workers)  # pyright: ignore
-    batches: Iterable[Batch] = loader if progress is None else progress(loader, len(loader), "detecting")
+    loader = DataLoader(Guarded(dataset), batch_size, collate_fn=collate_guarded, num_workers=num_workers)
+    batches: Iterable[Batch] = raising(loader)
+    batches = batches if progress is None else progress(batches, len(loader), "detecting")
     truth: dict[Instant, Boxes] = {}
     found: dict[Instant, Detections] = {}
     size_hw = (0, 0)

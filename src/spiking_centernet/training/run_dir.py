@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from spiking_centernet.data import FolderDataset
+from spiking_centernet.data.layouts import locate
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation.metrics import Instant
 from spiking_centernet.model import Detector
@@ -31,6 +32,10 @@ BEST = "best.safetensors"
 METRICS = "metrics.csv"
 BOARD = "tensorboard"
 PICTURES = 8
+
+
+FREE_TO_CHANGE = {"num_workers"}
+"""What a resumed run may have otherwise: it changes no result."""
 
 
 class RunFolder:
@@ -54,7 +59,8 @@ class RunFolder:
             if not resume:
                 raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
             before = read_config(taken)
-            changed = sorted((k for k in config.keys() | before.keys() if config.get(k) != before.get(k)), key=str)
+            names = (config.keys() | before.keys()) - FREE_TO_CHANGE
+            changed = sorted((k for k in names if not _same(k, config.get(k), before.get(k))), key=str)
             if changed:
                 told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
                 raise ConfigError(f"{path}: cannot resume with another configuration: {told}")
@@ -215,6 +221,14 @@ def read_config(path: Path) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}; restore it, or choose another --out") from error
     return found
+
+
+def _same(name: str, value: Any, before: Any) -> bool:
+    """Return whether two values of a setting mean the same: a data folder may be written in several ways."""
+    if name == "data" and isinstance(value, str) and isinstance(before, str):
+        (layout, folder), (layout_before, folder_before) = locate(value), locate(before)
+        return layout.name == layout_before.name and folder.resolve() == folder_before.resolve()
+    return value == before
 
 
 def _was_written_before(row: dict[str, Any], step: int, epochs_done: int) -> bool:

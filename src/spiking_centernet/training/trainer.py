@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from spiking_centernet.data import FolderDataset, collate, prefetch
+from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score, evaluate_boxes
 from spiking_centernet.evaluation.predict import best_threshold, dataset_for, predict
@@ -179,8 +180,8 @@ class Trainer:
         """
         report = report if report and self.fabric.is_global_zero else lambda _: None
         loader = DataLoader(
-            self.train_set, batch_sampler=distributed.OwnShare(self.batches, self.fabric), collate_fn=collate,
-            num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
+            Guarded(self.train_set), batch_sampler=distributed.OwnShare(self.batches, self.fabric),
+            collate_fn=collate_guarded, num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
         )  # fmt: skip  # pyright: ignore
         for epoch in range(self.state.epochs_done, self.recipe.epochs):
             self.batches.epoch = epoch
@@ -199,7 +200,7 @@ class Trainer:
 
     def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
         since = time.perf_counter()
-        for batch in loader if loader.num_workers else prefetch(loader):
+        for batch in raising(loader if loader.num_workers else prefetch(loader)):
             loading_s = time.perf_counter() - since
             watch = self.state.step % self.recipe.log_every == 0
             rates = FiringRates(self.state.model.neuron_names) if watch else None
@@ -274,7 +275,13 @@ class Trainer:
         self.folder.log(row)
         self.folder.draw_validation(epoch, self.val_set, found, model.config.classes)
         ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
-        if ap > self.state.best_ap:
+        if not score.num_truth and self.state.best_ap <= ap and self.fabric.is_global_zero:
+            warnings.warn(
+                f"no box of the validation split passes the size and time filter of protocol {self.recipe.protocol}: "
+                "no AP can choose the best weights, so those of the last epoch are kept; protocol none filters nothing",
+                stacklevel=2,
+            )
+        if ap > self.state.best_ap or (not score.num_truth and ap >= self.state.best_ap):
             self.state.best_ap = ap
             config = with_changes(model.config, {"deployment.score_threshold": best_threshold(score)})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
