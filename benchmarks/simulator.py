@@ -1,9 +1,10 @@
-"""How much faster than real time one core simulates roads, and where the time goes.
+"""How much faster than real time one core simulates a world, and where the time goes.
 
     python benchmarks/simulator.py --clips 6
+    python benchmarks/simulator.py --world wide --clips 60 --seconds 0.6
 
-Writes ``results/simulator_speed.json``. The first clip compiles and is not counted. Times are
-processor time, so other jobs on the machine slow them only through its caches.
+Writes ``results/simulator_speed.json``, or ``simulator_speed_wide.json``. The first clip compiles and is
+not counted. Times are processor time, so other jobs on the machine slow them only through its caches.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from stamp import stamp, this_command, write_result
 
 from spiking_centernet.simulate.dataset import Clip, make_clip
+from spiking_centernet.simulate.worlds import world_of
 
 
 def main():
@@ -22,12 +24,16 @@ def main():
     parser.add_argument("--clips", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each clip; scn simulate makes them so long")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", default="roads", help="roads or wide")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(-1, options.clips):
             duration_s = 0.3 if index < 0 else options.seconds
-            clip = Clip(Path(folder), options.seed, "train", max(index, 0), round(duration_s * 1e6), (240, 304))
+            clip = Clip(
+                Path(folder), options.seed, "train", max(index, 0), round(duration_s * 1e6), (240, 304),
+                world=world_of(options.world),
+            )  # fmt: skip
             began = time.process_time()
             report = make_clip(clip)
             processor_s = time.process_time() - began
@@ -40,6 +46,7 @@ def main():
                 "setup_s": processor_s - sum(report["spent"].values()),
                 **report["spent"],
                 "frames": report["frames"],
+                "label_times": report["label_times"],
                 "event_rate_mev_s": report["events"] / duration_s * 1e-6,
             }
             rows.append(row)
@@ -59,7 +66,7 @@ def main():
         "event_rate_mev_s": sum(row["event_rate_mev_s"] for row in rows) / len(rows),
         "clips": rows,
     }
-    write_result("simulator_speed", record)
+    write_result("simulator_speed" if options.world == "roads" else f"simulator_speed_{options.world}", record)
     print(f"{record['real_time_factor']:.2f} x real time; share of time {record['share_of_time']}")
 
 

@@ -73,7 +73,7 @@ def picture(data: Path, seed: int, duration_us: int, split: str, index: int, t_u
     clip = Clip(data, seed, split, index, duration_us, DatFile(_first(data, split)).size_hw or (240, 304))
     # As make_clip draws them, so that the frame is the one behind the events.
     scene_rng = clip.rng().spawn(3)[0]
-    scene = clip.make_scene(scene_rng, size_hw=clip.size_hw, duration_s=duration_us * 1e-6 + WARM_UP_S)
+    scene = clip.world.make_scene(scene_rng, size_hw=clip.size_hw, duration_s=duration_us * 1e-6 + WARM_UP_S)
     if scene.night != (light == "night"):
         raise SystemExit(f"{clip.name}: is no {light}; the clips named in this script are those of another data set")
     luminance = np.empty(clip.size_hw, np.float32)

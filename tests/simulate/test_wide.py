@@ -36,7 +36,7 @@ def draw(build, *, focal_px=100.0, sun=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)):
     acc, nothing = np.zeros((height, width + 2), np.float32), np.zeros(0, np.int64)
     stage.draw_stage(
         cam, queue, num, objects, prims, world, poses, np.array(build.shadows), np.array(sun),
-        build.stacked_textures(), np.array([0.0, 1e9]), (out, clear, alpha, acc), True,
+        build.stacked_textures(), np.array([0.0, 1e9, 1.0]), (out, clear, alpha, acc), True,
         np.zeros(SIZE_HW, np.int32), nothing, nothing, 0.0,
     )  # fmt: skip
     return out, clear

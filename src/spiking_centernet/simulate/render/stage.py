@@ -188,6 +188,8 @@ def _draw_parts(
             z = ct * u2 + st * v2 if k == 0 else ct * v2 - st * u2
             axis = along_u if k == 0 else along_v
             axis[0], axis[1], axis[2] = x * c - y * s, x * s + y * c, z
+        if size[prim, 0] > 0.0:  # the texture's middle, not its corner, is at the hub
+            anchor = anchor - (along_u + along_v) * (2.0 * size[prim, 0] ** 2 / TEXELS)
         if drift[prim] != 0.0:  # a pattern that glides over its surface, as glints over water
             shift = drift[prim] * t_s
             anchor = anchor + shift * np.array((1.0, 0.37, 0.0))

@@ -10,6 +10,9 @@ import numpy as np
 
 from spiking_centernet.simulate.render.ground import UNSEEN
 from spiking_centernet.simulate.render.sampling import (
+    DX,
+    DY,
+    DZ,
     FOOT_U,
     FOOT_V,
     HALF,
@@ -30,6 +33,12 @@ COVER, FAR, _COLUMN, _ROW, SHADE, LUMINANCE = places(VALUES, 6)
 WORK = (VALUES + 6) * int(PIXELS)
 """Length of the buffer of what is known of the pixels being filled."""
 
+ENVIRONMENT = 0
+"""The texture that shiny surfaces reflect is the first."""
+
+SKY_LUMINANCE, GROUND_LUMINANCE = 170.0, 45.0
+"""What they reflect from above and from below by full light: our choice."""
+
 TEXELS = 256
 """Side of every texture of the wide world in texels."""
 
@@ -38,7 +47,8 @@ TEXELS = 256
 def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, grey):
     """Blend ``n`` gathered pixels into the canvas: texture, then what the cut-out leaves of the coverage.
 
-    ``look`` holds gain, contrast, texture, cut-out and shine; ``work`` coverage, distance and shade of each pixel.
+    ``look`` holds gain, contrast, texture, cut-out and shine; ``work`` coverage, distance and shade of each pixel;
+    ``haze`` the haze's luminance, the distance at which it takes half, and the light that shiny surfaces reflect.
     """
     out, clear, alpha = canvas[0], canvas[1], canvas[2]
     lights, shares, opacity = out.reshape(out.size), clear.reshape(clear.size), alpha.reshape(alpha.size)
@@ -54,6 +64,8 @@ def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, 
         else:
             for i in range(n):
                 work[LUMINANCE + i] = gain
+        if look[4] > 0.0:
+            _reflect(np.float32(look[4]), np.float32(haze[2]), flat[:per_texture], work, index, n)
         haze_lum, haze_m = np.float32(haze[0]), np.float32(haze[1])
         for i in range(n):
             far, lum = work[FAR + i], work[LUMINANCE + i] * work[SHADE + i]
@@ -70,6 +82,37 @@ def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, 
         opacity[pixel] += cover
         if grey:
             lights[pixel] += shares[pixel] * cover * work[LUMINANCE + i]
+
+
+@jit
+def _reflect(shine, light, environment, work, index, n):
+    """Add what a shiny surface reflects from the directions ``DX, DY, DZ``: sky above, ground below, both textured."""
+    foot = np.float32(2.0)
+    for i in range(n):
+        work[U + i], work[V + i] = np.float32(TEXELS) * work[DX + i], np.float32(TEXELS) * work[DZ + i]
+        work[FOOT_U + i], work[FOOT_V + i] = foot, foot
+    sample(environment, TEXELS, TEXELS, work, index, n)
+    low, rise = np.float32(GROUND_LUMINANCE), np.float32(SKY_LUMINANCE - GROUND_LUMINANCE)
+    for i in range(n):
+        above = min(max(HALF + np.float32(4.0) * work[DZ + i], ZERO), ONE)
+        mirrored = light * (low + rise * above) * min(work[VALUE + i], np.float32(3.0))
+        work[LUMINANCE + i] = (ONE - shine) * work[LUMINANCE + i] + shine * mirrored
+
+
+@jit
+def _mirror(cam, normal, work, n):
+    """Write the unit directions ``DX, DY, DZ`` into which the rays of the gathered pixels are mirrored."""
+    per_focal = 1.0 / cam[12]
+    for i in range(n):
+        right = (work[_COLUMN + i] + 0.5 - cam[13]) * per_focal
+        down = (work[_ROW + i] + 0.5 - cam[14]) * per_focal
+        x = cam[9] + right * cam[3] + down * cam[6]
+        y = cam[10] + right * cam[4] + down * cam[7]
+        z = cam[11] + right * cam[5] + down * cam[8]
+        twice = 2.0 * (x * normal[0] + y * normal[1] + z * normal[2])
+        per = 1.0 / math.sqrt(x * x + y * y + z * z)
+        work[DX + i], work[DY + i] = (x - twice * normal[0]) * per, (y - twice * normal[1]) * per
+        work[DZ + i] = (z - twice * normal[2]) * per
 
 
 @jit
@@ -130,6 +173,8 @@ def fill_polygon(box, cam, anchor, along_u, along_v, normal, look, textures, haz
                     _place_texels(
                         w0, wx, wy, u0, ux, uy, v0, vx, vy, k_plane, off_u, off_v, smallest, needs_place, work, n
                     )
+                if grey and look[4] > 0.0:
+                    _mirror(cam, normal, work, n)
                 _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, grey)
                 n = np.uint64(0)
         acc[y, last] = ZERO
@@ -137,6 +182,8 @@ def fill_polygon(box, cam, anchor, along_u, along_v, normal, look, textures, haz
     if n > np.uint64(0):
         if grey or needs_place:
             _place_texels(w0, wx, wy, u0, ux, uy, v0, vx, vy, k_plane, off_u, off_v, smallest, needs_place, work, n)
+        if grey and look[4] > 0.0:
+            _mirror(cam, normal, work, n)
         _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, grey)
 
 

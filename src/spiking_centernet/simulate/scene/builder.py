@@ -30,6 +30,7 @@ class Skin:
         contrast: factor on how far the texture departs from its mean.
         per_m: texels per metre; 0 stretches one tile over the surface.
         cutout: kind of the texture that says how much is covered, always stretched over the surface, or None.
+        shine: share of the light that is mirrored, 0 to 1; polygons without a cut-out only.
     """
 
     albedo: float
@@ -38,6 +39,7 @@ class Skin:
     contrast: float = 1.0
     per_m: float = 64.0
     cutout: str | None = None
+    shine: float = 0.0
 
 
 def skin(
@@ -86,7 +88,7 @@ class Body:
 
 @dataclass
 class Builder:
-    """Growing lists of primitives and objects."""
+    """Growing lists of primitives and objects; ``environment`` is the texture that shiny surfaces reflect."""
 
     kinds: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
@@ -107,6 +109,10 @@ class Builder:
     bodies: list[Body] = field(default_factory=list)
     textures: dict[tuple[str, int], int] = field(default_factory=dict)
     first: int = 0
+    environment: tuple[str, int] = ("cloudy", 0)
+
+    def __post_init__(self):
+        self.texture(*self.environment)  # ``surfaces.ENVIRONMENT`` is the first
 
     def texture(self, kind: str | None, variant: int) -> float:
         """Return the number of a texture in this scene, -1 for none."""
@@ -120,7 +126,7 @@ class Builder:
         self.look.append(
             (
                 cover.albedo, cover.contrast, self.texture(cover.kind, cover.variant),
-                self.texture(cover.cutout, cover.variant), 0.0,
+                self.texture(cover.cutout, cover.variant), cover.shine,
             )
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Vehicles of the wide world: cars with dirt, lamps and wheels that turn, lorries, buses, two-wheelers, prams."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from spiking_centernet.simulate.scene.builder import CAR, NO_CLASS, Builder, Ski
 CAR_BODIES = ("hatchback", "saloon", "suv", "van")
 """What is labelled as a car."""
 
+_TURNS = np.arange(14) * (2 * math.pi / 14)
+
 _WHEEL_CORNERS = 14
 """Wheels are the polygons of ``actors.add_car`` with so many corners."""
 
@@ -20,7 +23,26 @@ _WHEEL_CORNERS = 14
 def add_motor_car(rng: np.random.Generator, build: Builder, motion: tuple[float, ...], *, night: bool) -> int:
     """Append a car, some with a trailer as an object of its own; return the number of the car."""
     kind = str(rng.choice(CAR_BODIES, p=[0.34, 0.28, 0.26, 0.12]))
-    return _add_body(rng, build, motion, kind, night=night, class_id=CAR)
+    car = _add_body(rng, build, motion, kind, night=night, class_id=CAR)
+    if rng.random() < 0.06:
+        _add_trailer(rng, build, motion)
+    return car
+
+
+def _add_trailer(rng: np.random.Generator, build: Builder, motion: tuple[float, ...]) -> None:
+    """Append a trailer or a caravan behind a car; it gets no label."""
+    x, y, z, heading, *rest = motion
+    half, wide, tall = float(rng.uniform(1.0, 2.6)), float(rng.uniform(0.7, 1.1)), float(rng.uniform(0.9, 2.4))
+    rim = Skin(log_uniform(rng, 20, 50), "rim", int(rng.integers(VARIANTS)))
+    for side in (-1, 1):
+        ring = [(0.3 * math.cos(a), side * (wide + 0.01), 0.3 + 0.3 * math.sin(a)) for a in _TURNS[::-side]]
+        build.polygon(ring, rim, wheel_m=0.3)
+    cover = skin(rng, (20, 220), ("soft", "planks", "stripes", "sign"), per_m=(60.0, 120.0))
+    build.box((-half, -wide, 0.4), (half, wide, tall), cover, bottom=True)
+    build.limb((half, 0, 0.45), (half + 0.9, 0, 0.45), 0.04, 0.04, Skin(40.0))
+    back = half + 3.1
+    behind = (x - back * math.cos(heading), y - back * math.sin(heading), z, heading, *rest)
+    build.close(motion=behind, shadow=(half, wide, 0.8 * tall, 0.6))
 
 
 def _add_body(rng, build: Builder, motion, kind: str, *, night: bool, class_id: int) -> int:
@@ -29,6 +51,7 @@ def _add_body(rng, build: Builder, motion, kind: str, *, night: bool, class_id: 
     dirt = skin(rng, (1, 1), ("soft", "cloudy", "soft"), per_m=(40.0, 160.0), contrast=(0.0, 0.9))
     panes = skin(rng, (1, 1), ("cloudy", "foliage", "facade", "discs"), per_m=(60.0, 160.0), contrast=(0.2, 1.6))
     rim = Skin(log_uniform(rng, 20, 60), "rim", int(rng.integers(VARIANTS)))
+    polish, panes_shine = float(rng.uniform(0, 0.3)), float(rng.uniform(0.1, 0.6))
     livery = rng.random() < (0.4 if kind in ("van", "truck") else 0.06)
     for prim in range(len(pool)):
         if pool.kinds[prim] != POLYGON:
@@ -44,11 +67,11 @@ def _add_body(rng, build: Builder, motion, kind: str, *, night: bool, class_id: 
         elif emit > 0 and night:
             build.polygon(points, Skin(emit), own_light=True)
         elif albedo < 45 and emit == 0:
-            build.polygon(points, Skin(albedo, panes.kind, panes.variant, panes.contrast, panes.per_m))
+            build.polygon(points, replace(panes, albedo=albedo, shine=panes_shine))
         elif livery and len(points) >= 6:
-            build.polygon(points, Skin(albedo, "sign", dirt.variant, 0.8, 110.0))
+            build.polygon(points, Skin(albedo, "sign", dirt.variant, 0.8, 110.0, shine=polish))
         else:
-            build.polygon(points, Skin(albedo, dirt.kind, dirt.variant, dirt.contrast, dirt.per_m))
+            build.polygon(points, replace(dirt, albedo=albedo, shine=polish))
     return build.close(
         motion=motion, class_id=class_id, shadow=(0.5 * shape.length_m, 0.5 * shape.width_m, 0.8 * shape.height_m, 0.6),
     )  # fmt: skip
@@ -65,7 +88,7 @@ def add_lorry(rng: np.random.Generator, build: Builder, motion: tuple[float, ...
     )
     rim = Skin(log_uniform(rng, 20, 50), "rim", int(rng.integers(VARIANTS)))
     for x in (-0.3 * long, 0.32 * long):
-        ring = [(x + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in np.arange(14) * (2 * math.pi / 14)]
+        ring = [(x + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in _TURNS]
         build.polygon([(u, -wide / 2 - 0.01, v) for u, v in ring], rim, wheel_m=0.5)
         build.polygon([(u, wide / 2 + 0.01, v) for u, v in ring[::-1]], rim, wheel_m=0.5)
     panes = int(rng.integers(4, 8))

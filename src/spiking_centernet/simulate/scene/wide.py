@@ -10,6 +10,7 @@ import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate.render import stage
+from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.render.raster import NEAR_M
 from spiking_centernet.simulate.scene import things
 from spiking_centernet.simulate.scene.bodies import (
@@ -99,7 +100,8 @@ class WideScene:
             camera_m, aim, 0.5 * width / focal, road,
             float(rng.normal(0, 1.5)) if mount != "car" else float(rng.uniform(-4, 4)), duration_s, self.night,
         )  # fmt: skip
-        self._build = build = Builder()
+        mirrored = str(rng.choice(["cloudy", "discs", "facade", "foliage"] if place.outdoors else ["cloudy", "discs"]))
+        self._build = build = Builder(environment=(mirrored, int(rng.integers(VARIANTS))))
         if has_people:
             self._add_people(rng, build, spot, aim, focal, size_hw)
         if has_cars:
@@ -243,7 +245,7 @@ class WideScene:
             ambient, direct = 0.7 * dim, 0.3 * dim
         self._sun = np.array([ambient, direct, *sun, -sun[0] / sun[2], -sun[1] / sun[2]])
         horizon = float(rng.uniform(120, 235)) * (0.02 if self.night else 1.0)
-        self._haze = np.array([0.9 * horizon, 10 ** float(rng.uniform(2.6, 3.6))])
+        self._haze = np.array([0.9 * horizon, 10 ** float(rng.uniform(2.6, 3.6)), ambient + direct])
         self._sky_look = (horizon, horizon * float(rng.uniform(0.55, 1.05)), float(rng.uniform(0, 0.3)))
         # Lenses of event cameras are seldom sharper than a pixel: our choice, calibrated on the spectra.
         self._blur_px = log_uniform(rng, 0.35, 1.3)
