@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.data.formats.aedat import Aedat2Recording
+
 RAW_NAMES = {"EVT2": "2.0", "EVT21": "2.1", "EVT3": "3.0"}
 
 

@@ -123,7 +123,50 @@ def hdf5_file(data: bytes) -> int:
     return checked(open_recording(file(data, "b.h5")))
 
 
-RECORDINGS = (evt, aedat, aedat4, event_stream, matlab, numpy, text, nmnist, hdf5)
+def timeline(data: bytes) -> int:
+    """Byte 0 says how often the events come again; then steps of the clock, each a sign, a power of ten and a digit."""
+    repeat, data = (data[0] % 16 + 1 if data else 1), data[1:]
+    steps = np.frombuffer(data, "u1").astype(np.int64)
+    steps = np.tile(np.where(steps & 128, -1, 1) * 10 ** (steps >> 4 & 7) * (steps & 15), repeat)
+    columns = {"t": np.cumsum(steps), "x": steps % 45, "y": steps % 24, "p": steps & 1}
+    path = folder() / "clock.npz"
+    path.unlink(missing_ok=True)
+    np.savez(path, **columns)
+    return checked(open_recording(path, size_hw=SIZE_HW, unit="us"))
+
+
+def hdf5_links(data: bytes) -> int:
+    """A byte for each of x, y, p and t: how the column is stored, or where its link leads."""
+    import h5py
+
+    path, other = folder() / "links.h5", folder() / "other.h5"
+    path.unlink(missing_ok=True)
+    with h5py.File(other, "w") as file_:
+        file_["x"] = np.arange(10)
+    with h5py.File(path, "w") as file_:
+        group = file_.create_group("events")
+        for name, kind in zip("xypt", data.ljust(4, b"\0"), strict=False):
+            kind, how = kind % 7, data[4:].decode("latin-1").replace("\0", "") or "x"
+            if kind == 0:
+                group[name] = np.arange(10) % 2
+            elif kind == 1:
+                group[name] = h5py.SoftLink(how)
+            elif kind == 2:
+                group[name] = h5py.ExternalLink(str(other), "x")
+            elif kind == 3:
+                group.create_dataset(name, (10,), "<i8", external=[(str(other), 0, 80)])
+            elif kind == 4:
+                layout = h5py.VirtualLayout((10,), "<i8")
+                layout[:] = h5py.VirtualSource(".", f"events/{name}", (10,))
+                group.create_virtual_dataset(name, layout)
+            elif kind == 5:
+                group.create_dataset(name, (1 << 40,), "<i8", chunks=(1 << 10,), compression="gzip")
+            else:
+                group[name] = group
+    return checked(open_recording(path, size_hw=SIZE_HW))
+
+
+RECORDINGS = (evt, aedat, aedat4, event_stream, matlab, numpy, text, nmnist, hdf5, timeline, hdf5_links)
 LIBRARIES = (hdf5_file,)
 
 
@@ -165,6 +208,11 @@ def seeds(name: str, where: Path) -> list[bytes]:
         late = events.copy()
         late["t"] += 1 << 23
         return [writers.write_bin(path, each).read_bytes() for each in (events, late)]
+    if name == "timeline":
+        ahead = bytes([0x15] * 60 + [0x71] + [0xF1] + [0x15] * 60)
+        return [b"\3" + bytes([0x15] * 100), b"\2" + ahead, b"\1" + bytes([0x15] * 200 + [0xE9] + [0x15] * 200)]
+    if name == "hdf5_links":
+        return [bytes(4), b"\0\0\1\0/events/x", b"\0\1\0\2x", b"\0\3\4\5/"]
     if name == "hdf5_file":
         return [
             writers.write_metavision(path, events, SIZE_HW, ecf=True, chunk=15).read_bytes(),

@@ -1,15 +1,17 @@
 """What the fuzzers feed to those who read what earlier runs left, and to those who collect what a socket delivers."""
 
 import json
+import math
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import yaml
 from fuzz_files import SIZE_HW, file, folder
 
 from spiking_centernet.errors import DatasetError
-from spiking_centernet.experiments.batch import Task
+from spiking_centernet.experiments.batch import FOUND_DTYPE, Task, _read_detections
+from spiking_centernet.experiments.energy_page import read_study
 from spiking_centernet.experiments.study import runs, table
 from spiking_centernet.experiments.study.plan import Plan, Run, read_plan
 from spiking_centernet.inference.sources import Udp
@@ -81,9 +83,9 @@ def datagrams(data: bytes) -> int:
     for packet in islice(source, len(sent)):
         for window in islice(collector.push(packet), 50):  # half an hour may lie between two events
             assert window.cube.max() <= 1
-            ends.append(window.stop_us)
-    assert (np.diff(ends) >= 10_000).all()
-    assert not any(end % 10_000 for end in ends)
+            ends.append((window.segment, window.stop_us))
+    assert all(after[0] > before[0] or after[1] >= before[1] + 10_000 for before, after in pairwise(ends))
+    assert not any(end % 10_000 for _, end in ends)
     assert len(collector._open) <= 3
     return len(ends)
 
@@ -100,7 +102,27 @@ def _planned() -> tuple[Plan, Run]:
     return plan, plan.runs(base)[0]
 
 
-RUNS = (run_folder, outcome, task_record, datagrams)
+def curve(data: bytes) -> list:
+    """The result of a firing rate study, and the plot that is made of it."""
+    found = read_study(file(data, "firing_rate_study.json"))
+    for run in found:
+        assert math.isfinite(run["target"] + run["test"]["ap"])
+    return found
+
+
+def detections(data: bytes) -> object:
+    """What a task notes of the detections in a recording."""
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        record = {}
+    np.save(folder() / "a_detections.npy", np.zeros(2, FOUND_DTYPE))
+    size_hw, instants_us, rows = _read_detections(folder(), "a", record if isinstance(record, dict) else {})
+    assert min(size_hw) > 0
+    return instants_us, rows
+
+
+RUNS = (run_folder, outcome, task_record, datagrams, curve, detections)
 
 
 def seeds(name: str) -> list[bytes]:
@@ -119,6 +141,11 @@ def seeds(name: str) -> list[bytes]:
         digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
         record = {"task": task._identity(), "files": {made.name: digest}, "values": {}}
         return [json.dumps(record).encode(), json.dumps(record | {"files": {"/dev/zero": digest}}).encode()]
+    if name == "curve":
+        test = {"ap": 0.2, "firing_rate": 0.1, "synaptic": 5, "memory_uj": 3.0}
+        return [json.dumps({"runs": [{"target": 0.1, "seed": 0, "test": test}] * 2}).encode()]
+    if name == "detections":
+        return [json.dumps({"values": {"size_hw": [24, 40], "instants": [50_000, 100_000]}}).encode()]
     events = np.zeros(30, COLUMNS)
     events["x"], events["y"], events["t"] = np.arange(30), np.arange(30) % 24, np.arange(30) * 2500 + (1 << 32) - 30_000
     return [bytes([choice]) + events.tobytes() for choice in (0, 1, 7)]

@@ -99,6 +99,6 @@ def test_opening_counts_unsorted_events(tmp_path, dat_bytes):
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path):
     with pytest.raises(
-        EventFileError, match=r"unknown kind of recording '.dta'; did you mean '.dat'\? known: .aedat4, "
+        EventFileError, match=r"unknown kind of recording '.dta'; did you mean '.dat'\? known: .aedat, .aedat4, "
     ):
         scn_events.open(tmp_path / "clip.dta")

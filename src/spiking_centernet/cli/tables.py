@@ -22,6 +22,8 @@ def recording(found: "RecordingInfo") -> None:
         ("rate", "-" if found.rate_hz is None else f"{found.rate_hz / 1e6:.4f} Mev/s"),
         ("ON share", _share(found.on_share)),
         ("unsorted events", f"{found.num_unsorted:,}"),
+        ("dropped events", f"{found.num_dropped:,}"),
+        ("segments of the clock", f"{found.num_segments:,}"),
         ("silent pixels", _share(found.silent_share)),
         ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
         ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),

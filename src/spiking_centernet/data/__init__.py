@@ -21,8 +21,8 @@ from spiking_centernet.data.dataset import prefetch as prefetch
 from spiking_centernet.data.dataset import raising as raising
 from spiking_centernet.data.formats.dat import DatFile as DatFile
 from spiking_centernet.data.formats.dat import DatHeader as DatHeader
-from spiking_centernet.data.formats.dat import DatRecording as DatRecording
 from spiking_centernet.data.formats.dat import read_header as read_header
+from spiking_centernet.data.formats.dat_recording import DatRecording as DatRecording
 from spiking_centernet.data.formats.dat_writer import DatWriter as DatWriter
 from spiking_centernet.data.formats.dat_writer import write_dat as write_dat
 from spiking_centernet.data.io import open as open

@@ -13,8 +13,8 @@ PAIRED_DTYPE = np.dtype(
 )
 """EVENT_DTYPE with x and y as one field: an access less for every event, a third faster."""
 
-WRAP_US = 1 << 31
-"""A backward step this large is the u32 clock starting again, not disorder."""
+DISORDER_US = 10_000
+"""A step back of up to this is disorder of the readout: an event moves by one micro bin of a 100 ms window at most."""
 
 
 def _jit(function: Any) -> Any:
@@ -27,19 +27,19 @@ def decode_records(raw, out, x_bits, y_bits, height, width):
 
     Returns:
         how many events came late, the index of the first one outside the sensor (-1 if none) and the index of the first
-        one after the clock started again (-1 if none).
+        one after the clock jumped back (-1 if none).
     """
     x_mask = np.uint32((1 << x_bits) - 1)
     y_mask = np.uint32((1 << y_bits) - 1)
     y_shift, p_shift = np.uint32(x_bits), np.uint32(x_bits + y_bits)
     height, width = np.uint32(height), np.uint32(width)
     latest = np.uint32(0)
-    num_late, outside, wrapped = 0, False, False
+    num_late, outside, jumped = 0, False, False
     for i in range(len(raw)):
         t, w = raw[i].t, raw[i].w
         if t < latest:
             num_late += 1
-            wrapped |= latest - t >= WRAP_US
+            jumped |= latest - t > DISORDER_US
             t = latest
         latest = t
         x = w & x_mask
@@ -48,29 +48,35 @@ def decode_records(raw, out, x_bits, y_bits, height, width):
         out[i].t = t
         out[i].xy = x | (y << np.uint32(16))
         out[i].p = (w >> p_shift) & np.uint32(1)
-    if not outside and not wrapped:
+    if not outside and not jumped:
         return num_late, -1, -1
-    first_outside, first_wrapped = -1, -1
+    first_outside, first_jumped = -1, -1
     for i in range(len(raw)):
         w = raw[i].w
         if first_outside < 0 and ((w & x_mask) >= width or ((w >> y_shift) & y_mask) >= height):
             first_outside = i
-        if first_wrapped < 0 and out[i].t - np.int64(raw[i].t) >= WRAP_US:
-            first_wrapped = i
-    return num_late, first_outside, first_wrapped
+        if first_jumped < 0 and out[i].t - np.int64(raw[i].t) > DISORDER_US:
+            first_jumped = i
+    return num_late, first_outside, first_jumped
 
 
 @_jit
 def scan_records(raw, x_bits, y_bits):
-    """Return the number of late events, the longest run of them, the latest time, and one past the largest y and x."""
+    """Count what is out of order.
+
+    Returns:
+        the number of late events, the longest run of them, the latest time, one past the largest y and x, and how late
+        an event comes at most.
+    """
     x_mask = np.uint32((1 << x_bits) - 1)
     y_mask = np.uint32((1 << y_bits) - 1)
     y_shift = np.uint32(x_bits)
     latest, largest_x, largest_y = np.uint32(0), np.uint32(0), np.uint32(0)
-    num_late, run, longest_run = 0, 0, 0
+    num_late, run, longest_run, back = 0, 0, 0, np.uint32(0)
     for i in range(len(raw)):
         t, w = raw[i].t, raw[i].w
         if t < latest:
+            back = max(back, latest - t)
             num_late += 1
             run += 1
             longest_run = max(longest_run, run)
@@ -79,7 +85,7 @@ def scan_records(raw, x_bits, y_bits):
             latest = t
         largest_x = max(largest_x, w & x_mask)
         largest_y = max(largest_y, (w >> y_shift) & y_mask)
-    return num_late, longest_run, np.int64(latest), np.int64(largest_y) + 1, np.int64(largest_x) + 1
+    return num_late, longest_run, np.int64(latest), np.int64(largest_y) + 1, np.int64(largest_x) + 1, np.int64(back)
 
 
 @_jit
@@ -115,7 +121,7 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
 
     Returns:
         how many events came late, the index of the first one outside the sensor (-1 if none; such events are never
-        written) and the index of the first one after the clock started again (-1 if none).
+        written) and the index of the first one after the clock jumped back (-1 if none).
     """
     x_mask = np.uint32((1 << x_bits) - 1)
     y_mask = np.uint32((1 << y_bits) - 1)
@@ -124,7 +130,7 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
     plane = np.int64(height) * np.int64(width)
     polarity_step = np.uintp(bins * plane)
     num_cells = num_steps * bins
-    latest, num_late, first_outside, first_wrapped = np.int64(0), 0, -1, -1
+    latest, num_late, first_outside, first_jumped = np.int64(0), 0, -1, -1
     i = 0
     for cell in range(num_cells):
         # Ceiling division: the first microsecond that belongs to the next cell.
@@ -136,8 +142,8 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
                 break
             if t < latest:
                 num_late += 1
-                if latest - t >= WRAP_US and first_wrapped < 0:
-                    first_wrapped = i
+                if latest - t > DISORDER_US and first_jumped < 0:
+                    first_jumped = i
             else:
                 latest = t
             x = w & x_mask
@@ -153,7 +159,7 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
                 else:
                     cube[place] = 1
             i += 1
-    return num_late, first_outside, first_wrapped
+    return num_late, first_outside, first_jumped
 
 
 @_jit

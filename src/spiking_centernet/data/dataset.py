@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from spiking_centernet.data.augmentation import Augmentation, augment, augment_events
 from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_instants
 from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
-from spiking_centernet.data.formats.dat import DatRecording
+from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize

@@ -29,6 +29,8 @@ class RecordingInfo:
         rate_hz: events a second between first and last event; None without events.
         on_share: share of ON events; None without events.
         num_unsorted: events with a time before an earlier one's.
+        num_dropped: events left out, see ``Recording``.
+        num_segments: how often the camera's clock starts.
         silent_share: share of the pixels without any event.
         hot_pixels: pixels above 50 events/s and five times the median of their neighbours.
         hot_event_share: their share of the events; None without events.
@@ -44,24 +46,34 @@ class RecordingInfo:
     rate_hz: float | None
     on_share: float | None
     num_unsorted: int
+    num_dropped: int
+    num_segments: int
     silent_share: float
     hot_pixels: int
     hot_event_share: float | None
     num_boxes: int | None
 
 
-def describe(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None) -> RecordingInfo:
+def describe(
+    path: str | os.PathLike[str],
+    *,
+    size_hw: tuple[int, int] | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
+) -> RecordingInfo:
     """Read a recording once, piece by piece, and describe it.
 
     Args:
         path: the file.
         size_hw: height and width of the sensor in pixels, for files that do not say or say it wrong.
+        columns: order of the columns, see ``data.open``.
+        unit: of the times, see ``data.open``.
 
     Raises:
         EventFileError: the format is unknown or the file damaged.
         BoxFileError: the box file beside it is damaged.
     """
-    recording = data.open(path, size_hw=size_hw)
+    recording = data.open(path, size_hw=size_hw, columns=columns, unit=unit)
     height, width = recording.size_hw
     counts = np.zeros(height * width, np.int64)
     num_on = 0
@@ -84,6 +96,8 @@ def describe(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = 
         rate_hz=num_events / duration_s if num_events else None,
         on_share=num_on / num_events if num_events else None,
         num_unsorted=recording.num_unsorted,
+        num_dropped=recording.num_dropped,
+        num_segments=1 + len(recording.restarts_us),
         silent_share=float((counts == 0).mean()),
         hot_pixels=int(hot.sum()),
         hot_event_share=float(counts[hot.ravel()].sum() / num_events) if num_events else None,

@@ -1,5 +1,6 @@
 """One door to a recording, whatever its file format."""
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from spiking_centernet.data.formats.aedat import open_aedat
 from spiking_centernet.data.formats.aedat4 import Aedat4Recording
 from spiking_centernet.data.formats.arrays import ArrayRecording, BinRecording
-from spiking_centernet.data.formats.dat import DatRecording
+from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.formats.event_stream import EventStreamRecording
 from spiking_centernet.data.formats.evt import EvtRecording
 from spiking_centernet.data.formats.hdf5 import Hdf5Recording
@@ -15,7 +16,7 @@ from spiking_centernet.data.formats.matlab import MatlabRecording
 from spiking_centernet.data.formats.rosbag import RosbagRecording
 from spiking_centernet.data.formats.text import TextRecording
 from spiking_centernet.data.recording import Recording
-from spiking_centernet.errors import EventFileError, did_you_mean
+from spiking_centernet.errors import ConfigError, EventFileError, did_you_mean
 
 OPENERS: dict[str, Callable[..., Recording]] = {
     ".dat": DatRecording,
@@ -42,22 +43,38 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a pointer of Git LFS starts (its specification, docs/spec.md)."""
 
 
-def open(path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None) -> Recording:
+def open(
+    path: str | os.PathLike[str],
+    *,
+    size_hw: tuple[int, int] | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
+) -> Recording:
     """Open a recording of any known format.
 
     Args:
         path: the file.
         size_hw: height and width of the sensor in pixels, for files that do not say or say it wrong.
+        columns: the order of columns without names in text and arrays: a letter each, t, x, y and p, and - for others,
+            such as "xypt"; None infers it where only one is possible.
+        unit: what the times of text, arrays and HDF5 are counted in: "ns", "us", "ms" or "s"; None infers it where only
+            one is possible.
 
     Raises:
         EventFileError: the format is unknown, the file damaged, or a package that reads it is not installed.
+        ConfigError: an option is written wrong, or the format says itself what the option says.
     """
     path = Path(path)
-    suffix = ".db3" if (path / "metadata.yaml").is_file() else path.suffix.lower()
+    suffix = ".db3" if os.path.isfile(path / "metadata.yaml") else path.suffix.lower()
     if suffix not in OPENERS:
         raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")
     _refuse_pointer(path)
-    return OPENERS[suffix](path, size_hw=size_hw)
+    opener = OPENERS[suffix]
+    options = {name: value for name, value in (("columns", columns), ("unit", unit)) if value is not None}
+    for name in options:
+        if name not in inspect.signature(opener).parameters:
+            raise ConfigError(f"{path}: {suffix} files say themselves what {name} says; leave it out")
+    return opener(path, size_hw=size_hw, **options)
 
 
 def _refuse_pointer(path: Path) -> None:

@@ -40,6 +40,8 @@ class Recording(ABC):
         num_unsorted: how many events carry a time before an earlier one's; they read as the latest time before them.
         clock_us: what was subtracted from the stored times: that of the first event if the file counts from another
             start, else 0.
+        num_dropped: how many stored events were left out: outside the sensor, or far from the time of their neighbors.
+        restarts_us: when the segments after the first begin, where the camera's clock started again.
     """
 
     path: Path
@@ -50,6 +52,8 @@ class Recording(ABC):
     num_events: int
     num_unsorted: int
     clock_us: int = 0
+    num_dropped: int = 0
+    restarts_us: tuple[int, ...] = ()
 
     @abstractmethod
     def _read(self, start_us: int, stop_us: int) -> np.ndarray: ...

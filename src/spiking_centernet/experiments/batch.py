@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -277,6 +277,38 @@ def _detect(
     }, [path]
 
 
+def _are_whole(numbers: object) -> TypeGuard[list[int]]:
+    return isinstance(numbers, list) and all(type(number) is int for number in numbers)
+
+
+def _read_detections(out: Path, name: str, record: dict[str, Any]) -> tuple[tuple[int, int], list[int], np.ndarray]:
+    """Return the size, the instants and the detections that a task noted.
+
+    Raises:
+        DatasetError: they are not what :func:`_detect` writes.
+    """
+    values = record.get("values")
+    noted: dict[str, Any] = values if isinstance(values, dict) else {}
+    size_hw, instants_us = noted.get("size_hw"), noted.get("instants")
+    path = out / f"{name}_detections.npy"
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); delete it and run the same again") from error
+    if (
+        not _are_whole(size_hw)
+        or not _are_whole(instants_us)
+        or len(size_hw) != 2
+        or min(size_hw) < 1
+        or rows.dtype != FOUND_DTYPE
+        or rows.ndim != 1
+    ):
+        raise DatasetError(
+            f"{out / RECORDS / f'{name}.json'}: is no record of detections; delete it and run the same again"
+        )
+    return (size_hw[0], size_hw[1]), instants_us, rows
+
+
 def evaluate_recordings(
     model: str | os.PathLike[str],
     root: str | os.PathLike[str],
@@ -321,10 +353,9 @@ def evaluate_recordings(
     size_hw = (0, 0)
     boxes = {r.name: r.boxes for r in dataset.recordings}
     for name, record in run_tasks(tasks, executor, progress=progress).items():
-        height, width = record["values"]["size_hw"]
-        size_hw, cleaned = (height, width), clean_boxes(boxes[name], (height, width))
-        rows = np.load(out / f"{name}_detections.npy", allow_pickle=False)
-        for t_us in record["values"]["instants"]:
+        size_hw, instants_us, rows = _read_detections(out, name, record)
+        cleaned = clean_boxes(boxes[name], size_hw)
+        for t_us in instants_us:
             here = rows[rows["t"] == t_us]
             truth[name, t_us] = boxes_at(cleaned, t_us)
             found[name, t_us] = Detections(here["xyxy"], here["score"], here["label"], t_us)

@@ -312,10 +312,14 @@ def read_study(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         if not runs:
             raise ValueError("it has no runs")
         for run in runs:
-            _ = run["target"], run["seed"], run["test"]["ap"], *(run["test"][key] for key, *_ in CURVES)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            numbers = run["target"], run["seed"], run["test"]["ap"], *(run["test"][key] for key, *_ in CURVES)
+            for number in numbers:
+                if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e30:
+                    raise ValueError(f"{str(number)[:100]!r} is no number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{os.fspath(path)}: is no result of benchmarks/firing_rate_study.py ({type(error).__name__}: {error})"
+            f"{os.fspath(path)}: is no result of benchmarks/firing_rate_study.py "
+            f"({type(error).__name__}: {str(error)[:200]})"
         ) from error
     return runs
 

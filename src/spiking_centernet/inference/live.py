@@ -34,7 +34,7 @@ class WaitingRoom:
         with self._changed:
             if len(self._windows) >= self._capacity:
                 self._num_skipped += 1
-                if self._merge:
+                if self._merge and self._windows[-1].segment == window.segment:
                     window = _merged(self._windows.pop(), window)
                 else:
                     self._windows.popleft()
@@ -99,18 +99,18 @@ def run_live(
 
     reader = threading.Thread(target=read, name="events", daemon=True)
     reader.start()
-    skipped, late_before = 0, 0
+    skipped, late_before, dropped_before = 0, 0, 0
     try:
         while (got := room.get()) is not None:
             window, newly_skipped = got
             skipped += newly_skipped
-            late = collector.num_late
+            late, dropped = collector.num_late, collector.num_dropped
             answer = take_and_answer(
                 answerer, window, answer_every_us=answer_every_us, newest_us=collector.newest_us,
-                num_skipped=skipped, num_late=late - late_before,
+                num_skipped=skipped, num_late=late - late_before, num_dropped=dropped - dropped_before,
             )  # fmt: skip
             if answer is not None:
-                skipped, late_before = 0, late
+                skipped, late_before, dropped_before = 0, late, dropped
                 yield answer
     finally:
         closing.set()

@@ -37,6 +37,8 @@ class StreamDetections(Detections):
         num_steps: time steps that the answer averages.
         num_skipped: windows dropped or merged since the answer before, because events came faster than answers.
         num_late: events since the answer before that came after a window they belong to was answered.
+        num_dropped: events since the answer before that were dropped because their time jumps.
+        segment: how often the source's clock had started again; ``t_us`` of different segments do not compare.
     """
 
     latency_ms: float = math.nan
@@ -45,6 +47,8 @@ class StreamDetections(Detections):
     num_steps: int = 0
     num_skipped: int = 0
     num_late: int = 0
+    num_dropped: int = 0
+    segment: int = 0
 
 
 class Answerer:
@@ -85,14 +89,20 @@ class Answerer:
 
     def reset(self) -> None:
         """Put every membrane to rest and forget the steps so far."""
+        self.segment = 0
         self._state: State | None = None
         self._recent: deque[Any] = deque(maxlen=self.readout_steps)
         self._output: Any = None
         self._confidence = math.nan
         self._num_steps = 0
+        self._taken: torch.Tensor | None = None
+        self._found: Detections | None = None
 
     def take(self, cube: torch.Tensor) -> None:
         """Compute a cube [T, C, H, W]: a whole window in windowed mode, the next step in stateful mode."""
+        if self.mode == "windowed" and cube is self._taken:
+            return  # the windows of a silence share a cube, and so their answer
+        self._taken, self._found = cube, None
         with torch.inference_mode():
             cube = cube[:, None].to(self._device)
             if self.mode == "windowed":
@@ -110,16 +120,28 @@ class Answerer:
                 self._confidence = 1 - float(change.abs().max())
 
     def answer(
-        self, t_us: int, *, closed_s: float, newest_us: int, num_skipped: int = 0, num_late: int = 0
+        self,
+        t_us: int,
+        *,
+        closed_s: float,
+        newest_us: int,
+        num_skipped: int = 0,
+        num_late: int = 0,
+        num_dropped: int = 0,
+        segment: int = 0,
     ) -> StreamDetections:
         """Return the detections of what was taken so far, as of ``t_us``."""
         if self._output is None:
             raise ConfigError("nothing to answer yet: no window is complete; push events first")
-        found = self._head.detections(self._output, [t_us], size_hw=self.size_hw, min_score=self.min_score)[0]
+        found = self._found
+        if found is None:
+            found = self._head.detections(self._output, [t_us], size_hw=self.size_hw, min_score=self.min_score)[0]
+            self._found = found
         return StreamDetections(
-            found.xyxy, found.scores, found.labels, found.t_us,
+            found.xyxy, found.scores, found.labels, t_us,
             latency_ms=(time.perf_counter() - closed_s) * 1e3, lag_ms=max(0, newest_us - t_us) * 1e-3,
             confidence=self._confidence, num_steps=self._num_steps, num_skipped=num_skipped, num_late=num_late,
+            num_dropped=num_dropped, segment=segment,
         )  # fmt: skip
 
 
@@ -149,14 +171,30 @@ def detect_windows(
 
 
 def take_and_answer(
-    answerer: Answerer, window: ClosedWindow, *, answer_every_us: int, newest_us: int, num_skipped: int, num_late: int
+    answerer: Answerer,
+    window: ClosedWindow,
+    *,
+    answer_every_us: int,
+    newest_us: int,
+    num_skipped: int,
+    num_late: int,
+    num_dropped: int = 0,
 ) -> StreamDetections | None:
     """Compute a closed window; answer if a multiple of ``answer_every_us`` lies in what it newly covers."""
+    if window.segment != answerer.segment:
+        answerer.reset()
+        answerer.segment = window.segment
     answerer.take(window.cube)
     if answerer.mode == "stateful" and window.stop_us // answer_every_us == window.start_us // answer_every_us:
         return None
     return answerer.answer(
-        window.stop_us, closed_s=window.closed_s, newest_us=newest_us, num_skipped=num_skipped, num_late=num_late
+        window.stop_us,
+        closed_s=window.closed_s,
+        newest_us=newest_us,
+        num_skipped=num_skipped,
+        num_late=num_late,
+        num_dropped=num_dropped,
+        segment=window.segment,
     )
 
 
@@ -169,6 +207,7 @@ def as_line(answer: StreamDetections, classes: Sequence[str]) -> str:
     head = {
         "t_us": answer.t_us, "latency_ms": round(answer.latency_ms, 3), "lag_ms": round(answer.lag_ms, 3),
         "num_steps": answer.num_steps, "num_skipped": answer.num_skipped, "num_late": answer.num_late,
+        "num_dropped": answer.num_dropped, "segment": answer.segment,
         "confidence": None if math.isnan(answer.confidence) else round(answer.confidence, 6),
     }  # fmt: skip
     return json.dumps({**head, "boxes": boxes})
@@ -180,7 +219,7 @@ class Summary:
     LATENCIES = 10_000
 
     def __init__(self):
-        self.num_answers = self.num_boxes = self.num_skipped = self.num_late = 0
+        self.num_answers = self.num_boxes = self.num_skipped = self.num_late = self.num_dropped = 0
         self.worst_lag_ms = 0.0
         self._latencies_ms = np.full(self.LATENCIES, np.nan)
 
@@ -192,6 +231,7 @@ class Summary:
             self.num_boxes += len(answer)
             self.num_skipped += answer.num_skipped
             self.num_late += answer.num_late
+            self.num_dropped += answer.num_dropped
             self.worst_lag_ms = max(self.worst_lag_ms, answer.lag_ms)
             yield answer
 

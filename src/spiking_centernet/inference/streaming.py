@@ -66,7 +66,8 @@ class Stream:
             voxels = replace(voxels, window_us=step_us, num_steps=1)
         self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
         self.answerer = Answerer(model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps)
-        self._late_before = 0
+        self.collector.flush_every_us = self.answer_every_us
+        self._late_before = self._dropped_before = 0
         self._last: ClosedWindow | None = None
 
     def push(self, events: Packet | np.ndarray) -> list[StreamDetections]:
@@ -109,13 +110,13 @@ class Stream:
         """Yield the answers of closed windows as they are iterated."""
         for window in windows:
             self._last = window
-            late = self.collector.num_late
+            late, dropped = self.collector.num_late, self.collector.num_dropped
             answer = take_and_answer(
                 self.answerer, window, answer_every_us=self.answer_every_us, newest_us=self.collector.newest_us,
-                num_skipped=0, num_late=late - self._late_before,
+                num_skipped=0, num_late=late - self._late_before, num_dropped=dropped - self._dropped_before,
             )  # fmt: skip
             if answer is not None:
-                self._late_before = late
+                self._late_before, self._dropped_before = late, dropped
                 yield answer
 
 

@@ -1,8 +1,9 @@
 """Packets of events -> voxel cubes of windows, binned as they arrive: memory depends on the windows, not the rate."""
 
 import time
+import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from spiking_centernet.data.voxel import add_events, empty_cube
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.inference.clock import StreamClock
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 
@@ -36,12 +38,14 @@ class ClosedWindow:
         stop_us: first microsecond after it.
         cube: uint8 [T, C, H, W].
         closed_s: when the packet arrived that closed it, on the clock of ``time.perf_counter``.
+        segment: how often the source's clock had started again before; times of different segments do not compare.
     """
 
     start_us: int
     stop_us: int
     cube: torch.Tensor
     closed_s: float
+    segment: int = 0
 
 
 @dataclass
@@ -69,21 +73,34 @@ class WindowCollector:
         if every_us < 1:
             raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
         self.size_hw, self.every_us, self.spec = size_hw, every_us, spec
+        self.flush_every_us = every_us
+        self._clock = StreamClock()
+        self._nothing = empty_cube(spec.window_us, size_hw, spec)
         self.reset()
 
     def reset(self) -> None:
         """Forget every event and the time."""
+        self.segment = self.num_late = 0
+        self._clock.reset()
+        self._start_again()
+
+    @property
+    def num_dropped(self) -> int:
+        """How many events were dropped because their time jumps away from that of their neighbors."""
+        return self._clock.num_dropped
+
+    def _start_again(self) -> None:
         self._open: deque[_OpenWindow] = deque()
         self._next_us: int | None = None
         self._last_event_us = 0
         self.newest_us = 0
-        self.num_late = 0
 
     def push(self, packet: Packet | np.ndarray) -> Iterator[ClosedWindow]:
         """Take a packet and yield the windows that it closes; what is not iterated is not taken.
 
         A window closes as soon as an event at or after its end, or the packet's ``until_us``, says that its time is
-        over. Events that come later still count for the windows that are open; they are counted in ``num_late``.
+        over. Events that come later still count for the windows that are open; they are counted in ``num_late``. Where
+        the stamps jump see ``clock.StreamClock``: a clock that starts again begins a new segment.
 
         Raises:
             ConfigError: the events are no EVENT_DTYPE array.
@@ -91,7 +108,33 @@ class WindowCollector:
         """
         arrived_s = time.perf_counter()
         events, until_us = (packet.events, packet.until_us) if isinstance(packet, Packet) else (packet, None)
-        t = _times(events)
+        _times(events)
+        yield from self._believe(self._clock.judge(events), arrived_s)
+        if until_us is not None:
+            yield from self._believe(self._clock.advance(until_us), arrived_s)
+        yield from self._take(events[:0], until_us, arrived_s)
+
+    def _believe(self, parts: Iterable[tuple[bool, np.ndarray]], arrived_s: float) -> Iterator[ClosedWindow]:
+        """Take events that the clock was checked of, part by part."""
+        num_dropped = self.num_dropped
+        for starts_again, events in parts:
+            if starts_again:
+                warnings.warn(
+                    f"the source's clock started again, at {int(events['t'][0])} us after {self._last_event_us} us; a "
+                    "new segment begins",
+                    stacklevel=3,
+                )
+                yield from self._finish(self.flush_every_us, arrived_s)
+                self.segment += 1
+                self._start_again()
+            yield from self._take(events, None, arrived_s)
+        if self.num_dropped > num_dropped == 0:
+            warnings.warn(
+                "events whose time jumps away from that of their neighbors are dropped and counted", stacklevel=3
+            )
+
+    def _take(self, events: np.ndarray, until_us: int | None, arrived_s: float) -> Iterator[ClosedWindow]:
+        t = events["t"]
         if (t[1:] < t[:-1]).any():
             events = events[np.argsort(t, kind="stable")]
             t = events["t"]
@@ -121,10 +164,14 @@ class WindowCollector:
         Args:
             multiple_us: of what; None takes ``every_us``.
         """
+        arrived_s = time.perf_counter()
+        yield from self._believe(self._clock.end(), arrived_s)
+        yield from self._finish(self.every_us if multiple_us is None else multiple_us, arrived_s)
+
+    def _finish(self, multiple_us: int, arrived_s: float) -> Iterator[ClosedWindow]:
         if self._next_us is not None:
-            multiple_us = self.every_us if multiple_us is None else multiple_us
             stop_us = (self._last_event_us // multiple_us + 1) * multiple_us
-            yield from self.push(Packet(np.zeros(0, EVENT_DTYPE), stop_us))
+            yield from self._take(np.zeros(0, EVENT_DTYPE), stop_us, arrived_s)
 
     def _bin(self, events: np.ndarray) -> None:
         if not len(events):
@@ -142,8 +189,9 @@ class WindowCollector:
         assert self._next_us is not None
         stop_us, self._next_us = self._next_us, self._next_us + self.every_us
         opened = bool(self._open) and self._open[0].stop_us == stop_us
-        cube = self._open.popleft().cube if opened else empty_cube(stop_us, self.size_hw, self.spec)
-        return ClosedWindow(stop_us - self.spec.window_us, stop_us, cube, arrived_s)
+        # A silence of an hour is a hundred thousand windows: they share a cube.
+        cube = self._open.popleft().cube if opened else self._nothing
+        return ClosedWindow(stop_us - self.spec.window_us, stop_us, cube, arrived_s, self.segment)
 
 
 def _times(events: np.ndarray) -> np.ndarray:

@@ -174,6 +174,10 @@ def _suggestion(path: str) -> str:
     return f"; {hint}known: {', '.join(_settings())}"
 
 
+MAX_NUMBER = 1e9
+"""No setting is larger; squares and products stay finite in float32."""
+
+
 def _check(path: str, value: Any, hint: Any) -> None:
     kind = get_origin(hint) or hint
     if kind is Literal:
@@ -192,6 +196,8 @@ def _check(path: str, value: Any, hint: Any) -> None:
             raise ConfigError(f"network setting {path} must be at most {largest}, got {number}")
         if isinstance(number, float) and not math.isfinite(number):
             raise ConfigError(f"network setting {path} must be finite, got {number}")
+        if isinstance(number, int | float) and abs(number) > MAX_NUMBER:
+            raise ConfigError(f"network setting {path} must lie between {-MAX_NUMBER:g} and {MAX_NUMBER:g}")
 
 
 def _fits(value: Any, kind: type) -> bool:

@@ -104,6 +104,8 @@ class Clip:
             return None
         report = _read_json(self.report_path) or {}
         sizes = {"events_bytes": self.events_path, "boxes_bytes": self.boxes_path}
+        if report.get("name") != self.name or report.get("split") != self.split:
+            return None
         return report if all(report.get(key) == path.stat().st_size for key, path in sizes.items()) else None
 
 

@@ -26,6 +26,9 @@ from spiking_centernet.training.spike_penalty import SpikePenalty
 MAX_SEED = 1 << 63
 """What PyTorch's generator takes."""
 
+MAX_NUMBER = 10**300
+"""No setting is larger: a float holds no more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -151,7 +154,7 @@ def read_yaml(path: str | Path, what: str = "recipe", *, deepest: int = 3) -> di
         values = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a {what} file") from error
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError, KeyError) as error:
         # The parser passes on what Python says to endless numbers, impossible dates and deep nests.
         raise ConfigError(f"{str(path)[:200]!r}: is no YAML ({' '.join(str(error).split())[:300]})") from error
     values = {} if values is None else values
@@ -176,6 +179,8 @@ def _refuse_wild(path: str | Path, values: dict[str, Any], what: str, deepest: i
             raise ConfigError(f"{path}: {name} is nested deeper than any field of a {what}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{path}: {name} must be a finite number, got {value}")
+        if isinstance(value, int) and abs(value) > MAX_NUMBER:
+            raise ConfigError(f"{path}: {name} must lie between -1e300 and 1e300")
         if isinstance(value, dict | list | tuple | set):
             inner = value.items() if isinstance(value, dict) else enumerate(value)
             waiting += [(f"{name}.{key}", item, depth + 1) for key, item in inner]

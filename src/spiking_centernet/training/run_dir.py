@@ -209,7 +209,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         found = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError, KeyError) as error:
         told = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path}: is damaged ({told}); restore it, or choose another --out") from error
     if not isinstance(found, dict):

@@ -98,7 +98,7 @@ def test_hdf5(tmp_path, events):
     refused(path, r"lack \['y', 'p'\]")
     with h5py.File(path, "a") as file:
         file["events/y"], file["events/p"] = np.zeros(3), np.zeros(3)
-    refused(path, "different lengths .*'x': 3, .*'t': 4")
+    refused(path, "different lengths .*'t': 4, 'x': 3")
 
 
 def test_hdf5_with_a_filter_that_nobody_has(tmp_path):
@@ -181,11 +181,11 @@ def test_text_is_taken_at_its_word(tmp_path, text, rows):
         ("1 2 3 1\n2 2 3\n", "line at byte 8 has too few or too many numbers.*'2 2 3'"),
         ("1 2 3 1\n2 2 3 1 7\n", "line at byte 8 has too few or too many"),
         ("1 2 3 1\n2 2 q 1\n", "line at byte 8 holds something other than numbers"),
-        ("1 2 3 1\n1e3 2 3 1\n", "line at byte 8 holds something other than numbers"),
+        ("1 2 3 1\n1e3 2 3 1\n", "could be nanoseconds, .* say which with unit"),
         ("1 2 3 1\n2 -2 3 1\n", "line at byte 8 has a place"),
         ("1 2 3 1\n2 2.5 3 1\n", "line at byte 8 has a place"),
-        ("1 2 3 1\n2.5 2 3 1\n", "line at byte 8 has a time in seconds where others"),
-        ("1 2 3 1\n99999999999999999999 2 3 1\n", "line at byte 8 holds something"),
+        ("1 2 3 1\n2.5 2 3 1\n", "could be nanoseconds, .* say which with unit"),
+        ("1 2 3 1\n99999999999999999999 2 3 1\n", "line at byte 8 has a time that is no number or beyond every clock"),
         ("1 2 3 1\n2 40 3 1\n", r"event 1 \(line at byte 8\) lies at x 40, y 3, outside"),
         ("a,b,c,d\n1,2,3,4\n", r"columns \['a', 'b', 'c', 'd'\], but none for \['t', 'x', 'y', 'p'\]"),
         ("\0" * (1 << 20 | 9), "no line ends|other than numbers"),

@@ -159,23 +159,21 @@ def test_unsorted_times_take_the_running_maximum_and_are_reported_once(tmp_path,
 
 @pytest.mark.parametrize("outlier_at", [5, 500, 30_000])
 def test_windows_of_a_badly_unsorted_file_are_those_of_its_running_maximum(tmp_path, dat_bytes, outlier_at):
-    times = np.arange(40_000) * 10
-    times[outlier_at] = 350_000
+    times = np.arange(40_000)
+    times[outlier_at] = times[outlier_at] + 9999
     dat = DatFile(saved(tmp_path, dat_bytes([(int(t), 0, 0, 0) for t in times])))
     with pytest.warns(UserWarning, match="not in order"):
         dat.scan()
     running = np.maximum.accumulate(times)
-    assert (running != times).sum() > LOOK_BACK or outlier_at == 30_000
-    for start_us in (0, 40, 200_000, 299_990, 349_990, 350_000, 350_010):
+    assert (running != times).sum() > LOOK_BACK
+    for start_us in (0, 40, 5000, 10_000, 10_004, 29_990, 35_000, 39_800):
         events = dat.read(start_us, start_us + 100)
         assert events["t"].tolist() == running[(running >= start_us) & (running < start_us + 100)].tolist()
 
 
-def test_a_clock_that_starts_again_is_no_disorder(tmp_path, dat_bytes):
-    with pytest.raises(EventFileError, match="clock starts again at or before event 1"):
-        DatFile(saved(tmp_path, dat_bytes([(2**32 - 5, 0, 0, 0), (3, 0, 0, 0)])))
+def test_the_records_themselves_refuse_a_clock_that_jumps_back(tmp_path, dat_bytes):
     dat = DatFile(saved(tmp_path, dat_bytes([(7, 0, 0, 0), (2**32 - 5, 0, 0, 0), (3, 0, 0, 0)])))
-    with pytest.raises(EventFileError, match=r"clock starts again at or before event 2 \(byte"):
+    with pytest.raises(EventFileError, match=r"clock jumps back at or before event 2 \(byte"):
         dat.decode()
 
 

@@ -51,6 +51,8 @@ def convert(
     classes: Sequence[str] | None = None,
     every_us: Fraction | float | None = None,
     fps: Fraction | float | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert labels or a recording.
@@ -63,6 +65,8 @@ def convert(
         classes: names of the classes, where the source has numbers only; None takes car and pedestrian.
         every_us: microseconds between pictures or frames, where the source does not say times.
         fps: pictures or frames a second instead.
+        columns: order of the columns of a recording, see ``data.open``.
+        unit: of its times, see ``data.open``.
         progress: shows how far it is.
 
     Raises:
@@ -87,7 +91,7 @@ def convert(
             raise ConfigError(
                 f"{source} is a recording, which is written as DAT; name the target *_td.dat, not {target}"
             )
-        return _to_dat(data.open(source, size_hw=size_hw), target, progress)
+        return _to_dat(data.open(source, size_hw=size_hw, columns=columns, unit=unit), target, progress)
     if to == "dat":
         raise ConfigError(f"{source} holds labels, which DAT cannot hold; choose one of {', '.join(FORMATS[:-1])}")
     labels = _read(kind, source, size_hw or _size_beside(source), None if classes is None else tuple(classes), every_us)
@@ -170,6 +174,10 @@ def _to_dat(recording: Recording, target: Path, progress: Progress | None) -> Co
         for piece in pieces:
             writer.append(piece.events)
     lost = []
+    if recording.num_dropped:
+        lost.append(f"{recording.num_dropped} bad events")
+    if recording.restarts_us:
+        lost.append(f"that the camera's clock started again {len(recording.restarts_us)} times")
     if recording.num_unsorted:
         lost.append(f"own times of {recording.num_unsorted} events out of order")
     if recording.clock_us:

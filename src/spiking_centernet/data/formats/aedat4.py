@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.data.formats.indexed import BlockRecording, needed, open_bytes
+from spiking_centernet.data.formats.timeline import WRONG_PLACE
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
 
@@ -23,8 +24,12 @@ EVENT_STRUCT = np.dtype(
     {"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
 )
 """An event as a packet stores it (``event.fbs`` of dv-processing)."""
-MAX_PACKET_BYTES = 1 << 28
-"""16 million events in a packet; a damaged one may unpack to thousands of times its size."""
+MAX_PACKET_BYTES = 1 << 26
+"""4 million events in a packet; a camera writes some thousands."""
+MAX_WINDOW_BYTES = 1 << 27
+"""Memory that Zstandard may ask for to unpack a packet."""
+MAX_RATIO = 100
+"""How many times its size a packet may unpack to, beyond the first megabyte; events reach ten."""
 COMPRESSIONS = {0: "", 1: "lz4.frame", 2: "lz4.frame", 3: "zstandard", 4: "zstandard"}
 """The header's number -> the module that unpacks a packet."""
 
@@ -57,11 +62,12 @@ class Aedat4Recording(BlockRecording):
             number = 0 if fields[0] is None else struct.unpack_from("<i", header, fields[0])[0]
             # Where a table of the packets begins and the packets end; -1 if there is none.
             self._table = -1 if fields[1] is None else struct.unpack_from("<q", header, fields[1])[0]
-            assert fields[2] is not None
+            if fields[2] is None:
+                raise ValueError("it does not describe its streams")
             at = fields[2] + struct.unpack_from("<I", header, fields[2])[0]
             text = header[at + 4 : at + 4 + struct.unpack_from("<I", header, at)[0]]
             self._stream, said_hw = _event_stream(text.decode())
-        except (struct.error, IndexError, AssertionError, ValueError, ElementTree.ParseError) as error:
+        except (struct.error, IndexError, ValueError, ElementTree.ParseError) as error:
             raise EventFileError(
                 f"{path}: its header at byte {len(MAGIC)} cannot be read ({error}); copy it again"
             ) from error
@@ -114,27 +120,26 @@ class Aedat4Recording(BlockRecording):
                 f"{self.path}: the packet at byte {key.offset - 8} is damaged ({error}); copy the file again"
             ) from error
         beyond = (stored["x"] < 0) | (stored["y"] < 0)
-        if beyond.any():
-            k = int(np.argmax(beyond))
-            raise EventFileError(
-                f"{self.path}: event {k} of the packet at byte {key.offset - 8} lies at x {stored['x'][k]}, "
-                f"y {stored['y'][k]}; copy the file again"
-            )
         events = np.empty(len(stored), EVENT_DTYPE)
         events["t"], events["x"], events["y"], events["p"] = stored["t"], stored["x"], stored["y"], stored["on"] != 0
+        events["x"][beyond] = events["y"][beyond] = WRONG_PLACE
         return events
 
     def _unpack(self, data: bytes) -> bytes:
         if self._unpacker is None:
             return data
+        most = min(MAX_PACKET_BYTES, (1 << 20) + MAX_RATIO * len(data))
         if self._unpacker.__name__ == "zstandard":
-            with self._unpacker.ZstdDecompressor().stream_reader(data) as reader:
-                unpacked = reader.read(MAX_PACKET_BYTES)
+            unpacked = bytearray()
+            unpacker = self._unpacker.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+            with unpacker.stream_reader(data) as reader:
+                while len(unpacked) <= most and (piece := reader.read(1 << 16)):
+                    unpacked += piece
         else:
-            unpacked = self._unpacker.LZ4FrameDecompressor().decompress(data, MAX_PACKET_BYTES)
-        if len(unpacked) == MAX_PACKET_BYTES:
-            raise ValueError(f"it unpacks to {MAX_PACKET_BYTES} bytes or more")
-        return unpacked
+            unpacked = self._unpacker.LZ4FrameDecompressor().decompress(data, most + 1)
+        if len(unpacked) > most:
+            raise ValueError(f"it unpacks to more than {most} bytes")
+        return bytes(unpacked)
 
     def _place(self, key: _Key, index: int) -> str:
         return f" (number {index} of the packet at byte {key.offset - 8})"
@@ -163,6 +168,8 @@ def _elements(packet: bytes) -> np.ndarray:
 
 def _event_stream(text: str) -> tuple[int, tuple[int, int] | None]:
     """Return the number of the first stream of events (-1 if none), and its height and width."""
+    if "<!" in text:
+        raise ValueError("it declares a document type, which no camera writes")  # its entities may nest without end
     for node in ElementTree.fromstring(text).findall("./node[@name='outInfo']/node"):
         if node.findtext("attr[@key='typeIdentifier']") == "EVTS":
             width, height = (node.findtext(f"node[@name='info']/attr[@key='{key}']") for key in ("sizeX", "sizeY"))

@@ -1,7 +1,6 @@
 """Events as columns of numbers: ``.npy``, ``.npz`` and text (``.csv``, ``.txt``).
 
-Columns go by their names, or without names in the order t, x, y, p. Whole times are microseconds, times with a
-fraction seconds.
+What columns mean is the subject of ``table.py``.
 
 N-MNIST and N-Caltech101 files (``.bin``): five bytes an event, no header.
 
@@ -15,124 +14,71 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, LATEST_US, BlockRecording, open_bytes, spans
+from spiking_centernet.data.formats.hdf5_members import MAX_RATIO, SLACK_BYTES
+from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording, open_bytes, spans
+from spiking_centernet.data.formats.table import (
+    Meaning,
+    check_columns,
+    check_options,
+    infer_columns,
+    infer_unit,
+    match_names,
+    split_unit,
+)
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
-
-NAMES = {
-    "t": ("t", "ts", "time", "timestamp", "timestamps", "t_us"),
-    "x": ("x", "xs", "col", "column"),
-    "y": ("y", "ys", "row"),
-    "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
-}
-"""What the four columns are called in the wild."""
 
 _Key = tuple[int, int]
 """First event and one past the last."""
 
 
-def match_names(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return which of ``names`` is t, x, y and p.
-
-    Raises:
-        EventFileError: one is missing.
-    """
-    by_lower = {name.strip().lower(): name for name in names}
-    found = {field: next((by_lower[a] for a in NAMES[field] if a in by_lower), None) for field in NAMES}
-    missing = [field for field, name in found.items() if name is None]
-    if missing:
-        raise EventFileError(f"{path}: has the columns {list(names)}, but none for {missing}; call them t, x, y and p")
-    return {field: name for field, name in found.items() if name is not None}
-
-
-def events_of(path: Path, columns: Mapping[str, np.ndarray], first: int, *, in_seconds: bool) -> np.ndarray:
-    """Return columns of numbers as EVENT_DTYPE.
-
-    Args:
-        path: what to name in an error.
-        columns: t, x, y and p, flat and of one length.
-        first: number of their first event.
-        in_seconds: times are seconds with a fraction, not whole microseconds.
-
-    Raises:
-        EventFileError: a number is no place or no time.
-    """
-    for field, stored in columns.items():
-        values, whole = stored, np.True_
-        if stored.dtype.kind == "f":
-            with np.errstate(over="ignore", invalid="ignore"):  # infinity has no remainder
-                values = stored.astype(np.float64)
-                whole = values % 1 == 0
-        if field in "xy":
-            bad = ~(whole & (values >= 0) & (values < 1 << 16))
-        elif field == "t":
-            latest = LATEST_US * 1e-6 if in_seconds else LATEST_US
-            bad = ~((values >= -latest) & (values <= latest) & (whole | in_seconds))
-        else:
-            bad = np.isnan(values)
-        if bad.any():
-            k = int(np.argmax(bad))
-            raise EventFileError(
-                f"{path}: event {first + k} has {field} {stored[k]}; x and y must be whole numbers from 0 to 65535, "
-                "times all in seconds (with a fraction) or all whole microseconds; without names the order is "
-                "t, x, y, p"
-            )
-    t = columns["t"]
-    events = np.empty(len(t), EVENT_DTYPE)
-    events["t"] = np.rint(t.astype(np.float64) * 1e6) if in_seconds else t
-    events["x"], events["y"], events["p"] = columns["x"], columns["y"], columns["p"] > 0
-    return events
-
-
-def check_columns(path: Path, columns: Mapping[str, Any]) -> None:
-    """Check that columns are flat, of numbers and of one length.
-
-    Raises:
-        EventFileError: they are not.
-    """
-    for field, column in columns.items():
-        if column.ndim != 1 or column.dtype.kind not in "iufb":
-            raise EventFileError(
-                f"{path}: column {field} is {column.dtype} {list(column.shape)}, must be a flat array of numbers"
-            )
-    lengths = {field: len(column) for field, column in columns.items()}
-    if len(set(lengths.values())) != 1:
-        raise EventFileError(f"{path}: its columns have different lengths {lengths}; save them again")
-
-
-def holds_seconds(t: np.ndarray) -> bool:
-    """Return whether times are seconds: floats of which some have a fraction."""
-    finite = t[np.isfinite(t)] if t.dtype.kind == "f" else t[:0]
-    return bool((finite % 1 != 0).any())
-
-
 class ArrayRecording(BlockRecording):
     """Arrays in a ``.npy`` or ``.npz`` file as a recording; an archive is unpacked to temporary files first."""
 
-    def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
-        """Open and index a file; see ``BlockRecording``."""
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size_hw: tuple[int, int] | None = None,
+        columns: str | None = None,
+        unit: str | None = None,
+    ):
+        """Open and index a file; see ``BlockRecording``.
+
+        Args:
+            path: the file.
+            size_hw: height and width in pixels.
+            columns: the order of the columns of a plain array, such as "xypt"; None infers it, see ``infer_columns``.
+            unit: what times are counted in: "ns", "us", "ms" or "s"; None infers it, see ``infer_unit``.
+        """
         path = Path(path)
-        self._columns = _mapped(path)
+        check_options(columns, unit)
+        self._columns, said_unit = _mapped(path, size_hw, columns)
         check_columns(path, self._columns)
-        self._in_seconds = holds_seconds(np.asarray(self._columns["t"][:BLOCK_EVENTS]))
-        super().__init__(path, kind=f"NumPy {path.suffix.lower()}", size_hw=size_hw)
+        is_given = unit is not None or said_unit is not None
+        unit = unit or said_unit or infer_unit(path, np.asarray(self._columns["t"][:BLOCK_EVENTS]))
+        self._meaning = Meaning(path, unit, len(self._columns["t"]), is_given)
+        super().__init__(path, kind=f"NumPy {path.suffix.lower()}, times in {unit}", size_hw=size_hw)
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
         for key in spans(len(self._columns["t"]), BLOCK_EVENTS):
             yield key, self._decode(key)
 
     def _decode(self, key: _Key) -> np.ndarray:
-        stored = {field: np.asarray(column[slice(*key)]) for field, column in self._columns.items()}
-        return events_of(self.path, stored, key[0], in_seconds=self._in_seconds)
+        stored = {name: np.asarray(column[slice(*key)]) for name, column in self._columns.items()}
+        return self._meaning.events(stored, key[0])
 
 
-def _mapped(path: Path) -> dict[str, np.ndarray]:
+def _mapped(
+    path: Path, size_hw: tuple[int, int] | None, columns: str | None
+) -> tuple[dict[str, np.ndarray], str | None]:
+    """Return t, x, y and p, and the unit of time that a name says."""
     with open_bytes(path):
         pass
     try:
@@ -148,23 +94,27 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
         xy = arrays["xy"]
         if xy.ndim != 2 or xy.shape[1] != 2:
             raise EventFileError(f"{path}: xy is {xy.dtype} {list(xy.shape)}, must be [N, 2] with columns and rows")
-        t = arrays["t"]
-        if t.dtype.kind in "iu":
-            warnings.warn(f"{path}: whole times beside an array xy are ESIM's nanoseconds", stacklevel=4)
-            t = t // 1000
-        return {"t": t, "x": xy[:, 0], "y": xy[:, 1], "p": arrays["p"]}
-    if len(arrays) > 1:
-        return {field: arrays[name] for field, name in match_names(path, list(arrays)).items()}
+        named = {"t": arrays["t"], "x": xy[:, 0], "y": xy[:, 1], "p": arrays["p"]}
+        if arrays["t"].dtype.kind not in "iu":
+            return named, None
+        warnings.warn(f"{path}: whole times beside an array xy are ESIM's nanoseconds", stacklevel=4)
+        return {**named, "t": arrays["t"] // 1000}, "us"
     if not arrays:
         raise EventFileError(f"{path}: holds no array; save the events again")
-    (array,) = arrays.values()
-    if array.dtype.names:
-        return {field: array[name] for field, name in match_names(path, array.dtype.names).items()}
-    if array.ndim == 2 and array.shape[1] == 4:
-        return dict(zip("txyp", array.T, strict=True))
-    raise EventFileError(
-        f"{path}: holds {array.dtype} {list(array.shape)}; it must be a structured array or [N, 4] with t, x, y, p"
-    )
+    (array, *others) = arrays.values()
+    named = arrays if others else {name: array[name] for name in array.dtype.names or ()}
+    if named:
+        names = match_names(path, list(named))
+        return {field: named[name] for field, name in names.items()}, split_unit(names["t"])[1]
+    order = columns or "txyp"
+    if array.ndim != 2 or array.shape[1] != len(order):
+        raise EventFileError(
+            f"{path}: holds {array.dtype} {list(array.shape)}; it must be a structured array or [N, {len(order)}] with "
+            f"{', '.join(order)}"
+        )
+    if columns is None and array.dtype.kind in "iuf":
+        order = infer_columns(path, np.asarray(array[:BLOCK_EVENTS]).astype(np.float64), size_hw)
+    return {letter: array[:, k] for k, letter in enumerate(order) if letter != "-"}, None
 
 
 def _has_places(names: Collection[str]) -> bool:
@@ -177,6 +127,10 @@ def _plain(path: Path) -> np.ndarray:
         return _map_npy(file, path.stat().st_size)
 
 
+PACKED_BYTES = 4096
+"""Packed bytes to read at a time: bzip2 makes up to 80 MB of so many, and holds them in memory."""
+
+
 def _archive(path: Path) -> Mapping[str, np.ndarray]:
     """Return the arrays of an archive, each mapped from a temporary file that vanishes with it."""
     arrays: dict[str, np.ndarray] = {}
@@ -186,11 +140,17 @@ def _archive(path: Path) -> Mapping[str, np.ndarray]:
             # The others may be of any size, and are not looked at.
             wanted = ("t", "xy", "p") if _has_places(members) else match_names(path, list(members)).values()
             members = {name: members[name] for name in wanted}
+        infos = [archive.getinfo(member) for member in members.values()]
+        if (claimed := sum(info.file_size for info in infos)) > SLACK_BYTES + MAX_RATIO * path.stat().st_size:
+            raise EventFileError(
+                f"{path}: its arrays would unpack to {claimed} bytes, {claimed // max(1, path.stat().st_size)} times "
+                "the file's size; it is damaged, or no recording"
+            )
         for name, member in members.items():
             with archive.open(member) as packed, tempfile.TemporaryFile() as unpacked:
                 # Read to the end, so that the archive's checksum is compared.
                 size = 0
-                while piece := packed.read(1 << 20):
+                while piece := packed.read(PACKED_BYTES):
                     size += unpacked.write(piece)
                 unpacked.flush()
                 unpacked.seek(0)

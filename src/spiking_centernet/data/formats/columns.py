@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data.formats.arrays import check_columns, events_of, holds_seconds
 from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording, spans
+from spiking_centernet.data.formats.table import Meaning, check_columns, check_options, infer_unit
 
 
 class ColumnRecording(BlockRecording):
@@ -15,7 +15,7 @@ class ColumnRecording(BlockRecording):
 
     def __init__(
         self, path: str | os.PathLike[str], columns: Mapping[str, np.ndarray], *, kind: str,
-        size_hw: tuple[int, int] | None = None,
+        size_hw: tuple[int, int] | None = None, unit: str | None = None,
     ):  # fmt: skip
         """Index columns.
 
@@ -24,13 +24,16 @@ class ColumnRecording(BlockRecording):
             columns: t, x, y and p, flat and of one length; times are whole microseconds or seconds with a fraction.
             kind: the format, in words.
             size_hw: height and width of the sensor in pixels; None takes the smallest that holds the events.
+            unit: what times are counted in: "ns", "us", "ms" or "s"; None infers it.
 
         Raises:
             EventFileError: the columns are no events, or see ``BlockRecording``.
         """
         check_columns(Path(path), columns)
         self._columns = columns
-        self._in_seconds = holds_seconds(np.asarray(columns["t"][:BLOCK_EVENTS]))
+        check_options(None, unit)
+        inferred = unit or infer_unit(Path(path), np.asarray(columns["t"][:BLOCK_EVENTS]))
+        self._meaning = Meaning(Path(path), inferred, len(columns["t"]), unit is not None)
         super().__init__(path, kind=kind, size_hw=size_hw, own_clock=True)
 
     def _blocks(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
@@ -39,4 +42,4 @@ class ColumnRecording(BlockRecording):
 
     def _decode(self, key: tuple[int, int]) -> np.ndarray:
         stored = {field: np.asarray(column[slice(*key)]) for field, column in self._columns.items()}
-        return events_of(self.path, stored, key[0], in_seconds=self._in_seconds)
+        return self._meaning.events(stored, key[0])

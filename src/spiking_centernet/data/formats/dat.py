@@ -17,13 +17,11 @@ import torch
 from spiking_centernet.data._kernels import (
     PAIRED_DTYPE,
     RAW_DTYPE,
-    WRAP_US,
     bin_records,
     decode_records,
     find_record,
     scan_records,
 )
-from spiking_centernet.data.recording import Recording, check_size
 from spiking_centernet.data.voxel import empty_cube
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
@@ -199,8 +197,6 @@ class DatFile:
         times = self.records["t"]
         self.first_us = int(times[0]) if self.num_events else 0
         self.last_us = int(times[-LOOK_BACK:].max()) if self.num_events else 0
-        if self.num_events and self.first_us - int(times[-1]) >= WRAP_US:
-            self._refuse_wrap(self.num_events - 1)
 
     @property
     def coordinate_bits(self) -> tuple[int, int]:
@@ -208,9 +204,9 @@ class DatFile:
         return COORDINATE_BITS[self.header.version]
 
     @cached_property
-    def _scan(self) -> tuple[int, int, int, tuple[int, int]]:
-        num_late, longest_run, latest, height, width = scan_records(self.records, *self.coordinate_bits)
-        return num_late, longest_run, latest, (height, width)
+    def _scan(self) -> tuple[int, int, int, tuple[int, int], int]:
+        num_late, longest_run, latest, height, width, back_us = scan_records(self.records, *self.coordinate_bits)
+        return num_late, longest_run, latest, (height, width), back_us
 
     @property
     def num_unsorted(self) -> int:
@@ -221,6 +217,11 @@ class DatFile:
     def occupied_hw(self) -> tuple[int, int]:
         """The smallest size in pixels that holds every event; reads the whole file once."""
         return self._scan[3]
+
+    @property
+    def largest_step_back_us(self) -> int:
+        """How far a time lies before an earlier one's at most, in microseconds; reads the whole file once."""
+        return self._scan[4]
 
     def find(self, t_us: int) -> int:
         """Return the index of the first event at or after ``t_us``."""
@@ -238,13 +239,13 @@ class DatFile:
         The running maximum of time starts at ``first``; ``read`` chooses it so that this changes nothing.
 
         Raises:
-            EventFileError: an event lies outside the sensor, or the clock started again inside.
+            EventFileError: an event lies outside the sensor, or the clock jumped back inside.
         """
         records = self.records[first:stop]
         events = np.empty(len(records), PAIRED_DTYPE)
         height, width = self.size_hw or (MAX_SIDE, MAX_SIDE)
-        late, outside, wrapped = decode_records(records, events, *self.coordinate_bits, height, width)
-        self.check(first, late, outside, wrapped)
+        late, outside, jumped = decode_records(records, events, *self.coordinate_bits, height, width)
+        self.check(first, late, outside, jumped)
         return events.view(EVENT_DTYPE)
 
     def read(self, start_us: int, stop_us: int) -> np.ndarray:
@@ -254,6 +255,22 @@ class DatFile:
         events = self.decode(span.start, span.stop)
         return events if look_back == self._look_back else self.read(start_us, stop_us)
 
+    def cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
+        """Do what ``voxelize`` does straight from the records, without decoding them first; raises as ``decode``."""
+        assert self.size_hw is not None
+        start_us = stop_us - spec.window_us
+        cube = empty_cube(stop_us, self.size_hw, spec)
+        span = self.span(start_us, stop_us)
+        late, outside, jumped = bin_records(
+            self.records[span], cube.numpy().reshape(-1), *self.coordinate_bits, *self.size_hw, start_us, stop_us,
+            spec.num_steps, spec.bins, spec.mode == "count",
+        )  # fmt: skip
+        self.check(span.start, late, outside, jumped)
+        if self.span(start_us, stop_us) != span:
+            # The check met disorder that had misled the lookup, and has put the lookup right.
+            return self.cube(stop_us, spec)
+        return cube
+
     def scan(self) -> None:
         """Read the whole file once: count and report unsorted events, make lookups exact whatever their disorder."""
         if self._scan[1] >= self._look_back:
@@ -262,38 +279,38 @@ class DatFile:
         if self.num_unsorted:
             self._warn_unsorted(str(self.num_unsorted))
 
-    def check(self, first: int, late: int, outside: int, wrapped: int) -> None:
+    def check(self, first: int, late: int, outside: int, jumped: int) -> None:
         """Judge what a pass over the records from ``first`` on met.
 
         Args:
             first: index of the first record of the pass.
             late: how many records came late; reported once a file.
             outside: offset of the first record outside the sensor, -1 if none.
-            wrapped: offset of the first record after the clock started again, -1 if none.
+            jumped: offset of the first record after the clock jumped back, -1 if none.
 
         Raises:
-            EventFileError: an event lies outside the sensor, or the clock started again.
+            EventFileError: an event lies outside the sensor, or the clock jumped back.
         """
         if outside >= 0:
             index = first + outside
             x, y = self._place(index)
             height, width = self.size_hw or (MAX_SIDE, MAX_SIDE)
             raise EventFileError(
-                f"{self.path}: event {index} (byte {self._byte(index)}) lies at x {x}, y {y}, outside the "
+                f"{self.path}: event {index} (byte {self.byte(index)}) lies at x {x}, y {y}, outside the "
                 f"{width} x {height} sensor; if the header is wrong give size_hw, else copy the file again"
             )
-        if wrapped >= 0:
-            self._refuse_wrap(first + wrapped)
+        if jumped >= 0:
+            self._refuse_jump(first + jumped)
         if late and not self._warned:
             if self.num_events <= SCAN_LIMIT:
                 self.scan()
             else:
                 self._warn_unsorted(f"at least {late}")
 
-    def _refuse_wrap(self, index: int) -> None:
+    def _refuse_jump(self, index: int) -> None:
         raise EventFileError(
-            f"{self.path}: the clock starts again at or before event {index} (byte {self._byte(index)}); "
-            "split the recording there"
+            f"{self.path}: the clock jumps back at or before event {index} (byte {self.byte(index)}); "
+            "open it as a recording, which repairs it, or split it there"
         )
 
     def _warn_unsorted(self, count: str) -> None:
@@ -310,70 +327,6 @@ class DatFile:
         word = int(self.records["w"][index])
         return word & ((1 << x_bits) - 1), word >> x_bits & ((1 << y_bits) - 1)
 
-    def _byte(self, index: int) -> int:
+    def byte(self, index: int) -> int:
+        """Return where in the file a record begins."""
         return self.header.data_offset + index * RECORD_BYTES
-
-
-class DatRecording(Recording):
-    """A DAT file as a recording."""
-
-    def __init__(
-        self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None, scan: bool | None = None
-    ):
-        """Open a DAT file.
-
-        Args:
-            path: the file.
-            size_hw: height and width in pixels, for files that do not say or say it wrong.
-            scan: read the whole file once to count its unsorted events and make every lookup exact; by default only up
-                to ``SCAN_LIMIT`` events, where it takes milliseconds.
-
-        Raises:
-            EventFileError: the file cannot be read, or neither it nor the caller nor its events tell a size.
-        """
-        self.dat = DatFile(path, size_hw=size_hw)
-        self.path = self.dat.path
-        self.kind = f"DAT version {self.dat.header.version}, event type {self.dat.header.event_type}"
-        self.num_events = self.dat.num_events
-        if self.dat.size_hw is None:
-            self.dat.size_hw = self._infer_size()
-        self.size_hw = self.dat.size_hw
-        check_size(self.path, self.size_hw)
-        if scan if scan is not None else self.num_events <= SCAN_LIMIT:
-            self.dat.scan()
-        self.start_us = self.dat.first_us
-        self.stop_us = self.dat.last_us + 1 if self.num_events else 0
-
-    @property
-    def num_unsorted(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How many events carry a time before an earlier one's; reads the whole file once."""
-        return self.dat.num_unsorted
-
-    def _infer_size(self) -> tuple[int, int]:
-        if not self.num_events:
-            raise EventFileError(f"{self.path}: has neither a sensor size nor events; give size_hw")
-        height, width = self.dat.occupied_hw
-        warnings.warn(
-            f"{self.path}: the header does not say the sensor's size; {width} x {height} (width x height) is the "
-            "smallest that holds its events; give size_hw to be exact",
-            stacklevel=4,
-        )
-        return height, width
-
-    def _read(self, start_us: int, stop_us: int) -> np.ndarray:
-        return self.dat.read(start_us, stop_us)
-
-    def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
-        # What voxelize does, straight from the records, without decoding them first.
-        dat, start_us = self.dat, stop_us - spec.window_us
-        cube = empty_cube(stop_us, self.size_hw, spec)
-        span = dat.span(start_us, stop_us)
-        late, outside, wrapped = bin_records(
-            dat.records[span], cube.numpy().reshape(-1), *dat.coordinate_bits, *self.size_hw, start_us, stop_us,
-            spec.num_steps, spec.bins, spec.mode == "count",
-        )  # fmt: skip
-        dat.check(span.start, late, outside, wrapped)
-        if dat.span(start_us, stop_us) != span:
-            # The check met disorder that had misled the lookup, and has put the lookup right.
-            return self._cube(stop_us, spec)
-        return cube

@@ -110,9 +110,9 @@ def _header_lines(path: Path, file: BinaryIO) -> tuple[list[str], int]:
     offset = 0
     while True:
         line = file.readline(4096)
-        text = line[2:].decode("latin-1").strip()
+        text = _header_text(line[2:])
         # Words may happen to begin with "% " where there is no "% end": such a line is no text.
-        if not line.startswith(b"% ") or not (text.isascii() and text.isprintable()):
+        if not line.startswith(b"% ") or text is None:
             return lines, offset
         if not line.endswith(b"\n"):
             raise EventFileError(
@@ -122,6 +122,24 @@ def _header_lines(path: Path, file: BinaryIO) -> tuple[list[str], int]:
         if text == "end":
             return lines, offset
         lines.append(text)
+
+
+def _header_text(line: bytes) -> str | None:
+    """Return a line of the header, None where the bytes are none: comments may be in any language."""
+    if not line.strip(b"\r\n").isascii() and any(byte < 32 and byte not in b"\t\r\n" for byte in line):
+        return None
+    for encoding in ("utf-8", "latin-1"):
+        try:
+            text = line.decode(encoding).strip()
+        except UnicodeDecodeError:
+            continue
+        # Words read as Latin-1 hold control characters sooner or later; letters with accents are none.
+        return text if text.isprintable() and (encoding == "utf-8" or _is_wordy(text)) else None
+    return None
+
+
+def _is_wordy(text: str) -> bool:
+    return sum(char.isascii() and (char.isalnum() or char.isspace()) for char in text) * 2 > len(text)
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,13 @@ import numpy as np
 
 from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats import hdf5_layouts
-from spiking_centernet.data.formats.arrays import check_columns, events_of, holds_seconds
+from spiking_centernet.data.formats.hdf5_members import check_claims, member
 from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, INSTALL, BlockRecording, needed, spans
+from spiking_centernet.data.formats.table import Meaning, check_columns, check_options, infer_unit
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
 
 ECF_FILTER = 0x8ECF
-MAX_COMPRESSION = 4096
-"""Bytes that a stored byte may stand for; deflate reaches 1032."""
 OTHER_FILTERS = 256
 """Filters numbered from here on are no part of HDF5 (its reference manual, H5Z)."""
 
@@ -47,9 +46,13 @@ _Key = tuple[int, int]
 class Hdf5Recording(BlockRecording):
     """An HDF5 file as a recording."""
 
-    def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
-        """Open and index an HDF5 file; see ``BlockRecording``."""
+    def __init__(
+        self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None, unit: str | None = None
+    ):
+        """Open and index an HDF5 file; see ``BlockRecording``; ``unit`` is what times are counted in, as in arrays."""
         self.path = path = Path(path)
+        check_options(None, unit)
+        self._unit = unit
         h5py = needed(path, "h5py")
         try:
             self._file: Any = h5py.File(path, "r")
@@ -71,15 +74,16 @@ class Hdf5Recording(BlockRecording):
         """Set where the events are; return the layout in words, and the height and width if the file says them."""
         path, file = self.path, self._file
         self._table, self._columns = None, {}
-        if "CD/events" in file:
-            self._table = file["CD/events"]
-            kind, found = "Metavision HDF5", self._table.dtype.names or ()
+        table = member(path, h5py, file, "CD/events")
+        if isinstance(table, h5py.Dataset):
+            self._table = table
+            kind, found = "Metavision HDF5", table.dtype.names or ()
             said = re.fullmatch(r"(\d{1,9})x(\d{1,9})", _text(file.attrs.get("geometry", "")))
             said_hw = None if said is None else (int(said[2]), int(said[1]))
         else:
-            kind, group, columns = hdf5_layouts.locate(path, h5py, file)
+            kind, prefix, columns = hdf5_layouts.locate(path, h5py, file)
             self._columns, found = columns, list(columns)
-            said_hw = hdf5_layouts.said_size(path, file, group)
+            said_hw = hdf5_layouts.said_size(path, h5py, file, prefix)
         missing = [name for name in "xypt" if name not in found]
         if missing:
             raise EventFileError(f"{path}: its events lack {missing}; export them again")
@@ -91,24 +95,16 @@ class Hdf5Recording(BlockRecording):
         elif self._table.ndim != 1 or any(self._table.dtype[name].kind not in "iufb" for name in "xypt"):
             raise EventFileError(f"{path}: CD/events is {self._table.dtype} {list(self._table.shape)}, must be flat")
         self._length = len(sources[0])
-        for source in sources:
-            self._check_storage(source)
+        check_claims(path, sources)
         self._ecf = self._table is not None and _filters(self._table) == [ECF_FILTER]
         for source in () if self._ecf else sources:
             _check_filters(path, h5py, source)
         kind_of_t = (self._columns["t"].dtype if self._table is None else self._table.dtype["t"]).kind
         head = (0, min(self._length, BLOCK_EVENTS))
-        self._in_seconds = not self._ecf and kind_of_t == "f" and holds_seconds(self._stored(head)["t"])
+        # Whole times are microseconds in every layout.
+        inferred = "us" if self._ecf or kind_of_t != "f" else infer_unit(path, self._stored(head)["t"])
+        self._meaning = Meaning(path, self._unit or inferred, self._length, self._unit is not None)
         return (f"{kind}, ECF" if self._ecf else kind), said_hw
-
-    def _check_storage(self, source: Any) -> None:
-        """Refuse a length that nothing is stored for: HDF5 would make up zeros without end."""
-        claimed, stored = len(source) * source.dtype.itemsize, source.id.get_storage_size()
-        if len(source) > BLOCK_EVENTS and claimed > stored * MAX_COMPRESSION:
-            raise EventFileError(
-                f"{self.path}: {source.name} claims {len(source)} events in {stored} bytes; the file is damaged: copy "
-                "it again"
-            )
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
         # A block of compressed chunks that starts within one would unpack it twice.
@@ -128,7 +124,7 @@ class Hdf5Recording(BlockRecording):
             ) from error
 
     def _slice(self, key: _Key) -> np.ndarray:
-        return events_of(self.path, self._stored(key), key[0], in_seconds=self._in_seconds)
+        return self._meaning.events(self._stored(key), key[0])
 
     def _stored(self, key: _Key) -> dict[str, np.ndarray]:
         part = slice(*key)
@@ -142,7 +138,7 @@ class Hdf5Recording(BlockRecording):
         skipped, data = self._table.id.read_direct_chunk((key[0],))
         if skipped:  # HDF5 stores a chunk as it is where an optional filter refuses it
             rows: Any = np.frombuffer(data, self._table.dtype)
-            events = events_of(self.path, {name: rows[name] for name in "xypt"}, key[0], in_seconds=False)
+            events = self._meaning.events({name: rows[name] for name in "xypt"}, key[0])
         else:
             events = decode_chunk(data)
         if len(events) < key[1] - key[0]:

@@ -1,17 +1,17 @@
 """Where HDF5 files of different tools keep t, x, y and p.
 
-- a group with columns: ``events`` (DSEC, RVT, rpg_e2vid, TUM-VIE) or the root, with the names of ``arrays.NAMES``;
+- a group with columns: ``events`` (DSEC, RVT, rpg_e2vid, TUM-VIE) or the root, with the names of ``table.NAMES``;
 - a table [N, 4]: ``events`` of v2e with t, x, y, p (v2e's ``h5`` output: whole microseconds, polarity 0 and 1), and
   ``davis/left/events`` of MVSEC with x, y, t, p (seconds, polarity -1 and 1).
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data.formats.arrays import NAMES
+from spiking_centernet.data.formats.hdf5_members import member
+from spiking_centernet.data.formats.table import NAMES, split_unit
 from spiking_centernet.errors import EventFileError
 
 GROUPS = ("events", "CD", "")
@@ -37,51 +37,59 @@ class Column:
         return self._table[part, self._index]
 
 
-def locate(path: Path, h5py: Any, file: Any) -> tuple[str, Any, dict[str, Any]]:
-    """Return the layout in words, the group it was found in, and t, x, y and p.
+def locate(path: Path, h5py: Any, file: Any) -> tuple[str, str, dict[str, Any]]:
+    """Return the layout in words, the name of the group it was found in, and t, x, y and p.
 
     Raises:
-        EventFileError: the file has none of the layouts above.
+        EventFileError: the file has none of the layouts above, or they lie in another file.
     """
     for name, (writer, order) in TABLES.items():
-        table = file.get(name)
+        table = member(path, h5py, file, name)
         if isinstance(table, h5py.Dataset) and table.ndim == 2 and table.shape[1] == 4:
             columns = {field: Column(table, index) for index, field in enumerate(order)}
-            return f"HDF5 with a table ({writer})", table.parent, columns
+            return f"HDF5 with a table ({writer})", name.rpartition("/")[0], columns
     for name in GROUPS:
-        group = file.get(name) if name else file
-        if isinstance(group, h5py.Group) and (columns := _columns(group)) is not None:
-            return f"HDF5 with columns ({f'{name}/' if name else ''}{'x, y, t, p'})", group, columns
-    groups = [name for name in file if isinstance(file.get(name), h5py.Group)]
-    held = sorted(file) + [f"{g}/{name}" for g in groups for name in file[g]]
+        group = member(path, h5py, file, name) if name else file
+        if isinstance(group, h5py.Group) and (columns := _columns(path, h5py, file, name, list(group))) is not None:
+            return f"HDF5 with columns ({f'{name}/' if name else ''}{'x, y, t, p'})", name, columns
+    places = {name: member(path, h5py, file, name) for name in list(file)[:20]}
+    held = sorted(places) + [
+        f"{name}/{inner}"
+        for name, group in places.items()
+        if isinstance(group, h5py.Group)
+        for inner in list(group)[:20]
+    ]
     raise EventFileError(
         f"{path}: holds {held[:20]}, but neither 'CD/events' (Metavision), columns t, x, y and p in 'events' or at the "
         "root (DSEC, RVT, rpg_e2vid), nor a table 'events' (v2e) or 'davis/left/events' (MVSEC); export its events so"
     )
 
 
-def _columns(group: Any) -> dict[str, Any] | None:
-    by_lower: Mapping[str, str] = {name.lower(): name for name in group}
-    found = {field: next((by_lower[n] for n in names if n in by_lower), None) for field, names in NAMES.items()}
-    if not any(found.values()) or found["t"] is None:
+def _columns(path: Path, h5py: Any, file: Any, prefix: str, names: list[str]) -> dict[str, Any] | None:
+    by_base = {split_unit(name)[0]: name for name in names}
+    found = {field: next((by_base[n] for n in known if n in by_base), None) for field, known in NAMES.items()}
+    if found["t"] is None:
         return None
-    return {field: group[name] for field, name in found.items() if name is not None}
+    return {field: member(path, h5py, file, f"{prefix}/{name}") for field, name in found.items() if name is not None}
 
 
-def said_size(path: Path, file: Any, group: Any) -> tuple[int, int] | None:
+def said_size(path: Path, h5py: Any, file: Any, prefix: str) -> tuple[int, int] | None:
     """Return height and width if the file says them: as scalars of the group, or as an attribute of it or the root.
 
     Raises:
         EventFileError: they are no whole numbers.
     """
-    if "height" in group and "width" in group:
-        return _side(path, group["height"][()], "height"), _side(path, group["width"][()], "width")
+    group = member(path, h5py, file, prefix) if prefix else file
+    sides = [member(path, h5py, file, f"{prefix}/{name}") for name in ("height", "width")]
+    if all(isinstance(side, h5py.Dataset) for side in sides):
+        height, width = (side[()] if side.size <= 4 else np.empty(0) for side in sides)
+        return _side(path, height, "height"), _side(path, width, "width")
     for place in (group, file):
         for name in ("sensor_resolution", "sensor_size", "resolution"):
             if name in place.attrs:
-                sides = np.asarray(place.attrs[name]).reshape(-1)
-                if len(sides) == 2:  # height first, as rpg_e2vid writes it
-                    return _side(path, sides[0], name), _side(path, sides[1], name)
+                numbers = np.asarray(place.attrs[name]).reshape(-1)
+                if len(numbers) == 2:  # height first, as rpg_e2vid writes it
+                    return _side(path, numbers[0], name), _side(path, numbers[1], name)
     return None
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data.formats.arrays import NAMES
 from spiking_centernet.data.formats.columns import ColumnRecording
+from spiking_centernet.data.formats.hdf5_members import check_claims, check_source
 from spiking_centernet.data.formats.indexed import needed, open_bytes
+from spiking_centernet.data.formats.table import NAMES
 from spiking_centernet.errors import EventFileError
 
 MAX_BYTES = 1 << 31
+MOST_NESTED = 8
 HEADER_BYTES = 128
 COMPRESSED = 15
 """miCOMPRESSED, MathWorks' "MAT-File Format", table 1-1."""
@@ -26,7 +28,9 @@ COMPRESSED = 15
 class MatlabRecording(ColumnRecording):
     """A ``.mat`` file as a recording."""
 
-    def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
+    def __init__(
+        self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None, unit: str | None = None
+    ):
         """Open and index a file; see ``ColumnRecording``."""
         path = Path(path)
         with open_bytes(path) as file:
@@ -37,7 +41,7 @@ class MatlabRecording(ColumnRecording):
             raise EventFileError(
                 f"{path}: holds {sorted(tree)}, but no struct or variables named x, y, t and p; save the events so"
             )
-        super().__init__(path, found, kind="MATLAB", size_hw=size_hw)
+        super().__init__(path, found, kind="MATLAB", size_hw=size_hw, unit=unit)
 
 
 def _tree(path: Path) -> Mapping[str, Any]:
@@ -81,20 +85,24 @@ def _hdf5_tree(path: Path) -> Mapping[str, Any]:
     h5py = needed(path, "h5py")
     try:
         with h5py.File(path, "r") as file:
-            return _group(h5py, file)
+            return _group(path, h5py, file)
     except (OSError, RuntimeError, ValueError) as error:
         raise EventFileError(f"{path}: cannot be read as MATLAB 7.3 ({error}); copy or save it again") from error
 
 
-def _group(h5py: Any, group: Any) -> Mapping[str, Any]:
+def _group(path: Path, h5py: Any, group: Any, depth: int = 0) -> Mapping[str, Any]:
     tree: dict[str, Any] = {}
+    if depth > MOST_NESTED:  # a group may hold itself
+        return tree
     for name in group:
         if name.startswith("#") or not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue  # MATLAB's own bookkeeping, and links that lead out of the file
         entry = group[name]
         if isinstance(entry, h5py.Group):
-            tree[name] = _group(h5py, entry)
+            tree[name] = _group(path, h5py, entry, depth + 1)
         elif entry.dtype.kind in "iufb" and entry.nbytes <= MAX_BYTES:
+            check_source(path, h5py, entry)
+            check_claims(path, [entry])
             tree[name] = entry[()]
     return tree
 

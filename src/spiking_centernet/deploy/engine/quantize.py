@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.deploy.engine.ir import Block, unfold
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import Detector
 
 LARGEST = 127
@@ -20,6 +21,9 @@ BIAS_STEP = 2.0**-10
 LEAST_SCALE = 2.0**-16
 """Channels whose weights are all below 127 * 2**-16 = 0.002 keep this scale, for the same reason; what they lose is a
 thousandth of a threshold."""
+
+EXACT = 2.0**24
+"""Float32 holds every integer up to this: sums of scaled weights and biases, in their finest step, stay below."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,24 @@ class Int8:
 
 
 def quantise(block: Block) -> Int8:
-    """Return a block's convolution in int8: weights rounded to the finest power of two that holds them all."""
+    """Return a block's convolution in int8: weights rounded to the finest power of two that holds them all.
+
+    Raises:
+        ConfigError: weights and biases are so large that sums of them would not be exact.
+    """
     largest = block.weight.abs().amax((1, 2, 3))
     scale = torch.exp2(torch.ceil(torch.log2(largest / LARGEST))).clamp_min(LEAST_SCALE)
     weight = (block.weight / scale[:, None, None, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
-    return Int8(weight, scale, (block.bias / BIAS_STEP).round() * BIAS_STEP)
+    bias = (block.bias / BIAS_STEP).round() * BIAS_STEP
+    reach = weight.double().abs().sum((1, 2, 3)) * scale.double() + bias.double().abs()
+    exact = reach / scale.double().clamp_max(BIAS_STEP) <= EXACT
+    if not exact.all():
+        raise ConfigError(
+            f"channel {int((~exact).nonzero()[0])} of a layer with {len(scale)} has weights of up to "
+            f"{float(block.weight.abs().max()):.3g} and biases of up to {float(block.bias.abs().max()):.3g}: its sums "
+            'are not exact, so int8 would not compute this network; compile it with precision="fp32"'
+        )
+    return Int8(weight, scale, bias)
 
 
 def reference(model: Detector) -> Detector:

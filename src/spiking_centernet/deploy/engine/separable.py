@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spiking_centernet.deploy.engine.packing import padded, plane_channels
 from spiking_centernet.deploy.engine.quantize import LARGEST, LEAST_SCALE
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.layers import fold_batch_norm
 
@@ -56,7 +57,11 @@ def pays(block: DecoderBlock) -> bool:
 
 
 def factor(block: DecoderBlock) -> Factors:
-    """Return the integers of a block with its batch norms folded."""
+    """Return the integers of a block with its batch norms folded.
+
+    Raises:
+        ConfigError: its weights or biases are so far apart that the sums do not fit 32 bits.
+    """
     assert block.project.norm is not None
     weight, bias = _folded(block.expand, block.expand_norm)
     weight = weight[:, :, 0, 0]
@@ -80,11 +85,19 @@ def factor(block: DecoderBlock) -> Factors:
     reach = (weight.abs() * most).sum(1)
     scale = _power_of_two(torch.stack([weight.abs().amax(1) / LARGEST_16, reach / LARGEST_SUM]).amax(0))
     project = (weight / scale[:, None]).round()
-    assert float((project.abs() * most).sum(1).max()) < 2**31
+    _check_fits((project.abs() * most).sum(1))
     return Factors(
         expand.to(torch.int8), expand_bias, expand_shift, filters.to(torch.int16), filter_bias, filter_shift,
         project.to(torch.int16), scale.float(), bias.float(),
     )  # fmt: skip
+
+
+def _check_fits(sums: Tensor) -> None:
+    if not bool((sums < 2**31).all()):
+        raise ConfigError(
+            f"a decoder block's weights and biases are too far apart for int8 (sums of up to {float(sums.max()):.3g}); "
+            'compile the network with precision="fp32"'
+        )
 
 
 def _folded(conv: torch.nn.Conv2d, norm: torch.nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -101,7 +114,7 @@ def _narrow(bias: Tensor, most: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, T
     reach = bias.abs() + most
     shift = torch.ceil(torch.log2((reach + 1) / LARGEST_16)).clamp_min(0)
     half = torch.where(shift > 0, torch.exp2(shift - 1), 0)
-    assert float((reach + half).max()) < 2**31
+    _check_fits(reach + half)
     largest = torch.floor((reach + half) / torch.exp2(shift))
     return (bias + half).to(torch.int32), shift.to(torch.int32), largest, grid * torch.exp2(shift)
 
