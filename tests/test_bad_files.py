@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fuzz_files import SIZE_HW, some_events
 
+from spiking_centernet.cli import parser
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data.convert import coco, mot, yolo
 from spiking_centernet.data.layouts import Files, get_layout
@@ -302,7 +303,11 @@ def test_aliases_that_multiply_are_not_counted_to_their_end(tmp_path):
         read_yaml(tmp_path / "a.yaml")
 
 
-def test_a_recipe_is_parsed_without_the_defaults_of_what_it_leaves_out():
+@pytest.mark.parametrize("command_before", [False, True])
+def test_a_recipe_is_parsed_without_the_defaults_of_what_it_leaves_out(command_before):
+    if command_before:  # parsing arguments changes parsers that jsonargparse shares between all of a process
+        recipe = Path(__file__).resolve().parents[1] / "recipes" / "nano_roads.yaml"
+        parser.parse(["train", str(recipe), "--data", "data", "--out", "out"])
     found = parse_recipe({"learning_rate": "2e-3", "augmentation": {"flip": 0.25}, "penalty": None}, "here")
     assert found["learning_rate"] == 2e-3
     assert vars(found["augmentation"]) == {"flip": 0.25}

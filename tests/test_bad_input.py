@@ -1,6 +1,6 @@
 """Damaged, hostile and absurd input ends in a result or in an error of the package.
 
-The fuzzer damages valid files at random, 2,000 inputs a target; ``make fuzz`` runs 200,000. Below it stands every input
+The fuzzer damages valid files at random, 1,000 inputs a target; ``make fuzz`` runs 200,000. Below it stands every input
 that once ended in something else.
 """
 
@@ -25,7 +25,7 @@ from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 from spiking_centernet.training.run_dir import RunFolder, read_metrics
 
-INPUTS = 2000
+INPUTS = 1000
 
 
 @pytest.mark.parametrize("name", list(fuzz_targets.TARGETS))

@@ -38,14 +38,21 @@ def test_the_weights_load_and_score(name, tmp_path):
     assert 0 <= score.ap <= 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_the_weights_find_what_the_simulator_shows(name, tmp_path):
-    """A small val on clips that nobody trained on: far from the published score's precision, far from chance."""
+@pytest.fixture(scope="module")
+def unseen_roads(tmp_path_factory):
+    """Three clips that nobody trained on."""
     from spiking_centernet.simulate.dataset import Clips, simulate
 
+    folder = tmp_path_factory.mktemp("unseen") / "roads"
     clips = Clips(train=0, val=3, test=0)
-    simulate(tmp_path / "roads", seed=77, duration_s=1.5, workers=1, clips=clips, progress=False)
-    score = evaluate(load(name), tmp_path / "roads", split="val", protocol="prophesee")
+    simulate(folder, seed=77, duration_s=1.5, workers=1, clips=clips, progress=False)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weights_find_what_the_simulator_shows(name, unseen_roads):
+    """A small val on clips that nobody trained on: far from the published score's precision, far from chance."""
+    score = evaluate(load(name), unseen_roads, split="val", protocol="prophesee")
     assert np.isfinite(score.ap50)
     assert score.ap50 > 0.15

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from spiking_centernet.data import Augmentation
 from spiking_centernet.errors import ConfigError, did_you_mean
@@ -226,7 +226,14 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: {error}") from error
     except argparse.ArgumentError as error:
         raise ConfigError(f"{where}: {error}") from error
-    return {name: checked[name] for name in values}
+    return {name: _as_given(checked[name], value) for name, value in values.items()}
+
+
+def _as_given(checked: Any, given: Any) -> Any:
+    """Return what was given of a checked value: after parsing arguments, jsonargparse fills in defaults everywhere."""
+    if isinstance(checked, Namespace) and isinstance(given, Mapping):
+        return Namespace(**{name: _as_given(checked[name], value) for name, value in given.items()})
+    return checked
 
 
 @cache

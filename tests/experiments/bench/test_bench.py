@@ -91,7 +91,13 @@ def test_rows_compare_with_the_peer_and_the_floor():
     assert plots.floor_ms(2.0, {"fp32_gmac_s": 100.0}) == {"floor fp32": 20.0}
 
 
-@pytest.mark.parametrize("name", [*OURS, "SpikingJelly eager", "SpikingJelly eager, merged", "ONNX Runtime fp32"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *OURS, "SpikingJelly eager", "SpikingJelly eager, merged",
+        pytest.param("ONNX Runtime fp32", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_contestants_give_what_is_expected_of_them(name):
     if name not in names(slow=False):
         pytest.skip(f"not installed: {missing()}")

@@ -296,6 +296,7 @@ def test_several_runs_at_once_give_the_same_table(ran, data, tmp_path):
     assert [line.mean for line in at_once.lines] == [line.mean for line in summary.lines]
 
 
+@pytest.mark.slow
 def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
     path, out, summary, _ = ran
     values = yaml.safe_load(path.read_text())

@@ -8,7 +8,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,16 @@ OPSET = 18
 """Oldest operator set that PyTorch's dynamo exporter writes; every current runtime reads it."""
 
 
-def onnx_model(fused: Detector, contract: Contract, *, int8: bool = False) -> Any:
-    """Return the network as an ONNX model.
+def traced(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], input_names: Sequence[str], output_names: Sequence[str]
+) -> Any:
+    """Return a module as the ONNX model that PyTorch's exporter makes of it, without the exporter's notes.
+
+    Args:
+        module: tensors in, tensors out.
+        inputs: of the shapes that the model will take.
+        input_names: in order.
+        output_names: in order.
 
     Raises:
         MissingPackageError: onnx or onnxscript is not installed.
@@ -37,11 +45,20 @@ def onnx_model(fused: Detector, contract: Contract, *, int8: bool = False) -> An
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            StatefulNetwork(fused).eval(), example_inputs(contract), dynamo=True, opset_version=OPSET,
-            input_names=contract.input_names, output_names=contract.output_names, external_data=False, verbose=False,
+            module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=list(input_names),
+            output_names=list(output_names), external_data=False, verbose=False,
         )  # fmt: skip
-    model = program.model_proto
-    _strip(model)
+    _strip(program.model_proto)
+    return program.model_proto
+
+
+def onnx_model(fused: Detector, contract: Contract, *, int8: bool = False) -> Any:
+    """Return the network as an ONNX model.
+
+    Raises:
+        MissingPackageError: onnx or onnxscript is not installed.
+    """
+    model = traced(StatefulNetwork(fused), example_inputs(contract), contract.input_names, contract.output_names)
     if int8:
         _quantise_weights(model)
     entry = model.metadata_props.add()
@@ -61,16 +78,25 @@ def write_onnx(fused: Detector, contract: Contract, path: Path, *, int8: bool = 
         temporary.write_bytes(model.SerializeToString())
 
 
-def run_onnx(path: Path, contract: Contract) -> Run:
-    """Return an ONNX file as ONNX Runtime computes it on the processor.
+def onnx_session(path: Path, num_threads: int) -> Any:
+    """Return ONNX Runtime's session of a file on the CPU.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
     """
     runtime = need("onnxruntime", "running ONNX", "onnx")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = num_threads
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(path: Path, contract: Contract) -> Run:
+    """Return an ONNX file as ONNX Runtime computes it on the processor.
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed.
+    """
+    session = onnx_session(path, torch.get_num_threads())
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(contract.output_names, session.run(contract.output_names, dict(inputs)), strict=True))

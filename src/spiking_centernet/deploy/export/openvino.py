@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,15 +35,23 @@ def write_openvino(fused: Detector, contract: Contract, path: Path, *, int8: boo
                 temporary.write_bytes(written.with_suffix(suffix).read_bytes())
 
 
+def compile_openvino(path: Path, num_threads: int) -> Any:
+    """Return a file, OpenVINO's or ONNX, as OpenVINO compiles it for the CPU in float32.
+
+    Raises:
+        MissingPackageError: openvino is not installed.
+    """
+    openvino = need("openvino", "running OpenVINO's format", "openvino")
+    return openvino.Core().compile_model(str(path), "CPU", {**SETTINGS, "INFERENCE_NUM_THREADS": num_threads})
+
+
 def run_openvino(path: Path, contract: Contract) -> Run:
     """Return an OpenVINO file as OpenVINO computes it on the processor in float32.
 
     Raises:
         MissingPackageError: openvino is not installed.
     """
-    openvino = need("openvino", "running OpenVINO's format", "openvino")
-    settings = {**SETTINGS, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    compiled = compile_openvino(path, torch.get_num_threads())
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = compiled(dict(inputs))

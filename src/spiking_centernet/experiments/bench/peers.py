@@ -4,7 +4,6 @@ Every peer gets the weights of our detector and must give its output: :func:`agr
 """
 
 import importlib.util
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spiking_centernet.deploy.export.onnx import onnx_session, traced
+from spiking_centernet.deploy.export.openvino import compile_openvino
 from spiking_centernet.model import Detector
 from spiking_centernet.model.decoder import DecoderBlock, FusedDecoderBlock
 from spiking_centernet.model.layers import ConvNeuron
@@ -152,34 +153,20 @@ class _Heads(nn.Module):
 
 def write_onnx(model: Detector, cube: Tensor, path: Path) -> Path:
     """Write the fused detector for cubes of this shape as one ONNX file."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    heads = _Heads(model.fuse()).eval()
-    torch.onnx.export(
-        heads, (cube.float(),), str(path), dynamo=True, external_data=False, verbose=False,
-        input_names=["cube"], output_names=["heatmap", "wh", "offset"],
-    )  # fmt: skip
+    outputs = ("heatmap", "wh", "offset")
+    path.write_bytes(traced(_Heads(model.fuse()), (cube.float(),), ("cube",), outputs).SerializeToString())
     return path
 
 
 def onnx_runtime(path: Path, *, threads: int) -> Run:
     """Return a run of ONNX Runtime on its processor backend."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path, threads)
     return lambda cube: _tensors(session.run(None, {"cube": cube.float().numpy()}))
 
 
 def openvino(path: Path, *, threads: int) -> Run:
     """Return a run of OpenVINO in float32; left alone it would take bfloat16 where the processor has it."""
-    import openvino as ov
-
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
-    }  # fmt: skip
-    compiled = ov.Core().compile_model(str(path), "CPU", settings)
+    compiled = compile_openvino(path, threads)
 
     def run(cube: Tensor) -> list[Tensor]:
         found = compiled({0: cube.float().numpy()})
