@@ -1,14 +1,39 @@
 import os
+import random
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
 import shape_checks
+import torch
 from jaxtyping import install_import_hook
 
 # Before any test imports the package: the hook works on what is imported after it.
 install_import_hook(shape_checks.MODULES, "shape_checks.checked")
 
 TESTS = Path(__file__).resolve().parent
+
+# The same examples in every run, however slow the machine is just then.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+def seed_everything():
+    """Let no test depend on what ran before it in the same process."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002  for code that draws from the global state
+    random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    seed_everything()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    seed_everything()
 
 
 def pytest_collection_modifyitems(config, items):

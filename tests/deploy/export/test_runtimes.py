@@ -105,7 +105,8 @@ def test_an_ann_has_no_membranes(tmp_path):
     assert max(report.parity.max_difference.values()) < 1e-3
 
 
-@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".xml", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_int8_weights_leave_spikes_exact(tmp_path, suffix):
     for module in NEEDS[suffix]:
         pytest.importorskip(module, reason=f"{module} is not installed")

@@ -66,6 +66,7 @@ def test_dense_operations_are_those_of_a_loop_over_layers():
     assert dense_gmac(model, cube) * 1e9 == pytest.approx(sum(a * b * c * d for a, b, c, d in layers))
 
 
+@pytest.mark.slow
 def test_floors_are_rates_of_this_machine():
     found = floors(0.2)
     assert found.keys() >= {"copy_gb_s", "fp32_gmac_s"}

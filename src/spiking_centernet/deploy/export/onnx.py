@@ -48,8 +48,9 @@ def traced(
             module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=list(input_names),
             output_names=list(output_names), external_data=False, verbose=False,
         )  # fmt: skip
-    _strip(program.model_proto)
-    return program.model_proto
+    model = program.model_proto
+    _strip(model)
+    return model
 
 
 def onnx_model(fused: Detector, contract: Contract, *, int8: bool = False) -> Any:
