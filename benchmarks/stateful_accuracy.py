@@ -18,8 +18,7 @@ import torch
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.evaluation.metrics import evaluate_boxes
-from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.evaluation.predict import Predictions, dataset_for
 from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.utils.console import track
@@ -38,9 +37,7 @@ class Scores:
         self.found.setdefault(name, {})[key] = result
 
     def of(self, name):
-        score = evaluate_boxes(
-            self.truth, self.found[name], size_hw=self.size_hw, protocol=self.protocol, class_names=self.config.classes
-        )
+        score = Predictions(self.truth, self.found[name], self.size_hw, self.config.classes).score(self.protocol)
         return {"ap": score.ap, "ap50": score.ap50}
 
 

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 import spiking_centernet as scn
-from spiking_centernet.evaluation.metrics import PROTOCOLS, evaluate_boxes
+from spiking_centernet.evaluation.metrics import PROTOCOLS
 from spiking_centernet.evaluation.predict import dataset_for, predict
 
 
@@ -19,9 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="nano")
     options = parser.parse_args(arguments)
     model = scn.load(options.model)
-    truth, found, size_hw = predict(model, dataset_for(model, options.data, options.split))
+    predictions = predict(model, dataset_for(model, options.data, options.split))
     for protocol in PROTOCOLS:
-        score = evaluate_boxes(truth, found, size_hw=size_hw, protocol=protocol, class_names=model.config.classes)
+        score = predictions.score(protocol)
         print(f"{protocol}: AP {score.ap:.3f}, AP50 {score.ap50:.3f}, {score.num_truth} boxes")
 
 

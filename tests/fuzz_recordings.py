@@ -16,6 +16,7 @@ from fuzz_files import SIZE_HW, file, folder, some_events
 from spiking_centernet.data import Recording
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data.formats.aedat import CAMERAS
+from spiking_centernet.structures import VoxelSpec
 
 MOST_PIXELS = 1 << 16
 """Larger sensors are slow, not different."""

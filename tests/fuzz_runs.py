@@ -16,6 +16,7 @@ from spiking_centernet.experiments.study import runs, table
 from spiking_centernet.experiments.study.plan import Plan, Run, read_plan
 from spiking_centernet.inference.sources import Udp
 from spiking_centernet.inference.windows import WindowCollector
+from spiking_centernet.structures import VoxelSpec
 from spiking_centernet.training.config import config_of
 from spiking_centernet.training.run_dir import RunFolder
 

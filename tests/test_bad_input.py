@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from spiking_centernet.cli import parser
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data import read_boxes, voxelize
-from spiking_centernet.errors import BoxFileError, DatasetError, EventFileError, WeightsError, WindowError
+from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError, WeightsError, WindowError
 from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 from spiking_centernet.training.run_dir import RunFolder, read_metrics

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import toy_roads
 from calibrated import calibrated, random_cube
+from torch.utils.data import Subset
 
-from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.errors import ConfigError, DatasetError, EvaluationError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.evaluation.predict import dataset_for, evaluate, predict
 from spiking_centernet.structures import Detections
@@ -33,22 +36,23 @@ def test_the_data_set_is_cut_as_the_network_was_trained(model, data):
 def test_every_labelled_instant_is_predicted_whatever_the_batch_size(model, data):
     dataset = dataset_for(model, data, "val")
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    truth, found, size_hw = predict(model, dataset, batch_size=4)
-    assert size_hw == toy_roads.SIZE_HW
+    predictions = predict(model, dataset, batch_size=4)
+    truth, found = predictions.truth, predictions.detections
+    assert (predictions.size_hw, predictions.class_names) == (toy_roads.SIZE_HW, model.config.classes)
     assert set(truth) == set(found) == {(r, t) for r in ("clip2", "clip3") for t in (100_000, 200_000, 300_000)}
     assert all(len(boxes) == 1 for boxes in truth.values())
     assert all(d.t_us == t for (_, t), d in found.items())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    _, single, _ = predict(model, dataset, batch_size=1)
+    single = predict(model, dataset, batch_size=1).detections
     for key, detections in found.items():
         assert len(detections) > 0
         np.testing.assert_allclose(detections.xyxy, single[key].xyxy, atol=1e-4)
 
 
 def test_the_ground_truth_as_detections_scores_one(model, data):
-    truth, _, size_hw = predict(model, dataset_for(model, data, "val"))
-    ones = {k: Detections(b.xyxy, torch.ones(len(b)).numpy(), b.labels, k[1]) for k, b in truth.items()}
-    score = evaluate_boxes(truth, ones, size_hw=size_hw, protocol="none")
+    predictions = predict(model, dataset_for(model, data, "val"))
+    ones = {k: Detections(b.xyxy, torch.ones(len(b)).numpy(), b.labels, k[1]) for k, b in predictions.truth.items()}
+    score = replace(predictions, detections=ones).score("none")
     assert score.ap == pytest.approx(1)
     assert score.num_truth == 6
 
@@ -69,7 +73,42 @@ def test_min_score_progress_and_observer_are_passed_on(model, data):
         return batches
 
     dataset = dataset_for(model, data, "val")
-    _, found, _ = predict(model, dataset, batch_size=4, min_score=0.999, observe=layers.append, progress=progress)
+    found = predict(model, dataset, batch_size=4, min_score=0.999, observe=layers.append, progress=progress).detections
     assert told == [(2, "detecting")]
     assert len(layers) == 2 * len(model.neuron_names)
     assert all(len(d) == 0 for d in found.values())
+
+
+def test_parts_merge_to_the_whole_in_any_order(model, data):
+    dataset = dataset_for(model, data, "val")
+    whole = predict(model, dataset, batch_size=1)
+    parts = [predict(model, Subset(dataset, indices), batch_size=1) for indices in ([4, 1], [], [0, 2, 3, 5])]
+    assert parts[1].size_hw == (0, 0)
+    for first, *others in (parts, parts[::-1], [parts[1], parts[2], parts[0]]):
+        merged = first.merge(others)
+        assert list(merged.truth) == list(merged.detections) == sorted(whole.truth)
+        assert merged.size_hw == whole.size_hw
+        assert merged.score("none") == whole.score("none")
+    assert parts[1].merge([]).size_hw == (0, 0)
+
+
+def test_a_score_is_that_of_its_boxes(model, data):
+    p = predict(model, dataset_for(model, data, "val"))
+    settings = {"size_hw": p.size_hw, "class_names": p.class_names, "protocol": "cordone", "tolerance_us": 50_000}
+    assert p.score("cordone", tolerance_us=50_000) == evaluate_boxes(p.truth, p.detections, **settings)
+
+
+def test_what_cannot_be_merged_is_refused(model, data):
+    predictions = predict(model, dataset_for(model, data, "val"))
+    with pytest.raises(EvaluationError, match="lies in two of the predictions"):
+        predictions.merge([predictions])
+    for change in ({"size_hw": (1, 2)}, {"class_names": ("bus",)}):
+        with pytest.raises(EvaluationError, match="one sensor and the same classes"):
+            predictions.merge([replace(predictions, truth={}, detections={}, **change)])
+
+
+def test_sensors_of_different_sizes_are_not_scored_together(model, data):
+    samples = [dataset_for(model, data, "val")[k] for k in (0, 1)]
+    samples[1] = replace(samples[1], cube=samples[1].cube[..., :-8])
+    with pytest.raises(EvaluationError, match="score one kind of sensor at a time"):
+        predict(model, samples, batch_size=1)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
+from spiking_centernet.evaluation.predict import Predictions
 from spiking_centernet.evaluation.significance import (
     average_precision,
     compare,
@@ -20,7 +21,10 @@ from spiking_centernet.evaluation.significance import (
 from spiking_centernet.structures import Boxes, Detections
 
 SIZE_HW = (240, 304)
-SETTINGS = {"size_hw": SIZE_HW, "protocol": "cordone", "num_classes": 2}
+
+
+def matches_of(truth, found, protocol="cordone"):
+    return match_recordings(Predictions(truth, found, SIZE_HW, ("car", "pedestrian")), protocol)
 
 
 def world(seed, num_recordings=4, instants=3, most=6):
@@ -65,7 +69,7 @@ def test_ap_is_that_of_coco(seed, protocol):
     truth, found = world(seed)
     truth, found = ({(n, t + 200_000): v for (n, t), v in side.items()} for side in (truth, found))
     found = {k: Detections(d.xyxy, d.scores, d.labels, k[1]) for k, d in found.items()}
-    ap = average_precision(match_recordings(truth, found, **SETTINGS | {"protocol": protocol}))
+    ap = average_precision(matches_of(truth, found, protocol))
     assert (ap.mean(), ap[0], ap[5]) == pytest.approx(coco(truth, found, protocol), abs=1e-9)
     assert 0.01 < ap.mean() < 0.9
 
@@ -74,7 +78,7 @@ def test_ap_is_that_of_coco(seed, protocol):
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=3, max_size=3).filter(any))
 def test_ap_of_a_resample_is_that_of_coco_on_repeated_recordings(seed, weights):
     truth, found = world(seed, num_recordings=3, instants=2)
-    matches = match_recordings(truth, found, **SETTINGS)
+    matches = matches_of(truth, found)
     ours = average_precision(matches, np.array(weights)).mean()
     theirs = coco(repeated(truth, weights), repeated(found, weights))[0]
     assert ours == pytest.approx(theirs, abs=1e-9, nan_ok=True)
@@ -83,13 +87,13 @@ def test_ap_of_a_resample_is_that_of_coco_on_repeated_recordings(seed, weights):
 def test_nothing_to_find_is_not_a_number():
     empty = {("a", 1000): Boxes.empty()}
     none = {("a", 1000): Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 1000)}
-    assert np.isnan(average_precision(match_recordings(empty, none, **SETTINGS))).all()
-    assert np.isnan(average_precision(match_recordings({}, {}, **SETTINGS))).all()
+    assert np.isnan(average_precision(matches_of(empty, none))).all()
+    assert np.isnan(average_precision(matches_of({}, {}))).all()
 
 
 def test_nothing_found_is_zero():
     truth, _ = world(0)
-    assert average_precision(match_recordings(truth, {}, **SETTINGS)).tolist() == [0] * 10
+    assert average_precision(matches_of(truth, {})).tolist() == [0] * 10
 
 
 def test_perfect_detections_have_ap_one_however_recordings_are_drawn():
@@ -98,15 +102,15 @@ def test_perfect_detections_have_ap_one_however_recordings_are_drawn():
     weights = draw_weights(4, 20)
     assert weights[0].tolist() == [1, 1, 1, 1]
     assert (weights.sum(1) == 4).all()
-    assert resampled_ap(match_recordings(truth, found, **SETTINGS), weights) == pytest.approx(1.0)
+    assert resampled_ap(matches_of(truth, found), weights) == pytest.approx(1.0)
 
 
 def test_matches_survive_a_file(tmp_path):
-    matches = match_recordings(*world(2), **SETTINGS)
+    matches = matches_of(*world(2))
     save_matches(matches, tmp_path / "matches.npz")
     again = load_matches(tmp_path / "matches.npz")
     assert same_recordings([matches, again])
-    assert not same_recordings([matches, match_recordings(*world(3), **SETTINGS)])
+    assert not same_recordings([matches, matches_of(*world(3))])
     weights = draw_weights(4, 5)
     assert np.array_equal(resampled_ap(matches, weights), resampled_ap(again, weights))
 

@@ -9,6 +9,7 @@ from spiking_centernet.data import FolderDataset, Recording, Window, open, write
 from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.evaluation.predict import predict
 from spiking_centernet.inference import detect_windows, stream
+from spiking_centernet.inference.recordings import detections_at
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 SIZE_HW = (56, 72)
@@ -47,11 +48,12 @@ def test_detections_are_those_of_predict_to_the_bit(tmp_path, recording):
     recording.path.rename(tmp_path / "val" / "noise_td.dat")
     write_boxes(tmp_path / "val" / "noise_bbox.npy", boxes)
     model = tiny_detector()
-    _, expected, _ = predict(model, FolderDataset(tmp_path, "val"), batch_size=1)
+    expected = predict(model, FolderDataset(tmp_path, "val"), batch_size=1).detections
     moved = open(tmp_path / "val" / "noise_td.dat")
     streamed = list(stream(model, moved, every_us=EVERY_US, min_score=0.0))
-    assert len(streamed) == len(instants) == len(expected)
-    for found in streamed:
+    offline = list(detections_at(model, moved, moved.stops_us(EVERY_US), min_score=0.0))
+    assert len(streamed) == len(offline) == len(instants) == len(expected)
+    for found in (*streamed, *offline):
         wanted = expected["noise", found.t_us]
         assert len(found) > 0
         np.testing.assert_array_equal(found.xyxy, wanted.xyxy)

@@ -42,7 +42,6 @@ from pathlib import Path
 from types import SimpleNamespace
 import torch
 from spiking_centernet.training import distributed
-from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.evaluation.predict import dataset_for, predict
 from spiking_centernet.model.weights import load
 
@@ -51,10 +50,10 @@ torch.distributed.init_process_group("gloo")
 fabric = SimpleNamespace(world_size=torch.distributed.get_world_size(), global_rank=torch.distributed.get_rank())
 model, dataset = load(weights), dataset_for(load(weights), data, "val")
 own = torch.utils.data.Subset(dataset, distributed.own_indices(fabric, len(dataset)))
-*parts, size_hw = predict(model, own, batch_size=1)
-truth, found = (distributed.gather_dicts(fabric, part) for part in parts)
-score = evaluate_boxes(truth, found, size_hw=size_hw, protocol="none", class_names=model.config.classes)
-Path(out, f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(truth), score.to_dict()]))
+first, *others = distributed.gather(fabric, predict(model, own, batch_size=1))
+whole = first.merge(others)
+score = whole.score("none").to_dict()
+Path(out, f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(whole.truth), score]))
 """
 
 
@@ -83,7 +82,6 @@ def test_alone_nothing_changes():
     assert distributed.with_whole_batch_norms(model, fabric) is model
     assert not any(isinstance(m, distributed.WholeBatchNorm2d) for m in model.modules())
     assert distributed.gather(fabric, 3) == [3]
-    assert distributed.gather_dicts(fabric, {2: "b", 1: "a"}) == {1: "a", 2: "b"}
     assert distributed.gather_batch(fabric, model.head, "output", ["boxes"]) == ("output", ["boxes"])
 
 

@@ -1,7 +1,7 @@
 """A recording, whatever its file format: windows of events in time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,16 +91,18 @@ class Recording(ABC):
         self._check_window(stop_us - spec.window_us, stop_us)
         return self._cube(stop_us, spec)
 
-    def cubes(self, every_us: int, spec: VoxelSpec | None = None) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the end of every window and its cube, as ``cube`` returns it; see ``stops_us``.
+    def cubes(self, stops_us: Iterable[int], spec: VoxelSpec | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the end of every window and its cube, as ``cube`` returns it; outside the recording it is empty.
+
+        Args:
+            stops_us: first microseconds after the windows, for example ``recording.stops_us(50_000)``.
+            spec: as ``cube``.
 
         Raises:
-            WindowError: If ``every_us`` is not positive.
             EventFileError, ConfigError: as ``cube``.
         """
         spec = VoxelSpec() if spec is None else spec
-        for stop_us in self.stops_us(every_us):
-            # With gaps between short windows the last of them may begin after the last event.
+        for stop_us in map(int, stops_us):
             yield stop_us, self._cube(stop_us, spec)
 
     def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
@@ -129,7 +131,7 @@ class Recording(ABC):
         if length_us <= 0:
             raise WindowError(f"length_us must be positive, got {length_us}")
         for stop_us in self.stops_us(every_us):
-            # As in cubes: a window may begin after the last event.
+            # With gaps between short windows the last of them may begin after the last event.
             yield Window(stop_us - length_us, stop_us, self._read(stop_us - length_us, stop_us))
 
     def _check_window(self, start_us: int, stop_us: int) -> None:

@@ -1,14 +1,15 @@
-"""A detector on a folder of recordings: detections of every labelled instant, and their score."""
+"""A detector on a folder of recordings: predictions for every labelled frame, and their score."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
-from spiking_centernet.errors import ConfigError
+from spiking_centernet.errors import ConfigError, EvaluationError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.layers import Observe
@@ -16,6 +17,58 @@ from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 
 Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
 """Wraps an iterable of known length to show how far it is: ``progress(batches, total, what)``."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Ground truth and detections of labelled frames, by recording and timestamp in microseconds.
+
+    Attributes:
+        truth: the boxes of every labelled frame.
+        detections: the detections of every labelled frame.
+        size_hw: height and width of the sensor in pixels; (0, 0) without frames.
+        class_names: what label 0, 1, ... is called.
+    """
+
+    truth: Mapping[Instant, Boxes]
+    detections: Mapping[Instant, Detections]
+    size_hw: tuple[int, int]
+    class_names: tuple[str, ...]
+
+    def score(self, protocol: str | Protocol = "prophesee", *, tolerance_us: int = 0) -> Score:
+        """Return the score under a protocol; see ``evaluate_boxes``.
+
+        Raises:
+            ConfigError, EvaluationError: as ``evaluate_boxes``.
+        """
+        return evaluate_boxes(
+            self.truth, self.detections, size_hw=self.size_hw, protocol=protocol, class_names=self.class_names,
+            tolerance_us=tolerance_us,
+        )  # fmt: skip
+
+    def merge(self, others: Iterable["Predictions"]) -> "Predictions":
+        """Return these and the others' frames in the order of recordings and timestamps.
+
+        Raises:
+            EvaluationError: If a frame occurs twice, or sensors or classes differ.
+        """
+        parts = [self, *others]
+        sizes = {part.size_hw for part in parts if part.size_hw != (0, 0)} or {(0, 0)}
+        if len(sizes) > 1 or any(part.class_names != self.class_names for part in parts):
+            raise EvaluationError(
+                f"predictions of one sensor and the same classes can be merged, got sizes (height, width) "
+                f"{sorted(sizes)} and classes {sorted({part.class_names for part in parts})}; score them one by one"
+            )
+        truth = {frame: boxes for part in parts for frame, boxes in part.truth.items()}
+        detections = {frame: boxes for part in parts for frame, boxes in part.detections.items()}
+        if len(truth) != sum(len(part.truth) for part in parts):
+            raise EvaluationError("a labelled frame lies in two of the predictions to merge; give each frame once")
+        return Predictions(
+            {frame: truth[frame] for frame in sorted(truth)},
+            {frame: detections[frame] for frame in sorted(detections)},
+            sizes.pop(),
+            self.class_names,
+        )
 
 
 def dataset_for(
@@ -45,8 +98,8 @@ def predict(
     precision: str = "float32",
     observe: Observe | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[Instant, Boxes], dict[Instant, Detections], tuple[int, int]]:
-    """Detect at every labelled instant of a data set.
+) -> Predictions:
+    """Detect in every labelled frame of a data set.
 
     Args:
         model: the detector; it is fused here and left unchanged.
@@ -58,11 +111,9 @@ def predict(
         observe: sees the output of every neuron layer, see ``Detector.forward``.
         progress: shows how far it is.
 
-    Returns:
-        Ground truth and detections by recording and instant, and the height and width of the sensor in pixels.
-
     Raises:
-        ConfigError: the batch size is impossible.
+        ConfigError: If the batch size is impossible.
+        EvaluationError: If the recordings come from sensors of different sizes.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
@@ -73,19 +124,20 @@ def predict(
     batches = batches if progress is None else progress(batches, len(loader), "detecting")
     truth: dict[Instant, Boxes] = {}
     found: dict[Instant, Detections] = {}
-    size_hw = (0, 0)
+    size_hw: tuple[int, int] | None = None
     for batch in batches:
-        size_hw = (batch.cube.shape[-2], batch.cube.shape[-1])
+        before, size_hw = size_hw, (batch.cube.shape[-2], batch.cube.shape[-1])
+        if before not in (None, size_hw):
+            raise EvaluationError(
+                f"{batch.recordings[0]} has {size_hw[1]} x {size_hw[0]} pixels, recordings before it had "
+                f"{before[1]} x {before[0]}; score one kind of sensor at a time"
+            )
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output, _ = fused(batch.cube.to(device), observe=observe)
         results = model.head.detections(output, batch.t_us, size_hw=size_hw, min_score=min_score)
-        for key, boxes, result in zip(_instants(batch), batch.boxes, results, strict=True):
-            truth[key], found[key] = boxes, result
-    return truth, found, size_hw
-
-
-def _instants(batch: Batch) -> Iterator[Instant]:
-    return zip(batch.recordings, batch.t_us, strict=True)
+        for name, boxes, result in zip(batch.recordings, batch.boxes, results, strict=True):
+            truth[name, result.t_us], found[name, result.t_us] = boxes, result
+    return Predictions(truth, found, size_hw or (0, 0), model.config.classes)
 
 
 def evaluate(
@@ -104,8 +156,7 @@ def evaluate(
         ConfigError: unknown protocol.
     """
     dataset = dataset_for(model, root, split)
-    truth, found, size_hw = predict(model, dataset, batch_size=batch_size, progress=progress)
-    return evaluate_boxes(truth, found, size_hw=size_hw, protocol=protocol, class_names=model.config.classes)
+    return predict(model, dataset, batch_size=batch_size, progress=progress).score(protocol)
 
 
 def best_threshold(score: Score) -> float:

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import FolderDataset
-from spiking_centernet.evaluation.metrics import PROTOCOLS, Instant, Score, evaluate_boxes, get_protocol
+from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
 from spiking_centernet.evaluation.plots import pr_plot
-from spiking_centernet.evaluation.predict import Progress, dataset_for, predict
+from spiking_centernet.evaluation.predict import Predictions, Progress, dataset_for, predict
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
-from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.utils.provenance import provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
 
@@ -34,17 +33,15 @@ class Scorecard:
         scores: by protocol.
         rates: how often the neurons fired, by layer and overall.
         spiking: whether the layers spike; an ANN twin's "rates" are shares of outputs that are not zero.
-        truth: the boxes of every labelled instant.
-        found: the detections of every labelled instant.
-        dataset: what was scored.
+        predictions: what was scored.
+        dataset: the frames.
     """
 
     split: str
     scores: dict[str, Score]
     rates: FiringRates
     spiking: bool
-    truth: Mapping[Instant, Boxes]
-    found: Mapping[Instant, Detections]
+    predictions: Predictions
     dataset: FolderDataset
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,12 +82,9 @@ def score(
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     dataset = dataset_for(model, data, split)
     rates = FiringRates(model.neuron_names)
-    truth, found, size_hw = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
-    scores = {
-        name: evaluate_boxes(truth, found, size_hw=size_hw, protocol=name, class_names=model.config.classes)
-        for name in names
-    }
-    return Scorecard(split, scores, rates, model.config.neuron.is_spiking, truth, found, dataset)
+    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
+    scores = {name: predictions.score(name) for name in names}
+    return Scorecard(split, scores, rates, model.config.neuron.is_spiking, predictions, dataset)
 
 
 def save(
@@ -127,7 +121,7 @@ def draw_mosaic(card: Scorecard, model: AnyDetector) -> np.ndarray:
         # The last third of the window: all of it would smear what moves.
         cube = sample.cube[-max(1, len(sample.cube) // 3) :]
         image = events_image(events_of(torch.as_tensor(cube)), (cube.shape[-2], cube.shape[-1]))
-        shown = card.found[key].above(model.config.deployment.score_threshold)
+        shown = card.predictions.detections[key].above(model.config.deployment.score_threshold)
         caption = f"{sample.recording}  {sample.t_us * 1e-6:.2f} s"
         pictures.append(
             draw_boxes(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption)

@@ -10,7 +10,7 @@ from typing import Any
 
 from spiking_centernet.data.corruptions import CORRUPTIONS, SEVERITIES, Fault
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.evaluation.metrics import Score, evaluate_boxes
+from spiking_centernet.evaluation.metrics import Score
 from spiking_centernet.evaluation.predict import Progress, dataset_for, predict
 from spiking_centernet.evaluation.report import Scorecard
 from spiking_centernet.model import Detector
@@ -144,8 +144,8 @@ def score_faults(
         dataset = dataset_for(model, data, card.split)
         dataset.fault = fault
         rates = FiringRates(model.neuron_names)
-        truth, found, size_hw = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
-        score = evaluate_boxes(truth, found, size_hw=size_hw, protocol=clean.protocol, class_names=model.config.classes)
+        predictions = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
+        score = predictions.score(clean.protocol)
         rate = rates.overall()
         scored.append(FaultScore(fault, score, _over(score.ap, clean.ap), rate, _over(rate, clean_rate)))
     return Robustness(card.split, clean, clean_rate, tuple(scored))

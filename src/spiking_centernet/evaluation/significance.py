@@ -5,7 +5,7 @@ COCO's AP of a data set in which every recording occurs as often as it was drawn
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.errors import EvaluationError
-from spiking_centernet.evaluation.metrics import MAX_DETECTIONS, Instant, Protocol, get_protocol
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.evaluation.metrics import MAX_DETECTIONS, Protocol, get_protocol
+from spiking_centernet.evaluation.predict import Predictions
 from spiking_centernet.utils.files import atomic_write
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -48,24 +48,19 @@ class Matches:
     classes: tuple[ClassMatches, ...]
 
 
-def match_recordings(
-    truth: Mapping[Instant, Boxes],
-    found: Mapping[Instant, Detections],
-    *,
-    size_hw: tuple[int, int],
-    protocol: str | Protocol,
-    num_classes: int,
-) -> Matches:
+def match_recordings(predictions: Predictions, protocol: str | Protocol) -> Matches:
     """Match detections to ground truth as COCO does, under a protocol's filter.
 
     Args:
-        truth: the boxes of every labelled instant.
-        found: the detections of every labelled instant.
-        size_hw: height and width of the sensor in pixels.
-        protocol: name of the protocol.
-        num_classes: how many classes there are.
+        predictions: of labelled frames; frames without detections may be missing among them.
+        protocol: name of the protocol, or one of your own.
+
+    Raises:
+        ConfigError: If the protocol is unknown.
     """
     protocol = get_protocol(protocol)
+    truth, found, size_hw = predictions.truth, predictions.detections, predictions.size_hw
+    num_classes = len(predictions.class_names)
     names = tuple(sorted({recording for recording, _ in truth}))
     number = {name: i for i, name in enumerate(names)}
     scores: list[list[np.ndarray]] = [[] for _ in range(num_classes)]

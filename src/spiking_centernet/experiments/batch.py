@@ -20,8 +20,8 @@ from spiking_centernet.data import boxes_at, clean_boxes
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data.layouts import Files, Layout, locate
 from spiking_centernet.errors import DatasetError
-from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
-from spiking_centernet.evaluation.predict import dataset_for, predict
+from spiking_centernet.evaluation.metrics import Instant, Protocol, Score
+from spiking_centernet.evaluation.predict import Predictions, dataset_for, predict
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import find, load
 from spiking_centernet.simulate.dataset import simulate
@@ -260,7 +260,8 @@ def _detect(
     model = load(model_path)
     dataset = dataset_for(model, root, split, names=[name])
     rates = FiringRates(model.neuron_names)
-    _, found, size_hw = predict(model, dataset, batch_size=batch_size, observe=rates)
+    predictions = predict(model, dataset, batch_size=batch_size, observe=rates)
+    found = predictions.detections
     rows = np.zeros(sum(map(len, found.values())), FOUND_DTYPE)
     ordered = [found[key] for key in sorted(found)]
     if ordered:
@@ -272,7 +273,7 @@ def _detect(
         np.save(temporary, rows, allow_pickle=False)
     return {
         "instants": [d.t_us for d in ordered],
-        "size_hw": list(size_hw),
+        "size_hw": list(predictions.size_hw),
         "firing_rate": rates.overall(),
     }, [path]
 
@@ -359,4 +360,4 @@ def evaluate_recordings(
             here = rows[rows["t"] == t_us]
             truth[name, t_us] = boxes_at(cleaned, t_us)
             found[name, t_us] = Detections(here["xyxy"], here["score"], here["label"], t_us)
-    return evaluate_boxes(truth, found, size_hw=size_hw, protocol=protocol, class_names=detector.config.classes)
+    return Predictions(truth, found, size_hw, detector.config.classes).score(protocol)

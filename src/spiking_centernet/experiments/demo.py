@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.boxes import iou_matrix
-from spiking_centernet.data import Recording, Window, boxes_at, label_instants, read_boxes
+from spiking_centernet.data import Recording, boxes_at, label_instants, read_boxes
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.report import GAP, Scorecard
-from spiking_centernet.inference import detect_windows
-from spiking_centernet.inference.recordings import Progress, detect, events_before
+from spiking_centernet.inference.recordings import Progress, detect, detections_at, events_before
 from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import bundled, load
 from spiking_centernet.simulate.dataset import Clips, simulate
@@ -180,12 +179,9 @@ def match(found: Detections, truth: Boxes, min_iou: float = MATCH_IOU) -> np.nda
 def _check_real(model: Detector, recording: Recording, picture: Path) -> RealCheck:
     """Detect exactly at the labelled instants, compare with the boxes drawn by hand, and picture both."""
     boxes = read_boxes(recording.path.with_name(recording.path.name.replace("_td.dat", "_bbox.npy")))
-    instants = label_instants(boxes).tolist()
-    length_us = model.config.voxels.window_us
-    windows = (Window(t - length_us, t, events_before(recording, t, length_us)) for t in instants)
     pictures, num_found, num_false = [], 0, 0
     tracks: set[int] = set()
-    for found in detect_windows(model, windows, size_hw=recording.size_hw):
+    for found in detections_at(model, recording, label_instants(boxes)):
         truth = boxes_at(boxes, found.t_us)
         given = match(found, truth)
         num_found += int((given >= 0).sum())

@@ -1,7 +1,7 @@
 """Detections of a recording as files: an annotated video, JSON, a box file, a still."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from spiking_centernet.data import Recording, boxes_at, write_boxes
 from spiking_centernet.data.convert import Labels, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
-from spiking_centernet.inference import stream
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
@@ -84,17 +84,17 @@ def detect(
             raise ConfigError(f"cannot save {name!r}{did_you_mean(name, FORMATS)}")
     if "csv" in save and not track:
         raise ConfigError("csv is MOT's format for tracks; switch tracking on (--track) or leave it out")
-    if not speed > 0 or shown_us < 1:
-        raise ConfigError(f"speed and shown_us must be positive, got {speed} and {shown_us}")
+    if not speed > 0 or shown_us < 1 or every_us < 1:
+        raise ConfigError(f"speed, shown_us and every_us must be positive, got {speed}, {shown_us} and {every_us}")
     require_writable_folder(out)
     start_score = model.config.deployment.score_threshold if min_score is None else min_score
     least = min(CONTINUE_SCORE, start_score) if track else start_score
-    found: Iterable[Detections] = stream(model, recording, every_us=every_us, min_score=least)
-    if track:
-        found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
     if not recording.num_events:
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
-    total = (recording.stop_us - 1) // every_us - recording.start_us // every_us + 1
+    stops_us = recording.stops_us(every_us)
+    found: Iterable[Detections] = detections_at(model, recording, stops_us, min_score=least)
+    if track:
+        found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
     stem = recording.path.stem.removesuffix("_td")
     paths = {name: Path(out) / f"{stem}_detections.{name}" for name in save}
     if "npy" in paths:
@@ -104,7 +104,7 @@ def detect(
     results: list[Detections] = []
     with ExitStack() as stack:
         video = None
-        for result in found if progress is None else progress(found, total, f"detecting in {stem}"):
+        for result in found if progress is None else progress(found, len(stops_us), f"detecting in {stem}"):
             results.append(result)
             if "mp4" in paths:
                 image = painter.frame(result)
@@ -128,6 +128,34 @@ def detect(
         instants = [_plain(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": provenance()})
     return DetectionRun(results, paths)
+
+
+def detections_at(
+    model: AnyDetector, recording: Recording, stops_us: Iterable[int], *, min_score: float | None = None
+) -> Iterator[Detections]:
+    """Yield the detections of the windows that end at these timestamps, each from a zero-initialized state.
+
+    The windows are cut as in training and validation; :func:`stream` gives the same from packets as they arrive.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        recording: what to detect in.
+        stops_us: exclusive ends of the windows in microseconds, for example ``recording.stops_us(50_000)``.
+        min_score: detections below are dropped; None takes the network's ``score_threshold``.
+
+    Raises:
+        ConfigError: If ``min_score`` is not in [0, 1].
+        EventFileError: If the events are damaged.
+    """
+    config = model.config
+    min_score = config.deployment.score_threshold if min_score is None else min_score
+    if not 0 <= min_score <= 1:
+        raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
+    fused, device = model.fuse(), model.device
+    for stop_us, cube in recording.cubes(stops_us, config.voxels):
+        with torch.inference_mode():
+            output, _ = fused(cube[:, None].to(device), keep_state=False)
+        yield from model.head.detections(output, [stop_us], size_hw=recording.size_hw, min_score=min_score)
 
 
 class _Painter:

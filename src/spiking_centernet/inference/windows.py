@@ -57,8 +57,8 @@ class _OpenWindow:
 class WindowCollector:
     """Sorts packets into windows that end at every multiple of ``every_us``, however the packets are cut.
 
-    The windows are those of ``Recording.cubes``: the first ends at the first multiple after the first event, and each
-    is as long as ``spec`` says. An event is binned on arrival into every window that is open for it; no event is kept.
+    The first window ends at the first multiple after the first event, as in ``Recording.stops_us``; each is as long as
+    ``spec`` says. An event is binned on arrival into every window that is open for it; no event is kept.
 
     Args:
         size_hw: height and width of the sensor in pixels.

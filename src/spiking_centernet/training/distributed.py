@@ -6,7 +6,7 @@ gathered, so that every process computes the loss of the whole batch; the gradie
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Sized
 from typing import Any, Protocol, cast
 
 import torch
@@ -165,15 +165,3 @@ def gather(fabric: Any, value: Any) -> list[Any]:
     values: list[Any] = [None] * fabric.world_size
     torch.distributed.all_gather_object(values, value)
     return values
-
-
-def gather_dicts(fabric: Any, own: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return the entries of all processes in the order of their keys.
-
-    Raises:
-        AssertionError: two processes hold the same key.
-    """
-    parts = gather(fabric, own)
-    whole = {key: value for part in parts for key, value in part.items()}
-    assert len(whole) == sum(map(len, parts)), "a sample fell to two processes"
-    return {key: whole[key] for key in sorted(whole)}

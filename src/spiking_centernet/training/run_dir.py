@@ -18,11 +18,11 @@ from torch import Tensor
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.layouts import locate
 from spiking_centernet.errors import ConfigError, WeightsError
-from spiking_centernet.evaluation.metrics import Instant
+from spiking_centernet.evaluation.predict import Predictions
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
 from spiking_centernet.model.weights import load, read_tensors, save, save_tensors
-from spiking_centernet.structures import Batch, Detections
+from spiking_centernet.structures import Batch
 from spiking_centernet.utils.files import atomic_write, naming_full_disk, remove_leftovers
 from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
 from spiking_centernet.visualize.plots import curves_plot
@@ -149,16 +149,14 @@ class RunFolder:
             pictures.append(draw_boxes(image, truth=boxes, class_names=classes, scale=2))
         save_png(mosaic(pictures, 4), self.path / "pictures" / "train_batch.png")
 
-    def draw_validation(
-        self, epoch: int, dataset: FolderDataset, found: Mapping[Instant, Detections], classes: Sequence[str]
-    ) -> None:
+    def draw_validation(self, epoch: int, dataset: FolderDataset, predictions: Predictions) -> None:
         """Picture detections (solid) and ground truth (dashed) at labelled instants spread over the split."""
         pictures = []
         for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int):
             sample = dataset[int(index)]
             image = events_image(events_of(sample.cube), (sample.cube.shape[-2], sample.cube.shape[-1]))
-            result = found[sample.recording, sample.t_us].above(0.3)
-            pictures.append(draw_boxes(image, result, sample.boxes, class_names=classes, scale=2))
+            result = predictions.detections[sample.recording, sample.t_us].above(0.3)
+            pictures.append(draw_boxes(image, result, sample.boxes, class_names=predictions.class_names, scale=2))
         save_png(mosaic(pictures, 4), self.path / "pictures" / f"val_epoch{epoch:03d}.png")
 
     def finish(self) -> None:

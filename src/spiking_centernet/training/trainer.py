@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
-from spiking_centernet.evaluation.metrics import Score, evaluate_boxes
+from spiking_centernet.evaluation.metrics import Score
 from spiking_centernet.evaluation.predict import best_threshold, dataset_for, predict
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
@@ -256,24 +256,20 @@ class Trainer:
         model = self.state.averaged()
         rates = FiringRates(model.neuron_names)
         own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
-        truth, found, size_hw = predict(
+        predictions = predict(
             model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
             num_workers=self.num_workers,
         )  # fmt: skip
-        truth, found = distributed.gather_dicts(self.fabric, truth), distributed.gather_dicts(self.fabric, found)
-        size_hw, *_ = sorted(
-            distributed.gather(self.fabric, size_hw), reverse=True
-        )  # one that predicted nothing knows none
+        first, *others = distributed.gather(self.fabric, predictions)
+        predictions = first.merge(others)
         counts = distributed.gather(self.fabric, rates)
         rates.merge(counts[: self.fabric.global_rank] + counts[self.fabric.global_rank + 1 :])
-        score = evaluate_boxes(
-            truth, found, size_hw=size_hw, protocol=self.recipe.protocol, class_names=model.config.classes
-        )
+        score = predictions.score(self.recipe.protocol)
         row = {"step": self.state.step, "epoch": epoch, "ap": score.ap, "ap50": score.ap50}
         row |= {f"ap_{c.name}": c.ap for c in score.classes}
         row |= {f"val_{k}": v for k, v in _rates_row(rates).items()}
         self.folder.log(row)
-        self.folder.draw_validation(epoch, self.val_set, found, model.config.classes)
+        self.folder.draw_validation(epoch, self.val_set, predictions)
         ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
         if not score.num_truth and self.state.best_ap <= ap and self.fabric.is_global_zero:
             warnings.warn(

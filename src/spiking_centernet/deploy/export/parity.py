@@ -12,7 +12,8 @@ from spiking_centernet.data import FolderDataset, Recording
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.deploy.export.contract import Contract, Run, mean_heads, run_window
 from spiking_centernet.errors import ExportError
-from spiking_centernet.evaluation.metrics import Instant, Protocol, evaluate_boxes
+from spiking_centernet.evaluation.metrics import Instant, Protocol
+from spiking_centernet.evaluation.predict import Predictions
 from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 
 MEMBRANE_TOLERANCE = 1e-3
@@ -107,7 +108,7 @@ def score(
         key = sample.recording, sample.t_us
         truth[key] = sample.boxes
         found[key] = contract.head.detections(output, [sample.t_us], size_hw=size_hw)[0]
-    return evaluate_boxes(truth, found, size_hw=contract.size_hw, protocol=protocol, class_names=contract.classes).ap
+    return Predictions(truth, found, contract.size_hw, contract.classes).score(protocol).ap
 
 
 def shipped_windows(contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:
@@ -120,7 +121,7 @@ def windows_of(recording: Recording, contract: Contract, every_us: int = 50_000)
     """Yield cubes [window_steps, C, H, W] of a recording, its top left corner cut or padded to the contract's size."""
     height, width = contract.size_hw
     spec = VoxelSpec(contract.window_us, contract.window_steps, contract.in_channels // 2)
-    for stop_us, whole in recording.cubes(every_us, spec):
+    for stop_us, whole in recording.cubes(recording.stops_us(every_us), spec):
         if stop_us - contract.window_us >= recording.stop_us:
             return
         cube = whole.numpy()[..., :height, :width]

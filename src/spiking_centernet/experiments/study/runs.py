@@ -17,7 +17,6 @@ import torch
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.energy import count_ops
-from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.evaluation.predict import predict
 from spiking_centernet.evaluation.significance import match_recordings, save_matches
 from spiking_centernet.experiments.study.plan import Plan, Run, Test
@@ -282,20 +281,15 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
         spec = dataclasses.replace(config.voxels, window_us=test.window_us, num_steps=test.num_steps)
         dataset = FolderDataset(data, plan.split, spec, classes=config.classes)
         rates = FiringRates(model.neuron_names)
-        truth, detected, size_hw = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
-        score = evaluate_boxes(
-            truth, detected, size_hw=size_hw, protocol=plan.protocol, class_names=config.classes
-        ).to_dict()
-        matches = match_recordings(
-            truth, detected, size_hw=size_hw, protocol=plan.protocol, num_classes=len(config.classes)
-        )
-        save_matches(matches, matches_path(run, test))
+        predictions = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
+        score = predictions.score(plan.protocol).to_dict()
+        save_matches(match_recordings(predictions, plan.protocol), matches_path(run, test))
         found.append(
             {
                 "name": test.name, "num_steps": test.num_steps, "window_us": test.window_us,
                 **{k: v for k, v in score.items() if k != "classes"},
                 "classes": {c["name"]: {"ap": c["ap"], "ap50": c["ap50"]} for c in score["classes"]},
-                "firing_rate": rates.overall(), "dense_operations": dense_operations(model, size_hw),
+                "firing_rate": rates.overall(), "dense_operations": dense_operations(model, predictions.size_hw),
             }
         )  # fmt: skip
     return found
