@@ -21,7 +21,7 @@ from stamp import stamp, this_command, write_result
 from torch import nn
 from training import rings
 
-from spiking_centernet.cli.parser import read_size
+from spiking_centernet.cli.values import read_size
 from spiking_centernet.experiments.bench.peers import SpikingJellyDetector
 from spiking_centernet.model import PRESETS, DetectorOutput, build
 from spiking_centernet.model.heads import make_head

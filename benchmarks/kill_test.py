@@ -105,7 +105,7 @@ def jobs(base: Path) -> list[Job]:
 
     def detection(out: Path, again: bool) -> list[str]:
         command = [*SCN, "detect", str(weights), str(recording), "--out", str(out), "--min_score", "0.01"]
-        return [*command, "--save", "json,npy,mp4", "--every_ms", "20"]
+        return [*command, "--save", "json", "npy", "mp4", "--every_ms", "20"]
 
     def study(out: Path, again: bool) -> list[str]:
         return [*SCN, "study", str(base / "tiny_study.yaml"), "--data", str(data), "--out", str(out)]

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from fuzz_files import file, folder, some_events
 
-from spiking_centernet.cli import parser
 from spiking_centernet.data import (
     CORRUPTIONS,
     boxes_at,
@@ -34,6 +33,7 @@ from spiking_centernet.errors import SpikingCenterNetError
 from spiking_centernet.model import build, config_dict, weights
 from spiking_centernet.simulate.dataset import Clips, simulate
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
+from spiking_centernet.training.config import read_recipe
 from spiking_centernet.training.run_dir import read_metrics
 
 
@@ -66,7 +66,7 @@ def weight_file(data: bytes) -> str:
 
 
 def recipe(data: bytes) -> dict:
-    return parser.read_recipe(file(data, "a.yaml"))
+    return read_recipe(file(data, "a.yaml"))
 
 
 def network(data: bytes) -> object:

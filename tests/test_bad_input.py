@@ -17,12 +17,12 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from spiking_centernet.cli import parser
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data import read_boxes, voxelize
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, EventFileError, WeightsError, WindowError
 from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
+from spiking_centernet.training.config import read_recipe
 from spiking_centernet.training.run_dir import RunFolder, read_metrics
 
 INPUTS = 1000
@@ -124,7 +124,7 @@ def test_names_that_are_no_names(tmp_path):
         (lambda: open_recording("a\0_td.dat"), EventFileError),
         (lambda: read_boxes("a\0_bbox.npy"), BoxFileError),
         (lambda: weights.load("a\0.safetensors"), WeightsError),
-        (lambda: parser.read_recipe("a\0.yaml"), ConfigError),
+        (lambda: read_recipe("a\0.yaml"), ConfigError),
         (lambda: open_recording(tmp_path / ("x" * 5000 + "_td.dat")), EventFileError),
         (lambda: weights.load(str(tmp_path / ("x" * 5000))), WeightsError),
     ):
@@ -270,7 +270,7 @@ def test_recipes_that_once_slipped_through(tmp_path, text, words):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=words):
-        parser.read_recipe(path)
+        read_recipe(path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", "\0"])
@@ -301,4 +301,4 @@ def test_a_damaged_description_of_a_simulation_is_named(tmp_path, text):
 def test_settings_without_a_value_are_refused(tmp_path, text):
     (tmp_path / "a.yaml").write_text(f"{text}\n")
     with pytest.raises(ConfigError, match="is empty; give a value"):
-        parser.read_recipe(tmp_path / "a.yaml")
+        read_recipe(tmp_path / "a.yaml")

@@ -39,7 +39,7 @@ def test_the_wheel_states_licence_notice_and_command(wheel):
     assert {f"{folder}/licenses/LICENSE", f"{folder}/licenses/NOTICE"} <= set(wheel.namelist())
     about = Parser().parsestr(wheel.read(f"{folder}/METADATA").decode())
     assert (about["License-Expression"], about["Requires-Python"]) == ("Apache-2.0", ">=3.11")
-    assert "scn = spiking_centernet.cli.commands:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "scn = spiking_centernet.cli.program:main" in wheel.read(f"{folder}/entry_points.txt").decode()
 
 
 def test_the_pinned_versions_name_no_place():

@@ -104,7 +104,7 @@ def test_metrics_that_find_no_room_are_named(tmp_path, monkeypatch):
 
 FILL = """
 import resource, sys
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

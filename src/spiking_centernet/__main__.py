@@ -2,7 +2,7 @@
 
 import sys
 
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,15 +67,56 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; {hint}known: {', '.join(known)}"
 
 
+EXTRAS: dict[str, dict[str, str]] = {
+    "train": {"lightning": "lightning", "tensorboard": "tensorboard"},
+    "energy": {"pynvml": "nvidia-ml-py"},
+    "formats": {
+        "h5py": "h5py", "hdf5plugin": "hdf5plugin", "lz4": "lz4", "zstandard": "zstandard", "rosbags": "rosbags",
+        "scipy": "scipy",
+    },
+    "track": {"trackers": "trackers"},
+    "live": {"eventcv": "eventcv"},
+    "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+    "openvino": {"openvino": "openvino", "onnx": "onnx", "onnxscript": "onnxscript"},
+    "nir": {"nir": "nir"},
+    "cluster": {"ray": "ray", "submitit": "submitit"},
+}  # fmt: skip
+"""Extra of this package -> the modules it is for, each with the distribution that brings it (``pyproject.toml``)."""
+
+
+def install_hint(extra: str) -> str:
+    """Return how to install what an extra lacks here, whatever this package itself was installed from."""
+    modules = EXTRAS[extra]
+    missing = [name for module, name in modules.items() if not is_installed(module)]
+    return (
+        f"pip install {' '.join(missing or modules.values())}, or reinstall spiking-centernet with the extra [{extra}]"
+    )
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module can be found."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a module that was not imported the usual way
+        return True
+
+
 def need(module: str, purpose: str, extra: str) -> Any:
     """Return an optional module.
 
+    Args:
+        module: its name, with dots for a part of a package.
+        purpose: what needs it, the subject of the message: "writing ONNX".
+        extra: of ``EXTRAS``.
+
     Raises:
-        MissingPackageError: it is not installed; the message has the line that installs it.
+        MissingPackageError: If it is not installed or cannot be loaded; the message says how to install it.
     """
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"{purpose} needs {error.name}, which is not installed; pip install 'spiking-centernet[{extra}]'"
-        ) from error
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError):
+            reason = f"needs {error.name}, which is not installed"
+        else:  # a library of the system is missing
+            reason = f"needs {module}, which cannot be loaded ({error})"
+        raise MissingPackageError(f"{purpose} {reason}; {install_hint(extra)}") from error

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import some_events, tiny_detector
 
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 from spiking_centernet.data import read_boxes, write_dat
 from spiking_centernet.data.convert import mot
 from spiking_centernet.experiments.demo import real_clip
@@ -103,7 +103,20 @@ def test_convert_says_what_is_lost(capsys, tmp_path):
 
 def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
     pytest.importorskip("trackers")
-    argv = ["--every_ms", "10", "--min_score", "0.05", "--track", "--save", "json,npy,csv,png", "--out", tmp_path]
+    argv = [
+        "--every_ms",
+        "10",
+        "--min_score",
+        "0.05",
+        "--track",
+        "--save",
+        "json",
+        "npy",
+        "csv",
+        "png",
+        "--out",
+        tmp_path,
+    ]
     code, out, _ = run(capsys, "detect", model_path, real_clip(), *argv)
     assert code == 0
     stem = tmp_path / "icns_roadside_cars_detections"

@@ -1,4 +1,4 @@
-"""The commands that leave the house: ``scn stream`` and ``scn export``."""
+"""``scn stream`` and ``scn export``."""
 
 import json
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny import some_events, tiny_detector
 
-from spiking_centernet.cli import parser
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli import values
+from spiking_centernet.cli.program import main
 from spiking_centernet.data import write_dat
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import weights
@@ -52,7 +52,7 @@ def test_stream_writes_a_line_of_json_for_every_answer(capsys, place, tmp_path, 
     ("words", "told"),
     [
         (("--mode", "stateless"), "did you mean 'stateful'"),
-        (("--policy", "forget"), "unknown policy 'forget'"),
+        (("--policy", "forget"), "--policy: unknown value 'forget'"),
         (("--speed", "0"), "speed"),
         (("--mode", "stateful", "--every_ms", "30"), "multiple"),
     ],
@@ -123,7 +123,7 @@ def test_energy_takes_no_options_of_other_commands(capsys, option):
 
 
 def test_sizes_are_written_width_first():
-    assert parser.read_size("304x240") == (240, 304)
+    assert values.read_size("304x240") == (240, 304)
     for text in ("304", "x240", "0x3", "axb"):
         with pytest.raises(ConfigError, match="width x height"):
-            parser.read_size(text)
+            values.read_size(text)

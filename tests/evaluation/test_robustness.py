@@ -6,7 +6,7 @@ import pytest
 import toy_roads
 from calibrated import calibrated, random_cube
 
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 from spiking_centernet.data import CORRUPTIONS
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation import report

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny import tiny_detector
 
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 from spiking_centernet.data import open, read_boxes
 from spiking_centernet.experiments.demo import match, real_clip
 from spiking_centernet.model import weights

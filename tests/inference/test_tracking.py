@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from spiking_centernet.errors import ConfigError, EvaluationError
+from spiking_centernet.errors import ConfigError, EvaluationError, MissingPackageError
 from spiking_centernet.inference.recordings import as_box_array
 from spiking_centernet.inference.tracking import score_tracks, track
 from spiking_centernet.structures import Boxes, Detections
@@ -77,7 +77,7 @@ def test_impossible_settings_are_refused_before_any_detection(settings):
 
 def test_a_missing_package_names_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "trackers", None)
-    with pytest.raises(ConfigError, match=r"needs the package trackers.*pip install 'spiking-centernet\[track\]'"):
+    with pytest.raises(MissingPackageError, match=r"tracking needs trackers.*pip install trackers, or .*\[track\]"):
         track([], every_us=EVERY_US, start_score=0.5)
 
 

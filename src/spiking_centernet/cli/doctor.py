@@ -1,7 +1,6 @@
 """What this machine has, what it lacks, and the line that mends it."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -9,31 +8,17 @@ from dataclasses import dataclass
 
 import torch
 
-from spiking_centernet.errors import ConfigError, NativeLibraryError
+from spiking_centernet.errors import EXTRAS, ConfigError, NativeLibraryError, install_hint, is_installed
 from spiking_centernet.model.weights import bundled
 from spiking_centernet.ops.library import ISA_VARIABLE, PATH_VARIABLE, REBUILD, native, why_missing
 from spiking_centernet.utils.provenance import cpu_model, has_native_bfloat16, num_cores, package_version
 
-OPTIONAL = {
-    "lightning": ("scn train", "pip install 'spiking-centernet[train]'"),
-    "tensorboard": ("scn train", "pip install 'spiking-centernet[train]'"),
-    "h5py": ("HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
-    "hdf5plugin": ("compressed HDF5 recordings", "pip install 'spiking-centernet[formats]'"),
-    "lz4": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
-    "zstandard": ("AEDAT4 recordings", "pip install 'spiking-centernet[formats]'"),
-    "rosbags": ("ROS bags", "pip install 'spiking-centernet[formats]'"),
-    "scipy": ("MATLAB recordings", "pip install 'spiking-centernet[formats]'"),
-    "trackers": ("scn detect --track", "pip install 'spiking-centernet[track]'"),
-    "eventcv": ("scn stream from a camera or socket", "pip install 'spiking-centernet[live]'"),
-    "onnx": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
-    "onnxscript": ("scn export to .onnx and .xml", "pip install 'spiking-centernet[onnx]'"),
-    "onnxruntime": ("scn export --check of .onnx", "pip install 'spiking-centernet[onnx]'"),
-    "openvino": ("scn export to .xml", "pip install 'spiking-centernet[openvino]'"),
-    "nir": ("scn export to .nir", "pip install 'spiking-centernet[nir]'"),
-    "ray": ("--executor ray", "pip install 'spiking-centernet[cluster]'"),
-    "submitit": ("--executor slurm", "pip install 'spiking-centernet[cluster]'"),
-}
-"""Distribution -> what needs it, how to get it."""
+PURPOSES = {
+    "train": "scn train", "energy": "joules of a GPU", "formats": "HDF5, AEDAT4, ROS and MATLAB recordings",
+    "track": "scn detect --track", "live": "scn stream from a camera or socket", "onnx": "scn export to .onnx",
+    "openvino": "scn export to .xml", "nir": "scn export to .nir", "cluster": "--executor ray and slurm",
+}  # fmt: skip
+"""Extra -> what needs it."""
 
 NO_COMPILER = "install a C compiler and CMake, then: pip install --force-reinstall --no-deps spiking-centernet"
 """How to get the native kernels where none were built."""
@@ -65,11 +50,14 @@ def examine() -> list[Finding]:
         _gpu(),
         _codec(),
     ]
-    for name, (purpose, install) in OPTIONAL.items():
-        if importlib.util.find_spec(name) is None:
-            findings.append(Finding(name, f"missing; needed for {purpose}", False, install))
+    for extra, modules in EXTRAS.items():
+        missing = [name for module, name in modules.items() if not is_installed(module)]
+        if missing:
+            text = f"{', '.join(missing)} missing; needed for {PURPOSES[extra]}"
+            findings.append(Finding(f"[{extra}]", text, False, install_hint(extra)))
         else:
-            findings.append(Finding(name, importlib.metadata.version(name)))
+            text = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in modules.values())
+            findings.append(Finding(f"[{extra}]", text))
     findings.append(_weights())
     free_gb = shutil.disk_usage(os.getcwd()).free / 1e9
     findings.append(

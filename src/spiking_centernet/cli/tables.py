@@ -1,5 +1,7 @@
 """What recordings, scores and faults look like on a terminal."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spiking_centernet.utils.console import say, show_table
@@ -8,6 +10,12 @@ if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.description import RecordingInfo
     from spiking_centernet.evaluation.report import Scorecard
     from spiking_centernet.evaluation.robustness import Robustness
+
+
+def files(paths: Iterable[Path]) -> None:
+    """Print which files were written."""
+    for path in paths:
+        say(f"wrote {path}")
 
 
 def recording(found: "RecordingInfo") -> None:

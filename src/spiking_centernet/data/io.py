@@ -61,7 +61,8 @@ def open(
             one is possible.
 
     Raises:
-        EventFileError: the format is unknown, the file damaged, or a package that reads it is not installed.
+        EventFileError: the format is unknown, or the file damaged.
+        MissingPackageError: a package that reads it is not installed.
         ConfigError: an option is written wrong, or the format says itself what the option says.
     """
     path = Path(path)

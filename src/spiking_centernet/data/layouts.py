@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.data.box_files import read_boxes
-from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean
+from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES
 
 BOXES_SUFFIX = "_bbox.npy"
@@ -199,7 +199,7 @@ def _read_npy(files: Files, classes: Sequence[str]) -> np.ndarray:
 
 def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
     """Boxes stand on the clock of the car, events on their own: ``t_offset`` of the event file lies between them."""
-    import h5py
+    h5py = need("h5py", f"reading {files.events}", "formats")
 
     boxes = read_boxes(files.boxes, classes=classes)
     try:

@@ -13,7 +13,7 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import Score
 from spiking_centernet.evaluation.predict import Progress, dataset_for, predict
 from spiking_centernet.evaluation.report import Scorecard
-from spiking_centernet.model import Detector
+from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import provenance, write_json
@@ -111,7 +111,7 @@ def corruption_names(names: Sequence[str]) -> list[str]:
 
 
 def score_faults(
-    model: Detector,
+    model: AnyDetector,
     data: str | os.PathLike[str],
     card: Scorecard,
     *,

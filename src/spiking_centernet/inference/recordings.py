@@ -75,7 +75,8 @@ def detect(
         progress: shows how far it is.
 
     Raises:
-        ConfigError: an unknown format, a setting that is impossible, or tracking without the package it needs.
+        ConfigError: an unknown format, or a setting that is impossible.
+        MissingPackageError: tracking without the package it needs.
         WindowError: the recording holds no events.
         EventFileError: the events are damaged.
     """

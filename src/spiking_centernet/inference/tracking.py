@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.errors import ConfigError, EvaluationError
+from spiking_centernet.errors import ConfigError, EvaluationError, need
 from spiking_centernet.structures import Boxes, Detections
 
 CONTINUE_SCORE = 0.1
@@ -20,8 +20,6 @@ FIRST_IOU = 0.1
 
 MATCH_IOU = 0.5
 """Overlap from which CLEAR and identity scores count a box as found (MOTChallenge)."""
-
-INSTALL = "pip install 'spiking-centernet[track]'"
 
 
 def track(
@@ -42,7 +40,8 @@ def track(
         of each instant the detections that belong to a track, with ``track_ids`` from 1, best score first.
 
     Raises:
-        ConfigError: ``trackers`` is not installed, or a setting is impossible.
+        ConfigError: a setting is impossible.
+        MissingPackageError: ``trackers`` is not installed.
     """
     if every_us < 1 or not 0 <= continue_score <= start_score <= 1:
         raise ConfigError(
@@ -94,13 +93,8 @@ def _update(tracker: Any, result: Detections, here: np.ndarray) -> Iterator[tupl
 
 
 def _package() -> Any:
-    try:
-        import trackers
-    except ImportError as error:
-        # OpenCV, which it imports, may lack a library of the system: that is no ModuleNotFoundError.
-        what = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
-        raise ConfigError(f"tracking needs the package trackers, but {what}; {INSTALL}") from error
-    return trackers
+    # OpenCV, which it imports, may lack a library of the system.
+    return need("trackers", "tracking", "track")
 
 
 @dataclass(frozen=True)
@@ -141,10 +135,9 @@ def score_tracks(truth: Mapping[tuple[str, int], Boxes], found: Mapping[tuple[st
 
     Raises:
         EvaluationError: there is nothing to score, or a box has no track.
-        ConfigError: ``trackers`` is not installed.
+        MissingPackageError: ``trackers`` is not installed.
     """
-    _package()
-    from trackers import eval as metrics
+    metrics = need("trackers.eval", "scoring tracks", "track")
 
     if not truth:
         raise EvaluationError("there are no labelled instants to score; give labels")

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from spiking_centernet.errors import ConfigError
+from spiking_centernet.errors import ConfigError, need
 from spiking_centernet.model import Detector, Head
 from spiking_centernet.structures import Boxes
 
@@ -31,13 +31,12 @@ def make_fabric(precision: str) -> Any:
     Args:
         precision: as Fabric names it.
     """
-    from lightning.fabric import Fabric
-
+    Fabric = need("lightning.fabric", "training", "train").Fabric
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Fabric(devices=1, precision=precision)  # pyright: ignore[reportArgumentType]
+        return Fabric(devices=1, precision=precision)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     nodes = int(os.environ["WORLD_SIZE"]) // here
-    fabric = Fabric(devices=here, num_nodes=nodes, strategy="ddp", precision=precision)  # pyright: ignore
+    fabric = Fabric(devices=here, num_nodes=nodes, strategy="ddp", precision=precision)
     fabric.launch()
     return fabric
 

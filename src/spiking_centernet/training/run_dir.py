@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.layouts import locate
-from spiking_centernet.errors import ConfigError, WeightsError
+from spiking_centernet.errors import ConfigError, WeightsError, need
 from spiking_centernet.evaluation.predict import Predictions
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
@@ -84,9 +84,7 @@ class RunFolder:
             with naming_full_disk(self._metrics), self._metrics.open("a", newline="") as file:
                 csv.DictWriter(file, known).writerow(_plain(row))
         if self._board is None:
-            from tensorboard.summary import Writer
-
-            self._board = Writer(str(self.path / BOARD))
+            self._board = need("tensorboard.summary", "training", "train").Writer(str(self.path / BOARD))
         with naming_full_disk(self.path / BOARD):
             for name, value in row.items():
                 if name != "step" and isinstance(value, int | float) and math.isfinite(value):

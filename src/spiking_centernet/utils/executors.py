@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.errors import ConfigError, did_you_mean, need
 from spiking_centernet.utils.provenance import num_cores
 
 SLURM_ARRAY = 1000
@@ -98,9 +98,8 @@ def _local(function: Callable[[Any], Any], items: Sequence[Any], executor: Execu
 
 
 def _ray(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
-    import ray
-    from ray.exceptions import RayError
-
+    ray = need("ray", "the executor ray", "cluster")
+    RayError = need("ray.exceptions", "the executor ray", "cluster").RayError
     started = not ray.is_initialized()
     if started:
         ray.init(**ray_settings(executor))
@@ -131,8 +130,7 @@ def ray_settings(executor: Executor) -> dict[str, Any]:
 
 
 def _slurm(function: Callable[[Any], Any], items: Sequence[Any], executor: Executor) -> Iterator[tuple[int, Any]]:
-    import submitit
-
+    submitit = need("submitit", "the executor slurm", "cluster")
     settings = dict(executor.settings or {})
     cluster = settings.pop("cluster", "slurm")
     if cluster == "slurm":

@@ -8,7 +8,7 @@ import pytest
 import toy_roads
 from tiny import tiny_detector
 
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 from spiking_centernet.data import collate
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError

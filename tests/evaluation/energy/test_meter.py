@@ -144,7 +144,7 @@ def test_a_gpu_that_cannot_tell_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     found = find_counter("cuda")
     assert isinstance(found, NoMeter)
-    assert "pip install 'spiking-centernet[energy]'" in found.reason
+    assert "pip install nvidia-ml-py, or reinstall spiking-centernet with the extra [energy]" in found.reason
 
 
 class World:

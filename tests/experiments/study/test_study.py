@@ -15,7 +15,7 @@ import toy_roads
 import yaml
 from torch import nn
 
-from spiking_centernet.cli.commands import main
+from spiking_centernet.cli.program import main
 from spiking_centernet.errors import ConfigError, TrainingError
 from spiking_centernet.evaluation.significance import load_matches
 from spiking_centernet.experiments.study import read_plan, study

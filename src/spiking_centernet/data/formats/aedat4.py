@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data.formats.indexed import BlockRecording, needed, open_bytes
+from spiking_centernet.data.formats.indexed import BlockRecording, open_bytes
 from spiking_centernet.data.formats.timeline import WRONG_PLACE
-from spiking_centernet.errors import EventFileError
+from spiking_centernet.errors import EventFileError, need
 from spiking_centernet.structures import EVENT_DTYPE
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -79,7 +79,7 @@ class Aedat4Recording(BlockRecording):
             raise EventFileError(f"{path}: holds no stream of events (EVTS); record the camera's events too")
         if number not in COMPRESSIONS:
             raise EventFileError(f"{path}: compression {number} is unknown, known: {list(COMPRESSIONS)}")
-        self._unpacker = needed(path, COMPRESSIONS[number]) if number else None
+        self._unpacker = need(COMPRESSIONS[number], f"reading {path}", "formats") if number else None
         super().__init__(path, kind="AEDAT4", size_hw=size_hw or said_hw, own_clock=True)
 
     def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:

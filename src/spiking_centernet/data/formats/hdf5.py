@@ -27,9 +27,9 @@ import numpy as np
 from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats import hdf5_layouts
 from spiking_centernet.data.formats.hdf5_members import check_claims, member
-from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, INSTALL, BlockRecording, needed, spans
+from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording, spans
 from spiking_centernet.data.formats.table import Meaning, check_columns, check_options, infer_unit
-from spiking_centernet.errors import EventFileError
+from spiking_centernet.errors import EventFileError, need
 from spiking_centernet.structures import EVENT_DTYPE
 
 ECF_FILTER = 0x8ECF
@@ -53,7 +53,7 @@ class Hdf5Recording(BlockRecording):
         self.path = path = Path(path)
         check_options(None, unit)
         self._unit = unit
-        h5py = needed(path, "h5py")
+        h5py = need("h5py", f"reading {path}", "formats")
         try:
             self._file: Any = h5py.File(path, "r")
         except OSError as error:
@@ -166,11 +166,11 @@ def _filters(source: Any) -> list[int]:
 def _check_filters(path: Path, h5py: Any, source: Any) -> None:
     for number in _filters(source):
         if number >= OTHER_FILTERS and not h5py.h5z.filter_avail(number):
-            needed(path, "hdf5plugin")
+            need("hdf5plugin", f"reading {path}", "formats")
             if not h5py.h5z.filter_avail(number):
                 raise EventFileError(
                     f"{path}: {source.name} is compressed with HDF5 filter {number}, which hdf5plugin does not bring; "
-                    f"repack it (h5repack -f GZIP=1), or update: {INSTALL} --upgrade"
+                    f"repack it (h5repack -f GZIP=1), or update it: pip install --upgrade hdf5plugin"
                 )
 
 

@@ -1,6 +1,5 @@
 """Recordings in blocks: a format says how to decode a block, an index made on opening finds those of a window."""
 
-import importlib
 import os
 import tempfile
 import warnings
@@ -31,8 +30,6 @@ from spiking_centernet.structures import EVENT_DTYPE
 
 BLOCK_EVENTS = 1 << 16
 """Events in a block where the format lets us choose: 0.8 MB decoded, a millisecond of work."""
-
-INSTALL = "pip install 'spiking-centernet[formats]'"
 
 
 class BlockRecording(Recording):
@@ -349,18 +346,6 @@ def spans(length: int, step: int) -> Iterator[tuple[int, int]]:
     """Yield ``[start, stop)`` pairs that cover ``length`` in steps."""
     for start in range(0, length, step):
         yield start, min(start + step, length)
-
-
-def needed(path: Path, module: str) -> Any:
-    """Return an optional module.
-
-    Raises:
-        EventFileError: it is not installed; the error names the line that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise EventFileError(f"{path}: reading it needs {error.name}, which is not installed; {INSTALL}") from error
 
 
 def open_bytes(path: Path) -> Any:

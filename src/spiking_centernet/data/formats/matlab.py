@@ -14,9 +14,9 @@ import numpy as np
 
 from spiking_centernet.data.formats.columns import ColumnRecording
 from spiking_centernet.data.formats.hdf5_members import check_claims, check_source
-from spiking_centernet.data.formats.indexed import needed, open_bytes
+from spiking_centernet.data.formats.indexed import open_bytes
 from spiking_centernet.data.formats.table import NAMES
-from spiking_centernet.errors import EventFileError
+from spiking_centernet.errors import EventFileError, need
 
 MAX_BYTES = 1 << 31
 MOST_NESTED = 8
@@ -45,7 +45,7 @@ class MatlabRecording(ColumnRecording):
 
 
 def _tree(path: Path) -> Mapping[str, Any]:
-    scipy_io = needed(path, "scipy.io")
+    scipy_io = need("scipy.io", f"reading {path}", "formats")
     _check_unpacked_size(path)
     try:
         variables = scipy_io.loadmat(path, simplify_cells=True)
@@ -82,7 +82,7 @@ def _check_unpacked_size(path: Path) -> None:
 
 
 def _hdf5_tree(path: Path) -> Mapping[str, Any]:
-    h5py = needed(path, "h5py")
+    h5py = need("h5py", f"reading {path}", "formats")
     try:
         with h5py.File(path, "r") as file:
             return _group(path, h5py, file)

@@ -19,8 +19,8 @@ import numpy as np
 from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats.columns import ColumnRecording
 from spiking_centernet.data.formats.evt import ENCODINGS, decode_evt3
-from spiking_centernet.data.formats.indexed import needed, open_bytes
-from spiking_centernet.errors import EventFileError
+from spiking_centernet.data.formats.indexed import open_bytes
+from spiking_centernet.errors import EventFileError, need
 from spiking_centernet.structures import EVENT_DTYPE
 
 ARRAYS = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
@@ -51,7 +51,7 @@ class RosbagRecording(ColumnRecording):
         if not path.is_dir():
             with open_bytes(path):
                 pass
-        highlevel = needed(path, "rosbags.highlevel")
+        highlevel = need("rosbags.highlevel", f"reading {path}", "formats")
         self._spool = tempfile.TemporaryFile()  # noqa: SIM115  mapped below, closed with the recording
         try:
             with highlevel.AnyReader([path]) as reader:

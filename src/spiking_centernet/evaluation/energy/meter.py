@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from spiking_centernet.errors import MissingPackageError, need
+
 POWERCAP = Path("/sys/class/powercap")
 
 
@@ -67,15 +69,14 @@ class NvmlCounter:
         device: the card as torch calls it, "cuda" or "cuda:1".
 
     Raises:
-        ModuleNotFoundError: nvidia-ml-py is not installed.
+        MissingPackageError: nvidia-ml-py is not installed.
         OSError: there is no such card, or it keeps no such counter.
     """
 
     def __init__(self, device: str = "cuda"):
-        import pynvml  # pyright: ignore[reportMissingImports]
         import torch
 
-        self._nvml = pynvml
+        pynvml = self._nvml = need("pynvml", "reading a GPU's energy", "energy")
         try:
             # NVML numbers all cards by their slots, torch those in CUDA_VISIBLE_DEVICES from the fastest: ask by UUID.
             uuid = torch.cuda.get_device_properties(torch.device(device)).uuid
@@ -116,8 +117,8 @@ def find_counter(device: str = "cpu", *, powercap: Path = POWERCAP) -> EnergyCou
     if device.startswith("cuda"):
         try:
             return NvmlCounter(device)
-        except ModuleNotFoundError:
-            return NoMeter("not measured: reading a GPU's energy needs pip install 'spiking-centernet[energy]'")
+        except MissingPackageError as error:
+            return NoMeter(f"not measured: {error}")
         except OSError as error:
             return NoMeter(f"not measured: the GPU keeps no energy counter that NVML can read ({error})")
     return _find_rapl(powercap)

@@ -1,0 +1,206 @@
+"""Commands that detect: in a recording, live, and in the tour."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Literal
+
+from spiking_centernet.cli import output, tables
+from spiking_centernet.cli.commands.models import load_detector
+from spiking_centernet.cli.values import (
+    EnginePrecision,
+    Milliseconds,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SaveFormat,
+    Size,
+    Sparse,
+    Speed,
+    UnitFloat,
+    microseconds,
+    read_size,
+)
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.utils.console import console, say, show_table, track
+
+
+def demo(
+    *,
+    out: Path = Path("demo"),
+    model: str = "small",
+    seed: NonNegativeInt = 2026,
+    clips: PositiveInt = 4,
+    duration_s: PositiveFloat = 6.0,
+    workers: PositiveInt | None = None,
+    json: bool = False,
+) -> None:
+    """Simulate a drive, detect, score, detect in a real recording, write a page.
+
+    Args:
+        out: folder for everything
+        model: bundled name, weight file, run folder or hub id
+        seed: of the simulated clips
+        clips: how many clips to simulate
+        duration_s: length of each clip in seconds
+        workers: processes that simulate; null: one per core
+        json: print the results as one JSON document
+
+    Example:
+        scn demo --out demo
+    """
+    from spiking_centernet.experiments.demo import demo as run_demo
+
+    watched = console(stderr=True)
+    run = run_demo(
+        out, model=model, seed=seed, clips=clips, duration_s=duration_s, workers=workers,
+        show_bar=watched.is_terminal, progress=track, say=lambda part: watched.print(f"{part} ...", markup=False),
+    )  # fmt: skip
+    if json:
+        output.write_document({"page": run.page, "files": run.files, "seconds": run.seconds, **run.card.to_dict(),
+                               "real_recording": run.real})  # fmt: skip
+        return
+    show_table("Time", ("part", "seconds"), [*run.seconds.items(), ("together", f"{sum(run.seconds.values()):.1f}")])
+    show_table("Files", ("what", "where"), list(run.files.items()), words=2)
+    tables.scores(run.card)
+    real = run.real
+    say(
+        f"real recording: {real.num_found} of {real.num_truth} hand-drawn boxes found, {real.num_false} other boxes\n"
+        f"open {run.page}"
+    )
+
+
+def detect(
+    model: str,
+    recording: Path,
+    *,
+    save: list[SaveFormat] = ["mp4", "json", "npy"],  # noqa: B006
+    out: Path = Path("."),
+    every_ms: Milliseconds = 50.0,
+    min_score: UnitFloat | None = None,
+    speed: Speed = 1.0,
+    shown_ms: Milliseconds = 40.0,
+    track: bool = False,
+    size: Size | None = None,
+    precision: EnginePrecision | None = None,
+    sparse: Sparse = "auto",
+    json: bool = False,
+) -> None:
+    """Detect in a recording; write video, JSON, box file.
+
+    Args:
+        model: bundled name, weight file, run folder or hub id
+        recording: a recording of any sensor size
+        save: what to write; csv holds tracks
+        out: folder for the files
+        every_ms: milliseconds between detections
+        min_score: null: the threshold chosen in training
+        speed: of the video over real time; 0.1 is slower
+        shown_ms: milliseconds of events in a frame
+        track: number the objects; keep only what belongs to a track
+        size: of the sensor in pixels; null: as the file says
+        precision: compile for this CPU; null: do not
+        sparse: with --precision: compute from active inputs
+        json: print one JSON document
+
+    Example:
+        scn detect nano drive_td.dat --save mp4 json --every_ms 20 --speed 0.5
+    """
+    from spiking_centernet.data import open as open_recording
+    from spiking_centernet.inference.recordings import detect as detect_recording
+
+    run = detect_recording(
+        load_detector(model, precision=precision, sparse=sparse),
+        open_recording(recording, size_hw=None if size is None else read_size(size)), out, save=save, track=track,
+        every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
+        progress=_track,
+    )  # fmt: skip
+    num_boxes = sum(len(found) for found in run.detections)
+    ids = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
+    if json:
+        output.write_document({
+            "recording": recording, "boxes": num_boxes, "timestamps": len(run.detections),
+            "tracks": len(ids) if track else None, "files": run.paths,
+        })  # fmt: skip
+        return
+    say(f"{num_boxes} boxes at {len(run.detections)} instants" + (f", {len(ids)} tracks" if track else ""))
+    tables.files(run.paths.values())
+
+
+_track = track  # `track` is an option of `detect`
+
+
+def stream(
+    model: str,
+    source: str,
+    *,
+    mode: Literal["windowed", "stateful"] = "windowed",
+    speed: Speed = 1.0,
+    every_ms: Milliseconds | None = None,
+    policy: Literal["wait", "drop", "merge"] = "drop",
+    max_waiting: PositiveInt = 4,
+    min_score: UnitFloat | None = None,
+    readout_steps: PositiveInt | None = None,
+    size: Size | None = None,
+    timestamps: bool = False,
+    save: Path | None = None,
+) -> None:
+    """Detect live in a replay, a socket or a camera; write JSON lines.
+
+    Args:
+        model: bundled name, weight file, run folder or hub id
+        source: a recording to replay, udp:HOST:PORT, or camera
+        mode: windowed: each result from zero-initialized state; stateful: step by step
+        speed: of the replay over real time
+        every_ms: milliseconds between results; null: 50, or every step when stateful
+        policy: when events come faster than results
+        max_waiting: windows that may wait
+        min_score: null: the threshold chosen in training
+        readout_steps: steps that a stateful result averages
+        size: of the sensor in pixels; udp needs it
+        timestamps: the datagrams carry times
+        save: file for the JSON lines; null: standard output
+
+    Example:
+        scn stream nano drive_td.dat --mode stateful --speed 1 --save found.jsonl
+    """
+    from spiking_centernet.data import open as open_recording
+    from spiking_centernet.inference import Camera, Replay, Summary, Udp, as_line
+    from spiking_centernet.inference import stream as stream_detections
+
+    detector = load_detector(model)
+    size_hw = None if size is None else read_size(size)
+    with contextlib.ExitStack() as stack:
+        if source == "camera":
+            events = stack.enter_context(Camera())
+        elif source.startswith("udp:"):
+            if size_hw is None:
+                raise ConfigError("a socket does not say its sensor's size; give --size, width x height in pixels")
+            events = Udp(source.removeprefix("udp:"), size_hw, timestamps=timestamps)
+        else:
+            events = Replay(open_recording(source, size_hw=size_hw), speed=speed)
+        answers = stream_detections(
+            detector, events, mode=mode, every_us=None if every_ms is None else microseconds(every_ms),
+            min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
+        )  # fmt: skip
+        summary = Summary()
+        out = sys.stdout if save is None else stack.enter_context(save.open("w"))
+        watched = console(stderr=True)
+        shown = watched.is_terminal and not out.isatty()
+        status = stack.enter_context(watched.status("waiting for events")) if shown else None
+        with contextlib.suppress(KeyboardInterrupt):
+            for answer in summary.watch(answers):
+                # Line by line, so that a reader of the pipe gets each result at once.
+                print(as_line(answer, detector.config.classes), file=out, flush=True)
+                if status is not None:
+                    status.update(
+                        f"{answer.t_us * 1e-6:.2f} s  boxes {len(answer)}  latency {answer.latency_ms:.1f} ms  "
+                        f"lag {answer.lag_ms:.0f} ms  skipped {summary.num_skipped}"
+                    )
+    text = f"{summary.num_answers} answers, {summary.num_boxes} boxes, {summary.num_skipped} windows skipped"
+    if summary.num_answers:
+        text += (
+            f", {summary.num_late} late events; latency {summary.latency_ms(50):.1f} ms (95%: "
+            f"{summary.latency_ms(95):.1f} ms), lag at most {summary.worst_lag_ms:.0f} ms"
+        )
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,88 @@
+"""Commands that train: one run, or the runs of an ablation study."""
+
+from pathlib import Path
+from typing import Any
+
+from spiking_centernet.cli import output
+from spiking_centernet.cli.values import PositiveInt
+from spiking_centernet.utils.console import TrainingLine, console, say, show_table
+
+
+def train(recipe: Path, *, data: str, out: Path, resume: bool = False, json: bool = False, **fields: Any) -> None:
+    """Train a detector by a recipe; every field of the recipe can be overridden.
+
+    Args:
+        recipe: YAML file with fields of the recipe; what it leaves out has the defaults below
+        data: folder that holds train and val
+        out: the run folder
+        resume: continue the run in the run folder
+        json: print one JSON document at the end
+        **fields: of the recipe
+
+    Example:
+        scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron.kind relu
+    """
+    from spiking_centernet.model.firing_rate import DEAD_BELOW
+    from spiking_centernet.training.config import make_recipe
+    from spiking_centernet.training.trainer import train as train_detector
+
+    made = make_recipe(fields)
+    with TrainingLine(made.epochs, DEAD_BELOW) as line:
+        train_detector(made, data, out=out, resume=resume, report=line)
+    best = out / "best.safetensors"
+    if json:
+        output.write_document({"recipe": recipe, "data": data, "run_folder": out, "best": best})
+        return
+    say(f"best weights: {best}\nscore them: scn val {best} --data {data}")
+
+
+def study(
+    file: Path,
+    *,
+    data: str,
+    out: Path,
+    jobs: PositiveInt = 1,
+    reuse: list[Path] = [],  # noqa: B006
+    set: dict | None = None,
+    plan: bool = False,
+    json: bool = False,
+) -> None:
+    """Run an ablation study, or resume it; one table with a significance test.
+
+    Args:
+        file: YAML file that names a recipe, what varies and the seeds
+        data: folder that holds train, val and test
+        out: folder for the runs and the table
+        jobs: runs at a time; they share the cores
+        reuse: folders of studies whose equal runs are taken over
+        set: changes for every run, for example '{epochs: 1}'
+        plan: check the study and list its runs, train nothing
+        json: print the table as one JSON document
+
+    Example:
+        scn study recipes/studies/distillation.yaml --data roads --out studies/distillation --jobs 2
+    """
+    from spiking_centernet.experiments.study import read_plan
+    from spiking_centernet.experiments.study import study as run_study
+    from spiking_centernet.experiments.study.table import HEADER, caption, cells
+
+    if plan:
+        read = read_plan(file, changes=set)
+        runs = read.runs(out)
+        rows = [(run.row.name, run.recipe.seed, run.recipe.epochs, str(run.folder)) for run in runs]
+        header = ("row", "seed", "epochs", "folder")
+        if json:
+            output.write_document({"study": read.name, "runs": [dict(zip(header, row, strict=True)) for row in rows]})
+        else:
+            show_table(f"{read.name}: {len(runs)} runs", header, rows)
+        return
+    watched = console(stderr=True)
+    summary = run_study(
+        file, data, out=out, jobs=jobs, reuse=reuse, changes=set,
+        say=lambda text: watched.print(text, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    if json:
+        output.write_document(summary.to_dict())
+        return
+    show_table(summary.name, HEADER, [cells(line) for line in summary.lines])
+    say(f"{caption(summary.to_dict())}\nwrote {out / 'study.md'} and .csv, .json, .png")

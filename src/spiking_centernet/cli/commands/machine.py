@@ -1,0 +1,29 @@
+"""The command that looks at the machine."""
+
+from spiking_centernet.cli import output
+from spiking_centernet.utils.console import show_table
+
+
+def doctor(*, json: bool = False) -> None:
+    """Say what is missing on this machine, and the fix.
+
+    Args:
+        json: print one JSON document
+
+    Example:
+        scn doctor
+    """
+    from rich.text import Text
+
+    from spiking_centernet.cli.doctor import examine
+
+    findings = examine()
+    if json:
+        output.write_document({"ok": all(finding.ok for finding in findings), "findings": findings})
+        return
+    rows = [
+        (Text("ok", style="green") if finding.ok else Text("!!", style="bold red"), finding.what, finding.found,
+         "" if finding.ok else finding.remedy)
+        for finding in findings
+    ]  # fmt: skip
+    show_table("", ("", "what", "found", "fix"), rows, words=4)

@@ -1,0 +1,150 @@
+"""Commands that measure a detector on a data set: accuracy and cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spiking_centernet.cli import output, tables
+from spiking_centernet.cli.commands.models import load_detector, load_network
+from spiking_centernet.cli.values import (
+    Corruption,
+    Device,
+    EnginePrecision,
+    NonNegativeFloat,
+    PositiveInt,
+    Protocol,
+    Sparse,
+)
+from spiking_centernet.utils.console import say, show_table, track
+
+if TYPE_CHECKING:
+    from spiking_centernet.evaluation.energy.report import Costs
+    from spiking_centernet.model import Detector
+
+
+def val(
+    model: str,
+    *,
+    data: str,
+    split: str = "val",
+    protocol: list[Protocol] = ["prophesee"],  # noqa: B006
+    save: Path | None = None,
+    corrupt: list[Corruption] = [],  # noqa: B006
+    batch_size: PositiveInt = 8,
+    device: Device = "cpu",
+    precision: EnginePrecision | None = None,
+    sparse: Sparse = "auto",
+    json: bool = False,
+) -> None:
+    """Score a detector on a data set under named protocols.
+
+    Args:
+        model: bundled name, weight file, run folder or hub id
+        data: folder that holds the splits
+        split: folder of the split
+        protocol: one or several, or all
+        save: folder for the score, the plots and a mosaic
+        corrupt: score under sensor faults too: one or several, or all
+        batch_size: windows at a time
+        device: what computes: cpu, cuda, cuda:1
+        precision: compile for this CPU; null: do not
+        sparse: with --precision: compute from active inputs
+        json: print the scores as one JSON document
+
+    Example:
+        scn val nano --data roads --split test --protocol all --save results/nano
+    """
+    detector = load_detector(model, device=device, precision=precision, sparse=sparse)
+
+    from spiking_centernet.evaluation import report, robustness
+    from spiking_centernet.model.weights import sha256
+
+    files: list[Path] = []
+    card = report.score(detector, data, split=split, protocols=protocol, batch_size=batch_size, progress=track)
+    about = {"model": model, "data": data}
+    document = {**about, **card.to_dict()}
+    if not json:
+        tables.scores(card)
+    if save is not None:
+        notes = about | {"sha256": sha256(model), "precision": precision}
+        files += report.save(card, detector, save, notes=notes).values()
+    if corrupt:
+        result = robustness.score_faults(detector, data, card, names=corrupt, batch_size=batch_size, progress=track)
+        document["robustness"] = result.to_dict()
+        if not json:
+            tables.faults(result)
+        if save is not None:
+            files += robustness.save(result, save, notes=about).values()
+    if json:
+        output.write_document(document | {"files": files})
+    else:
+        tables.files(files)
+
+
+def energy(
+    model: str,
+    *,
+    data: str,
+    split: str = "test",
+    report: Path | None = None,
+    curve: Path | None = None,
+    measure_s: NonNegativeFloat = 60.0,
+    batch_size: PositiveInt = 4,
+    device: Device = "cpu",
+    json: bool = False,
+) -> None:
+    """Count operations, firing rates and energy of a detector; measure joules where the machine can.
+
+    Args:
+        model: bundled name, weight file, run folder or hub id
+        data: folder that holds the splits
+        split: folder of the split
+        report: folder for a page and the JSON
+        curve: JSON of a firing rate study to show on the page
+        measure_s: most seconds to measure joules for; 0: do not
+        batch_size: windows at a time
+        device: what computes, and whose joules are measured: cpu, cuda, cuda:1
+        json: print everything as one JSON document
+
+    Example:
+        scn energy nano --data roads --split test --report costs
+    """
+    from spiking_centernet.evaluation.energy import published, what_follows
+    from spiking_centernet.evaluation.energy import report as energy_report
+    from spiking_centernet.experiments import energy_page
+
+    if curve is not None:
+        energy_page.read_study(curve)  # refused before the counting
+    detector = load_network(model, device=device)
+    costs = energy_report.costs(
+        detector, data, split=split, batch_size=batch_size, measure_s=measure_s, progress=track,
+    )  # fmt: skip
+    if not json:
+        for title, header, rows, words in (*energy_page.tables(costs), energy_page.published_table()):
+            show_table(title, header, rows, words=words)
+        say(f"{what_follows(published())}\n{costs.verdict}\njoules: {energy_page.joules_in_words(costs)}")
+    files = [] if report is None else _write_energy_report(costs, detector, report, model, data, split, curve)
+    if json:
+        output.write_document({"model": model, "data": data, **costs.to_dict(), "verdict": costs.verdict,
+                               "files": files})  # fmt: skip
+    else:
+        tables.files(files)
+
+
+def _write_energy_report(
+    costs: "Costs", detector: "Detector", out: Path, model: str, data: str, split: str, curve: Path | None
+) -> list[Path]:
+    from spiking_centernet.data import open as open_recording
+    from spiking_centernet.evaluation.energy import report as energy_report
+    from spiking_centernet.evaluation.predict import dataset_for
+    from spiking_centernet.experiments import energy_page
+    from spiking_centernet.utils.provenance import provenance
+
+    dataset = dataset_for(detector, data, split)
+    clip = dataset.recordings[0]
+    recording = open_recording(clip.path, size_hw=dataset.size_hw)
+    written = energy_report.save(costs, out, notes={"model": model, "data": data})
+    page = energy_page.write_page(
+        costs, out, model=model, stamp=provenance(),
+        clip=(clip.name, energy_report.clip_activity(detector, recording)), curve=curve,
+    )  # fmt: skip
+    return [written, page]
