@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny import some_events, tiny_detector
 
+from spiking_centernet import data as scn_data
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import read_boxes, write_dat
 from spiking_centernet.data.convert import mot
@@ -135,3 +136,22 @@ def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
 def test_csv_without_tracks_is_refused(capsys, tmp_path, model_path):
     code, _, err = run(capsys, "detect", model_path, real_clip(), "--save", "csv", "--out", tmp_path)
     assert (code, "switch tracking on (--track)" in err) == (2, True)
+
+
+def test_columns_and_unit_settle_what_a_text_does_not_say(capsys, tmp_path):
+    events = some_events(num=2000, stop_us=1_000_000)
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{e['x']},{e['y']},{e['t'] * 1e-3:.3f},{e['p']}\n" for e in events))
+    code, _, err = run(capsys, "info", path, "--size", "72x56")
+    assert code == 2
+    assert "--unit us" in err
+    settled = ("--size", "72x56", "--columns", "xytp", "--unit", "ms")
+    code, out, err = run(capsys, "info", path, *settled)
+    assert (code, err) == (0, "")
+    assert re.search(r"dropped events\W+0\W", out)
+    code, _, err = run(capsys, "convert", path, tmp_path / "a_td.dat", *settled)
+    assert (code, err) == (0, "")
+    np.testing.assert_array_equal(scn_data.open(tmp_path / "a_td.dat").read(), events)
+    code, _, err = run(capsys, "info", tmp_path / "a_td.dat", "--unit", "ms")
+    assert code == 2
+    assert "say themselves what unit says" in err

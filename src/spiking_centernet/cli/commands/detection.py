@@ -82,6 +82,8 @@ def detect(
     shown_ms: Milliseconds = 40.0,
     track: bool = False,
     size: Size | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
     precision: EnginePrecision | None = None,
     sparse: Sparse = "auto",
     json: bool = False,
@@ -99,6 +101,8 @@ def detect(
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
         size: of the sensor in pixels; null: as the file says
+        columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
+        unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
         precision: compile for this CPU; null: do not
         sparse: with --precision: compute from active inputs
         json: print one JSON document
@@ -111,7 +115,8 @@ def detect(
 
     run = detect_recording(
         load_detector(model, precision=precision, sparse=sparse),
-        open_recording(recording, size_hw=None if size is None else read_size(size)), out, save=save, track=track,
+        open_recording(recording, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
+        out, save=save, track=track,
         every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
         progress=_track,
     )  # fmt: skip
@@ -142,6 +147,8 @@ def stream(
     min_score: UnitFloat | None = None,
     readout_steps: PositiveInt | None = None,
     size: Size | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
     timestamps: bool = False,
     save: Path | None = None,
 ) -> None:
@@ -158,6 +165,8 @@ def stream(
         min_score: null: the threshold chosen in training
         readout_steps: steps that a stateful result averages
         size: of the sensor in pixels; udp needs it
+        columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
+        unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
         timestamps: the datagrams carry times
         save: file for the JSON lines; null: standard output
 
@@ -178,7 +187,7 @@ def stream(
                 raise ConfigError("a socket does not say its sensor's size; give --size, width x height in pixels")
             events = Udp(source.removeprefix("udp:"), size_hw, timestamps=timestamps)
         else:
-            events = Replay(open_recording(source, size_hw=size_hw), speed=speed)
+            events = Replay(open_recording(source, size_hw=size_hw, columns=columns, unit=unit), speed=speed)
         answers = stream_detections(
             detector, events, mode=mode, every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,

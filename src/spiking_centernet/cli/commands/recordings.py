@@ -91,12 +91,21 @@ def simulate(
     show_table(str(out), ("split", "clips", "s", "events", "Mev/s", "boxes", "cars", "pedestrians"), rows)
 
 
-def info(recordings: list[Path], *, size: Size | None = None, json: bool = False) -> None:
+def info(
+    recordings: list[Path],
+    *,
+    size: Size | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
+    json: bool = False,
+) -> None:
     """Describe recordings of any known format.
 
     Args:
         recordings: event files
         size: of the sensor in pixels; null: as the file says
+        columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
+        unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
         json: print one JSON document
 
     Example:
@@ -107,7 +116,7 @@ def info(recordings: list[Path], *, size: Size | None = None, json: bool = False
     size_hw = None if size is None else read_size(size)
     descriptions = []
     for path in recordings:
-        description = describe(path, size_hw=size_hw)
+        description = describe(path, size_hw=size_hw, columns=columns, unit=unit)
         descriptions.append(description)
         if not json:
             say(str(description.path))
@@ -124,6 +133,8 @@ def convert(
     classes: list[str] | None = None,
     every_ms: Milliseconds | None = None,
     size: Size | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
     json: bool = False,
 ) -> None:
     """Convert labels (Prophesee, COCO, YOLO, MOT), or a recording to DAT.
@@ -135,6 +146,8 @@ def convert(
         classes: names, where the source has numbers only
         every_ms: milliseconds between pictures without timestamps
         size: of the sensor in pixels
+        columns: order of the columns of a recording as text or array, such as xypt
+        unit: of the times of such a recording: ns, us, ms or s
         json: print one JSON document
 
     Example:
@@ -143,7 +156,8 @@ def convert(
     from spiking_centernet.data.convert import convert as convert_file
 
     conversion = convert_file(
-        source, target, to=to, size_hw=None if size is None else read_size(size), classes=classes,
+        source, target, to=to, size_hw=None if size is None else read_size(size), columns=columns, unit=unit,
+        classes=classes,
         every_us=None if every_ms is None else microseconds(every_ms), progress=track,
     )  # fmt: skip
     if json:
