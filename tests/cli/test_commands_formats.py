@@ -155,3 +155,11 @@ def test_columns_and_unit_settle_what_a_text_does_not_say(capsys, tmp_path):
     code, _, err = run(capsys, "info", tmp_path / "a_td.dat", "--unit", "ms")
     assert code == 2
     assert "say themselves what unit says" in err
+
+
+def test_frames_a_second_place_labels_without_drift(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gt.txt").write_text("900,1,11,21,30,40,1,1,1\n", encoding="utf-8")
+    for given in (["--fps", "30"], ["--every_ms", "33.3"]):
+        assert main(["convert", "gt.txt", "a_bbox.npy", "--classes", "car", *given]) == 0
+        assert np.load("a_bbox.npy")["ts"].tolist() == [30_000_000 if given[0] == "--fps" else 29_970_000]

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from spiking_centernet.utils.compiled import compiled
 
 RAW_DTYPE = np.dtype([("t", "<u4"), ("w", "<u4")])
 """One DAT record: time in microseconds, packed address and polarity."""
@@ -18,7 +19,7 @@ DISORDER_US = 10_000
 
 
 def _jit(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
+    return compiled()(function)
 
 
 @_jit

@@ -77,7 +77,7 @@ class Task:
     def done(self) -> dict[str, Any] | None:
         """Return the record of the finished task, None where it, a file or an input is missing or changed."""
         try:
-            record = json.loads(self.record_path.read_text())
+            record = json.loads(self.record_path.read_text(encoding="utf-8"))
             if record["task"] != self._identity():
                 return None
             intact = all(self._holds(path, digest) for path, digest in record["files"].items())
@@ -174,7 +174,7 @@ def simulate_recordings(
         for path in _clip_files(name):
             if not (out / path).is_file() or sha256(out / path) != digests.get(path):
                 (out / ".clips" / f"{name}.json").unlink(missing_ok=True)  # what marks it as finished
-    description = json.loads(simulate(out, executor=executor, **settings).read_text())
+    description = json.loads(simulate(out, executor=executor, **settings).read_text(encoding="utf-8"))
     records = {}
     for clip in sorted(description["clips"], key=lambda clip: clip["name"]):
         records[clip["name"]] = {"files": {path: sha256(out / path) for path in _clip_files(clip["name"])}}
@@ -191,7 +191,7 @@ def _clip_files(name: str) -> list[str]:
 def _read_manifest(out: Path) -> dict[str, dict[str, Any]]:
     """Return the checksums of every clip by its name; the folder may come from a stranger."""
     try:
-        found = json.loads((out / MANIFEST).read_text())
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     records = found.items() if isinstance(found, dict) else ()

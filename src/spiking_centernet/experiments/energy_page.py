@@ -308,7 +308,7 @@ def read_study(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ConfigError: the file is missing or no such result.
     """
     try:
-        runs = json.loads(Path(path).read_text())["runs"]
+        runs = json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
         if not runs:
             raise ValueError("it has no runs")
         for run in runs:

@@ -8,11 +8,11 @@ the refractory period and the noise that answers itself are our own.
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.utils.compiled import compiled
 
 LUMINANCE_REFERENCE = 100.0
 """The luminance at which ``SensorParams.bandwidth_hz`` holds: a mid grey of a scene whose white is 255."""
@@ -137,7 +137,7 @@ def random_params(rng: np.random.Generator, night: bool) -> SensorParams:
     )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _step_rows(
     luminance, row_start, value, bits, mantissa, mantissa_bits, change, busy, busy_words, crossed, filtered, contrast,
     release_us, threshold_on, threshold_off, leak_per_s, dark, radians_per_value, t0_us, t1_us, refractory_us, events,
@@ -237,7 +237,7 @@ def _step_rows(
     return height, count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _draw_noise(
     rng, noise_hz_sum, is_hot, on_share, luminance, echo_share, echo_us, refractory_us, t0_us, t1_us, t_us, pixel,
     polarity,
@@ -272,7 +272,7 @@ def _draw_noise(
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _emit_noise(t_us, pixel, polarity, release_us, refractory_us, events):
     """Write the noise events, in order of time, whose pixel is not in its dead time; return how many."""
     width = release_us.shape[1]

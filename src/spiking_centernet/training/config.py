@@ -151,7 +151,7 @@ def read_yaml(path: str | Path, what: str = "recipe", *, deepest: int = 3) -> di
         ConfigError: the file is missing or no YAML mapping, nested too deep, or holds numbers that are not finite.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a {what} file") from error
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError, KeyError) as error:

@@ -66,7 +66,7 @@ class RunFolder:
                 raise ConfigError(f"{path}: cannot resume with another configuration: {told}")
         path.mkdir(parents=True, exist_ok=True)
         with atomic_write(taken) as temporary:
-            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         self._board = None
 
     @property
@@ -81,7 +81,7 @@ class RunFolder:
         if new:
             self._rewrite([*rows, row], known + new)
         else:
-            with naming_full_disk(self._metrics), self._metrics.open("a", newline="") as file:
+            with naming_full_disk(self._metrics), self._metrics.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, known).writerow(_plain(row))
         if self._board is None:
             self._board = need("tensorboard.summary", "training", "train").Writer(str(self.path / BOARD))
@@ -97,7 +97,7 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(_plain(row) for row in rows)
         with atomic_write(self._metrics) as temporary:
-            temporary.write_text(text.getvalue())
+            temporary.write_text(text.getvalue(), encoding="utf-8")
 
     def rewind(self, step: int, epochs_done: int) -> None:
         """Drop what was written after a checkpoint, at ``step`` with so many epochs validated: it is written again."""
@@ -183,7 +183,7 @@ class OnlookerFolder(RunFolder):
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
     """Return the rows of a ``metrics.csv``; None where a row has no value."""
-    with Path(path).open(newline="", errors="replace") as file:
+    with Path(path).open(newline="", encoding="utf-8", errors="replace") as file:
         try:
             lines = list(csv.reader(line.replace("\0", "") for line in file))
         except csv.Error as error:
@@ -204,7 +204,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: The file is damaged or holds something else.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError, KeyError) as error:
         told = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path}: is damaged ({told}); restore it, or choose another --out") from error

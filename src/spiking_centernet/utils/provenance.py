@@ -60,7 +60,7 @@ def write_json(path: str | os.PathLike[str], values: Any) -> Path:
     """Write plain values as JSON, whole or not at all, and return the path."""
     path = Path(path)
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -88,7 +88,7 @@ def num_cores() -> int:
 def cpu_model() -> str:
     """Return the processor's model, with the names of its vector extensions that matter here."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or "unknown"
     found = {name: value.strip() for name, value in reversed(re.findall(r"^(.+?)\s*:(.*)$", text, re.MULTILINE))}

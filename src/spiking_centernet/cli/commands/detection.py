@@ -193,7 +193,7 @@ def stream(
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
         )  # fmt: skip
         summary = Summary()
-        out = sys.stdout if save is None else stack.enter_context(save.open("w"))
+        out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))
         watched = console(stderr=True)
         shown = watched.is_terminal and not out.isatty()
         status = stack.enter_context(watched.status("waiting for events")) if shown else None

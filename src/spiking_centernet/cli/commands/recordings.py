@@ -1,5 +1,6 @@
 """Commands around recordings: simulate, describe, convert."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,6 @@ from spiking_centernet.cli.values import (
     PositiveInt,
     Size,
     World,
-    microseconds,
     read_size,
 )
 from spiking_centernet.utils.console import console, say, show_table, track
@@ -132,6 +132,7 @@ def convert(
     to: LabelFormat | None = None,
     classes: list[str] | None = None,
     every_ms: Milliseconds | None = None,
+    fps: PositiveFloat | None = None,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -145,6 +146,7 @@ def convert(
         to: the format, whatever the suffix
         classes: names, where the source has numbers only
         every_ms: milliseconds between pictures without timestamps
+        fps: pictures a second instead, for example 30 or 29.97
         size: of the sensor in pixels
         columns: order of the columns of a recording as text or array, such as xypt
         unit: of the times of such a recording: ns, us, ms or s
@@ -158,7 +160,7 @@ def convert(
     conversion = convert_file(
         source, target, to=to, size_hw=None if size is None else read_size(size), columns=columns, unit=unit,
         classes=classes,
-        every_us=None if every_ms is None else microseconds(every_ms), progress=track,
+        every_us=None if every_ms is None else Fraction(str(every_ms)) * 1000, fps=fps, progress=track,
     )  # fmt: skip
     if json:
         output.write_document({"source": source, "target": conversion.path, "source_holds": conversion.found,

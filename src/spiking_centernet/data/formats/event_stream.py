@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats.indexed import BlockRecording, open_bytes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.utils.compiled import compiled
 
 MAGIC = b"Event Stream"
 HEADER_BYTES = 20
@@ -72,7 +72,7 @@ class EventStreamRecording(BlockRecording):
         return events[:count].view(EVENT_DTYPE), int(used), int(t_us)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _unpack(raw, events, t, is_atis):
     """Decode whole events; return how many, the bytes used and the time after them.
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats.indexed import BlockRecording, open_bytes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.utils.compiled import compiled
 
 BLOCK_BYTES = 1 << 17
 """At most 0.8 M events in EVT3, whose vectors hold 12 a word."""
@@ -212,13 +212,13 @@ class EvtRecording(BlockRecording):
         return f" (byte {key.offset + words * self.header.encoding.word_bytes})"
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _unwrapped(high, stamp, bits, step_back):
     """Return the high stamp nearest ahead of ``high``, or up to ``step_back`` behind, with these last bits."""
     return high + ((stamp - high + step_back) & ((1 << bits) - 1)) - step_back
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def decode_evt2(words, out, state, head):
     """Decode EVT2 ([N, 1]) or EVT2.1 ([N, 2], type in column ``head``) words; state: known, high stamp.
 
@@ -258,7 +258,7 @@ def decode_evt2(words, out, state, head):
     return num, len(words), False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def decode_evt3(words, out, state):
     """Decode EVT3 words; state: known, high stamp, low stamp, y, x of the next vector, its polarity.
 

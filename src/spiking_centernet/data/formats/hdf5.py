@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import PAIRED_DTYPE
@@ -31,6 +30,7 @@ from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording,
 from spiking_centernet.data.formats.table import Meaning, check_columns, check_options, infer_unit
 from spiking_centernet.errors import EventFileError, need
 from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.utils.compiled import compiled
 
 ECF_FILTER = 0x8ECF
 OTHER_FILTERS = 256
@@ -203,12 +203,12 @@ def decode_chunk(data: bytes) -> np.ndarray:
     return events.view(EVENT_DTYPE)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _u16(data, at):
     return np.int64(data[at]) | np.int64(data[at + 1]) << 8
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _decode(data, out, all_packed, packed, size):
     """Fill ``out``; return the bytes used, or -1 if the runs do not fit."""
     num = len(out)
@@ -248,7 +248,7 @@ def _decode(data, out, all_packed, packed, size):
     return _runs_of_p(data, out, _masks_of_x(data, out, at, size), size)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _packed24(data, out, at, size):
     """Unpack groups of four 24-bit places in three u32: y 11 bits, x 11 bits, polarity 1 bit."""
     for i in range(0, len(out), 4):
@@ -272,7 +272,7 @@ def _packed24(data, out, at, size):
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _packed12(data, out, at, size):
     """Unpack groups of four 12-bit values in three u16: x 11 bits, polarity 1 bit."""
     for i in range(0, len(out), 4):
@@ -294,7 +294,7 @@ def _packed12(data, out, at, size):
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _runs_of_y(data, out, at, size):
     """Unpack u16 ``y:11 count:5``; count 31 is followed by u16 count."""
     i = 0
@@ -315,7 +315,7 @@ def _runs_of_y(data, out, at, size):
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _masks_of_x(data, out, at, size):
     """Unpack u16 ``x:11 mask:5``; the mask's bits, highest first, say which of the next five columns follow."""
     i = 0
@@ -333,7 +333,7 @@ def _masks_of_x(data, out, at, size):
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _runs_of_p(data, out, at, size):
     """Unpack bytes ``p:1 count:7``; count 127 is followed by u16 count."""
     i = 0

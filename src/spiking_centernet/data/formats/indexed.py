@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import DISORDER_US, PAIRED_DTYPE
@@ -27,6 +26,7 @@ from spiking_centernet.data.recording import Recording, check_size
 from spiking_centernet.data.voxel import MAX_TIME_US as LATEST_US
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.utils.compiled import compiled
 
 BLOCK_EVENTS = 1 << 16
 """Events in a block where the format lets us choose: 0.8 MB decoded, a millisecond of work."""
@@ -304,7 +304,7 @@ _SURVEY = np.dtype(
 """What :func:`settle` counts; ``first_gap`` and ``last_gap`` are the events after the first and last long silence."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def settle(events, survey, height, width):
     """Give PAIRED_DTYPE events the running maximum of time, and add to ``survey`` (_SURVEY [1]) what they show.
 

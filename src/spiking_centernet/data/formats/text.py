@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import PAIRED_DTYPE
@@ -23,6 +22,7 @@ from spiking_centernet.data.formats.table import (
 from spiking_centernet.data.formats.timeline import tolerable
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.utils.compiled import compiled
 
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 4096
@@ -194,7 +194,7 @@ _WORDS = {"true": 1.0, "false": 0.0, "nan": math.nan, "inf": math.inf, "-inf": -
 """What numpy and pandas write for what is no number."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _ends(data, at):
     """Return whether a number may end before this byte."""
     if at >= len(data):
@@ -203,7 +203,7 @@ def _ends(data, at):
     return c == 32 or c == 44 or c == 59 or c == 9 or c == 13 or c == 10
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _parse_number(data, at):
     """Parse a number from byte ``at``.
 
@@ -259,7 +259,7 @@ def _parse_number(data, at):
     return digits, power, marked, 0 if _ends(data, at) else -1, at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _rounded(digits, power):
     """Return ``digits * 10^power`` rounded, half up; whether it is whole, and whether it fits."""
     if digits == 0:
@@ -282,7 +282,7 @@ def _rounded(digits, power):
     return digits + (last >= 5), whole, digits <= MOST
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def parse_lines(data, out, meaning, unit_power, written, limit):
     """Parse lines of numbers into PAIRED_DTYPE events until ``out`` is full.
 

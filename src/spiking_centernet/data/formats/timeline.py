@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numba
 import numpy as np
 
 from spiking_centernet.data._kernels import DISORDER_US
 from spiking_centernet.data.voxel import MAX_TIME_US
+from spiking_centernet.utils.compiled import compiled
 
 ISOLATED_US = 10_000_000
 """A few events at either end that lie further than this from all others are glitches, not a recording."""
@@ -167,7 +167,7 @@ def _runs(blocks: Iterable[np.ndarray], size_hw: tuple[int, int]) -> tuple[np.nd
     return runs[:num], wrapped, num_descents
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _cut(events, at, first, runs, num, epoch, height, width):
     """Continue the runs with the events from ``at`` on; stops where ``runs`` is full."""
     wraps = False
@@ -211,7 +211,7 @@ def _cut(events, at, first, runs, num, epoch, height, width):
     return num, epoch, len(events), wraps
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _cheapest(start, latest, count, disorder, cost):
     """Return which runs are kept, and the segment of each, so that left out events and restarts cost least."""
     num = len(start)

@@ -222,5 +222,5 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         steps=contract.window_steps, step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
     with atomic_write(own) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return own

@@ -44,14 +44,14 @@ class RaplCounter:
 
     def __init__(self, zones: list[Path]):
         self._zones = zones
-        names = ", ".join((zone / "name").read_text().strip() for zone in zones)
+        names = ", ".join((zone / "name").read_text(encoding="utf-8").strip() for zone in zones)
         self.source = f"RAPL ({names})"
-        self._ranges = [int((zone / "max_energy_range_uj").read_text()) for zone in zones]
+        self._ranges = [int((zone / "max_energy_range_uj").read_text(encoding="utf-8")) for zone in zones]
         self._before = self._microjoules()
         self._total_uj = 0
 
     def _microjoules(self) -> list[int]:
-        return [int((zone / "energy_uj").read_text()) for zone in self._zones]
+        return [int((zone / "energy_uj").read_text(encoding="utf-8")) for zone in self._zones]
 
     def read(self) -> float:
         """Return joules since the counter was made, over all zones."""
@@ -128,7 +128,7 @@ def _find_rapl(powercap: Path) -> EnergyCounter | NoMeter:
     zones = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         try:
-            name = (zone / "name").read_text().strip()
+            name = (zone / "name").read_text(encoding="utf-8").strip()
         except OSError:
             continue
         # Cores and graphics lie inside their package; "psys" is the whole machine, packages included.

@@ -114,7 +114,7 @@ def work(job: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         job_path, result_path = Path(folder) / "job.json", Path(folder) / "result.json"
-        job_path.write_text(json.dumps({**job, "started": time.time()}))
+        job_path.write_text(json.dumps({**job, "started": time.time()}), encoding="utf-8")
         command = [sys.executable, "-m", "spiking_centernet.experiments.bench.worker", str(job_path), str(result_path)]
         threads = {"OMP_NUM_THREADS": str(job["threads"])}
         run = subprocess.run(
@@ -122,7 +122,7 @@ def work(job: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
         )
         if run.returncode:
             raise RuntimeError(f"{job['kind']} of {job.get('contestant', 'all')} failed: {run.stderr.strip()[-2000:]}")
-        return json.loads(result_path.read_text())
+        return json.loads(result_path.read_text(encoding="utf-8"))
 
 
 def _missing() -> dict[str, str]:

@@ -21,7 +21,7 @@ DENSITY = 0.045
 
 def _resident_mb(which: str) -> float:
     """Return what Linux says of this process's memory: VmRSS now, VmHWM at most since :func:`_forget_peak`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:")) / 1024
 
 
@@ -31,7 +31,7 @@ def _forget_peak() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _cube(job: dict[str, Any]):
@@ -138,10 +138,10 @@ JOBS = {"race": race, "alone": alone, "steps": steps}
 
 def main(job_path: str, result_path: str) -> None:
     """Do the job of the file and write its result."""
-    job = json.loads(Path(job_path).read_text())
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     result = JOBS[job["kind"]](job)
     part = Path(result_path + ".part")
-    part.write_text(json.dumps(result))
+    part.write_text(json.dumps(result), encoding="utf-8")
     os.replace(part, result_path)
 
 

@@ -153,7 +153,9 @@ def read_outcome(run: Run) -> dict[str, Any] | None:
 
 def _read_outcome(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(), parse_constant=_number, parse_float=_number, parse_int=_number)
+        found = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number, parse_int=_number
+        )
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not _is_outcome(found):

@@ -252,14 +252,14 @@ def save(summary: Summary, out: str | os.PathLike[str]) -> dict[str, Path]:
     out = Path(out)
     paths = {kind: out / f"study.{kind}" for kind in ("md", "csv", "json", "png")}
     with atomic_write(paths["md"]) as temporary:
-        temporary.write_text(markdown(summary))
+        temporary.write_text(markdown(summary), encoding="utf-8")
     text = io.StringIO(newline="")
     rows = [_flat(line) for line in summary.lines]
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     with atomic_write(paths["csv"]) as temporary:
-        temporary.write_text(text.getvalue())
+        temporary.write_text(text.getvalue(), encoding="utf-8")
     write_json(paths["json"], summary.to_dict())
     _plot(summary, paths["png"])
     return paths

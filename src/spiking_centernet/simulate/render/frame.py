@@ -2,7 +2,6 @@
 
 import math
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.render.raster import (
@@ -14,8 +13,9 @@ from spiking_centernet.simulate.render.raster import (
     view_from,
 )
 from spiking_centernet.simulate.scene.actors import pose_pedestrian
+from spiking_centernet.utils.compiled import compiled
 
-_jit = nb.njit(cache=True, nogil=True, error_model="numpy")
+_jit = compiled(error_model="numpy")
 
 FAR_M = 260.0
 """Nothing but ground and sky is drawn further away than this."""

@@ -10,17 +10,17 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.render.surfaces import TEXELS
 from spiking_centernet.simulate.render.textures import ripmap
+from spiking_centernet.utils.compiled import compiled
 
 VARIANTS = 12
 """Textures of each kind in the bank."""
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def _leaves(canvas, filled, centers, radii, stretch, turn, values, shading):
     """Drop discs from the nearest on, keeping what is already covered; stops when all is."""
     size = canvas.shape[0]

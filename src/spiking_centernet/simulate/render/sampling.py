@@ -1,7 +1,8 @@
 """Rays through pixels and textures under them, many at a time: short loops over one buffer become vector code."""
 
-import numba as nb
 import numpy as np
+
+from spiking_centernet.utils.compiled import compiled
 
 PIXELS = np.uint64(128)
 """Pixels worked on at a time: all that is known of them stays in the nearest cache."""
@@ -24,8 +25,8 @@ PIXEL, _I00, _I01, _I10, _I11 = places(0, 5)
 INDICES = 5 * int(PIXELS)
 """Length of the buffer of indices: of the pixels in the frame and of their texels."""
 
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
-jit, inline = nb.njit(**_OPTIONS), nb.njit(**_OPTIONS, forceinline=True)
+_OPTIONS = {"fastmath": True, "error_model": "numpy"}
+jit, inline = compiled(**_OPTIONS), compiled(**_OPTIONS, forceinline=True)
 """How every kernel that fills pixels is compiled."""
 
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))

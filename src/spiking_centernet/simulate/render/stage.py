@@ -5,7 +5,6 @@ An object is a span of primitives that moves as one; people and animals also hav
 
 import math
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.render.ground import UNSEEN
@@ -29,6 +28,7 @@ from spiking_centernet.simulate.render.sampling import (
     sample,
 )  # fmt: skip
 from spiking_centernet.simulate.render.surfaces import TEXELS, WORK, fill_limb, fill_polygon
+from spiking_centernet.utils.compiled import compiled
 
 POLYGON, LIMB = 0, 1
 """Kinds of primitive: a flat textured polygon, a limb between two balls."""
@@ -37,7 +37,7 @@ THING, HANGING, BACKDROP, FLOOR = 0, 1, 2, 3
 """Layers, from near to far: things by their distance, what hangs on walls, walls and tree lines, then what lies flat:
 ``FLOOR`` on what is ``FLOOR + 1``, and so on."""
 
-_moves = nb.njit(cache=True, nogil=True, error_model="numpy")
+_moves = compiled(error_model="numpy")
 
 
 @_moves

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
+
+from spiking_centernet.utils.compiled import compiled
 
 WALL_TEXELS = 256
 """Side of a facade tile in texels."""
@@ -55,7 +56,7 @@ class RoadPlan:
         return self.pave_end_m + self.setback_m
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def _add_octave(total, grid, row_cells, row_weight, col_cells, col_weight, strength):
     """Blend ``grid`` between its cells and add it to ``total`` [rows, columns], all float32."""
     one = np.float32(1)

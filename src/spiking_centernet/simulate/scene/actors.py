@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.render.raster import BLOB, CAPSULE, POLYGON, WALL
+from spiking_centernet.utils.compiled import compiled
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Shape:
     height_m: float
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def _normals(starts, counts, verts):
     """Return the unit normal of each primitive, by Newell's sum, which also serves concave outlines; 0 without area."""
     normals = np.zeros((len(starts), 3))
@@ -252,7 +252,7 @@ def add_pedestrian(rng: np.random.Generator, pool: Pool) -> Shape:
     return Shape(first, len(pool), 0.5 * height / 1.75, 0.45 * broad, height)
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def pose_pedestrian(verts, start, height_m, phase, swing, near_left):
     """Write the joints of a figure heading along +x, ``phase`` radians into a stride of strength ``swing``."""
     h = height_m

@@ -2,11 +2,11 @@
 
 import math
 
-import numba as nb
 import numpy as np
 
 from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.scene.builder import NO_CLASS, PEDESTRIAN, Body, Builder, Skin, log_uniform, skin
+from spiking_centernet.utils.compiled import compiled
 
 LIMBS = 22
 """Limbs of a person; see ``pose_body``."""
@@ -37,7 +37,7 @@ POSTURES = (
 CLOTH = ("soft", "knit", "stripes", "plaid", "print", "cloudy", "discs")
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def joint_angles(settings, swings, gone_m, speed_m_s, t_s, angles):
     """Write the twelve angles at a time; return the height of the pelvis, negative where the legs decide it."""
     blend = min(max((t_s - settings[4]) / max(settings[5], 1e-3), 0.0), 1.0)
@@ -54,12 +54,12 @@ def joint_angles(settings, swings, gone_m, speed_m_s, t_s, angles):
     return settings[2] + blend * (settings[3] - settings[2])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _set(verts, at, x, y, z):
     verts[at, 0], verts[at, 1], verts[at, 2] = x, y, z
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def pose_body(verts, start, h, angles, pelvis_z):
     """Write the joints of a person heading along +x, left is +y; ``verts[start]`` is the first of 3 a limb.
 
@@ -130,7 +130,7 @@ def pose_body(verts, start, h, angles, pelvis_z):
     _set(verts, start + 61, neck_x * 0.5 - 0.095 * h, 0.0, pelvis_z + 0.11 * h)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def pose_animal(verts, start, h, angles):
     """Write the joints of an animal: trunk, neck, head, then two legs of two parts before and two behind, tail."""
     long, hip = 0.65 * h, 0.62 * h
