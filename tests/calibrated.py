@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from spiking_centernet.model import Detector, build
+from spiking_centernet.model import Detector, State, build
 from spiking_centernet.model.neurons import PLIF, plif_step
 
 
@@ -30,10 +30,16 @@ def calibrated(preset: str, cube: Tensor, *, seed=0, **changes) -> Detector:
 
 def spikes_of(model: Detector, cube: Tensor):
     """Return the output and every layer's spikes by name."""
-    seen: list[Tensor] = []
+    seen: dict[str, Tensor] = {}
     with torch.no_grad():
-        output, _ = model(cube, observe=lambda s: seen.append(s.clone()))
-    return output, dict(zip(model.neuron_names, seen, strict=True))
+        output, _ = model(cube, observe=lambda name, s: seen.update({name: s.clone()}))
+    assert list(seen) == model.neuron_names
+    return output, seen
+
+
+def equal_states(a: State, b: State) -> bool:
+    """Return whether two states have the same membranes to the bit."""
+    return a.keys() == b.keys() and all(torch.equal(v, b[name]) for name, v in a.items())
 
 
 def potentials(x: Tensor, neuron: PLIF) -> Tensor:

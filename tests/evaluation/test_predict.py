@@ -73,9 +73,11 @@ def test_min_score_progress_and_observer_are_passed_on(model, data):
         return batches
 
     dataset = dataset_for(model, data, "val")
-    found = predict(model, dataset, batch_size=4, min_score=0.999, observe=layers.append, progress=progress).detections
+    found = predict(
+        model, dataset, batch_size=4, min_score=0.999, observe=lambda name, _: layers.append(name), progress=progress
+    ).detections
     assert told == [(2, "detecting")]
-    assert len(layers) == 2 * len(model.neuron_names)
+    assert layers == 2 * model.neuron_names
     assert all(len(d) == 0 for d in found.values())
 
 

@@ -1,17 +1,19 @@
 import dataclasses
 
+import jaxtyping
 import pytest
 import torch
-from calibrated import calibrated, potentials, random_cube, spikes_of
+from calibrated import calibrated, equal_states, potentials, random_cube, spikes_of
 from jaxtyping import TypeCheckError
 from torch import nn
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import PRESETS, DetectorConfig, build
 from spiking_centernet.model.config import NeuronConfig
+from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.heads.centernet import centernet_loss, make_targets
-from spiking_centernet.model.layers import ConvNeuron, Membranes
+from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.structures import Boxes
 
@@ -58,8 +60,8 @@ def test_five_steps_in_one_call_equal_five_calls_of_one_step(network, fused):
         for step in cube:
             out, carried = model(step[None], carried)
             parts.append(out)
-    assert len(state) == len(carried) == len(model.neuron_names)
-    assert all(torch.equal(a, b) for a, b in zip(state, carried, strict=True))
+    assert list(state) == model.neuron_names
+    assert equal_states(state, carried)
     for name in FIELDS:
         steps = torch.cat([getattr(p, name) for p in parts]).contiguous(memory_format=torch.channels_last)
         # In the network's own memory layout, because the order in which a mean adds up depends on it.
@@ -70,10 +72,10 @@ def test_the_state_matters_and_is_not_changed(network):
     model, cube = network
     with torch.no_grad():
         first, state = model(cube)
-        before = [v.clone() for v in state]
+        before = {name: v.clone() for name, v in state.items()}
         second, _ = model(cube, state)
         again, _ = model(cube)
-    assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
+    assert equal_states(state, before)
     assert_same(first, again)
     assert not torch.equal(first.heatmap, second.heatmap)
 
@@ -126,7 +128,7 @@ def test_the_ann_twin_fuses_too():
     cube = random_cube()
     model = calibrated("nano", cube, neuron={"kind": "relu"})
     (a, state), (b, _) = model(cube), model.fuse()(cube)
-    assert set(state) == {None}
+    assert state == {}
     for name in FIELDS:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-4)
 
@@ -142,6 +144,44 @@ def blocks_of(model):
 
 def neuron_of(block):
     return block.neuron if isinstance(block, ConvNeuron) else block.project.neuron
+
+
+def test_a_state_belongs_to_its_network_and_cube(network):
+    model, cube = network
+    with torch.no_grad():
+        _, state = model(cube)
+        some = {"encoder.stages.0.1": state["encoder.stages.0.1"]}
+        zeros = {name: torch.zeros_like(v) for name, v in state.items()}
+        assert equal_states(model(cube, some)[1], model(cube, zeros | some)[1])
+        assert not equal_states(model(cube, some)[1], model(cube)[1])
+        assert torch.equal(model.fuse()(cube, state)[0].wh, model.fuse()(cube, dict(reversed(state.items())))[0].wh)
+        for other in (cube[:, :1], cube[..., :-8]):
+            with pytest.raises(ConfigError, match=r"the state of encoder\.stem is .*; start a cube of another size"):
+                model(other, state)
+        with pytest.raises(ConfigError, match=r"membrane of 'encoder\.root', but this network has no such"):
+            model(cube, {"encoder.root": state["encoder.stem"]})
+    ann = build("nano", neuron={"kind": "relu"})
+    with pytest.raises(ConfigError, match="no such spiking layer"):
+        ann(cube, some)
+
+
+def test_a_state_that_is_no_dict_is_refused():
+    jaxtyping.config.update("jaxtyping_disable", True)  # the checks of annotations would refuse it first
+    try:
+        with pytest.raises(ConfigError, match="a state is a dict of membranes by layer name, got a list"):
+            build("nano")(random_cube((32, 32)), [torch.zeros(1, 16, 16, 16)])
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.filterwarnings("ignore:the decoder 'inner'")
+@pytest.mark.parametrize("changes", [{}, {"decoder.kind": "inner", "decoder.skips": "or", "encoder.identity": True}])
+def test_a_layer_is_named_by_its_path_fused_or_not(changes):
+    model = build("nano", **changes)
+    for some in (model, model.fuse()):
+        modules = dict(some.named_modules())
+        assert [modules[name].name for name in some.neuron_names] == model.neuron_names
+    assert len(set(model.neuron_names)) == len(model.neuron_names)
 
 
 def test_fusing_changes_no_spike_away_from_the_threshold(network):
@@ -171,7 +211,7 @@ def test_fusing_changes_no_spike_away_from_the_threshold(network):
         hook.remove()
     with torch.no_grad():
         for name, (args, spikes, _) in seen.items():
-            ours = merged[name](*args, Membranes(None))
+            ours = merged[name](*args, ForwardContext())
             h = potentials(inputs[name], neuron_of(plain[name]))
             differ = ours != spikes
             assert ((h - 1).abs()[differ] < 1e-5).all(), name
@@ -200,7 +240,7 @@ def test_fusing_leaves_the_network_alone_and_twice_is_once():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
     assert_same(fused(cube)[0], fused.fuse()(cube)[0])
-    assert len(fused.neuron_names) == len(model.neuron_names) > 0
+    assert fused.neuron_names == model.neuron_names != []
 
 
 @pytest.mark.parametrize(("expansion", "channels"), [(0.15, (24, 16)), (0.5, (7, 5)), (1.0, (3, 1))])
@@ -213,15 +253,15 @@ def test_the_merged_decoder_block_is_exact_to_the_border(expansion, channels):
         for tensor in (norm.bias, norm.running_mean):
             nn.init.uniform_(tensor, -1, 1)
     fused = block.fused()
-    assert fused.block.conv.weight.shape == (sum(channels) // 2, sum(channels), 3, 3)
+    assert fused.project.conv.weight.shape == (sum(channels) // 2, sum(channels), 3, 3)
     block, fused = block.double(), fused.double()
     x, skip = torch.rand(2, 1, channels[0], 4, 5).double(), torch.rand(2, 1, channels[1], 7, 10).double()
     inputs = []
-    for neuron in (block.project.neuron, fused.block.neuron):
+    for neuron in (block.project.neuron, fused.project.neuron):
         neuron.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    block(x, skip, Membranes(None))
+    block(x, skip, ForwardContext())
     count = len(inputs)
-    fused(x, skip, Membranes(None))
+    fused(x, skip, ForwardContext())
     torch.testing.assert_close(inputs[0], inputs[count], rtol=0, atol=1e-5)
     assert inputs[0].std() > 0.05
 

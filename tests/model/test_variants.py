@@ -4,14 +4,15 @@ import warnings
 
 import pytest
 import torch
-from calibrated import calibrated, random_cube, spikes_of
+from calibrated import calibrated, equal_states, random_cube, spikes_of
 from torch import nn
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import build
 from spiking_centernet.model.config import NeuronConfig
+from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.decoder import DecoderBlock
-from spiking_centernet.model.layers import ConvNeuron, Membranes
+from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.model.variants import Join, Residual, TransposedConvNeuron, combine
 from spiking_centernet.structures import Boxes
@@ -111,7 +112,7 @@ def test_a_decoder_that_merges_is_silent(changes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fused = build("nano", **(SMALL | changes)).fuse()
-    assert [m.kernel_size for m in fused.decoder.blocks[0].block.modules() if isinstance(m, nn.Conv2d)] == [(3, 3)]
+    assert [m.kernel_size for m in fused.decoder.blocks[0].project.modules() if isinstance(m, nn.Conv2d)] == [(3, 3)]
 
 
 @each(BINARY)
@@ -156,8 +157,8 @@ def test_the_state_is_carried_through_variants(cube):
             state = None
             for step in cube:
                 _, state = model(step[None], state)
-        assert len(whole) == len(model.neuron_names)
-        assert all(torch.equal(a, b) for a, b in zip(whole, state, strict=True))
+        assert list(whole) == model.neuron_names
+        assert equal_states(whole, state)
 
 
 def test_skips_leave_hidden_and_output_channels_alone():
@@ -177,7 +178,7 @@ def test_a_residual_of_one_convolution_in_closed_form():
     nn.init.constant_(block.conv.weight, 2.0)
     nn.init.constant_(block.conv.bias, 0.5)
     x = torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 1, 1, 3)
-    y = Residual([block], lambda: make_neuron(NeuronConfig(kind="relu")))(x, Membranes(None))
+    y = Residual([block], lambda: make_neuron(NeuronConfig(kind="relu")))(x, ForwardContext())
     assert y.flatten().tolist() == [0.5, 3.5, 9.5]
 
 
@@ -189,7 +190,7 @@ def test_a_transposed_convolution_doubles_the_size_and_folds_exactly():
     for tensor in (block.norm.bias, block.norm.running_mean):
         nn.init.uniform_(tensor, -1, 1)
     x = torch.rand(2, 1, 3, 4, 5)
-    a, b = block(x, Membranes(None)), block.fused()(x, Membranes(None))
+    a, b = block(x, ForwardContext()), block.fused()(x, ForwardContext())
     assert a.shape == (2, 1, 5, 8, 10)
     torch.testing.assert_close(a, b)
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from calibrated import equal_states
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import Memory, build
@@ -87,7 +88,7 @@ def test_each_way_keeps_less():
 
 @pytest.mark.parametrize(("neuron", "dtype"), [("relu", torch.uint8), ("plif", torch.float32)])
 def test_bytes_are_refused_where_values_are_not_whole(neuron, dtype):
-    model = build("nano", **(TINY | {"neuron": neuron}))
+    model = build("nano", **(TINY | {"neuron.kind": neuron}))
     with pytest.raises(ConfigError, match="whole numbers"):
         model(torch.zeros(3, 1, 4, 32, 32, dtype=dtype), memory=Memory(spikes="uint8"))
 
@@ -104,5 +105,5 @@ def test_state_and_inference_are_left_alone():
     out, state = model(cube)
     again, same = model(cube, memory=Memory(spikes="uint8", checkpoint_stages=True))
     assert torch.equal(out.heatmap, again.heatmap)
-    assert all(torch.equal(a, b) for a, b in zip(state, same, strict=True))
+    assert equal_states(state, same)
     assert len(same) == len(model.neuron_names)

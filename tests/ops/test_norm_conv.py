@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from spiking_centernet.model.config import NeuronConfig
+from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.decoder import DecoderBlock
-from spiking_centernet.model.layers import Membranes
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.ops import norm_conv
 from spiking_centernet.ops.library import native
@@ -83,7 +83,7 @@ def block_results(*, folds):
         block.expand.register_forward_hook(lambda *_: ran.append("expand"))
     x, skip = (torch.rand(3, 2, 24, 6, 7) < 0.3).float(), (torch.rand(3, 2, 16, 11, 14) < 0.3).float()
     x, skip = x.requires_grad_(), skip.requires_grad_()
-    y = block(x, skip, Membranes(None, keep=False))
+    y = block(x, skip, ForwardContext(keep_state=False))
     grad = torch.randn(y.shape)
     y.backward(grad - grad.mean((0, 1, 3, 4), keepdim=True))
     grads = {name: p.grad for name, p in block.named_parameters() if p.grad is not None}

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from spiking_centernet.model.config import NeuronConfig
-from spiking_centernet.model.layers import ConvNeuron, Membranes
+from spiking_centernet.model.context import ForwardContext
+from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.model.neurons import PLIF, make_neuron
 from spiking_centernet.ops import plif, plif_cpu
 from spiking_centernet.ops.library import native
@@ -277,10 +278,10 @@ def block(kind="plif", **options):
 
 
 def run(made, x, *, keep):
-    membranes = Membranes(None, keep=keep)
-    spikes = made(x, membranes)
+    context = ForwardContext(keep_state=keep)
+    spikes = made(x, context)
     spikes.backward(torch.linspace(-1, 1, spikes.numel()).reshape(spikes.shape))
-    return spikes.detach(), membranes.new
+    return spikes.detach(), context.new_state
 
 
 @pytest.mark.parametrize("kind", ["plif", "lif", "if"])
@@ -291,10 +292,10 @@ def test_a_block_trains_alike_with_and_without_the_fused_kernel(monkeypatch, kin
     x = (torch.rand(5, 2, 4, 9, 7, generator=torch.Generator().manual_seed(0)) < 0.4).float()
     fast, slow = block(kind), block(kind)
     spikes_fast, none = run(fast, x, keep=False)
-    assert (len(calls), none) == (1, [])
+    assert (len(calls), none) == (1, {})
     spikes_slow, membranes = run(slow, x, keep=True)
     assert len(calls) == 1
-    assert membranes[0].shape == (2, 12, 9, 7)
+    assert membranes[slow.name].shape == (2, 12, 9, 7)
     assert 0.05 < spikes_slow.mean() < 0.95
     assert torch.equal(spikes_fast, spikes_slow)
     for (name, a), (_, b) in zip(fast.named_parameters(), slow.named_parameters(), strict=True):

@@ -78,7 +78,7 @@ class Constant(Detector):
         self.output = output
 
     def forward(self, cube, state=None, *, observe=None, keep_state=True):
-        return self.output, []
+        return self.output, {}
 
 
 def outputs(heatmap, wh=0.0, offset=0.0):
@@ -128,9 +128,9 @@ def test_features_are_those_of_the_last_layer_before_the_heads():
     teacher = Teacher(twin, Distillation(heatmap=0, features=1), student)
     cube = (torch.rand(5, 2, 4, 24, 32) < 0.3).to(torch.uint8)
     seen = []
-    watched = teacher.watch(student, lambda s: seen.append(s.shape[1]))
+    watched = teacher.watch(student, lambda name, _: seen.append(name))
     output, _ = student.train()(cube, observe=watched, keep_state=False)
-    assert len(seen) == len(student.neuron_names)
+    assert seen == student.neuron_names
     rate = watched.mean(5)
     assert rate.shape[1] == student.decoder.out_channels
     torch.testing.assert_close(rate.square().mean((1, 2, 3)), torch.ones(2), rtol=1e-3, atol=1e-3)
@@ -146,7 +146,7 @@ def test_nobody_watches_what_is_not_compared():
     assert (
         Teacher(build("nano", **SMALL, neuron={"kind": "relu"}), Distillation(), student).watch(student, None) is None
     )
-    assert LastFeatures(student)._wanted == len(student.neuron_names) - 4
+    assert LastFeatures(student)._wanted == student.neuron_names[-4]
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,9 @@ def test_alone_nothing_changes():
 def test_counts_of_spikes_add_up():
     a, b, both = (FiringRates(["x", "y"]) for _ in range(3))
     for rates, spikes in ((a, torch.eye(4)), (b, torch.ones(2, 2))):
-        for _ in range(2):
-            rates(spikes)
-            both(spikes)
+        for name in ("x", "y"):
+            rates(name, spikes)
+            both(name, spikes)
     a.merge([b])
     assert (a.per_layer(), a.overall()) == (both.per_layer(), both.overall())
 

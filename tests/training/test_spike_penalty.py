@@ -157,7 +157,7 @@ def test_gradients_reach_every_layer_and_are_those_of_the_plain_path(of):
 def test_bfloat16_spikes_are_counted_whole():
     penalty = SpikePenalty(target=0.5)
     with watched(tiny_detector(), penalty, None) as seen:
-        seen.observe(torch.ones(1, 1, 100, 101, dtype=torch.bfloat16))
+        seen.observe("layer", torch.ones(1, 1, 100, 101, dtype=torch.bfloat16))
     assert float(seen.done[0]) == 10_100
 
 

@@ -12,7 +12,7 @@ from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, rais
 from spiking_centernet.errors import ConfigError, EvaluationError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.model.layers import Observe
+from spiking_centernet.model.context import Observe
 from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 
 Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]

@@ -296,7 +296,7 @@ def _percent() -> Any:
 
 
 def _short(name: str) -> str:
-    for word in ("encoder.", "decoder.", "heads.", ".block"):
+    for word in ("encoder.", "decoder.", "heads.", ".block", ".project"):
         name = name.replace(word, "")
     return name
 

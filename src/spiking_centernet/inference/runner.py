@@ -18,7 +18,7 @@ from spiking_centernet.data import Window, voxelize
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.model.layers import State
+from spiking_centernet.model.context import State
 from spiking_centernet.structures import Detections
 
 MODES = ("windowed", "stateful")

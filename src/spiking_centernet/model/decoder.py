@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spiking_centernet.model.layers import ConvNeuron, MakeNeuron, Membranes, convolution, fold_batch_norm
+from spiking_centernet.model.context import ForwardContext
+from spiking_centernet.model.layers import ConvNeuron, MakeNeuron, convolution, fold_batch_norm
 from spiking_centernet.ops import norm_conv
 
 MakeBlock = Callable[[int, int], nn.Module]
@@ -39,7 +40,7 @@ class Skip(nn.Module):
         super().__init__()
         self.out_channels = out_channels
 
-    def narrowed(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+    def narrowed(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
         """Return what is joined in place of the coarser input: the input itself."""
         return x
 
@@ -99,11 +100,11 @@ class DecoderBlock(nn.Module):
         self.project = ConvNeuron.make(hidden, self.out_channels, make_neuron, kernel=1)
 
     def forward(
-        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
+        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        x = self.join.narrowed(x, membranes)
-        if membranes.decide(self, self._folds(skip)):
+        x = self.join.narrowed(x, context)
+        if context.saver.decide(self, self._folds(skip)):
             y = self.join.convolved(self.expand, x, skip)
             y = norm_conv.norm_convolution(y, self.expand_norm, self.filter, padding=1)
             y = norm_conv.norm_convolution(y, self.filter_norm, self.project.conv)
@@ -111,7 +112,7 @@ class DecoderBlock(nn.Module):
             y = self.expand(F.pad(self.join(x, skip), (1, 1, 1, 1)))
             y = self.filter(self.expand_norm(y))
             y = self.project.conv(self.filter_norm(y))
-        return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), membranes)
+        return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), context)
 
     def _folds(self, x: Tensor) -> bool:
         """Return whether the norms are folded into the convolutions behind them; hooks want those as they are."""
@@ -124,30 +125,34 @@ class DecoderBlock(nn.Module):
         expand, expand_bias = fold_batch_norm(self.expand, self.expand_norm)
         filters, filter_bias = fold_batch_norm(self.filter, self.filter_norm)
         assert self.project.norm is not None
-        project, project_bias = fold_batch_norm(self.project.conv, self.project.norm)
-        expand, filters, project = expand[:, :, 0, 0].double(), filters[:, 0].double(), project[:, :, 0, 0].double()
-        weight = torch.einsum("om,mkl,mi->oikl", project, filters, expand)
+        outer, project_bias = fold_batch_norm(self.project.conv, self.project.norm)
+        expand, filters, outer = expand[:, :, 0, 0].double(), filters[:, 0].double(), outer[:, :, 0, 0].double()
+        weight = torch.einsum("om,mkl,mi->oikl", outer, filters, expand)
         hidden_bias = filter_bias.double() + filters.sum((1, 2)) * expand_bias.double()
-        bias = project_bias.double() + project @ hidden_bias
+        bias = project_bias.double() + outer @ hidden_bias
         merged = convolution(weight.float(), bias.float(), stride=1, padding=1)
-        return FusedDecoderBlock(ConvNeuron(merged, None, self.project.neuron), self.join.fused())
+        project = ConvNeuron(merged, None, self.project.neuron, name=self.project.name)
+        return FusedDecoderBlock(project, self.join.fused())
 
 
 class FusedDecoderBlock(nn.Module):
-    """A merged decoder block: upsample, join the skip, one 3x3 convolution, fire."""
+    """A merged decoder block: upsample, join the skip, one 3x3 convolution, fire.
 
-    def __init__(self, block: ConvNeuron, skips: Skip):
+    Its neuron layer is the unmerged block's and keeps that one's place and name.
+    """
+
+    def __init__(self, project: ConvNeuron, skips: Skip):
         super().__init__()
         self.join = skips
-        self.block = block
-        self.out_channels = block.conv.out_channels
+        self.project = project
+        self.out_channels = project.conv.out_channels
 
     def forward(
-        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
+        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        joined = self.join(self.join.narrowed(x, membranes), skip)
-        return self.block(joined.unflatten(0, x.shape[:2]), membranes)
+        joined = self.join(self.join.narrowed(x, context), skip)
+        return self.project(joined.unflatten(0, x.shape[:2]), context)
 
 
 class Decoder(nn.Module):
@@ -169,14 +174,16 @@ class Decoder(nn.Module):
             self.out_channels = int(block.out_channels)  # pyright: ignore[reportArgumentType]
 
     def levels(
-        self, features: list[Float[Tensor, "T B _ _ _"]], membranes: Membranes
+        self, features: list[Float[Tensor, "T B _ _ _"]], context: ForwardContext
     ) -> list[Float[Tensor, "T B _ _ _"]]:
         """Return the spikes of the coarsest encoder stage and of every block, coarsest first."""
         levels, skips = [features[-1]], features[-2::-1]
         for block, skip in zip(self.blocks, skips, strict=False):
-            levels.append(membranes.run_stage(block, levels[-1], skip, stage=block))
+            levels.append(context.run_stage(block, levels[-1], skip, stage=block))
         return levels
 
-    def forward(self, features: list[Float[Tensor, "T B _ _ _"]], membranes: Membranes) -> Float[Tensor, "T B K H W"]:
+    def forward(
+        self, features: list[Float[Tensor, "T B _ _ _"]], context: ForwardContext
+    ) -> Float[Tensor, "T B K H W"]:
         """Return the spikes of the last block."""
-        return self.levels(features, membranes)[-1]
+        return self.levels(features, context)[-1]

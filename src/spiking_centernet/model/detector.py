@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import PRESETS, DetectorConfig
 from spiking_centernet.model.config_dict import with_changes
+from spiking_centernet.model.context import ForwardContext, Observe, State, check_names
 from spiking_centernet.model.decoder import Decoder
 from spiking_centernet.model.encoder import Encoder
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.heads.base import BranchModule, Head
-from spiking_centernet.model.layers import ConvNeuron, Membranes, Observe, State
-from spiking_centernet.model.neurons import PLIF, Neuron, ReLU, make_neuron
+from spiking_centernet.model.layers import ConvNeuron, name_layers
+from spiking_centernet.model.neurons import Neuron, make_neuron
 from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
 from spiking_centernet.ops.memory_saving import Memory
@@ -80,6 +81,7 @@ class Detector(nn.Module):
             if branch.bias is not None:
                 nn.init.constant_(module.out.bias, branch.bias)  # pyright: ignore[reportArgumentType]
             self.heads[name] = module
+        name_layers(self)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
@@ -95,18 +97,18 @@ class Detector(nn.Module):
 
         Args:
             cube: [T, B, C, H, W], any number of steps, any size; uint8 or float.
-            state: what the last call returned; None starts at rest.
-            observe: called with every neuron layer's output [T * B, K, h, w] as it is computed, in the order of
-                ``neuron_names``.
+            state: what the last call returned; None, and a layer that is missing, are zero-initialized.
+            observe: called with the name and the output [T * B, K, h, w] of every neuron layer as it is computed.
             keep_state: False returns no membranes, which lets training take its fused kernel.
             memory: what training keeps for the backward pass; None keeps everything as it was computed.
 
         Returns:
             The head's output averaged over the T steps, for CenterNet a
-            :class:`~spiking_centernet.model.DetectorOutput`, and the membranes after the last step.
+            :class:`~spiking_centernet.model.DetectorOutput`, and the membranes after the last step by layer, none
+            of an ANN.
 
         Raises:
-            ConfigError: if the cube's shape does not fit the network.
+            ConfigError: if the cube does not fit the network, or the state another network or cube.
         """
         if cube.ndim != 5 or cube.shape[2] != self.config.voxels.channels:
             raise ConfigError(
@@ -115,21 +117,23 @@ class Detector(nn.Module):
             )
         if memory is not None and memory.spikes == "uint8":
             self._refuse_bytes(cube)
-        membranes = Membranes(state, observe, keep=keep_state, memory=memory)
+        if state is not None:
+            check_names(state, [layer.name for layer in self._neuron_layers() if layer.neuron.spiking])
+        context = ForwardContext(state, observe, keep_state=keep_state, memory=memory)
         by_events = event_conv.takes(cube, self.encoder.stem.conv) and event_conv.pays(cube)
-        x = cube if by_events else self._in_precision(cube, membranes)
-        levels = self.decoder.levels(self.encoder(x, membranes), membranes)
-        return self.head.forward(self.heads, levels, membranes), membranes.new
+        x = cube if by_events else self._in_precision(cube, context)
+        levels = self.decoder.levels(self.encoder(x, context), context)
+        return self.head.forward(self.heads, levels, context), context.new_state
 
-    def _in_precision(self, cube: Tensor, membranes: Membranes) -> Tensor:
-        """Return the cube in the convolutions' type and memory format; ``membranes`` remember it as it was."""
+    def _in_precision(self, cube: Tensor, context: ForwardContext) -> Tensor:
+        """Return the cube in the convolutions' type and memory format; ``context`` remembers it as it was."""
         device = cube.device.type
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
         stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
         x = stored.to(dtype)
         if stored.dtype == torch.uint8:
-            membranes.remember(x, stored)
+            context.saver.remember(x, stored)
         return x
 
     def _refuse_bytes(self, cube: Tensor) -> None:
@@ -144,15 +148,18 @@ class Detector(nn.Module):
     @property
     def neuron_names(self) -> list[str]:
         """The neuron layers in the order in which they compute, for example "encoder.stages.0.2"."""
-        modules = self.named_modules()
-        return [name.removesuffix(".neuron") for name, m in modules if isinstance(m, PLIF | ReLU)]
+        return [layer.name for layer in self._neuron_layers()]
+
+    def _neuron_layers(self) -> list[ConvNeuron]:
+        return [m for m in self.modules() if isinstance(m, ConvNeuron)]
 
     def fuse(self) -> "Detector":
         """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.
 
         The outputs equal the original's up to rounding; a spike can differ only where a membrane lies within rounding
-        of the threshold. Where the configuration puts neurons between the decoder's convolutions nothing can be merged:
-        their batch norms are folded, the convolutions stay apart, and a warning says so.
+        of the threshold. The neuron layers keep their names. Where the configuration puts neurons between the decoder's
+        convolutions nothing can be merged: their batch norms are folded, the convolutions stay apart, and a
+        warning says so.
         """
         if self.config.decoder.kind != "merged":
             warnings.warn(

@@ -6,7 +6,8 @@ from functools import partial
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from spiking_centernet.model.layers import ConvNeuron, MakeNeuron, Membranes
+from spiking_centernet.model.context import ForwardContext
+from spiking_centernet.model.layers import ConvNeuron, MakeNeuron
 from spiking_centernet.ops.max_pool import max_pool
 
 
@@ -35,21 +36,21 @@ class Encoder(nn.Module):
                 previous = width
             self.stages.append(stage)
 
-    def forward(self, x: Num[Tensor, "T B C H W"], membranes: Membranes) -> list[Float[Tensor, "T B _ _ _"]]:
+    def forward(self, x: Num[Tensor, "T B C H W"], context: ForwardContext) -> list[Float[Tensor, "T B _ _ _"]]:
         """Return the spikes of every stage, finest first."""
 
-        def stem(x: Tensor, membranes: Membranes) -> Tensor:
-            spikes = self.stem(x, membranes)
+        def stem(x: Tensor, context: ForwardContext) -> Tensor:
+            spikes = self.stem(x, context)
             return max_pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
 
-        def run(stage: nn.Module, x: Tensor, membranes: Membranes) -> Tensor:
+        def run(stage: nn.Module, x: Tensor, context: ForwardContext) -> Tensor:
             for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(x, membranes)
+                x = block(x, context)
             return x
 
-        x = membranes.run_stage(stem, x, stage=self.stem)
+        x = context.run_stage(stem, x, stage=self.stem)
         features = []
         for stage in self.stages:
-            x = membranes.run_stage(partial(run, stage), x, stage=stage)
+            x = context.run_stage(partial(run, stage), x, stage=stage)
             features.append(x)
         return features

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from spiking_centernet.errors import ConfigError
+
 DEAD_BELOW = 1e-4
 """A layer whose neurons fire less than once in ten thousand steps passes nothing on."""
 
@@ -13,33 +15,41 @@ class FiringRates:
     """Spikes over (neurons x steps) of every layer; of an ANN, the share of outputs that are not zero.
 
     Pass it as ``observe`` to ``Detector.forward``, as often as there are batches.
+
+    Args:
+        names: the layers, in the order of the results.
     """
 
-    def __init__(self, names: list[str]):
-        self.names = names
-        self._spikes = [0] * len(names)
-        self._places = [0] * len(names)
-        self._next = 0
+    def __init__(self, names: Iterable[str]):
+        self._spikes = dict.fromkeys(names, 0)
+        self._places = dict.fromkeys(self._spikes, 0)
 
-    def __call__(self, spikes: Tensor) -> None:
-        """Take the output of the next layer."""
-        self._spikes[self._next] += int(torch.count_nonzero(spikes.detach()))
-        self._places[self._next] += spikes.numel()
-        self._next = (self._next + 1) % len(self.names)
+    def __call__(self, name: str, spikes: Tensor) -> None:
+        """Take the output of a layer.
+
+        Raises:
+            ConfigError: no such layer is counted.
+        """
+        if name not in self._spikes:
+            raise ConfigError(f"{name!r} is no layer of the network whose firing rates are counted; take one for each")
+        self._spikes[name] += int(torch.count_nonzero(spikes.detach()))
+        self._places[name] += spikes.numel()
 
     def merge(self, others: Iterable["FiringRates"]) -> None:
         """Count what others of the same layers counted as well."""
         for other in others:
-            self._spikes = [a + b for a, b in zip(self._spikes, other._spikes, strict=True)]
-            self._places = [a + b for a, b in zip(self._places, other._places, strict=True)]
+            assert self._spikes.keys() == other._spikes.keys()
+            for name in self._spikes:
+                self._spikes[name] += other._spikes[name]
+                self._places[name] += other._places[name]
 
     def per_layer(self) -> dict[str, float]:
         """Return the firing rate of every layer so far."""
-        return {n: s / max(1, c) for n, s, c in zip(self.names, self._spikes, self._places, strict=True)}
+        return {name: count / max(1, self._places[name]) for name, count in self._spikes.items()}
 
     def overall(self) -> float:
         """Return the firing rate of all neurons together so far: large layers weigh more than small ones."""
-        return sum(self._spikes) / max(1, sum(self._places))
+        return sum(self._spikes.values()) / max(1, sum(self._places.values()))
 
     def dead(self) -> list[str]:
         """Return the layers that pass nothing on."""

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.model.config import DecoderConfig
+from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.decoder import DecoderBlock, MakeBlock, Skip, enlarge, inner_channels
 from spiking_centernet.model.encoder import Encoder
-from spiking_centernet.model.layers import ConvNeuron, MakeNeuron, Membranes
+from spiking_centernet.model.layers import ConvNeuron, MakeNeuron
 
 
 def combine(kind: str, x: Float[Tensor, "N C H W"], skip: Float[Tensor, "N D H W"]) -> Float[Tensor, "N K H W"]:
@@ -41,9 +42,9 @@ class Join(Skip):
         self.kind = kind
         self.narrow = None if kind == "none" else ConvNeuron.make(in_channels, skip_channels, make_neuron, kernel=1)
 
-    def narrowed(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+    def narrowed(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
         """Return the input in as many channels as the skip has."""
-        return x if self.narrow is None else self.narrow(x, membranes)
+        return x if self.narrow is None else self.narrow(x, context)
 
     def forward(self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
         """Return the narrowed input and the skip as one tensor of the skip's size."""
@@ -75,11 +76,11 @@ class InnerNeuronBlock(nn.Module):
         self.project = ConvNeuron.make(hidden, self.out_channels, make_neuron, kernel=1)
 
     def forward(
-        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
+        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        y = self.join(self.join.narrowed(x, membranes), skip).unflatten(0, x.shape[:2])
-        return self.project(self.filter(self.expand(y, membranes), membranes), membranes)
+        y = self.join(self.join.narrowed(x, context), skip).unflatten(0, x.shape[:2])
+        return self.project(self.filter(self.expand(y, context), context), context)
 
     def fused(self) -> "InnerNeuronBlock":
         """Return a copy whose three convolutions hold their batch norms; they stay three."""
@@ -91,13 +92,14 @@ class TransposedConvNeuron(ConvNeuron):
 
     def __init__(self, in_channels: int, out_channels: int, make_neuron: MakeNeuron):
         nn.Module.__init__(self)  # not ConvNeuron's, which takes convolutions alone
+        self.name = ""
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False)  # pyright: ignore
         self.norm = nn.BatchNorm2d(out_channels)
         self.neuron = make_neuron()
 
-    def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+    def forward(self, x: Float[Tensor, "T B C H W"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
         """Return the spikes of every step; the input is kept as it is for the backward pass."""
-        return self.norm_and_fire(self.conv(x.flatten(0, 1)), (x.shape[0], x.shape[1]), membranes)
+        return self.norm_and_fire(self.conv(x.flatten(0, 1)), (x.shape[0], x.shape[1]), context)
 
     def fused(self) -> "TransposedConvNeuron":
         """Return a copy with its batch norm folded into the convolution."""
@@ -126,11 +128,11 @@ class TransposedBlock(nn.Module):
         self.project = ConvNeuron.make(joined, self.out_channels, make_neuron)
 
     def forward(
-        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], membranes: Membranes
+        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        y = self.up(x, membranes).flatten(0, 1)[..., : skip.shape[-2], : skip.shape[-1]]
-        return self.project(combine(self.kind, y, skip.flatten(0, 1)).unflatten(0, x.shape[:2]), membranes)
+        y = self.up(x, context).flatten(0, 1)[..., : skip.shape[-2], : skip.shape[-1]]
+        return self.project(combine(self.kind, y, skip.flatten(0, 1)).unflatten(0, x.shape[:2]), context)
 
     def fused(self) -> "TransposedBlock":
         """Return a copy whose convolutions hold their batch norms; they stay two."""
@@ -180,12 +182,12 @@ class Residual(nn.Module):
             )
         )
 
-    def forward(self, x: Float[Tensor, "T B C H W"], membranes: Membranes) -> Float[Tensor, "T B K h w"]:
+    def forward(self, x: Float[Tensor, "T B C H W"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
         """Return the sum of every step."""
         y = x
         for block in self.blocks:
-            y = block(y, membranes)
-        return y + (x if self.shortcut is None else self.shortcut(x, membranes))
+            y = block(y, context)
+        return y + (x if self.shortcut is None else self.shortcut(x, context))
 
     def fused(self) -> "Residual":
         """Return a copy whose convolutions hold their batch norms."""

@@ -1,5 +1,6 @@
 """What training keeps in memory for the backward pass, and what it computes again."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -89,17 +90,50 @@ def _again(stage: nn.Module, silence: Callable) -> Iterator[None]:
         yield
 
 
-def run_stage(compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module, silence: Callable) -> Tensor:
-    """Return ``compute(*inputs)`` and keep only the inputs: the rest is computed again in the backward pass.
+class MemorySaver:
+    """What one forward pass keeps for its backward pass.
 
     Args:
-        compute: the stage's computation.
-        inputs: tensors it is given.
-        stage: the module that holds the stage's batch norms, whose running statistics move once.
-        silence: returns a context in which nobody observes, for the second computation.
+        memory: how.
     """
-    if not torch.is_grad_enabled():
-        return compute(*inputs)
-    return checkpoint(  # pyright: ignore[reportReturnType]
-        compute, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(stage, silence))
-    )
+
+    def __init__(self, memory: Memory):
+        self._memory = memory
+        self._decided: dict[nn.Module, bool] = {}
+        self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
+
+    def bytes_of(self, x: Tensor) -> Tensor | None:
+        """Return spikes as uint8 for the backward pass, once for all who take them; None where floats are kept."""
+        if not torch.is_grad_enabled():
+            return None
+        if self._as_bytes is not None and self._as_bytes[0]() is x:
+            return self._as_bytes[1]
+        if self._memory.spikes == "float":
+            return None
+        self.remember(x, x.detach().to(torch.uint8))
+        return self.bytes_of(x)
+
+    def remember(self, x: Tensor, as_bytes: Tensor) -> None:
+        """Take note that ``as_bytes`` holds the values of ``x``, as those of the network's input do."""
+        self._as_bytes = weakref.ref(x), as_bytes
+
+    def decide(self, module: nn.Module, now: bool) -> bool:
+        """Return what a module decided when it first computed: a second time, hooks it looked at may have gone."""
+        return self._decided.setdefault(module, now)
+
+    def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module, silence: Callable) -> Tensor:
+        """Return ``compute(*inputs)``; with ``checkpoint_stages`` keep only the inputs.
+
+        The rest is then computed again in the backward pass.
+
+        Args:
+            compute: the stage's computation.
+            inputs: tensors it is given.
+            stage: the module that holds the stage's batch norms, whose running statistics move once.
+            silence: returns a context in which nobody observes, for the second computation.
+        """
+        if not self._memory.checkpoint_stages or not torch.is_grad_enabled():
+            return compute(*inputs)
+        return checkpoint(  # pyright: ignore[reportReturnType]
+            compute, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(stage, silence))
+        )

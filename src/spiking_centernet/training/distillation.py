@@ -10,8 +10,8 @@ from torch import Tensor
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import HEADS, Detector, DetectorConfig
+from spiking_centernet.model.context import Observe
 from spiking_centernet.model.heads.base import Loss
-from spiking_centernet.model.layers import Observe
 from spiking_centernet.model.weights import load, sha256
 from spiking_centernet.structures import VoxelSpec
 
@@ -82,18 +82,16 @@ class LastFeatures:
     """
 
     def __init__(self, model: Detector, then: Observe | None = None):
-        self._wanted = max(i for i, name in enumerate(model.neuron_names) if not name.startswith("heads."))
+        self._wanted = [name for name in model.neuron_names if not name.startswith("heads.")][-1]
         self._then = then
-        self._next = 0
         self.spikes: Tensor | None = None
 
-    def __call__(self, spikes: Tensor) -> None:
-        """Take the output [T * B, K, h, w] of the next layer."""
-        if self._next == self._wanted:
+    def __call__(self, name: str, spikes: Tensor) -> None:
+        """Take the output [T * B, K, h, w] of a layer."""
+        if name == self._wanted:
             self.spikes = spikes
-        self._next += 1
         if self._then is not None:
-            self._then(spikes)
+            self._then(name, spikes)
 
     def mean(self, num_steps: int) -> Float[Tensor, "B K h w"]:
         """Return the mean over the steps, scaled to a root mean square of 1 in every sample."""

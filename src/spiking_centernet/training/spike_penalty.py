@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.energy.counting import fan_out
 from spiking_centernet.model import Detector
+from spiking_centernet.model.context import Observe
 from spiking_centernet.model.decoder import DecoderBlock
-from spiking_centernet.model.layers import Observe
 
 KINDS = ("spikes", "operations")
 
@@ -114,11 +114,11 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
             f"{config.variations}; take of: spikes"
         )
 
-    def see(spikes: Tensor) -> None:
+    def see(name: str, spikes: Tensor) -> None:
         activity.done.append(spikes.sum(dtype=torch.float32))
         activity.most.append(spikes.numel())
         if observe is not None:
-            observe(spikes)
+            observe(name, spikes)
 
     def meet(conv: _Merged, x: Tensor) -> None:
         # What was padded before the convolution is no input.
@@ -133,7 +133,7 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         yield activity
         return
     # Somebody observes: the network then computes nothing twice, and the hooks run once.
-    activity.observe = observe or (lambda _: None)
+    activity.observe = observe or (lambda *_: None)
 
     def before(conv: _Merged):
         return lambda _, inputs: meet(conv, inputs[0])

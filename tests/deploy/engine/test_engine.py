@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calibrated import calibrated, potentials, random_cube, spikes_of
+from calibrated import calibrated, equal_states, potentials, random_cube, spikes_of
 from tiny import tiny_detector
 from torch import Tensor
 
@@ -38,9 +38,10 @@ def kernels(request, monkeypatch):
 
 
 def spikes_of_engine(compiled: engine.Engine, cube: Tensor, state=None):
-    seen: list[Tensor] = []
-    output, state = compiled(cube, state, observe=seen.append)
-    return output, dict(zip(compiled.neuron_names, seen, strict=True)), state
+    seen: dict[str, Tensor] = {}
+    output, state = compiled(cube, state, observe=seen.__setitem__)
+    assert list(seen) == compiled.neuron_names
+    return output, seen, state
 
 
 def assert_equal(output, spikes, wanted_output, wanted_spikes):
@@ -126,7 +127,7 @@ def test_steps_one_by_one_are_the_window(kernels, precision, sparse):
         seen.append(some)
     for name, all_steps in spikes.items():
         assert torch.equal(torch.cat([some[name] for some in seen]), all_steps), name
-    assert all(torch.equal(a, b) for a, b in zip(state, end, strict=True))
+    assert equal_states(state, end)
     for summed, part in zip(zip(*parts, strict=True), whole, strict=True):
         torch.testing.assert_close(sum(summed) / len(cube), part, atol=1e-4, rtol=1e-5)
 
@@ -136,12 +137,12 @@ def test_a_state_is_never_overwritten_while_somebody_holds_it(kernels):
     for precision in engine.PRECISIONS:
         compiled = compile(calibrated("nano", cube), precision=precision)
         _, first = compiled(cube)
-        kept = [v.clone() for v in first]
+        kept = {name: v.clone() for name, v in first.items()}
         once, _ = compiled(cube, first)
         state = first
         for _ in range(4):
             _, state = compiled(cube, state)
-        assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
+        assert equal_states(first, kept)
         again, _ = compiled(cube, kept)
         assert torch.equal(once.heatmap, again.heatmap)
 
@@ -155,10 +156,25 @@ def test_states_of_the_detector_fit(kernels):
         output, end = wanted(cube[2:], state)
     mine, my_end = compiled(cube[2:], state)
     torch.testing.assert_close(mine.heatmap, output.heatmap, atol=1e-4, rtol=1e-5)
-    assert all(torch.equal(a, b) for a, b in zip(my_end, end, strict=True))
+    assert equal_states(my_end, end)
     with torch.no_grad():
         back, _ = wanted(cube[2:], compiled(cube[:2])[1])
     torch.testing.assert_close(back.heatmap, output.heatmap, atol=1e-4, rtol=1e-5)
+
+
+def test_a_missing_membrane_is_zero_initialized(kernels):
+    cube = random_cube((40, 52), batch=2)
+    wanted = reference(calibrated("nano", cube))
+    with torch.no_grad():
+        _, state = wanted(cube[:2])
+        some = {name: v for i, (name, v) in enumerate(state.items()) if i % 2}
+        output, end = wanted(cube[2:], some)
+    compiled = compile(wanted)
+    compiled(cube)  # its memory holds other membranes now
+    mine, my_end = compiled(cube[2:], some)
+    torch.testing.assert_close(mine.heatmap, output.heatmap, atol=1e-4, rtol=1e-5)
+    assert equal_states(my_end, end)
+    assert equal_states(compiled(cube, {})[1], compiled(cube)[1])
 
 
 @needs_library
@@ -169,8 +185,7 @@ def test_large_memory_is_used_again():
         state, places = None, []
         for _ in range(8):
             _, state = compiled(cube, state)
-            assert state[0] is not None
-            places.append(state[0].data_ptr())
+            places.append(state["encoder.stem"].data_ptr())
         assert len(set(places)) == 2
 
 
@@ -222,9 +237,9 @@ def test_floats_from_active_inputs_round_alike_everywhere():
             torch.set_num_threads(threads)
             states = [path(part, None, None, keep_state=True)[1] for part in cubes]
             torch.set_num_threads(before)
-            found.append([torch.cat(parts) for parts in zip(*states, strict=True)])
+            found.append({name: torch.cat([state[name] for state in states]) for name in states[0]})
     for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+        assert equal_states(found[0], other)
 
 
 @pytest.mark.parametrize("sparse", engine.SPARSE)
@@ -309,8 +324,8 @@ def test_what_it_refuses(kernels):
     for precision in ("int8", "fp32"):
         with pytest.raises(ConfigError, match="start a cube of another size or batch with state=None"):
             compile(model, precision=precision)(random_cube((64, 32), batch=1), state)
-        with pytest.raises(ConfigError, match="neuron layers"):
-            compile(model, precision=precision)(cube, state[1:])
+        with pytest.raises(ConfigError, match=r"membrane of 'heads\.pose\.block', but this network has no such"):
+            compile(model, precision=precision)(cube, {**state, "heads.pose.block": state["heads.wh.block"]})
 
 
 def test_cubes_of_other_types_and_layouts():

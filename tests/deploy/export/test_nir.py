@@ -3,6 +3,7 @@
 import contextlib
 import io
 import warnings
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -40,14 +41,12 @@ def noise(num_steps=6, size_hw=SIZE_HW):
 
 def spikes_of(fused, cube):
     """Return every layer's spikes [T, C, h, w] and the raw heads [T, K, h, w] of every step."""
-    layers, heads, state = [], [], None
+    layers, heads, state = defaultdict(list), [], None
     for frame in torch.from_numpy(cube)[:, None, None]:
-        seen = []
-        output, state = fused(frame, state, observe=seen.append)
-        layers.append(seen)
+        output, state = fused(frame, state, observe=lambda name, spikes: layers[name].append(spikes))
         heads.append(output)
-    names = [name.removesuffix(".block") for name in fused.neuron_names]
-    spikes = {name: torch.cat(steps).numpy() for name, steps in zip(names, zip(*layers, strict=True), strict=True)}
+    populations = {name: name.removesuffix(".block").removesuffix(".project") for name in layers}
+    spikes = {populations[name]: torch.cat(steps).numpy() for name, steps in layers.items()}
     return spikes, [torch.cat(steps).numpy() for steps in zip(*heads, strict=True)]
 
 

@@ -96,6 +96,6 @@ def test_metrics_are_those_of_the_package(neuron):
 
     outputs = []
     with torch.no_grad():
-        model(cube(), observe=outputs.append)
+        model(cube(), observe=lambda _, spikes: outputs.append(spikes))
     Seen.activation_hooks = [Hook([spikes]) for spikes in outputs]
     assert ActivationSparsity()(Seen, None, None) == pytest.approx(found.activation_sparsity)

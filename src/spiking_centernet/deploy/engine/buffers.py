@@ -8,7 +8,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from ctypes import byref
 
 import numpy as np
@@ -18,8 +18,7 @@ from torch import Tensor
 from spiking_centernet.deploy.engine.bindings import CLayer, EventLists, Kernels, Plane, c_layer, keys_fit, run_events
 from spiking_centernet.deploy.engine.ir import Network, halved, traverse
 from spiking_centernet.deploy.engine.packing import Packed
-from spiking_centernet.errors import ConfigError
-from spiking_centernet.model.layers import Observe, State
+from spiking_centernet.model.context import Observe, State, check_membrane
 
 MAX_WORKSPACES = 4
 """Shapes of cubes whose buffers are kept."""
@@ -180,26 +179,26 @@ class Workspace(ABC):
         """See :class:`NativeNetwork`."""
         self.take(cube)
         self._observe = observe
-        nothing: tuple[State, list[int | None]] = ([], [None] * len(self.layers))
+        nothing: tuple[State, list[int | None]] = ({}, [None] * len(self.layers))
         # Held until the call ends: the pool gives away what nobody holds.
-        _old, before = nothing if state is None else self.membranes.place(state)
+        _old, before = self.membranes.place(state) if state else nothing
         new, after = self.membranes.take() if keep_state else nothing
         for layer, source, target in zip(self.layers, before, after, strict=True):
             layer.old_membranes, layer.membranes = source, target
         last = len(self.layers) - 1
         traverse(self.owner.network, self, self.cube)
-        widths = self.owner.network.heads.widths
+        heads = self.owner.network.heads
         if observe is not None:
             # Memory that only an observer needs: without one the heads keep nothing but sums.
             if self.head_spikes is None:
-                self.head_spikes = self._plane(self.size_hw, sum(widths))
+                self.head_spikes = self._plane(self.size_hw, sum(heads.widths))
             self.layers[last].output = ctypes.pointer(self.head_spikes.c)
         self.compute(last)
         if observe is not None and self.head_spikes is not None:
-            for part in self.head_spikes.spikes().split(widths, dim=1):
-                observe(part)
+            for name, part in zip(heads.names, self.head_spikes.spikes().split(heads.widths, dim=1), strict=True):
+                observe(name, part)
             self.layers[last].output = None
-        return self.counts[..., : sum(widths)], new
+        return self.counts[..., : sum(heads.widths)], new
 
     def compute(self, index: int) -> int:
         """Compute a block from its input; returns the number of spikes."""
@@ -217,7 +216,8 @@ class Workspace(ABC):
         target = self.targets[index]
         target.count = self.compute(index)
         if self._observe is not None:
-            self._observe(target.spikes())
+            (name,) = self.owner.network.blocks[index].names
+            self._observe(name, target.spikes())
         return target
 
     def pool(self, x: Plane) -> Plane:
@@ -270,27 +270,30 @@ class MembranePool:
         own, addresses = self._like(state)
         if own is None:
             own, addresses = self.take()
-            check_state(self._names, state, [t.shape for t in own if t is not None])
-            for target, source in zip(own, state, strict=True):
-                assert target is not None
-                target.copy_(torch.zeros(()) if source is None else source)
+            for name, target in own.items():
+                if name in state:
+                    check_membrane(name, state[name], target.shape)
+                    target.copy_(state[name])
+                else:
+                    target.zero_()
         return own, addresses
 
     def _like(self, state: State) -> tuple[State | None, list[int]]:
-        places = [(None if t is None else (t.data_ptr(), t.stride(), t.shape)) for t in state]
+        places = {name: (v.data_ptr(), v.stride(), v.shape) for name, v in state.items()}
         for array in self._arrays:
             memory = torch.from_numpy(array)
             views, addresses = self._views(memory)
-            if places == [(t.data_ptr(), t.stride(), t.shape) for t in views if t is not None]:
+            if places == {name: (v.data_ptr(), v.stride(), v.shape) for name, v in views.items()}:
                 return state, addresses
         return None, []
 
     def _views(self, memory: Tensor) -> tuple[State, list[int]]:
-        views: State = []
+        views: list[Tensor] = []
         for start, shape, widths in zip(self._starts, self._shapes, self._widths, strict=True):
             block = memory[start : start + math.prod(shape)].view(shape).permute(0, 3, 1, 2)
             views += block[:, : sum(widths)].split(widths, dim=1)
-        return views, [memory.data_ptr() + memory.element_size() * start for start in self._starts]
+        addresses = [memory.data_ptr() + memory.element_size() * start for start in self._starts]
+        return dict(zip(self._names, views, strict=True)), addresses
 
     def _free(self) -> np.ndarray:
         for i in range(len(self._arrays)):
@@ -300,19 +303,3 @@ class MembranePool:
         # Zeros, because the padding is never written by a caller's state and must not fire.
         self._arrays.append(np.zeros(self._size, np.float32))
         return self._arrays[-1]
-
-
-def check_state(names: Sequence[str], state: State, shapes: Sequence[Sequence[int]]) -> None:
-    """Refuse a state that belongs to another network or cube.
-
-    Raises:
-        ConfigError: the number of membranes or a shape differs.
-    """
-    if len(state) != len(names):
-        raise ConfigError(f"the state has {len(state)} membranes, the network {len(names)} neuron layers")
-    for name, given, wanted in zip(names, state, shapes, strict=True):
-        if given is not None and tuple(given.shape) != tuple(wanted):
-            raise ConfigError(
-                f"the state of {name} is {list(given.shape)}, this cube needs {list(wanted)}; "
-                "start a cube of another size or batch with state=None"
-            )

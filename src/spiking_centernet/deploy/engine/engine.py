@@ -15,9 +15,9 @@ from spiking_centernet.deploy.engine.separable import factor, pays
 from spiking_centernet.deploy.engine.torch_fallback import PlainNetwork, float_layers, int8_layers
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model import Detector, DetectorConfig
+from spiking_centernet.model.context import Observe, State, check_names
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.heads import make_head
-from spiking_centernet.model.layers import Observe, State
 from spiking_centernet.ops.library import native
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -66,8 +66,8 @@ class Engine:
 
         Args:
             cube: voxel cubes [T, B, C, H, W] of any T, B, H and W; for int8 of 0 and 1.
-            state: what the last call returned; None starts at rest.
-            observe: called with every neuron layer's spikes uint8 [T * B, K, h, w], in the order of ``neuron_names``.
+            state: what the last call returned; None, and a layer that is missing, are zero-initialized.
+            observe: called with the name and the spikes uint8 [T * B, K, h, w] of every neuron layer.
             keep_state: False returns no membranes and saves writing them.
 
         Raises:
@@ -78,6 +78,8 @@ class Engine:
                 f"the network takes cubes [T, B, {self.config.voxels.channels}, H, W], got {list(cube.shape)}; "
                 "add the batch axis with cube[:, None]"
             )
+        if state is not None:
+            check_names(state, self.neuron_names)
         with torch.inference_mode():
             counts, new = self._path(cube, state, observe, keep_state=keep_state)
             # A mean of spikes through a linear layer is the mean of its outputs.

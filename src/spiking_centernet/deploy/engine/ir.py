@@ -126,7 +126,7 @@ def unfold(model: Detector) -> Network:
     names = iter(fused.neuron_names)
     stem = _block([fused.encoder.stem], [next(names)])
     stages = tuple(tuple(_block([layer], [next(names)]) for layer in stage) for stage in fused.encoder.stages)  # pyright: ignore
-    decoder = tuple(_block([layer.block], [next(names)]) for layer in fused.decoder.blocks)  # pyright: ignore
+    decoder = tuple(_block([layer.project], [next(names)]) for layer in fused.decoder.blocks)  # pyright: ignore
     heads = dict(fused.heads.items())
     outs = [head.out for head in heads.values()]
     return Network(

@@ -77,7 +77,7 @@ def reference(model: Detector) -> Detector:
     layers = [
         fused.encoder.stem,
         *(layer for stage in fused.encoder.stages for layer in stage),  # pyright: ignore[reportGeneralTypeIssues]
-        *(block.block for block in fused.decoder.blocks),
+        *(block.project for block in fused.decoder.blocks),
         *(head.block for head in fused.heads.values()),
     ]
     quantised = [quantise(block) for block in unfold(model).blocks]

@@ -7,14 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_centernet.deploy.engine.buffers import check_state
 from spiking_centernet.deploy.engine.float import FloatFactors
 from spiking_centernet.deploy.engine.ir import Block, Network, traverse
 from spiking_centernet.deploy.engine.quantize import Int8, quantise
 from spiking_centernet.deploy.engine.separable import Factors, currents
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.model.context import Observe, State, check_membrane
 from spiking_centernet.model.decoder import join
-from spiking_centernet.model.layers import Observe, State
 
 Currents = Callable[[Tensor], Tensor]
 """A block's convolution: from spikes [N, C, H, W] to what its neurons take."""
@@ -44,18 +43,15 @@ class PlainNetwork:
             cube = binary(cube)
             check_binary(int(cube.max()))
         if state is not None:
-            names = [name for block in self.network.blocks for name in block.names]
             sizes = self.network.sizes_hw((cube.shape[3], cube.shape[4]))
-            shapes = [
-                (cube.shape[1], width, *size)
-                for block, size in zip(self.network.blocks, sizes, strict=True)
-                for width in block.widths
-            ]
-            check_state(names, state, shapes)
+            for block, size in zip(self.network.blocks, sizes, strict=True):
+                for name, width in zip(block.names, block.widths, strict=True):
+                    if name in state:
+                        check_membrane(name, state[name], (cube.shape[1], width, *size))
         call = _Call(self.network, self.layers, state, observe)
         features = traverse(self.network, call, cube.to(self.dtype))
         spikes = call.fire(len(self.layers) - 1, features)
-        return spikes.float().sum(0).permute(0, 2, 3, 1), call.new if keep_state else []
+        return spikes.float().sum(0).permute(0, 2, 3, 1), call.new if keep_state else {}
 
 
 def int8_layers(network: Network, factors: Mapping[int, Factors]) -> list[Currents]:
@@ -113,19 +109,19 @@ class _Call:
 
     def __init__(self, network: Network, layers: Sequence[Currents], state: State | None, observe: Observe | None):
         self.network, self.layers, self.observe = network, layers, observe
-        self.old = [None] * sum(len(b.names) for b in network.blocks) if state is None else list(state)
-        self.new: State = []
+        self.old: State = {} if state is None else state
+        self.new: State = {}
 
     def fire(self, index: int, x: Tensor) -> Tensor:
         """See ``Ops``."""
         block = self.network.blocks[index]
         y = self.layers[index](x.flatten(0, 1))
         parts = []
-        for current, neuron in zip(y.split(block.widths, dim=1), block.neurons, strict=True):
-            spikes, v = neuron(current.unflatten(0, x.shape[:2]), self.old[len(self.new)])
-            self.new.append(v)
+        currents = y.split(block.widths, dim=1)
+        for name, current, neuron in zip(block.names, currents, block.neurons, strict=True):
+            spikes, self.new[name] = neuron(current.unflatten(0, x.shape[:2]), self.old.get(name))
             if self.observe is not None:
-                self.observe(spikes.flatten(0, 1).to(torch.uint8))
+                self.observe(name, spikes.flatten(0, 1).to(torch.uint8))
             parts.append(spikes)
         return torch.cat(parts, 2)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ExportError
 from spiking_centernet.model import HEADS, Detector, DetectorConfig, Head
 from spiking_centernet.model.config import HeadKind
+from spiking_centernet.model.context import State
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 """One call of an exported network: arrays by input name in, arrays by output name out."""
@@ -85,11 +86,18 @@ class StatefulNetwork(nn.Module):
     def __init__(self, fused: Detector):
         super().__init__()
         self.network = fused
+        self.layers = fused.neuron_names
 
     def forward(self, cube: Tensor, *membranes: Tensor) -> tuple[Tensor, ...]:
         """Return the heads and the new membranes."""
-        output, state = self.network(cube, list(membranes) if membranes else None)
-        return (*output, *(v for v in state if v is not None))
+        state = dict(zip(self.layers, membranes, strict=True)) if membranes else None
+        output, new_state = self.network(cube, state)
+        return (*output, *_in_order(new_state, self.layers))
+
+
+def _in_order(state: State, layers: Sequence[str]) -> list[Tensor]:
+    """Return the membranes in the order in which their layers compute; none of an ANN."""
+    return [state[name] for name in layers if name in state]
 
 
 def require_plain(config: DetectorConfig) -> None:
@@ -123,7 +131,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         raise ExportError(f"size_hw must be at least {2 * config.stride} pixels each way, got {size_hw}")
     with torch.inference_mode():
         _, state = model(torch.zeros((1, 1, voxels.channels, *size_hw), device=next(model.parameters()).device))
-    membranes = [v for v in state if v is not None]
+    membranes = _in_order(state, model.neuron_names)
     return Contract(
         size_hw=size_hw, num_steps=steps, in_channels=voxels.channels,
         membrane_shapes=tuple(tuple(v.shape) for v in membranes),

@@ -83,7 +83,7 @@ def nir_graph(
     phases = 1
     for i, (block, skip) in enumerate(zip(fused.decoder.blocks, features[-2::-1], strict=False)):
         name = f"decoder.blocks.{i}"
-        weight, bias = _arrays(block.block.conv)  # pyright: ignore
+        weight, bias = _arrays(block.project.conv)  # pyright: ignore
         split = weight.shape[1] - builder.shapes[skip][0]
         phases *= 2
         parts = [
@@ -92,7 +92,7 @@ def nir_graph(
             ),
             builder.conv(f"{name}.skip", skip, (to_phases(weight[:, split:], phases), None, phases, 1)),
         ]
-        x = builder.neurons(name, block.block.neuron, parts)  # pyright: ignore
+        x = builder.neurons(name, block.project.neuron, parts)  # pyright: ignore
     outputs, first = [], 0
     num_outputs = config.num_classes + 4
     for name, head in fused.heads.items():

@@ -82,19 +82,20 @@ def check_nir(
 
 def every_step(fused: Detector, cube: np.ndarray) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Return every layer's spikes [T, C, h, w] by the name of its NIR population, and the raw heads of every step."""
-    layers: list[list[Tensor]] = []
+    spikes: dict[str, list[Tensor]] = {_population(name): [] for name in fused.neuron_names}
     heads = []
     state = None
     with torch.inference_mode():
         for frame in torch.from_numpy(cube)[:, None, None]:
-            seen: list[Tensor] = []
-            output, state = fused(frame, state, observe=seen.append)
-            layers.append(seen)
+            output, state = fused(frame, state, observe=lambda name, s: spikes[_population(name)].append(s))
             heads.append(output)
-    names = [name.removesuffix(".block") for name in fused.neuron_names]
-    steps = zip(names, zip(*layers, strict=True), strict=True)
-    spikes = {name: torch.cat(parts).numpy() for name, parts in steps}
-    return spikes, [torch.cat(parts).numpy() for parts in zip(*heads, strict=True)]
+    by_name = {name: torch.cat(parts).numpy() for name, parts in spikes.items()}
+    return by_name, [torch.cat(parts).numpy() for parts in zip(*heads, strict=True)]
+
+
+def _population(layer: str) -> str:
+    """Return the name of a layer's NIR population: without the last part where a block has one neuron layer."""
+    return layer.removesuffix(".block").removesuffix(".project")
 
 
 def run_nir(graph: Any, cube: np.ndarray, step_s: float) -> dict[str, np.ndarray]:

@@ -264,7 +264,6 @@ class OperationCounter:
         self._neurons = neurons
         self._conv_tallies: dict[str, _Tally] = {}
         self._neuron_tallies = {name: _Tally(name) for name in neurons}
-        self._next = iter(())
         self._last: tuple[Tensor, Tensor, bool] | None = None
         self._num_windows = self._num_steps = 0
         for name, conv in self._convs.items():
@@ -283,7 +282,6 @@ class OperationCounter:
             raise ConfigError(
                 f"windows of {self._num_steps} steps were counted, these have {len(cube)}; count them apart"
             )
-        self._next = iter(self._neuron_tallies.values())
         try:
             output, _ = self._model(cube, observe=self._fire, keep_state=False)
         finally:
@@ -300,8 +298,8 @@ class OperationCounter:
         self._last = (x, counts, binary)
         return counts, binary
 
-    def _fire(self, spikes: Tensor) -> None:
-        next(self._next).add(*self._counted(spikes), spikes.numel())
+    def _fire(self, name: str, spikes: Tensor) -> None:
+        self._neuron_tallies[name].add(*self._counted(spikes), spikes.numel())
 
     def _meet(self, name: str, conv: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         tally = self._conv_tallies.setdefault(name, _Tally(name))

@@ -242,9 +242,8 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
     """
     config, fused = model.config, model.fuse()
     device = next(model.parameters()).device
-    names = fused.neuron_names
     where: dict[str, Tensor] = {}
-    when: dict[str, list[Tensor]] = {name: [] for name in names}
+    when: dict[str, list[Tensor]] = {name: [] for name in fused.neuron_names}
     events: list[int] = []
     starts: list[int] = []
     voxels = config.voxels
@@ -253,10 +252,8 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
             break
         starts.append(window.start_us)
         cube = recording.cube(window.stop_us, voxels)
-        layers = iter(names)
 
-        def see(spikes: Tensor, layers: Iterable[str] = layers) -> None:
-            name = next(iter(layers))
+        def see(name: str, spikes: Tensor) -> None:
             fired = (spikes != 0).float()
             here = fired.mean((0, 1)).double().cpu()
             where[name] = where[name] + here if name in where else here

@@ -114,7 +114,7 @@ def _jelly_block(block: ConvNeuron) -> nn.Sequential:
 
 def _jelly_decoder(block: DecoderBlock | FusedDecoderBlock) -> nn.Module:
     if isinstance(block, FusedDecoderBlock):
-        return _jelly_block(block.block)
+        return _jelly_block(block.project)
     return nn.Sequential(
         _Pad(), _jelly_conv(block.expand), _jelly_norm(block.expand_norm), _jelly_conv(block.filter),
         _jelly_norm(block.filter_norm), *_jelly_block(block.project),

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spiking_centernet.model.layers import ConvNeuron, Membranes
+from spiking_centernet.model.context import ForwardContext
+from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.structures import Boxes, Detections
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
@@ -39,9 +40,9 @@ class BranchModule(nn.Module):
         self.block = block
         self.out = nn.Conv2d(width, out_channels, 1)
 
-    def forward(self, x: Float[Tensor, "T B C h w"], membranes: Membranes) -> Float[Tensor, "B K h w"]:
+    def forward(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "B K h w"]:
         """Return the branch's map averaged over the steps."""
-        spikes = self.block(x, membranes)
+        spikes = self.block(x, context)
         out = self.out(spikes.flatten(0, 1)).float()
         return out.unflatten(0, spikes.shape[:2]).mean(0)
 
@@ -119,17 +120,17 @@ class Head(ABC, Generic[Output]):
         """Return boxes [B, N, 4] in input pixels, scores [B, N] and labels [B, N], best first."""
 
     def forward(
-        self, modules: nn.ModuleDict, levels: Sequence[Float[Tensor, "T B _ _ _"]], membranes: Membranes
+        self, modules: nn.ModuleDict, levels: Sequence[Float[Tensor, "T B _ _ _"]], context: ForwardContext
     ) -> Output:
         """Return the output for the decoder's levels, the coarsest first.
 
         Args:
             modules: the layers of the branches by name.
             levels: the spikes of every level.
-            membranes: of the forward pass.
+            context: of the forward pass.
         """
         maps = {
-            name: membranes.run_stage(modules[name], levels[branch.level], stage=modules[name])
+            name: context.run_stage(modules[name], levels[branch.level], stage=modules[name])
             for name, branch in self.branches.items()
         }
         return self.output(maps)
