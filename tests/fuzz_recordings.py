@@ -167,8 +167,11 @@ def hdf5_links(data: bytes) -> int:
     return checked(open_recording(path, size_hw=SIZE_HW))
 
 
-RECORDINGS = (evt, aedat, aedat4, event_stream, matlab, numpy, text, nmnist, hdf5, timeline, hdf5_links)
-LIBRARIES = (hdf5_file,)
+RECORDINGS = (evt, aedat, aedat4, event_stream, numpy, text, nmnist, hdf5, timeline, hdf5_links)
+LIBRARIES = (
+    hdf5_file,
+    matlab,
+)
 
 
 def seeds(name: str, where: Path) -> list[bytes]:
