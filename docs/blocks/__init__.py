@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from blocks import accuracy, cost, data, reliability, speed
+from blocks import accuracy, architecture, cost, data, reliability, speed
 from blocks.common import Results
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
@@ -20,6 +20,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         speed.training_speed, speed.training_speed_paper, speed.training_loading,
         speed.gpu_speed, speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
-        reliability.worker_memory,
+        reliability.worker_memory, architecture.walks,
     )
 }  # fmt: skip
