@@ -1,5 +1,8 @@
 """Count the files, the functions and the depth of calls that a command passes through in the package.
 
+    git worktree add build/before a0a6562   # the last commit before the package moved to its present folders
+    cmake -S build/before/native -B build/native && cmake --build build/native
+    cp build/native/_native.so build/before/src/spiking_centernet/
     python benchmarks/walks.py --package before=build/before/src --package after=src
 
 What a newcomer must read to follow ``scn detect``, one epoch of ``scn train`` and ``scn val`` to the end. A function
@@ -110,6 +113,11 @@ def _run(arguments: Sequence[str], source: Path) -> None:
         raise SystemExit(f"{arguments} failed:\n{done.stdout}{done.stderr}")
 
 
+def _commit(source: Path) -> str | None:
+    done = subprocess.run(["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
 def main() -> None:
     """Measure the packages that are named and write ``results/walks.json``."""
     from stamp import stamp, this_command, write_result
@@ -135,7 +143,8 @@ def main() -> None:
                 print(f"    {file}: {', '.join(functions)}")
     if not options.show:
         notes = stamp(command=this_command(), seed=SEED)
-        write_result("walks", {**notes, "recipe": RECIPE, "size": SIZE, "packages": walks})
+        commits = {name: _commit(source) for name, source in sources.items()}
+        print(write_result("walks", {**notes, "recipe": RECIPE, "size": SIZE, "commits": commits, "packages": walks}))
 
 
 if __name__ == "__main__":

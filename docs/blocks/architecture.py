@@ -13,5 +13,6 @@ def walks(results: Results) -> str:
         (words, *(r["packages"][name][command][what] for what in ("files", "functions", "depth") for name in names))
         for command, words in COMMANDS.items()
     ]
-    header = ("command", *(f"{what} {name}" for what in ("files", "functions", "calls deep") for name in names))
-    return f"{table(header, rows)}\n\n{origin(r)}"
+    header = ("command", *(f"{what}, {name}" for what in ("files", "functions", "calls deep") for name in names))
+    commits = ", ".join(f"{name} is commit {commit[:7]}" for name, commit in r["commits"].items())
+    return f"{table(header, rows)}\n\n{commits[0].upper()}{commits[1:]}. {origin(r)}"
