@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spiking_centernet.model.weights import save as save
     from spiking_centernet.structures import Boxes as Boxes
     from spiking_centernet.structures import Detections as Detections
+    from spiking_centernet.structures import VoxelSpec as VoxelSpec
     from spiking_centernet.training.config import Recipe as Recipe
     from spiking_centernet.training.trainer import train as train
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Boxes": "structures", "Detections": "structures", "Detector": "model", "DetectorConfig": "model",
     "Engine": "deploy.engine", "Recipe": "training.config", "Recording": "data", "Stream": "inference",
-    "build": "model", "compile": "deploy.engine", "count_ops": "evaluation.energy", "detect": "inference.recordings",
+    "VoxelSpec": "structures", "build": "model", "compile": "deploy.engine", "count_ops": "evaluation.energy",
+    "detect": "inference.recordings",
     "evaluate": "evaluation.predict", "load": "model.weights", "open": "data", "save": "model.weights",
     "stream": "inference", "train": "training.trainer", "voxelize": "data",
 }  # fmt: skip
@@ -43,7 +45,8 @@ _PACKAGES = ("data", "deploy", "evaluation", "experiments", "inference", "model"
              "utils", "visualize")  # fmt: skip
 
 __all__ = [
-    "Boxes", "Detections", "Detector", "DetectorConfig", "Engine", "Recipe", "Recording", "Stream", "__version__",
+    "Boxes", "Detections", "Detector", "DetectorConfig", "Engine", "Recipe", "Recording", "Stream", "VoxelSpec",
+    "__version__",
     "build", "compile", "count_ops", "detect", "evaluate", "load", "open", "save", "stream", "train", "voxelize",
 ]  # fmt: skip
 

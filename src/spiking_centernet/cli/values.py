@@ -31,7 +31,7 @@ EnginePrecision = Literal["fp32", "bf16", "int8"]
 Sparse = Literal["auto", "never", "always"]
 World = Literal["roads", "wide"]
 CameraProfile = Literal[
-    "any", "dvs128", "davis240", "davis346", "atis", "dvxplorer", "imx636", "genx320",
+    "any", "dvs128", "davis240", "davis346", "gen3.1", "atis", "dvxplorer", "imx636", "genx320",
 ]  # fmt: skip
 Preset = Literal["nano", "small", "paper"]
 
