@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from spiking_centernet.cli.parser import size_hw
+from spiking_centernet.cli.values import read_size
 from spiking_centernet.data.convert import convert
 from spiking_centernet.experiments.demo import real_clip
 
@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", help="WIDTHxHEIGHT; by default that of the recording beside the labels")
     options = parser.parse_args(arguments)
     for name in ("labels.json", "labels.csv", "yolo"):
-        done = convert(options.labels, options.out / name, size_hw=size_hw(options.size))
+        done = convert(
+            options.labels, options.out / name, size_hw=None if options.size is None else read_size(options.size)
+        )
         print(f"{done.path}: lost {', '.join(done.lost) or 'nothing'}")
 
 

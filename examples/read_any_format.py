@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 import spiking_centernet as scn
-from spiking_centernet.cli.parser import size_hw
+from spiking_centernet.cli.values import read_size
 from spiking_centernet.experiments.demo import real_clip
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", help="WIDTHxHEIGHT, for formats that do not say")
     options = parser.parse_args(arguments)
     for path in options.recordings:
-        recording = scn.open(path, size_hw=size_hw(options.size))
+        recording = scn.open(path, size_hw=None if options.size is None else read_size(options.size))
         height, width = recording.size_hw
         first = recording.read(recording.start_us, recording.start_us + 100_000)
         on = first["p"].mean() if len(first) else 0
