@@ -180,7 +180,7 @@ def side_by_side(frames: dict[str, list[Frame]], path: Path) -> None:
     for chosen in frames.values():
         tiles = []
         for frame in chosen[:: max(1, len(chosen) // 4)][:4]:
-            image = draw_boxes(events_image(frame.events, frame.size_hw), frame.truth)
+            image = draw_boxes(events_image(frame.events, frame.size_hw), truth=frame.truth, scale=1)
             tile = np.zeros((260, 346, 3), np.uint8)
             image = image[:: max(1, -(-image.shape[0] // 260)), :: max(1, -(-image.shape[1] // 346))]
             tile[: image.shape[0], : image.shape[1]] = image

@@ -8,8 +8,8 @@ from blocks.common import Results
 BLOCKS: dict[str, Callable[[Results], str]] = {
     block.__name__: block
     for block in (
-        data.events_speed, data.simulator_speed, data.noise_calibration, data.roads_statistics, data.roads_scenes,
-        data.real_recordings,
+        data.events_speed, data.simulator_speed, data.simulator_speed_wide, data.noise_calibration, data.domain_gap,
+        data.roads_statistics, data.roads_scenes, data.real_recordings,
         accuracy.small_scores, accuracy.small_classes, accuracy.shipped, accuracy.gpu_training, accuracy.real_clip,
         accuracy.protocols, accuracy.presets,
         accuracy.recipe, accuracy.zoo, accuracy.tracking, accuracy.stateful_accuracy,

@@ -22,7 +22,15 @@ def events_speed(results: Results) -> str:
 
 def simulator_speed(results: Results) -> str:
     """How fast one core simulates."""
-    r = results["simulator_speed"]
+    return _speed(results["simulator_speed"])
+
+
+def simulator_speed_wide(results: Results) -> str:
+    """How fast one core simulates the wide world."""
+    return _speed(results["simulator_speed_wide"])
+
+
+def _speed(r: dict[str, Any]) -> str:
     shares = ", ".join(f"{part} {share:.0%}" for part, share in r["share_of_time"].items())
     return (
         f"One core simulates {r['real_time_factor']:.2f} seconds in a second of processor time "
@@ -48,6 +56,25 @@ def noise_calibration(results: Results) -> str:
         )
     ]
     header = ("", "IMX636, real", "simulated", "DVXplorer, real", "simulated")
+    return f"{table(header, rows)}\n\n{origin(r)}"
+
+
+def domain_gap(results: Results) -> str:
+    """Statistics of real recordings beside those of both simulated worlds."""
+    r = results["domain_gap"]
+    columns = (
+        ("rate_hz_per_px", "{:.2f}"), ("active_share", "{:.0%}"), ("on_share", "{:.0%}"), ("slope", "{:.2f}"),
+        ("box_height_px", "{:.0f}"),
+    )  # fmt: skip
+    rows = []
+    for recording in r["recordings"]:
+        for side in ("real", "roads", "wide"):
+            if side in recording:
+                found = recording[side]
+                cells = ["-" if found.get(key) is None else write.format(found[key][1]) for key, write in columns]
+                name = recording["recording"] if side == "real" else ""
+                rows.append((name, side, str(found["windows"]), *cells))
+    header = ("recording", "", "windows", "events/s and px", "active px", "ON", "slope", "box height, px")
     return f"{table(header, rows)}\n\n{origin(r)}"
 
 

@@ -66,11 +66,11 @@ class World:
 
 
 WORLDS = {
-    # GEN1 is labelled at 1, 2 or 4 Hz; the first label has a full window of events before it. Version 2 of the roads
+    # GEN1 is labeled at 1, 2 or 4 Hz; the first label has a full window of events before it. Version 2 of the roads
     # differs from 1 by rounding alone: it draws in float32.
     "roads": World("roads", 2, random_scene, 250_000),
     # The first label of a clip has half a window of events before it: recordings begin somewhere.
-    "wide": World("wide", 3, random_wide_scene, 50_000, (400, 6000), True, (15.0, 0.03)),
+    "wide": World("wide", 3, random_wide_scene, 50_000, (500, 8000), True, (15.0, 0.03)),
 }
 """The worlds by name."""
 

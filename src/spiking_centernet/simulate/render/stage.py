@@ -42,7 +42,7 @@ _moves = compiled(error_model="numpy")
 
 @_moves
 def travelled(motion, t_s):
-    """Return metres gone and speed at a time: ``motion`` is x, y, z, heading, speed, start, ramp, turn rate.
+    """Return meters gone and speed at a time: ``motion`` is x, y, z, heading, speed, start, ramp, turn rate.
 
     Positive ``ramp`` seconds: stands until ``start``, then speeds up; negative: slows down from ``start`` on.
     """
@@ -64,7 +64,7 @@ def travelled(motion, t_s):
 
 @_moves
 def place_objects(motions, t_s, poses):
-    """Write x, y, z, heading, metres gone and speed of every object to ``poses`` [O, 6]."""
+    """Write x, y, z, heading, meters gone and speed of every object to ``poses`` [O, 6]."""
     for i in range(motions.shape[0]):
         gone, speed = travelled(motions[i], t_s)
         heading = motions[i, 3] + motions[i, 7] * t_s
@@ -75,7 +75,7 @@ def place_objects(motions, t_s, poses):
 
 @_moves
 def to_world(first, last, prims, local, world, pose, sway, t_s):
-    """Write the world's corners of primitives ``first..last``; ``sway`` is metres per metre of height, Hz, phase."""
+    """Write the world's corners of primitives ``first..last``; ``sway`` is meters per meter of height, Hz, phase."""
     starts, counts = prims[1], prims[2]
     c, s = math.cos(pose[3]), math.sin(pose[3])
     lean = sway[0] * math.sin(2.0 * math.pi * sway[1] * t_s + sway[2]) if sway[0] > 0.0 else 0.0
@@ -211,7 +211,7 @@ def draw_stage(
     """Draw the queue. With ``grey`` into the canvas; without, things alone, as numbers into ``ids`` and counts.
 
     ``shadows`` [O, 4] is half length and half width of the footprint, height, and darkness; ``sun`` as in
-    ``fill_limb`` with the sun's shift x, y per metre of height after it.
+    ``fill_limb`` with the sun's shift x, y per meter of height after it.
     """
     work, index = np.ones(WORK, np.float32), np.empty(INDICES, np.int32)
     px, py, box, bounds = np.empty(64), np.empty(64), np.zeros(4, np.int64), np.zeros(4, np.int64)
@@ -314,7 +314,7 @@ def blur(image, radius_taps, passed):
 def fastest_shift(before, after, objects, local, prims, old, new, swing, width, height):
     """Return how far in pixels the fastest thing in sight moves between two instants.
 
-    ``old`` and ``new`` are poses, ``swing`` metres that limbs may move besides. Still things are looked for on a grid
+    ``old`` and ``new`` are poses, ``swing`` meters that limbs may move besides. Still things are looked for on a grid
     of directions, at the ground or 30 m away.
     """
     starts, counts = prims[1], prims[2]
@@ -348,7 +348,7 @@ def fastest_shift(before, after, objects, local, prims, old, new, swing, width, 
 
 @_moves
 def _shift(before, after, p, q, width, height):
-    """Return how many pixels lie between ``p`` seen ``before`` and ``q`` seen ``after``, and pixels a metre there."""
+    """Return how many pixels lie between ``p`` seen ``before`` and ``q`` seen ``after``, and pixels a meter there."""
     x, y, z = p[0] - before[0], p[1] - before[1], p[2] - before[2]
     depth = x * before[9] + y * before[10] + z * before[11]
     if depth < 0.3:

@@ -119,7 +119,7 @@ def _mirror(cam, normal, work, n):
 def fill_polygon(box, cam, anchor, along_u, along_v, normal, look, textures, haze, canvas, work, index, grey):
     """Turn the signed-area buffer into coverage of a flat textured polygon, and empty the buffer.
 
-    ``anchor`` is a point of its plane, ``along_u`` and ``along_v`` (texels per metre) its texture's axes, ``normal``
+    ``anchor`` is a point of its plane, ``along_u`` and ``along_v`` (texels per meter) its texture's axes, ``normal``
     its unit normal. With ``grey`` false only coverage is worked out.
     """
     clear, alpha, acc = canvas[1], canvas[2], canvas[3]
@@ -211,7 +211,7 @@ def _place_texels(w0, wx, wy, u0, ux, uy, v0, vx, vy, plane, off_u, off_v, small
 
 @jit
 def fill_limb(cam, p, q, r0_m, r1_m, per_m, offset, sun, look, textures, haze, canvas, work, index, grey, bounds):
-    """Fill a limb between two balls, shaded as round, with a texture of ``per_m`` texels a metre wound around it.
+    """Fill a limb between two balls, shaded as round, with a texture of ``per_m`` texels a meter wound around it.
 
     ``sun`` is ambient light, strength of the sun and its direction. ``bounds`` [4] grows by the pixels touched.
     Coverage is that of a band of the limb's width whose edge is a pixel wide, also where it is thinner than a pixel.

@@ -11,7 +11,7 @@ from spiking_centernet.simulate.render.stage import LIMB, POLYGON, THING
 from spiking_centernet.simulate.render.surfaces import TEXELS
 
 CAR, PEDESTRIAN, NO_CLASS = 0, 1, -1
-"""What an object is labelled as."""
+"""What an object is labeled as."""
 
 Point = Sequence[float]
 
@@ -21,14 +21,14 @@ STANDING = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Skin:
-    """How a surface looks: albedo, texture of the bank, its contrast and its texels per metre.
+    """How a surface looks: albedo, texture of the bank, its contrast and its texels per meter.
 
     Attributes:
         albedo: luminance in full light, 0 to 255.
         kind: texture of ``materials.KINDS``, or None for an even surface.
         variant: number of the texture.
         contrast: factor on how far the texture departs from its mean.
-        per_m: texels per metre; 0 stretches one tile over the surface.
+        per_m: texels per meter; 0 stretches one tile over the surface.
         cutout: kind of the texture that says how much is covered, always stretched over the surface, or None.
         shine: share of the light that is mirrored, 0 to 1; polygons without a cut-out only.
     """
@@ -74,7 +74,7 @@ class Body:
     Attributes:
         thing: number of its object.
         is_animal: whether it goes on four legs.
-        settings: height, stride in metres, pelvis height before and after the change of posture (negative: as the legs
+        settings: height, stride in meters, pelvis height before and after the change of posture (negative: as the legs
             allow), when the change begins and how long it takes.
         swings: [12, 5] for each joint: angle before, angle after, amplitude, harmonic of the gait (negative: hertz),
             phase.
@@ -205,7 +205,7 @@ class Builder:
             layer: THING, HANGING, BACKDROP or FLOOR and below.
             class_id: CAR, PEDESTRIAN or NO_CLASS.
             sort_parts: draw its parts by distance instead of in the order given, near details first.
-            sway: metres per metre of height, hertz, phase.
+            sway: meters per meter of height, hertz, phase.
             shadow: half length, half width, height, darkness at its foot.
             swing_m_s: how fast its limbs move besides.
         """

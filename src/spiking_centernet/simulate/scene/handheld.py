@@ -21,7 +21,7 @@ class Rig:
         place_m: x, y, z at the middle of the clip.
         velocity_m_s: x, y, z.
         angles: yaw (radians from +x to the left), pitch (down) and roll.
-        waves: float64 [K, 8]: x, y, z in metres, yaw, pitch, roll in radians, hertz, phase.
+        waves: float64 [K, 8]: x, y, z in meters, yaw, pitch, roll in radians, hertz, phase.
         turn: yaw and pitch of a quick turn, when it is half done, and how long it takes, in radians and seconds.
         middle_s: the time of the middle of the clip.
     """

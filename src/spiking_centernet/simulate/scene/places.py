@@ -60,7 +60,7 @@ def _ground(build: Builder, cover: Skin, *, reach: float = 300.0, z: float = 0.0
 def _strip(
     build: Builder, spot: Spot, low: float, high: float, cover: Skin, *, first: float = -250, last: float = 250
 ) -> None:
-    """Append a strip of the ground along the road, from ``low`` to ``high`` metres left of its middle."""
+    """Append a strip of the ground along the road, from ``low`` to ``high`` meters left of its middle."""
     c, s = math.cos(spot.road), math.sin(spot.road)
 
     def at(along: float, across: float) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ CLOTH = ("stripes", "plaid", "print", "knit", "discs", "cloudy")
 
 
 def wind(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Draw how something sways: metres per metre of height, hertz, phase; often not at all."""
+    """Draw how something sways: meters per meter of height, hertz, phase; often not at all."""
     if rng.random() < 0.35:
         return (0.0, 0.0, 0.0)
     return (log_uniform(rng, 0.001, 0.025), log_uniform(rng, 0.2, 1.5), float(rng.uniform(0, 6.28)))
@@ -124,7 +124,7 @@ def add_box(
 
 
 def add_bench(rng: np.random.Generator, build: Builder, x: float, y: float, heading: float) -> None:
-    """Append a bench or a chair, whose seat is half a metre up and faces ``heading``."""
+    """Append a bench or a chair, whose seat is half a meter up and faces ``heading``."""
     half, wood = float(rng.choice([0.25, 0.8])), skin(rng, (20, 170), ("planks", "soft"), per_m=(60.0, 150.0))
     build.box((-0.2, -half, 0.4), (0.25, half, 0.45), wood, bottom=True)
     if rng.random() < 0.7:

@@ -1,4 +1,4 @@
-"""Vehicles of the wide world: cars with dirt, lamps and wheels that turn, lorries, buses, two-wheelers, prams."""
+"""Vehicles of the wide world: cars with dirt, lamps and wheels that turn, trucks, buses, two-wheelers, prams."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ from spiking_centernet.simulate.scene.bodies import add_person
 from spiking_centernet.simulate.scene.builder import CAR, NO_CLASS, Builder, Skin, log_uniform, skin
 
 CAR_BODIES = ("hatchback", "saloon", "suv", "van")
-"""What is labelled as a car."""
+"""What is labeled as a car."""
 
 _TURNS = np.arange(14) * (2 * math.pi / 14)
 
@@ -77,8 +77,8 @@ def _add_body(rng, build: Builder, motion, kind: str, *, night: bool, class_id: 
     )  # fmt: skip
 
 
-def add_lorry(rng: np.random.Generator, build: Builder, motion: tuple[float, ...], *, night: bool) -> int:
-    """Append a lorry or a bus, which get no label."""
+def add_truck(rng: np.random.Generator, build: Builder, motion: tuple[float, ...], *, night: bool) -> int:
+    """Append a truck or a bus, which get no label."""
     if rng.random() < 0.5:
         return _add_body(rng, build, motion, "truck", night=night, class_id=NO_CLASS)
     long, wide, tall = float(rng.uniform(8, 12)), 2.5, float(rng.uniform(2.9, 3.3))

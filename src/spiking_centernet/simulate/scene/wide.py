@@ -25,19 +25,19 @@ from spiking_centernet.simulate.scene.bodies import (
 from spiking_centernet.simulate.scene.builder import CAR, NO_CLASS, PEDESTRIAN, Builder, log_uniform, moving
 from spiking_centernet.simulate.scene.handheld import MOUNTS, random_rig
 from spiking_centernet.simulate.scene.places import PLACES, Spot
-from spiking_centernet.simulate.scene.vehicles import add_cycle, add_lorry, add_motor_car, add_pram
+from spiking_centernet.simulate.scene.vehicles import add_cycle, add_motor_car, add_pram, add_truck
 from spiking_centernet.structures import BOX_DTYPE
 
 MIN_VISIBLE = 0.35
 """Objects of which a smaller share of the silhouette within the frame is to be seen get no label."""
 
 MIN_SIDE_PX = {CAR: (10.0, 8.0), PEDESTRIAN: (4.0, 10.0)}
-"""Least width and height of a labelled box by class: a person 12 px high is about 5 px wide."""
+"""Least width and height of a labeled box by class: a person 12 px high is about 5 px wide."""
 
 LABEL_SCALE = 2
 """Labels are drawn at this many times the frame's resolution."""
 
-STEP_PX = 1.6
+STEP_PX = 2.0
 """Motion of the fastest thing in one step of the simulation."""
 
 _WALKS = ("walk", "walk", "walk", "run", "stand", "gesture", "phone", "push", "crouch", "sit_down", "stand_up", "reach")
@@ -222,7 +222,7 @@ class WideScene:
                 back = 0.5 * self.duration_s * speed
                 motion = moving(x - back * math.cos(heading), y - back * math.sin(heading), 0, heading, speed)
                 if rng.random() < 0.12:
-                    add_lorry(rng, build, motion, night=self.night)
+                    add_truck(rng, build, motion, night=self.night)
                 else:
                     add_motor_car(rng, build, motion, night=self.night)
         parked = int(rng.integers(0, 6))
