@@ -312,8 +312,9 @@ def read_study(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         if not runs:
             raise ValueError("it has no runs")
         for run in runs:
-            numbers = run["target"], run["seed"], run["test"]["ap"], *(run["test"][key] for key, *_ in CURVES)
-            for number in numbers:
+            ap = run["test"]["ap"]  # None where nothing could be scored
+            numbers = run["target"], run["seed"], *(run["test"][key] for key, *_ in CURVES)
+            for number in numbers if ap is None else (*numbers, ap):
                 if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e30:
                     raise ValueError(f"{str(number)[:100]!r} is no number")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
