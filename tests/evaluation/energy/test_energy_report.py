@@ -75,7 +75,7 @@ def test_a_negative_time_is_refused(model, data):
 
 
 def test_a_batch_of_no_window_is_refused(model, data):
-    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+    with pytest.raises(ConfigError, match="--batch_size takes a whole number of at least 1"):
         costs(model, data, split="val", batch_size=0, measure_s=0)
 
 
@@ -198,11 +198,11 @@ def test_recordings_that_do_not_say_their_size_get_a_page_too(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--device", "gpu"], "--device is cpu, cuda, or one GPU of several as in cuda:1, got 'gpu'"),
+        (["--device", "gpu"], "--device takes cpu, cuda, or one GPU of several as in cuda:1, got 'gpu'"),
         (["--device", "cuda:"], "got 'cuda:'"),
         (["--device", "cpu:1"], "got 'cpu:1'"),
         (["--device", "cuda:99"], "--device cuda:99: torch finds"),
-        (["--batch_size", "0"], "batch_size must be at least 1"),
+        (["--batch_size", "0"], "--batch_size takes a whole number of at least 1"),
         (["--track"], "--track"),  # scn detect's
         (["--split", "vall"], "has no folder 'vall'; found: train, val"),
         (["--data", "nowhere"], "nowhere: no such folder"),
