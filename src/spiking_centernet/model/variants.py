@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spiking_centernet.model.config import DecoderConfig
+from spiking_centernet.model.config import DecoderConfig, Skips
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.decoder import DecoderBlock, MakeBlock, Skip, enlarge, inner_channels
 from spiking_centernet.model.encoder import Encoder
 from spiking_centernet.model.layers import ConvNeuron, MakeNeuron
 
 
-def combine(kind: str, x: Float[Tensor, "N C H W"], skip: Float[Tensor, "N D H W"]) -> Float[Tensor, "N K H W"]:
+def combine(kind: Skips, x: Float[Tensor, "N C H W"], skip: Float[Tensor, "N D H W"]) -> Float[Tensor, "N K H W"]:
     """Return input and skip as one tensor: concatenated, their OR (maximum), their sum, or the input alone.
 
     A sum of spikes holds 0, 1 and 2; the others stay binary.
@@ -37,9 +37,9 @@ class Join(Skip):
     narrowing of LinkNet, arXiv 1707.03718). The paper names the OR and "no skips" without a table or a detail.
     """
 
-    def __init__(self, kind: str, in_channels: int, skip_channels: int, make_neuron: MakeNeuron):
+    def __init__(self, kind: Skips, in_channels: int, skip_channels: int, make_neuron: MakeNeuron):
         super().__init__(in_channels if kind == "none" else skip_channels)
-        self.kind = kind
+        self.kind: Skips = kind
         self.narrow = None if kind == "none" else ConvNeuron.make(in_channels, skip_channels, make_neuron, kernel=1)
 
     def narrowed(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
@@ -118,10 +118,10 @@ class TransposedConvNeuron(ConvNeuron):
 class TransposedBlock(nn.Module):
     """A transposed convolution enlarges, a 3x3 convolution joins; each with its neuron."""
 
-    def __init__(self, in_channels: int, skip_channels: int, make_neuron: MakeNeuron, kind: str):
+    def __init__(self, in_channels: int, skip_channels: int, make_neuron: MakeNeuron, kind: Skips):
         super().__init__()
         _, self.out_channels = inner_channels(in_channels, skip_channels, 1.0)
-        self.kind = kind
+        self.kind: Skips = kind
         enlarged = skip_channels if kind in ("or", "add") else in_channels
         joined = in_channels + skip_channels if kind == "concat" else enlarged
         self.up = TransposedConvNeuron(in_channels, enlarged, make_neuron)

@@ -12,7 +12,7 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.energy.counting import fan_out
 from spiking_centernet.model import Detector
 from spiking_centernet.model.context import Observe
-from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.graph import Convolution, graph_of
 
 KINDS = ("spikes", "operations")
 
@@ -63,6 +63,21 @@ class Activity:
     observe: Observe | None
     done: list[Tensor] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
+
+    def weigh(self, x: Tensor, geometry: nn.Conv2d, out_channels: int, pad: int) -> None:
+        """Take the spikes [N, C, H, W] into a convolution, each as much as the weights it meets.
+
+        Args:
+            x: its input.
+            geometry: has its kernel, stride and padding.
+            out_channels: how many output channels an input channel meets.
+            pad: zeros that stand around the input already, which are no input.
+        """
+        edge = slice(pad, -pad or None)
+        fan = fan_out(geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * out_channels
+        weights = torch.from_numpy(fan).to(x.device, torch.float32)
+        self.done.append(_Weighed.apply(x[..., edge, edge].sum((0, 1), dtype=torch.float32), weights))
+        self.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
 
     def share(self) -> Tensor:
         """Return the activity of all layers together, in [0, 1]."""
@@ -120,14 +135,6 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         if observe is not None:
             observe(name, spikes)
 
-    def meet(conv: _Merged, x: Tensor) -> None:
-        # What was padded before the convolution is no input.
-        edge = slice(conv.padded, -conv.padded or None)
-        fan = fan_out(conv.geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * conv.out_channels
-        weights = torch.from_numpy(fan).to(x.device, torch.float32)
-        activity.done.append(_Weighed.apply(x[..., edge, edge].sum((0, 1), dtype=torch.float32), weights))
-        activity.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
-
     if penalty.of == "spikes":
         activity.observe = see
         yield activity
@@ -135,10 +142,19 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
     # Somebody observes: the network then computes nothing twice, and the hooks run once.
     activity.observe = observe or (lambda *_: None)
 
-    def before(conv: _Merged):
-        return lambda _, inputs: meet(conv, inputs[0])
+    handles = []
 
-    handles = [conv.conv.register_forward_pre_hook(before(conv)) for conv in _merged_convolutions(model)]
+    def weigh_input(first: Convolution, merged: Convolution, pad: int) -> None:
+        geometry: Any = model.get_submodule(merged.name)
+        out_channels = merged.out_channels // merged.groups
+        hook = lambda _, inputs: activity.weigh(inputs[0], geometry, out_channels, pad)  # noqa: E731
+        handles.append(model.get_submodule(first.name).register_forward_pre_hook(hook))
+
+    graph = graph_of(model)
+    for layer in graph.layers[1:]:
+        weigh_input(layer.convs[0], layer.merged, layer.pad)
+    for readout in graph.readouts:
+        weigh_input(readout.conv, readout.conv, 0)
     try:
         yield activity
     finally:
@@ -157,32 +173,3 @@ class _Weighed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return grad * ctx.weights, None
-
-
-@dataclass(frozen=True)
-class _Merged:
-    """A convolution of the merged network, found in one that is not.
-
-    Attributes:
-        conv: which receives its input.
-        geometry: which has its kernel, stride and padding.
-        out_channels: how many output channels an input channel meets.
-        padded: zeros that stand around the input already.
-    """
-
-    conv: nn.Conv2d
-    geometry: nn.Conv2d
-    out_channels: int
-    padded: int = 0
-
-
-def _merged_convolutions(model: Detector) -> list[_Merged]:
-    """Return every convolution of the merged network but the first."""
-    found, inside = [], {id(model.encoder.stem.conv)}
-    for module in model.modules():
-        if isinstance(module, DecoderBlock):
-            # Merged, the three convolutions are one that sees the padded input as the 3x3 filter does.
-            found.append(_Merged(module.expand, module.filter, module.out_channels, padded=1))
-            inside |= {id(conv) for conv in (module.expand, module.filter, module.project.conv)}
-    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside)
-    return found + [_Merged(conv, conv, conv.out_channels // conv.groups) for conv in convs]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiking_centernet.deploy.engine.bindings import EventLists, Kernels, Plane, c_layer, run_dense, run_events
-from spiking_centernet.deploy.engine.ir import Block, halved
+from spiking_centernet.deploy.engine.ir import Block
 from spiking_centernet.deploy.engine.packing import pack, pack_floats
 from spiking_centernet.deploy.engine.quantize import quantise
 from spiking_centernet.model import PLIF
@@ -54,7 +54,7 @@ def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, way: str):
     """Compare one kernel's spikes, membranes, counts and number of spikes with torch."""
     assert LIBRARY is not None
     kernels, batch = Kernels.of(LIBRARY, isa), x.shape[0] // steps
-    size_hw = (halved(x.shape[2], block.stride), halved(x.shape[3], block.stride))
+    size_hw = (-(-x.shape[2] // block.stride), -(-x.shape[3] // block.stride))
     q, parts = quantise(block), (x.shape[1],)
     same = replace(block, weight=q.values, bias=q.bias)
     packed = pack_floats(same, torch.float32, parts) if way == "floats" else pack(block, q, parts)

@@ -34,7 +34,7 @@ def test_every_path_gives_the_same_spikes(isa, size_hw, batch, threads):
     model = calibrated("nano", random_cube((64, 64)), seed=batch)
     cube = random_cube(size_hw, batch=batch, seed=3)
     network = unfold(model)
-    factors = {i: factor(b) for i, b in enumerate(network.unmerged, start=network.first_decoder)}
+    factors = {i: factor(b) for i, b in network.unmerged.items()}
     path = Int8Network(network, Kernels.of(LIBRARY, isa), lambda layer, count: False, factors)
     before = torch.get_num_threads()
     try:
@@ -85,7 +85,7 @@ def test_the_integers_stay_near_the_real_numbers(scale):
 def test_no_spikes_and_all_spikes_stay_in_range():
     """The largest sums of all: 16 and 32 bits hold them by construction, and float64 shows that they do."""
     model = calibrated("nano", random_cube((64, 64)))
-    for block in unfold(model).unmerged:
+    for block in unfold(model).unmerged.values():
         factors = factor(block)
         for value in (0.0, 1.0):
             joined = torch.full((1, block.expand.in_channels, 6, 7), value).double()
@@ -96,10 +96,10 @@ def test_no_spikes_and_all_spikes_stay_in_range():
 
 
 def test_the_cheaper_way_is_taken():
-    assert all(pays(block) for block in unfold(build("paper")).unmerged)
+    assert all(pays(block) for block in unfold(build("paper")).unmerged.values())
     assert not pays(DecoderBlock(8, 8, 9.0, lambda: build("nano").encoder.stem.neuron))
     merged = build("nano").eval().fuse()
-    assert unfold(merged).unmerged == ()
+    assert unfold(merged).unmerged == {}
     assert len(unfold(build("nano")).unmerged) == PRESETS["nano"].decoder.num_blocks
     with pytest.raises(ConfigError, match="this detector is fused"):
         compile(merged, decoder="factored")

@@ -7,7 +7,7 @@ import ctypes
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection
 from ctypes import byref
 
@@ -16,26 +16,16 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.deploy.engine.bindings import CLayer, EventLists, Kernels, Plane, c_layer, keys_fit, run_events
-from spiking_centernet.deploy.engine.ir import Network, halved, traverse
+from spiking_centernet.deploy.engine.ir import Network, traverse
 from spiking_centernet.deploy.engine.packing import Packed
 from spiking_centernet.model.context import Observe, State, check_membrane
+from spiking_centernet.model.graph import Combine, MaxPool, NeuronLayer, Node, SizeHW, halved, walk
 
 MAX_WORKSPACES = 4
 """Shapes of cubes whose buffers are kept."""
 
 UsesEvents = Callable[[CLayer, int], bool]
 """Whether a layer whose input holds so many spikes is computed event-driven."""
-
-
-def input_parts(network: Network) -> list[tuple[int, ...]]:
-    """Return of every block how its input channels are joined."""
-    stages = [stage[-1].weight.shape[0] for stage in network.stages]
-    parts: list[tuple[int, ...]] = [(block.weight.shape[1],) for block in network.blocks]
-    coarse, first = stages[-1], 1 + sum(len(stage) for stage in network.stages)
-    for i, block in enumerate(network.decoder):
-        parts[first + i] = (coarse, stages[-2 - i])
-        coarse = block.weight.shape[0]
-    return parts
 
 
 class NativeNetwork(ABC):
@@ -92,7 +82,10 @@ class Workspace(ABC):
         layers: every block as the kernels take it.
         sources: the spikes that every block takes; of a factored one the skip's.
         targets: the spikes of every block but the heads.
+        pooled: the spikes behind the max-pooling.
     """
+
+    pooled: Plane
 
     def __init__(self, owner: NativeNetwork, shape: tuple[int, ...]):
         self.owner = owner
@@ -105,42 +98,53 @@ class Workspace(ABC):
         self._factored: dict[int, Callable[[], int]] = {}
         self._observe: Observe | None = None
         network = owner.network
-        halo = max(1, network.stem.kernel // 2)
+        halo = max(1, network.blocks[0].kernel // 2)
         self.cube = Plane(self.num, (height, width), shape[2], halo)
-        x = self._add(0, self.cube, self._plane(network.stem.size_hw((height, width)), network.stem.weight.shape[0]))
-        pooled_hw = (halved(x.c.height, 2), halved(x.c.width, 2))
-        x = self.pooled = self._plane(pooled_hw, x.channels)
-        index, features = 0, []
-        for stage in network.stages:
-            pair: list[Plane] = []
-            for i, block in enumerate(stage):
-                index += 1
-                # The blocks of a stage write two planes by turns: what is read again soon is still in the cache.
-                if i < 2:
-                    pair.append(self._plane(block.size_hw((x.c.height, x.c.width)), block.weight.shape[0]))
-                x = self._add(index, x, pair[i % 2])
-            features.append(x)
-        for block, skip in zip(network.decoder, features[-2::-1], strict=False):
-            index += 1
-            size_hw = (skip.c.height, skip.c.width)
-            target = self._plane(size_hw, block.weight.shape[0])
-            if index in owner.factored:
-                coarse = x
-                x = self._add(index, skip, target)
-                self._factored[index] = self.factor(index, coarse, skip)
-                continue
-            joined = self._plane(size_hw, x.c.channels + skip.c.channels)
-            self._joined[index] = joined
-            x = self._add(index, joined, target)
+        self._sizes_hw = network.sizes_hw((height, width))
+        x = self._lay_out()
         self.size_hw = (x.c.height, x.c.width)
         self.head_spikes: Plane | None = None
-        self._add(index + 1, x, None)
+        self._add(len(self.layers), x, None)
         self.counts = torch.zeros(self.batch, *self.size_hw, owner.packed[-1].padded_channels)
         self.layers[-1].counts = self.counts.data_ptr()
         self.membranes = MembranePool(
             network,
             [(self.batch, layer.height, layer.width, layer.padded_channels) for layer in self.layers],
         )
+
+    def _lay_out(self) -> Plane:
+        """Make the planes of all nodes before the head and return the last."""
+        network = self.owner.network
+        num_takers = Counter(source for node in network.graph.nodes for source in node.sources)
+        chain = {node.name for node in network.body if isinstance(node, NeuronLayer) and num_takers[node.name] == 1}
+        free: dict[tuple[SizeHW, int], list[Plane]] = defaultdict(list)
+        combined: dict[str, tuple[Plane, ...]] = {}
+
+        def lay_out(node: Node, *sources: Plane) -> Plane:
+            x, size_hw = sources[0], (sources[-1].c.height, sources[-1].c.width)
+            if isinstance(node, MaxPool):
+                self.pooled = self._plane((halved(size_hw[0]), halved(size_hw[1])), node.channels)
+                return self.pooled
+            index = network.index_of[node.name]
+            if isinstance(node, Combine):
+                combined[node.name] = sources
+                if index in self.owner.factored:
+                    return sources[-1]
+                self._joined[index] = self._plane(size_hw, sum(plane.c.channels for plane in sources))
+                return self._joined[index]
+            (source,) = node.sources
+            kind = self._sizes_hw[index], node.channels
+            target = self._add(index, x, free[kind].pop() if free[kind] else self._plane(*kind))
+            if index in self.owner.factored:
+                coarse, skip = combined[source]
+                self._factored[index] = self.factor(index, coarse, skip)
+            # Layers that follow each other write two planes by turns: what is read again soon is still in the cache.
+            if source in chain:
+                free[size_hw, x.channels].append(x)
+            return target
+
+        (features,) = walk(network.body, lay_out, self.cube).values()
+        return features
 
     def _plane(self, size_hw: tuple[int, int], channels: int) -> Plane:
         return Plane(self.num, size_hw, channels, halo=1)
@@ -150,7 +154,7 @@ class Workspace(ABC):
         neuron = block.neurons[0]
         assert source.c.halo >= block.kernel // 2
         layer = c_layer(
-            packed, source, target, block.size_hw((source.c.height, source.c.width)),
+            packed, source, target, self._sizes_hw[index],
             num_steps=self.steps, batch=self.batch, kernel=block.kernel, stride=block.stride,
             leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.soft_reset,
         )  # fmt: skip

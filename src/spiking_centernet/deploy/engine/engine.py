@@ -156,7 +156,7 @@ def compile_in_torch(model: Detector, *, precision: str = "int8", decoder: str =
 
 def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:
     """Return the decoder blocks that are computed in their three convolutions, by index."""
-    if decoder == "factored" and not network.unmerged and network.decoder:
+    if decoder == "factored" and not network.unmerged and network.config.decoder.num_blocks:
         raise ConfigError('this detector is fused: decoder="factored" needs it as trained')
-    blocks = enumerate(network.unmerged, start=network.first_decoder)
+    blocks = network.unmerged.items()
     return {i: block for i, block in blocks if decoder == "factored" or (decoder == "auto" and pays(block))}

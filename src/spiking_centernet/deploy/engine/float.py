@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_centernet.deploy.engine.bindings import Kernels, Plane
-from spiking_centernet.deploy.engine.buffers import NativeNetwork, UsesEvents, Workspace, input_parts
+from spiking_centernet.deploy.engine.buffers import NativeNetwork, UsesEvents, Workspace
 from spiking_centernet.deploy.engine.ir import Network
 from spiking_centernet.deploy.engine.packing import join_inputs, pack_floats, with_currents
 from spiking_centernet.model.decoder import DecoderBlock
@@ -68,7 +68,7 @@ class FloatNetwork(NativeNetwork):
     ):
         self.dtype = dtype
         self.factors = {index: FloatFactors.of(block, dtype) for index, block in (unmerged or {}).items()}
-        parts = input_parts(network)
+        parts = network.input_parts()
         packed = [pack_floats(block, dtype, p) for block, p in zip(network.blocks, parts, strict=True)]
         for index, found in self.factors.items():
             packed[index] = with_currents(packed[index], torch.ones(0), found.project_bias.float())

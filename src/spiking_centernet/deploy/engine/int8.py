@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.deploy.engine.bindings import Kernels, Plane, run_dense
-from spiking_centernet.deploy.engine.buffers import NativeNetwork, UsesEvents, Workspace, input_parts
+from spiking_centernet.deploy.engine.buffers import NativeNetwork, UsesEvents, Workspace
 from spiking_centernet.deploy.engine.ir import Network
 from spiking_centernet.deploy.engine.packing import pack, with_currents
 from spiking_centernet.deploy.engine.quantize import quantise
@@ -30,7 +30,7 @@ class Int8Network(NativeNetwork):
     def __init__(
         self, network: Network, kernels: Kernels, uses_events: UsesEvents, factors: Mapping[int, Factors] | None = None
     ):
-        parts, factors = input_parts(network), factors or {}
+        parts, factors = network.input_parts(), factors or {}
         packed = [pack(block, quantise(block), p) for block, p in zip(network.blocks, parts, strict=True)]
         self.factors = {
             index: pack_factors(found, parts[index], packed[index].padded_channels, packed[index].dense_block)

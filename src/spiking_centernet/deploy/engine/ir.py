@@ -1,8 +1,9 @@
-"""A detector laid out for execution: its convolutions in order, heads merged, and the way through them."""
+"""A detector laid out for execution: its convolutions in order, the head's merged, and the way through them."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.graph import Combine, Graph, MaxPool, Node, SizeHW, graph_of, walk
 from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.model.neurons import PLIF
 
@@ -44,16 +46,6 @@ class Block:
         """Side of the kernel."""
         return self.weight.shape[-1]
 
-    def size_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of the output."""
-        height, width = (halved(side, self.stride) for side in size_hw)
-        return height, width
-
-
-def halved(side: int, stride: int) -> int:
-    """Return the output's side of an odd kernel with padding ``k // 2``."""
-    return (side - 1) // stride + 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
@@ -61,52 +53,54 @@ class Network:
 
     Attributes:
         config: the detector's.
-        stem: the first block; a 3x3 max-pooling with stride 2 follows.
-        stages: the encoder's blocks, stage by stage.
-        decoder: each takes the joined channels of the coarser spikes, repeated 2x2, and of the skip.
-        heads: the hidden layers of all heads as one block.
+        graph: of the fused detector.
+        blocks: the neuron layers in the order of computing; the head's are the last block, all in one.
         out_weight: float32 [outputs, heads' channels], block-diagonal.
         out_bias: float32 [outputs].
         out_widths: output channels of every head.
         head_names: in the same order.
-        unmerged: the decoder's blocks in their three convolutions; empty where the detector came fused.
+        unmerged: the decoder's blocks in their three convolutions, by index; empty where the detector came fused.
     """
 
     config: DetectorConfig
-    stem: Block
-    stages: tuple[tuple[Block, ...], ...]
-    decoder: tuple[Block, ...]
-    heads: Block
+    graph: Graph
+    blocks: tuple[Block, ...]
     out_weight: Tensor
     out_bias: Tensor
     out_widths: tuple[int, ...]
     head_names: tuple[str, ...]
-    unmerged: tuple[DecoderBlock, ...] = ()
+    unmerged: Mapping[int, DecoderBlock] = field(default_factory=dict)
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
-        """Every block in the order of computing."""
-        return (self.stem, *(block for stage in self.stages for block in stage), *self.decoder, self.heads)
+    def heads(self) -> Block:
+        """The hidden layers of all heads as one block."""
+        return self.blocks[-1]
 
-    @property
-    def first_decoder(self) -> int:
-        """The index of the decoder's first block among ``blocks``."""
-        return 1 + sum(len(stage) for stage in self.stages)
+    @cached_property
+    def body(self) -> tuple[Node, ...]:
+        """The graph's nodes before the head."""
+        return self.graph.body
 
-    def sizes_hw(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """By neuron layer, the index of its block; by combined tensor, that of the block that takes it."""
+        layers = {name: i for i, block in enumerate(self.blocks) for name in block.names}
+        takers = {source: node.name for node in self.body for source in node.sources}
+        return layers | {n.name: layers[takers[n.name]] for n in self.body if isinstance(n, Combine)}
+
+    def input_parts(self) -> list[tuple[int, ...]]:
+        """Return of every block how its input channels are joined."""
+        parts = []
+        for block in self.blocks:
+            source = self.graph.by_name[self.graph.by_name[block.names[0]].sources[0]]
+            joined = source.sources if isinstance(source, Combine) else (source.name,)
+            parts.append(tuple(self.graph.by_name[name].channels for name in joined))
+        return parts
+
+    def sizes_hw(self, size_hw: SizeHW) -> list[SizeHW]:
         """Return height and width of every block's output for a cube's."""
-        sizes = [self.stem.size_hw(size_hw)]
-        now = (halved(sizes[0][0], 2), halved(sizes[0][1], 2))
-        features = []
-        for stage in self.stages:
-            for block in stage:
-                now = block.size_hw(now)
-                sizes.append(now)
-            features.append(now)
-        for _, skip in zip(self.decoder, features[-2::-1], strict=False):
-            sizes.append(skip)
-            now = skip
-        return [*sizes, now]
+        sizes = self.graph.sizes_hw(size_hw)
+        return [sizes[block.names[0]] for block in self.blocks]
 
 
 def unfold(model: Detector) -> Network:
@@ -123,23 +117,21 @@ def unfold(model: Detector) -> Network:
         )
     whole = copy.deepcopy(model).eval().requires_grad_(False).cpu().float()
     fused = whole.fuse()
-    names = iter(fused.neuron_names)
-    stem = _block([fused.encoder.stem], [next(names)])
-    stages = tuple(tuple(_block([layer], [next(names)]) for layer in stage) for stage in fused.encoder.stages)  # pyright: ignore
-    decoder = tuple(_block([layer.project], [next(names)]) for layer in fused.decoder.blocks)  # pyright: ignore
-    heads = dict(fused.heads.items())
-    outs = [head.out for head in heads.values()]
+    graph = graph_of(fused)
+    modules = {layer.name: fused.get_submodule(layer.name) for layer in graph.layers}
+    head = [readout.sources[0] for readout in graph.readouts]
+    blocks = [[layer.name] for layer in graph.layers if layer.name not in head] + [head]
+    outs = [fused.get_submodule(readout.conv.name) for readout in graph.readouts]
+    unmerged = [m for m in whole.decoder.blocks if isinstance(m, DecoderBlock)]
     return Network(
         config=model.config,
-        stem=stem,
-        stages=stages,
-        decoder=decoder,
-        heads=_block([head.block for head in heads.values()], list(names)),  # pyright: ignore
+        graph=graph,
+        blocks=tuple(_block([modules[name] for name in names], names) for names in blocks),  # pyright: ignore
         out_weight=torch.block_diag(*(out.weight.detach()[:, :, 0, 0] for out in outs)),  # pyright: ignore
         out_bias=torch.cat([out.bias.detach() for out in outs]),  # pyright: ignore
-        out_widths=tuple(out.out_channels for out in outs),  # pyright: ignore
-        head_names=tuple(heads),
-        unmerged=tuple(block for block in whole.decoder.blocks if isinstance(block, DecoderBlock)),
+        out_widths=tuple(readout.channels for readout in graph.readouts),
+        head_names=tuple(readout.name for readout in graph.readouts),
+        unmerged={blocks.index([block.project.name]): block for block in unmerged},
     )
 
 
@@ -186,15 +178,13 @@ class Ops(Protocol[X]):
 
 def traverse(network: Network, ops: Ops[X], x: X) -> X:
     """Take the input through the network; returns the input of the heads."""
-    index = 0
-    x = ops.pool(ops.fire(index, x))
-    features = []
-    for stage in network.stages:
-        for _ in stage:
-            index += 1
-            x = ops.fire(index, x)
-        features.append(x)
-    for skip in features[-2 : -2 - len(network.decoder) : -1]:
-        index += 1
-        x = ops.fire(index, ops.join(index, x, skip))
-    return x
+
+    def compute(node: Node, *sources: X) -> X:
+        if isinstance(node, MaxPool):
+            return ops.pool(*sources)
+        if isinstance(node, Combine):
+            return ops.join(network.index_of[node.name], *sources)
+        return ops.fire(network.index_of[node.name], *sources)
+
+    (features,) = walk(network.body, compute, x).values()
+    return features

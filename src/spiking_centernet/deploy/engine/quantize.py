@@ -74,19 +74,12 @@ def reference(model: Detector) -> Detector:
     weights and sums are real numbers.
     """
     fused = model.fuse().cpu().float()
-    layers = [
-        fused.encoder.stem,
-        *(layer for stage in fused.encoder.stages for layer in stage),  # pyright: ignore[reportGeneralTypeIssues]
-        *(block.project for block in fused.decoder.blocks),
-        *(head.block for head in fused.heads.values()),
-    ]
-    quantised = [quantise(block) for block in unfold(model).blocks]
-    weights = [part for q in quantised[:-1] for part in [(q.values, q.bias)]]
-    heads = quantised[-1]
-    width = model.config.head.width
-    weights += zip(heads.values.split(width), heads.bias.split(width), strict=True)
     with torch.no_grad():
-        for layer, (weight, bias) in zip(layers, weights, strict=True):
-            layer.conv.weight.copy_(weight)  # pyright: ignore
-            layer.conv.bias.copy_(bias)  # pyright: ignore
+        for block in unfold(model).blocks:
+            q = quantise(block)
+            parts = zip(block.names, q.values.split(block.widths), q.bias.split(block.widths), strict=True)
+            for name, weight, bias in parts:
+                conv = fused.get_submodule(f"{name}.conv")
+                conv.weight.copy_(weight)  # pyright: ignore[reportCallIssue]
+                conv.bias.copy_(bias)  # pyright: ignore[reportCallIssue]
     return fused

@@ -16,6 +16,7 @@ from spiking_centernet.deploy.engine.packing import padded, plane_channels
 from spiking_centernet.deploy.engine.quantize import LARGEST, LEAST_SCALE
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.graph import conv_macs
 from spiking_centernet.model.layers import fold_batch_norm
 
 LARGEST_16 = 2**15 - 1
@@ -52,8 +53,9 @@ class Factors:
 
 def pays(block: DecoderBlock) -> bool:
     """Whether the three convolutions multiply less often than the merged one."""
-    hidden, joined = block.expand.weight.shape[:2]
-    return hidden * (joined + 9 + block.out_channels) < 9 * joined * block.out_channels
+    convs = block.expand, block.filter, block.project.conv
+    factored = sum(conv_macs(c.in_channels // c.groups, c.out_channels, c.kernel_size[0], (1, 1)) for c in convs)
+    return factored < conv_macs(block.expand.in_channels, block.out_channels, block.filter.kernel_size[0], (1, 1))
 
 
 def factor(block: DecoderBlock) -> Factors:

@@ -16,6 +16,7 @@ from torch import nn
 from spiking_centernet.deploy.export.contract import require_plain
 from spiking_centernet.errors import ExportError, did_you_mean, need
 from spiking_centernet.model import Detector, DetectorConfig
+from spiking_centernet.model.graph import Combine, Convolution, MaxPool, NeuronLayer, Node, Readout, graph_of, walk
 from spiking_centernet.model.neurons import PLIF
 from spiking_centernet.utils.files import atomic_write
 
@@ -68,49 +69,54 @@ def nir_graph(
         raise ExportError(f"unknown pooling {pooling!r}{did_you_mean(pooling, POOLINGS)}")
     if size_hw != nir_size(config, size_hw):
         raise ExportError(f"NIR needs a multiple of the coarsest stage, {nir_size(config, size_hw)}, got {size_hw}")
+    graph = graph_of(fused)
     builder = _Builder(need("nir", "writing NIR", "nir"), config, step_s)
-    x = builder.input(config.voxels.channels, size_hw)
-    x = builder.neurons(
-        "encoder.stem", fused.encoder.stem.neuron, [builder.conv("encoder.stem", x, _conv(fused.encoder.stem))]
-    )
-    x = builder.pool(x, pooling)
-    features = []
-    for i, stage in enumerate(fused.encoder.stages):
-        for j, block in enumerate(stage):  # pyright: ignore[reportArgumentType]
-            name = f"encoder.stages.{i}.{j}"
-            x = builder.neurons(name, block.neuron, [builder.conv(name, x, _conv(block))])
-        features.append(x)
-    phases = 1
-    for i, (block, skip) in enumerate(zip(fused.decoder.blocks, features[-2::-1], strict=False)):
-        name = f"decoder.blocks.{i}"
-        weight, bias = _arrays(block.project.conv)  # pyright: ignore
-        split = weight.shape[1] - builder.shapes[skip][0]
-        phases *= 2
-        parts = [
-            builder.conv(
-                f"{name}.up", x, (between_phases(weight[:, :split], phases, repeat=2), np.tile(bias, phases**2), 1, 1)
-            ),
-            builder.conv(f"{name}.skip", skip, (to_phases(weight[:, split:], phases), None, phases, 1)),
-        ]
-        x = builder.neurons(name, block.project.neuron, parts)  # pyright: ignore
-    outputs, first = [], 0
-    num_outputs = config.num_classes + 4
-    for name, head in fused.heads.items():
-        weight, bias = _arrays(head.block.conv)  # pyright: ignore
-        current = builder.conv(f"heads.{name}", x, (between_phases(weight, phases), np.tile(bias, phases**2), 1, 1))
-        spikes = builder.neurons(f"heads.{name}", head.block.neuron, [current])  # pyright: ignore
-        # Rows of zeros for the other heads: the output adds what comes in.
-        weight, bias = _arrays(head.out)  # pyright: ignore
-        rows = np.zeros((num_outputs, *weight.shape[1:]), np.float32)
-        all_bias = np.zeros(num_outputs, np.float32)
-        rows[first : first + len(bias)], all_bias[first : first + len(bias)] = weight, bias
-        first += len(bias)
-        outputs.append(
-            builder.conv(
-                f"heads.{name}.out", spikes, (between_phases(rows, phases), np.tile(all_bias, phases**2), 1, 0)
-            )
-        )
-    return builder.graph(outputs, {"phases": phases, "classes": ",".join(config.classes), "step_s": step_s})
+    # A map that was upsampled n times is held by 2**n * 2**n phases; what is combined stays apart until convolved.
+    phases: dict[str, int] = {"cube": 1}
+    widths = [readout.channels for readout in graph.readouts]
+
+    def write(node: Node, *sources: tuple[str, ...]) -> tuple[str, ...]:
+        if isinstance(node, Combine):
+            phases[node.name] = 2 * phases[node.sources[0]]
+            return sources[0] + sources[1]
+        x, *skips = sources[0]
+        f = phases[node.name] = phases[node.sources[0]]
+        if isinstance(node, MaxPool):
+            return (builder.pool(x, pooling),)
+        if isinstance(node, Readout):
+            weight, bias = _arrays(fused, node.conv)
+            # Rows of zeros for the other branches: the output adds what comes in.
+            rows = np.zeros((sum(widths), *weight.shape[1:]), np.float32)
+            all_bias = np.zeros(len(rows), np.float32)
+            first = sum(widths[: graph.readouts.index(node)])
+            rows[first : first + len(bias)], all_bias[first : first + len(bias)] = weight, bias
+            kernel = between_phases(rows, f), np.tile(all_bias, f**2), 1, 0
+            return (builder.conv(f"heads.{node.name}.out", x, kernel),)
+        assert isinstance(node, NeuronLayer)
+        (conv,) = node.convs
+        weight, bias = _arrays(fused, conv)
+        name = population(node.name)
+        if skips:
+            split = weight.shape[1] - builder.shapes[skips[0]][0]
+            up = between_phases(weight[:, :split], f, repeat=2), np.tile(bias, f**2), 1, 1
+            parts = [
+                builder.conv(f"{name}.up", x, up),
+                builder.conv(f"{name}.skip", skips[0], (to_phases(weight[:, split:], f), None, f, 1)),
+            ]
+        elif f == 1:
+            parts = [builder.conv(name, x, (weight, bias, conv.stride, conv.padding))]
+        else:
+            parts = [builder.conv(name, x, (between_phases(weight, f), np.tile(bias, f**2), 1, 1))]
+        return (builder.neurons(name, fused.get_submodule(f"{node.name}.neuron"), parts),)
+
+    outputs = walk(graph.nodes, write, (builder.input(config.voxels.channels, size_hw),))
+    metadata = {"phases": phases[graph.readouts[-1].name], "classes": ",".join(config.classes), "step_s": step_s}
+    return builder.graph([name for names in outputs.values() for name in names], metadata)
+
+
+def population(layer: str) -> str:
+    """Return the name of a neuron layer in the file: without the last part where a block has one neuron layer."""
+    return layer.removesuffix(".block").removesuffix(".project")
 
 
 def write_nir(
@@ -139,14 +145,11 @@ Kernel = tuple[np.ndarray, np.ndarray | None, int, int]
 """Weight [O, I, K, K], bias [O] or None, stride, padding."""
 
 
-def _arrays(conv: nn.Conv2d) -> tuple[np.ndarray, np.ndarray]:
-    assert conv.bias is not None
-    return conv.weight.detach().numpy(), conv.bias.detach().numpy()
-
-
-def _conv(block: Any) -> Kernel:
-    weight, bias = _arrays(block.conv)
-    return weight, bias, int(block.conv.stride[0]), int(block.conv.padding[0])
+def _arrays(fused: Detector, conv: Convolution) -> tuple[np.ndarray, np.ndarray]:
+    module = fused.get_submodule(conv.name)
+    assert isinstance(module, nn.Conv2d)
+    assert module.bias is not None
+    return module.weight.detach().numpy(), module.bias.detach().numpy()
 
 
 class _Builder:

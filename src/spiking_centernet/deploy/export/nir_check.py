@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spiking_centernet.deploy.export.chips import blockers
 from spiking_centernet.deploy.export.contract import contract_of
-from spiking_centernet.deploy.export.nir import STEP_S, from_phases, heads_of, nir_size
+from spiking_centernet.deploy.export.nir import STEP_S, from_phases, heads_of, nir_size, population
 from spiking_centernet.deploy.export.parity import shipped_windows
 from spiking_centernet.errors import ExportError, need
 from spiking_centernet.model import Detector
@@ -82,20 +82,15 @@ def check_nir(
 
 def every_step(fused: Detector, cube: np.ndarray) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Return every layer's spikes [T, C, h, w] by the name of its NIR population, and the raw heads of every step."""
-    spikes: dict[str, list[Tensor]] = {_population(name): [] for name in fused.neuron_names}
+    spikes: dict[str, list[Tensor]] = {population(name): [] for name in fused.neuron_names}
     heads = []
     state = None
     with torch.inference_mode():
         for frame in torch.from_numpy(cube)[:, None, None]:
-            output, state = fused(frame, state, observe=lambda name, s: spikes[_population(name)].append(s))
+            output, state = fused(frame, state, observe=lambda name, s: spikes[population(name)].append(s))
             heads.append(output)
     by_name = {name: torch.cat(parts).numpy() for name, parts in spikes.items()}
     return by_name, [torch.cat(parts).numpy() for parts in zip(*heads, strict=True)]
-
-
-def _population(layer: str) -> str:
-    """Return the name of a layer's NIR population: without the last part where a block has one neuron layer."""
-    return layer.removesuffix(".block").removesuffix(".project")
 
 
 def run_nir(graph: Any, cube: np.ndarray, step_s: float) -> dict[str, np.ndarray]:

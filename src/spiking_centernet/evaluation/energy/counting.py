@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, NotSpikingError
 from spiking_centernet.model import Detector, DetectorOutput
+from spiking_centernet.model.graph import convolution_of
 from spiking_centernet.model.neurons import PLIF, ReLU
 
 
@@ -305,9 +306,8 @@ class OperationCounter:
         tally = self._conv_tallies.setdefault(name, _Tally(name))
         tally.add(*self._counted(inputs[0]), inputs[0].numel())
         tally.outputs += output.numel()
-        # A transposed convolution does per input what the other does per output.
-        places = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
-        tally.padded += places.numel() * conv.weight[0].numel()
+        height, width = inputs[0].shape[-2:]
+        tally.padded += len(output) * convolution_of(name, conv).macs((height, width))
 
     def result(self) -> Operations:
         """Return what was counted so far.

@@ -9,19 +9,16 @@ Nature Communications 2025 (arXiv 2304.04640), as its package computes them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from spiking_centernet.evaluation.energy.counting import Operations
 from spiking_centernet.evaluation.energy.models import ADD_FLOAT32_PJ
-from spiking_centernet.model import PRESETS, Detector
-from spiking_centernet.model.heads import make_head
+from spiking_centernet.model import Detector, build
+from spiking_centernet.model.graph import conv_macs, graph_of
 
 SIZE_HW = (240, 304)
 IN_CHANNELS = 4
 """GEN1's sensor; two polarities in two micro bins."""
-
-
-def conv_macs(in_channels: int, out_channels: int, kernel: int, out_hw: tuple[int, int]) -> int:
-    """Return the multiply-accumulates of a convolution, padding included, as papers count them."""
-    return in_channels * out_channels * kernel * kernel * out_hw[0] * out_hw[1]
 
 
 def vgg_macs(
@@ -74,25 +71,9 @@ def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 def spiking_centernet_macs(size_hw: tuple[int, int] = SIZE_HW) -> int:
     """Return the multiply-accumulates a step of the ``paper`` preset with merged decoder blocks, padding included."""
-    config = PRESETS["paper"]
-    widths = config.encoder.widths
-    size = _halved(size_hw)
-    total = conv_macs(config.voxels.channels, widths[0], 7, size)
-    size, channels, sizes = _halved(size), widths[0], []
-    for k, width in enumerate(widths):
-        size = size if k == 0 else _halved(size)
-        for _ in range(config.encoder.convs_per_stage):
-            total += conv_macs(channels, width, 3, size)
-            channels = width
-        sizes.append(size)
-    for k in range(config.decoder.num_blocks):
-        joined = channels + widths[-2 - k]
-        total += conv_macs(joined, joined // 2, 3, sizes[-2 - k])
-        channels, size = joined // 2, sizes[-2 - k]
-    width = config.head.width
-    for branch in make_head(config).branches.values():
-        total += conv_macs(channels, width, 3, size) + conv_macs(width, branch.out_channels, 1, size)
-    return total
+    with torch.device("meta"):  # shapes alone
+        graph = graph_of(build("paper"))
+    return sum(graph.macs(size_hw).values())
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from spiking_centernet.deploy.export.onnx import onnx_session, traced
 from spiking_centernet.deploy.export.openvino import compile_openvino
 from spiking_centernet.model import Detector
-from spiking_centernet.model.decoder import DecoderBlock, FusedDecoderBlock
-from spiking_centernet.model.layers import ConvNeuron
+from spiking_centernet.model.graph import Combine, Cube, MaxPool, NeuronLayer, Node, Readout, graph_of, walk
 from spiking_centernet.model.neurons import PLIF
 
 Run = Callable[[Tensor], list[Tensor]]
@@ -42,30 +41,24 @@ class SpikingJellyDetector(nn.Module):
 
     def __init__(self, model: Detector):
         super().__init__()
-        from spikingjelly.activation_based import layer
-
-        self.stem = _jelly_block(model.encoder.stem)
-        self.pool = layer.MaxPool2d(3, 2, 1, step_mode="m")
-        self.stages = nn.ModuleList(nn.Sequential(*map(_jelly_block, stage)) for stage in model.encoder.stages)  # pyright: ignore
-        self.decoder = nn.ModuleList(map(_jelly_decoder, model.decoder.blocks))  # pyright: ignore
-        self.heads = nn.ModuleList()
-        for head in model.heads.values():
-            out = layer.Conv2d(head.out.in_channels, head.out.out_channels, 1, step_mode="m")  # pyright: ignore
-            out.load_state_dict(head.out.state_dict())  # pyright: ignore
-            self.heads.append(nn.Sequential(*_jelly_block(head.block), out))  # pyright: ignore
+        graph = graph_of(model)
+        self.nodes = graph.nodes
+        self.outputs = [readout.name for readout in graph.readouts]
+        computed = (node for node in graph.nodes if not isinstance(node, Cube | Combine))
+        self.layers = nn.ModuleDict({_key(node): _jelly(model, node) for node in computed})
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the heads' outputs averaged over the steps."""
-        x = self.pool(self.stem(x))
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        for block, skip in zip(self.decoder, features[-2::-1], strict=False):
-            height, width = skip.shape[-2:]
-            up = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest")[..., :height, :width]
-            x = block(torch.cat([up.unflatten(0, x.shape[:2]), skip], 2))
-        return [head(x).float().mean(0) for head in self.heads]
+        outputs = walk(self.nodes, self._compute, x)
+        return [outputs[name].float().mean(0) for name in self.outputs]
+
+    def _compute(self, node: Node, x: Tensor, *others: Tensor) -> Tensor:
+        if not isinstance(node, Combine):
+            return self.layers[_key(node)](x)
+        (skip,) = others
+        height, width = skip.shape[-2:]
+        up = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest")[..., :height, :width]
+        return torch.cat([up.unflatten(0, x.shape[:2]), skip], 2)
 
     def rest(self) -> None:
         """Put every membrane to rest."""
@@ -106,19 +99,30 @@ def _jelly_norm(norm: nn.BatchNorm2d) -> nn.Module:
     return made
 
 
-def _jelly_block(block: ConvNeuron) -> nn.Sequential:
-    assert isinstance(block.neuron, PLIF)
-    norm = [] if block.norm is None else [_jelly_norm(block.norm)]
-    return nn.Sequential(_jelly_conv(block.conv), *norm, _jelly_neuron(block.neuron))
+def _key(node: Node) -> str:
+    """Return the name of a node's module: PyTorch allows no dot in it."""
+    return node.name.replace(".", "_")
 
 
-def _jelly_decoder(block: DecoderBlock | FusedDecoderBlock) -> nn.Module:
-    if isinstance(block, FusedDecoderBlock):
-        return _jelly_block(block.project)
-    return nn.Sequential(
-        _Pad(), _jelly_conv(block.expand), _jelly_norm(block.expand_norm), _jelly_conv(block.filter),
-        _jelly_norm(block.filter_norm), *_jelly_block(block.project),
-    )  # fmt: skip
+def _jelly(model: Detector, node: Node) -> nn.Module:
+    """Return SpikingJelly's layers for a node, with the detector's weights."""
+    from spikingjelly.activation_based import layer
+
+    if isinstance(node, MaxPool):
+        return layer.MaxPool2d(3, 2, 1, step_mode="m")
+
+    def module(name: str) -> Any:
+        return model.get_submodule(name)
+
+    if isinstance(node, Readout):
+        return _jelly_conv(module(node.conv.name))
+    assert isinstance(node, NeuronLayer)
+    made: list[nn.Module] = [_Pad()] if node.pad else []
+    for conv in node.convs:
+        made.append(_jelly_conv(module(conv.name)))
+        if conv.norm is not None:
+            made.append(_jelly_norm(module(conv.norm)))
+    return nn.Sequential(*made, _jelly_neuron(module(f"{node.name}.neuron")))
 
 
 class _Pad(nn.Module):
