@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 import spiking_centernet as scn
 from spiking_centernet.data import collate
 from spiking_centernet.evaluation.energy import OperationCounter
-from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.evaluation.prediction import dataset_for
 
 
 def own_mb() -> float:

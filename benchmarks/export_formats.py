@@ -14,10 +14,10 @@ import torch
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.deploy.export import check, export, run
+from spiking_centernet.deploy.export import check, export_detector, run
 from spiking_centernet.deploy.export.contract import run_torch, run_window
 from spiking_centernet.deploy.export.parity import score, shipped_windows
-from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.utils.console import track
 
 FILES = ((".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".xml", "int8"), (".pt2", "float32"))
@@ -38,7 +38,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for suffix, weights in FILES:
             name = f"{suffix[1:]} {weights}"
-            made = export(model, Path(folder) / f"{weights}{suffix}", size_hw=size_hw, weights=weights)
+            made = export_detector(model, Path(folder) / f"{weights}{suffix}", size_hw=size_hw, weights=weights)
             report = check(model, made, weights=weights)
             runs[name] = run(made.path, made.contract)
             rows[name] = {"megabytes": made.num_bytes / 1e6, **dataclasses.asdict(report)}

@@ -16,7 +16,7 @@ from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
 from spiking_centernet.evaluation import report
-from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.model.weights import bundled, sha256
 from spiking_centernet.utils.console import track
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -12,7 +12,7 @@ RESULTS = ROOT / "results"
 def stamp(*, command: str, seed: int | None) -> dict:
     """Return command, seed, commit, machine and versions, for the head of a result file."""
     # Result files and their plots do not change what was measured.
-    return provenance(command=command, seed=seed, root=ROOT, ignore=("results", "docs/images"))
+    return collect_provenance(command=command, seed=seed, root=ROOT, ignore=("results", "docs/images"))
 
 
 def write_result(name: str, result: dict, folder: Path = RESULTS) -> Path:

@@ -18,7 +18,7 @@ import torch
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.evaluation.predict import Predictions, dataset_for
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for
 from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.utils.console import track

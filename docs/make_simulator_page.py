@@ -20,7 +20,7 @@ from spiking_centernet.data import DatFile, boxes_at, read_boxes
 from spiking_centernet.simulate.dataset import WARM_UP_S, Clip
 from spiking_centernet.simulate.statistics import WINDOW_US, summarise
 from spiking_centernet.structures import CLASS_NAMES, Boxes
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import CLASS_COLOURS, THEMES, events_image, mosaic, save_png
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def write_statistics(data: Path) -> Path:
         scene["seconds"] += durations_s[clip["split"]]
         scene["events"] += clip["events"]
         scene["boxes"] += clip["boxes"]
-    head = provenance(
+    head = collect_provenance(
         command="python docs/make_simulator_page.py --data data/roads", seed=described["seed"], root=ROOT,
         ignore=("results", "docs"),
     )  # fmt: skip

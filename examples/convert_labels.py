@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spiking_centernet.cli.values import read_size
-from spiking_centernet.data.convert import convert
+from spiking_centernet.data.convert import convert_file
 from spiking_centernet.experiments.demo import real_clip
 
 
@@ -17,12 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("labels", nargs="?", default=real_clip().with_name("icns_roadside_cars_bbox.npy"))
     parser.add_argument("out", nargs="?", type=Path, default=Path("labels"))
-    parser.add_argument("--size", help="WIDTHxHEIGHT; by default that of the recording beside the labels")
+    parser.add_argument(
+        "--size", type=read_size, help="WIDTHxHEIGHT; by default that of the recording beside the labels"
+    )
     options = parser.parse_args(arguments)
     for name in ("labels.json", "labels.csv", "yolo"):
-        done = convert(
-            options.labels, options.out / name, size_hw=None if options.size is None else read_size(options.size)
-        )
+        done = convert_file(options.labels, options.out / name, size_hw=options.size)
         print(f"{done.path}: lost {', '.join(done.lost) or 'nothing'}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import spiking_centernet as scn
 from spiking_centernet.evaluation.metrics import PROTOCOLS
-from spiking_centernet.evaluation.predict import dataset_for, predict
+from spiking_centernet.evaluation.prediction import dataset_for, predict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

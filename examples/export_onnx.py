@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import spiking_centernet as scn
-from spiking_centernet.deploy.export import check, export, run
+from spiking_centernet.deploy.export import check, export_detector, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=304)
     options = parser.parse_args(arguments)
     model = scn.load(options.model)
-    written = export(model, options.out, size_hw=(options.height, options.width), num_steps=1)
+    written = export_detector(model, options.out, size_hw=(options.height, options.width), num_steps=1)
     parity = check(model, written).parity
     print(f"{written.path}: {written.num_bytes / 1e6:.1f} MB")
     print(f"spikes that differ on {parity.num_windows} real windows: {parity.spikes_differing:.4%}")

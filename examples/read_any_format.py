@@ -15,10 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for every recording."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("recordings", nargs="*", default=[real_clip()])
-    parser.add_argument("--size", help="WIDTHxHEIGHT, for formats that do not say")
+    parser.add_argument("--size", type=read_size, help="WIDTHxHEIGHT, for formats that do not say")
     options = parser.parse_args(arguments)
     for path in options.recordings:
-        recording = scn.open(path, size_hw=None if options.size is None else read_size(options.size))
+        recording = scn.open(path, size_hw=options.size)
         height, width = recording.size_hw
         first = recording.read(recording.start_us, recording.start_us + 100_000)
         on = first["p"].mean() if len(first) else 0

@@ -1,6 +1,7 @@
 """The public interface: complete, lazy, and the same whatever was imported before."""
 
 import ast
+import importlib
 import inspect
 import json
 import pkgutil
@@ -90,3 +91,19 @@ def test_imports_in_any_order_change_no_public_name(subprocess_env):
         )
         done = subprocess.run([sys.executable, "-c", code], env=subprocess_env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_no_name_hides_a_module():
+    """A submodule is what its package calls by that name, and no function or class has the name of its module."""
+    for name in MODULES:
+        module = importlib.import_module(name)
+        package, _, own = name.rpartition(".")
+        assert getattr(sys.modules[package], own) is module, f"{name} is hidden in {package}"
+        value = vars(module).get(own)
+        assert value is None or inspect.ismodule(value), f"{name} holds {own}, a {type(value).__name__}"
+
+
+def test_modules_named_like_the_standard_library_are_few():
+    """A script started in such a folder imports ours instead; these three are imported by no startup code."""
+    names = {name.rpartition(".")[2] for name in MODULES}
+    assert names & sys.stdlib_module_names <= {"io", "statistics", "html"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spiking_centernet.deploy.engine import Engine as Engine
     from spiking_centernet.deploy.engine import compile as compile
     from spiking_centernet.evaluation.energy import count_ops as count_ops
-    from spiking_centernet.evaluation.predict import evaluate as evaluate
+    from spiking_centernet.evaluation.prediction import evaluate as evaluate
     from spiking_centernet.inference import Stream as Stream
     from spiking_centernet.inference import stream as stream
     from spiking_centernet.inference.recordings import detect as detect
@@ -36,7 +36,7 @@ _HOMES = {
     "Engine": "deploy.engine", "Recipe": "training.config", "Recording": "data", "Stream": "inference",
     "VoxelSpec": "structures", "build": "model", "compile": "deploy.engine", "count_ops": "evaluation.energy",
     "detect": "inference.recordings",
-    "evaluate": "evaluation.predict", "load": "model.weights", "open": "data", "save": "model.weights",
+    "evaluate": "evaluation.prediction", "load": "model.weights", "open": "data", "save": "model.weights",
     "stream": "inference", "train": "training.trainer", "voxelize": "data",
 }  # fmt: skip
 """Public name -> the module that it is imported from."""

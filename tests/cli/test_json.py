@@ -127,7 +127,7 @@ def test_bench(capsys, tmp_path, monkeypatch):
     def quick(out, *, threads, **settings):
         return {"races": [], "missing": {}, "settings": {"threads": threads}}
 
-    monkeypatch.setattr(bench, "bench", quick)
+    monkeypatch.setattr(bench, "run_bench", quick)
     done = document(capsys, "bench", "--out", tmp_path, "--threads", "1", "2")
     assert done["settings"]["threads"] == [1, 2]
 
@@ -142,7 +142,7 @@ def test_demo(capsys, tmp_path, monkeypatch, model_path, data):
         run.real = demo.RealCheck(14, 8, 0, 2, 2)
         return run
 
-    monkeypatch.setattr(demo, "demo", quick)
+    monkeypatch.setattr(demo, "run_demo", quick)
     done = document(capsys, "demo", "--out", tmp_path)
     assert done["real_recording"]["num_found"] == 8
     assert done["page"] == str(tmp_path / "index.html")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
-from spiking_centernet.evaluation.predict import Predictions
+from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.evaluation.significance import (
     average_precision,
     compare,

@@ -18,7 +18,7 @@ from calibrated import calibrated, random_cube
 
 from spiking_centernet.data import write_dat
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.evaluation.predict import evaluate
+from spiking_centernet.evaluation.prediction import evaluate
 from spiking_centernet.experiments.batch import Task, evaluate_recordings, index, run_tasks, simulate_recordings
 from spiking_centernet.model import weights
 from spiking_centernet.simulate.dataset import Clips

@@ -7,7 +7,7 @@ from tiny import some_events, tiny_detector
 
 from spiking_centernet.data import FolderDataset, Recording, Window, open, write_boxes, write_dat
 from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.evaluation.predict import predict
+from spiking_centernet.evaluation.prediction import predict
 from spiking_centernet.inference import detect_windows, stream
 from spiking_centernet.inference.recordings import detections_at
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy_roads
 
-from spiking_centernet.evaluation.predict import evaluate
+from spiking_centernet.evaluation.prediction import evaluate
 from spiking_centernet.model.weights import bundled, load, notes, sha256
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import toy_roads
 from calibrated import calibrated, random_cube
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.evaluation.predict import dataset_for, evaluate
+from spiking_centernet.evaluation.prediction import dataset_for, evaluate
 from spiking_centernet.model import build
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import load, read_tensors, save
@@ -42,7 +42,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import torch
 from spiking_centernet.training import distributed
-from spiking_centernet.evaluation.predict import dataset_for, predict
+from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.model.weights import load
 
 weights, data, out = sys.argv[1:]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "spiking_centernet"
 MODULES = sorted(PACKAGE.rglob("*.py"))

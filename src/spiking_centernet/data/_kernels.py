@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 RAW_DTYPE = np.dtype([("t", "<u4"), ("w", "<u4")])
 """One DAT record: time in microseconds, packed address and polarity."""

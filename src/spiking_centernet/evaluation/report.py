@@ -12,10 +12,10 @@ import torch
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
 from spiking_centernet.evaluation.plots import pr_plot
-from spiking_centernet.evaluation.predict import Predictions, Progress, dataset_for, predict
+from spiking_centernet.evaluation.prediction import Predictions, Progress, dataset_for, predict
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
 
 PICTURES = 12
@@ -102,7 +102,9 @@ def save(
         the files: "json", "mosaic", and "pr_<protocol>" for each protocol.
     """
     out = Path(out)
-    paths = {"json": write_json(out / "score.json", {**card.to_dict(), **(notes or {}), "provenance": provenance()})}
+    paths = {
+        "json": write_json(out / "score.json", {**card.to_dict(), **(notes or {}), "provenance": collect_provenance()})
+    }
     for name, result in card.scores.items():
         paths[f"pr_{name}"] = out / f"pr_{name}.png"
         pr_plot(result, paths[f"pr_{name}"])

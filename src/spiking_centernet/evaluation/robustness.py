@@ -11,12 +11,12 @@ from typing import Any
 from spiking_centernet.data.corruptions import CORRUPTIONS, SEVERITIES, Fault
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import Score
-from spiking_centernet.evaluation.predict import Progress, dataset_for, predict
+from spiking_centernet.evaluation.prediction import Progress, dataset_for, predict
 from spiking_centernet.evaluation.report import Scorecard
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.utils.files import atomic_write
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _over(value: float, clean: float) -> float:
 def save(result: Robustness, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> dict[str, Path]:
     """Write ``robustness.json`` and ``robustness.png`` and return both paths as "json" and "plot"."""
     out = Path(out)
-    values = {**result.to_dict(), **(notes or {}), "provenance": provenance(seed=result.faults[0].fault.seed)}
+    values = {**result.to_dict(), **(notes or {}), "provenance": collect_provenance(seed=result.faults[0].fault.seed)}
     paths = {"json": write_json(out / "robustness.json", values), "plot": out / "robustness.png"}
     plot({"": result.to_dict()}, paths["plot"])
     return paths

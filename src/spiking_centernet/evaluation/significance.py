@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import MAX_DETECTIONS, Protocol, get_protocol
-from spiking_centernet.evaluation.predict import Predictions
+from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.utils.files import atomic_write
 
 IOUS = np.linspace(0.5, 0.95, 10)

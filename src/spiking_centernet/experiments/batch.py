@@ -21,7 +21,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.data.layouts import Files, Layout, locate
 from spiking_centernet.errors import DatasetError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, Score
-from spiking_centernet.evaluation.predict import Predictions, dataset_for, predict
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import find, load
 from spiking_centernet.simulate.dataset import simulate

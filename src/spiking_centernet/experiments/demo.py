@@ -23,7 +23,7 @@ from spiking_centernet.model.weights import bundled, load
 from spiking_centernet.simulate.dataset import Clips, simulate
 from spiking_centernet.simulate.statistics import summarise
 from spiking_centernet.structures import Boxes, Detections
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize import html
 from spiking_centernet.visualize.draw import draw_boxes, events_image, mosaic, save_png
 
@@ -65,7 +65,7 @@ class DemoRun:
     real: RealCheck = field(init=False)
 
 
-def demo(
+def run_demo(
     out: str | os.PathLike[str] = "demo",
     *,
     model: str | os.PathLike[str] = "small",
@@ -137,7 +137,7 @@ def demo(
         run.files["real_mosaic"] = out / "real" / "mosaic.png"
     with part("write the page"):
         summary = summarise(data)["test"]
-        stamp = provenance(seed=seed)
+        stamp = collect_provenance(seed=seed)
         _write_page(run, detector, str(model), summary, stamp)
     run.files["result"] = write_json(
         out / "demo.json",

@@ -19,7 +19,7 @@ from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections
 from spiking_centernet.utils.files import require_writable_folder
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
 from spiking_centernet.visualize.video import VideoWriter
 
@@ -127,7 +127,7 @@ def detect(
                 "window_us": model.config.voxels.window_us, "classes": list(model.config.classes),
                 "min_score": start_score}  # fmt: skip
         instants = [_plain(result, model.config.classes) for result in results]
-        write_json(paths["json"], {**head, "instants": instants, "provenance": provenance()})
+        write_json(paths["json"], {**head, "instants": instants, "provenance": collect_provenance()})
     return DetectionRun(results, paths)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.layers import ConvNeuron, MakeNeuron
-from spiking_centernet.ops.max_pool import max_pool
+from spiking_centernet.ops.pooling import max_pool
 
 
 class Encoder(nn.Module):

@@ -123,7 +123,7 @@ class PLIF(nn.Module):
     ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
         """Return the spikes of every step and the membrane potential after the last; ``v=None`` starts at rest (0)."""
         if self.has_kernel(x):
-            return plif.plif(x, v, self.w, leaky=self.leaky, options=self.options)
+            return plif.plif_steps(x, v, self.w, leaky=self.leaky, options=self.options)
         return self.step_by_step(x, v)
 
     def step_by_step(

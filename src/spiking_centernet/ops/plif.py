@@ -78,7 +78,7 @@ class _PLIF(torch.autograd.Function):
         return grad_x, grad_v, _grad_w(sums[2], layer.q) if layer.leaky else None, None, None
 
 
-def plif(x: Tensor, v: Tensor | None, w: Tensor, *, leaky: bool, options: NeuronOptions) -> tuple[Tensor, Tensor]:
+def plif_steps(x: Tensor, v: Tensor | None, w: Tensor, *, leaky: bool, options: NeuronOptions) -> tuple[Tensor, Tensor]:
     """Return the spikes [T, ...] of every step and the membrane [...] after the last, as the loop of ``PLIF`` does.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.structures import EVENT_DTYPE
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 LUMINANCE_REFERENCE = 100.0
 """The luminance at which ``SensorParams.bandwidth_hz`` holds: a mid grey of a scene whose white is 255."""

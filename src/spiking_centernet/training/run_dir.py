@@ -18,7 +18,7 @@ from torch import Tensor
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.layouts import locate
 from spiking_centernet.errors import ConfigError, WeightsError, need
-from spiking_centernet.evaluation.predict import Predictions
+from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
 from spiking_centernet.model.weights import load, read_tensors, save, save_tensors

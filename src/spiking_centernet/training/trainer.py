@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score
-from spiking_centernet.evaluation.predict import best_threshold, dataset_for, predict
+from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates

@@ -16,7 +16,7 @@ PLAIN_EVERY_S = 30.0
 """Seconds between lines of training where the output is a file: a log should be short."""
 
 
-def console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False) -> Console:
     """Return a console: results go to standard output, whatever moves to standard error."""
     found = Console(stderr=stderr, highlight=False)
     # Files and pipes have no width: without this, tables would break at 80 columns.
@@ -29,7 +29,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str) -> None:
     """Print a result as it is."""
-    console().print(text, markup=False, soft_wrap=True)
+    make_console().print(text, markup=False, soft_wrap=True)
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, words: int = 1) -> None:
@@ -40,7 +40,7 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
     for row in rows:
         # Text, so that a path with brackets is not taken for markup.
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    console().print(table)
+    make_console().print(table)
 
 
 def flat_rows(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
@@ -58,7 +58,7 @@ def flat_rows(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
 
 def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
     """Pass items on and show a bar on a terminal; nothing where there is none."""
-    shown = console(stderr=True)
+    shown = make_console(stderr=True)
     if not shown.is_terminal:
         yield from items
         return
@@ -73,7 +73,7 @@ class TrainingLine:
     """Shows the rows that training reports: epoch, step, loss, AP, firing rate, steps/s, time left, dead layers."""
 
     def __init__(self, epochs: int, dead_below: float):
-        self._console = console(stderr=True)
+        self._console = make_console(stderr=True)
         self._epochs, self._dead_below = epochs, dead_below
         self._loss = self._seconds = math.nan
         self._ap = self._rate = self._activity = math.nan

@@ -20,7 +20,7 @@ SHOWN_VERSIONS = ("torch", "numpy", "numba", "faster-coco-eval")
 VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16")
 
 
-def provenance(
+def collect_provenance(
     *, command: str | None = None, seed: int | None = None, root: Path | None = None, ignore: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return command, seed, commit, machine and versions as plain JSON values, for the head of a result file.

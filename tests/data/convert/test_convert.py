@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from spiking_centernet.data import read_boxes, write_boxes, write_dat
-from spiking_centernet.data.convert import Labels, coco, convert, mot, prophesee, yolo
+from spiking_centernet.data.convert import Labels, coco, convert_file, mot, prophesee, yolo
 from spiking_centernet.errors import BoxFileError, ConfigError
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
@@ -45,13 +45,13 @@ def same(found, wanted, *, but=()):
 @pytest.mark.parametrize("to", TARGETS)
 def test_no_boxes_at_all(tmp_path, to):
     write_boxes(tmp_path / "a_bbox.npy", np.zeros(0, BOX_DTYPE))
-    done = convert(tmp_path / "a_bbox.npy", tmp_path / TARGETS[to], to=to, size_hw=SIZE_HW)
+    done = convert_file(tmp_path / "a_bbox.npy", tmp_path / TARGETS[to], to=to, size_hw=SIZE_HW)
     assert done.lost == ()
     if to == "yolo":
         with pytest.raises(BoxFileError, match="holds no text files"):
-            convert(done.path, tmp_path / "c.npy", size_hw=SIZE_HW)
+            convert_file(done.path, tmp_path / "c.npy", size_hw=SIZE_HW)
     else:
-        convert(done.path, tmp_path / "c.npy", size_hw=SIZE_HW)
+        convert_file(done.path, tmp_path / "c.npy", size_hw=SIZE_HW)
         assert len(read_boxes(tmp_path / "c.npy")) == 0
 
 
@@ -60,8 +60,8 @@ def test_no_boxes_at_all(tmp_path, to):
 def test_there_and_back(tmp_path, to, scores):
     boxes = some_boxes(scores=scores)
     write_boxes(tmp_path / "a_bbox.npy", boxes)
-    there = convert(tmp_path / "a_bbox.npy", tmp_path / TARGETS[to], to=to, size_hw=SIZE_HW)
-    convert(there.path, tmp_path / "c.npy", size_hw=SIZE_HW)
+    there = convert_file(tmp_path / "a_bbox.npy", tmp_path / TARGETS[to], to=to, size_hw=SIZE_HW)
+    convert_file(there.path, tmp_path / "c.npy", size_hw=SIZE_HW)
     found = read_boxes(tmp_path / "c.npy")
     if to != "yolo":
         assert there.lost == ()
@@ -102,7 +102,7 @@ def test_coco_mot_and_both_of_prophesee_lose_no_bit(tmp_path, boxes):
 
 
 def test_the_layout_of_1_mpx_is_that_of_the_toolbox(tmp_path, box_file):
-    convert(box_file, tmp_path / "b.npy", to="1mpx")
+    convert_file(box_file, tmp_path / "b.npy", to="1mpx")
     stored = np.load(tmp_path / "b.npy")
     assert stored.dtype.itemsize == 40
     assert stored.dtype.names == ("t", "x", "y", "w", "h", "class_id", "track_id", "class_confidence")
@@ -111,7 +111,7 @@ def test_the_layout_of_1_mpx_is_that_of_the_toolbox(tmp_path, box_file):
 def test_coco_is_what_its_own_tools_read(tmp_path, box_file):
     from pycocotools.coco import COCO
 
-    convert(box_file, tmp_path / "b.json", size_hw=SIZE_HW)
+    convert_file(box_file, tmp_path / "b.json", size_hw=SIZE_HW)
     truth = COCO(str(tmp_path / "b.json"))
     assert [truth.cats[k]["name"] for k in sorted(truth.cats)] == ["car", "pedestrian"]
     assert min(truth.anns) == 1
@@ -121,7 +121,7 @@ def test_coco_is_what_its_own_tools_read(tmp_path, box_file):
 
 def test_mot_is_what_an_independent_reader_reads(tmp_path, box_file):
     reader = pytest.importorskip("trackers").load_mot_file
-    convert(box_file, tmp_path / "b.csv", size_hw=SIZE_HW)
+    convert_file(box_file, tmp_path / "b.csv", size_hw=SIZE_HW)
     frames = reader(tmp_path / "b.csv")
     boxes = some_boxes()
     assert sorted(frames) == list(range(1, 8))
@@ -189,7 +189,7 @@ def test_instants_without_a_box_are_kept_or_said_to_be_lost(tmp_path):
     coco.write(tmp_path / "a.json", labels, stem="a")
     assert coco.read(tmp_path / "a.json").instants_us.tolist() == [250_000, 500_000, 750_000]
     for target in ("b.npy", "b.csv"):
-        assert convert(tmp_path / "a.json", tmp_path / target).lost == ("2 labelled instants without a box",)
+        assert convert_file(tmp_path / "a.json", tmp_path / target).lost == ("2 labelled instants without a box",)
 
 
 def test_times_without_a_common_step_are_said_to_be_lost_by_mot(tmp_path):
@@ -197,16 +197,16 @@ def test_times_without_a_common_step_are_said_to_be_lost_by_mot(tmp_path):
     boxes["ts"] = [1_001, 1_001, 2_500, 2_500, 77_777, 77_777]
     assert mot.write(tmp_path / "a.csv", Labels(boxes, CLASSES))[0].startswith("times")
     with pytest.raises(BoxFileError, match="--every_ms"):
-        convert(tmp_path / "a.csv", tmp_path / "b.npy")
-    convert(tmp_path / "a.csv", tmp_path / "b.npy", every_us=1000)
+        convert_file(tmp_path / "a.csv", tmp_path / "b.npy")
+    convert_file(tmp_path / "a.csv", tmp_path / "b.npy", every_us=1000)
     assert read_boxes(tmp_path / "b.npy")["ts"].tolist() == [1000, 1000, 2000, 2000, 3000, 3000]
 
 
 def test_the_size_is_that_of_the_recording_beside(tmp_path, box_file):
     with pytest.raises(BoxFileError, match="give --size WIDTHxHEIGHT"):
-        convert(box_file, tmp_path / "b.json")
+        convert_file(box_file, tmp_path / "b.json")
     write_dat(tmp_path / "a_td.dat", np.zeros(1, EVENT_DTYPE), SIZE_HW)
-    convert(box_file, tmp_path / "b.json")
+    convert_file(box_file, tmp_path / "b.json")
     assert coco.read(tmp_path / "b.json").size_hw == SIZE_HW
 
 
@@ -216,11 +216,13 @@ def test_classes_of_a_data_set_of_its_own(tmp_path):
     names = ("walker", "cyclist", "tram")
     write_boxes(tmp_path / "a.npy", boxes, classes=names)
     with pytest.raises(BoxFileError, match="known: 0 car, 1 pedestrian"):
-        convert(tmp_path / "a.npy", tmp_path / "b.json", size_hw=SIZE_HW)
-    convert(tmp_path / "a.npy", tmp_path / "b.json", size_hw=SIZE_HW, classes=names)
+        convert_file(tmp_path / "a.npy", tmp_path / "b.json", size_hw=SIZE_HW)
+    convert_file(tmp_path / "a.npy", tmp_path / "b.json", size_hw=SIZE_HW, classes=names)
     assert coco.read(tmp_path / "b.json").classes == names
-    assert convert(tmp_path / "b.json", tmp_path / "c.npy").lost == ("names of the classes (walker, cyclist, tram)",)
-    assert convert(tmp_path / "b.json", tmp_path / "c.csv").lost == ()
+    assert convert_file(tmp_path / "b.json", tmp_path / "c.npy").lost == (
+        "names of the classes (walker, cyclist, tram)",
+    )
+    assert convert_file(tmp_path / "b.json", tmp_path / "c.csv").lost == ()
     assert mot.read(tmp_path / "c.csv", classes=()).classes == names
 
 
@@ -271,26 +273,26 @@ def test_damaged_labels(tmp_path, name, content, words):
     path.write_text(content)
     source = path.parent if name.startswith("y") else path
     with pytest.raises(ValueError, match=words):
-        convert(source, tmp_path / "b.npy", size_hw=SIZE_HW, every_us=None if name.startswith("y") else 1000)
+        convert_file(source, tmp_path / "b.npy", size_hw=SIZE_HW, every_us=None if name.startswith("y") else 1000)
     assert not (tmp_path / "b.npy").exists()
 
 
 def test_what_cannot_be_converted(tmp_path, box_file):
     with pytest.raises(ConfigError, match=r"did you mean '\.json'"):
-        convert(box_file, tmp_path / "b.jsn")
+        convert_file(box_file, tmp_path / "b.jsn")
     with pytest.raises(ConfigError, match="did you mean 'yolo'"):
-        convert(box_file, tmp_path / "b", to="yolov")
+        convert_file(box_file, tmp_path / "b", to="yolov")
     with pytest.raises(ConfigError, match="holds labels, which DAT cannot hold"):
-        convert(box_file, tmp_path / "b.dat")
+        convert_file(box_file, tmp_path / "b.dat")
     write_dat(tmp_path / "a_td.dat", np.zeros(1, EVENT_DTYPE), SIZE_HW)
     with pytest.raises(ConfigError, match="is a recording, which is written as DAT"):
-        convert(tmp_path / "a_td.dat", tmp_path / "b.npy")
+        convert_file(tmp_path / "a_td.dat", tmp_path / "b.npy")
     (tmp_path / "film.avi").touch()
     with pytest.raises(BoxFileError, match=r"is neither labels .* nor a recording"):
-        convert(tmp_path / "film.avi", tmp_path / "b.npy")
+        convert_file(tmp_path / "film.avi", tmp_path / "b.npy")
     for name in ("none_bbox.npy", "none.csv", "none.txt", "none.json", "none"):
         with pytest.raises(BoxFileError, match=f"{name}: no such file or folder"):
-            convert(tmp_path / name, tmp_path / "b.json")
+            convert_file(tmp_path / name, tmp_path / "b.json")
 
 
 def test_a_recording_becomes_dat(tmp_path):
@@ -300,7 +302,7 @@ def test_a_recording_becomes_dat(tmp_path):
     stored["t"], stored["x"] = [10_000_000_000, 10_000_000_005, 10_000_000_003, 10_000_000_009, 10_050_000_000], 7
     np.save(tmp_path / "a.npy", stored)
     with pytest.warns(UserWarning, match="1 of 5"):
-        done = convert(tmp_path / "a.npy", tmp_path / "b_td.dat", size_hw=SIZE_HW)
+        done = convert_file(tmp_path / "a.npy", tmp_path / "b_td.dat", size_hw=SIZE_HW)
     assert done.lost == ("own times of 1 events out of order", "the clock's start (10000000000 us is 0 now)")
     found = scn_events.open(tmp_path / "b_td.dat")
     assert found.size_hw == SIZE_HW
@@ -418,7 +420,7 @@ def test_frame_times_do_not_drift(tmp_path, rate, frame, t_us):
 def test_frames_a_second_are_as_good_as_the_time_between_them(tmp_path):
     path = tmp_path / "gt.txt"
     path.write_text("900,1,11,21,30,40,1,1,1\n", encoding="utf-8")
-    convert(path, tmp_path / "a_bbox.npy", fps=30, classes=("car",))
+    convert_file(path, tmp_path / "a_bbox.npy", fps=30, classes=("car",))
     assert read_boxes(tmp_path / "a_bbox.npy")["ts"].tolist() == [30_000_000]
     with pytest.raises(ConfigError, match="not both"):
-        convert(path, tmp_path / "a_bbox.npy", fps=30, every_us=10)
+        convert_file(path, tmp_path / "a_bbox.npy", fps=30, every_us=10)

@@ -11,12 +11,12 @@ import toy_roads
 from dyadic import dyadic
 from tiny import tiny_detector
 
-from spiking_centernet.deploy.export import check, export, run
+from spiking_centernet.deploy.export import check, export_detector, run
 from spiking_centernet.deploy.export.contract import contract_of, mean_heads, run_torch, run_window
 from spiking_centernet.deploy.export.onnx import quantised, to_int8
 from spiking_centernet.deploy.export.parity import compare, score, shipped_windows
 from spiking_centernet.errors import ExportError, MissingPackageError, need
-from spiking_centernet.evaluation.predict import dataset_for, evaluate
+from spiking_centernet.evaluation.prediction import dataset_for, evaluate
 from spiking_centernet.model import DetectorOutput
 
 SIZE_HW = (64, 80)
@@ -34,7 +34,7 @@ def written(request, tmp_path_factory):
     for module in NEEDS[request.param]:
         pytest.importorskip(module, reason=f"{module} is not installed")
     path = tmp_path_factory.mktemp("export") / f"tiny{request.param}"
-    return export(MODEL, path, size_hw=SIZE_HW, num_steps=1)
+    return export_detector(MODEL, path, size_hw=SIZE_HW, num_steps=1)
 
 
 def test_a_file_computes_what_the_network_computes(written):
@@ -98,7 +98,7 @@ def test_an_ann_has_no_membranes(tmp_path):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     ann = tiny_detector(neuron={"kind": "relu"})
-    made = export(ann, tmp_path / "ann.onnx", size_hw=SIZE_HW)
+    made = export_detector(ann, tmp_path / "ann.onnx", size_hw=SIZE_HW)
     assert made.contract.input_names == ["cube"]
     report = check(ann, made)
     assert report.parity.spikes_differing is None
@@ -110,7 +110,7 @@ def test_an_ann_has_no_membranes(tmp_path):
 def test_int8_weights_leave_spikes_exact(tmp_path, suffix):
     for module in NEEDS[suffix]:
         pytest.importorskip(module, reason=f"{module} is not installed")
-    made = export(MODEL, tmp_path / f"tiny{suffix}", size_hw=SIZE_HW, weights="int8")
+    made = export_detector(MODEL, tmp_path / f"tiny{suffix}", size_hw=SIZE_HW, weights="int8")
     report = check(MODEL, made, weights="int8")
     assert report.parity.spikes_differing < 0.002
     assert report.rounding is not None
@@ -119,7 +119,7 @@ def test_int8_weights_leave_spikes_exact(tmp_path, suffix):
 def test_int8_is_refused_where_activations_are_no_spikes(tmp_path):
     """Rounding them to whole numbers, as is exact for spikes, would leave nothing of an ANN."""
     with pytest.raises(ExportError, match=r"neuron='relu'.*export float32"):
-        export(tiny_detector(neuron={"kind": "relu"}), tmp_path / "x.onnx", size_hw=SIZE_HW, weights="int8")
+        export_detector(tiny_detector(neuron={"kind": "relu"}), tmp_path / "x.onnx", size_hw=SIZE_HW, weights="int8")
     assert not list(tmp_path.iterdir())
 
 
@@ -175,7 +175,7 @@ def test_a_difference_is_found():
 )
 def test_impossible_exports_are_refused(tmp_path, name, changes, words):
     with pytest.raises(ExportError, match=words):
-        export(MODEL, tmp_path / name, **({"size_hw": SIZE_HW} | changes))
+        export_detector(MODEL, tmp_path / name, **({"size_hw": SIZE_HW} | changes))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_impossible_exports_are_refused(tmp_path, name, changes, words):
 )
 def test_variants_of_the_network_are_refused(tmp_path, changes):
     with pytest.raises(ExportError, match=f"networks with {next(iter(changes))}=.* cannot be exported"):
-        export(tiny_detector(**changes), tmp_path / "x.onnx", size_hw=SIZE_HW)
+        export_detector(tiny_detector(**changes), tmp_path / "x.onnx", size_hw=SIZE_HW)
     assert not list(tmp_path.iterdir())
 
 

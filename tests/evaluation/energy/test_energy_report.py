@@ -15,7 +15,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.energy import NoMeter, count_ops
 from spiking_centernet.evaluation.energy.models import BreakEven
 from spiking_centernet.evaluation.energy.report import clip_activity, costs
-from spiking_centernet.evaluation.predict import dataset_for
+from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.experiments import energy_page
 from spiking_centernet.experiments.energy_page import curve_plot, layer_bars, read_study, tables, write_page
 from spiking_centernet.model import weights

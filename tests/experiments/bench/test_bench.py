@@ -7,7 +7,7 @@ import torch
 from calibrated import random_cube
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.experiments.bench import bench, plots, race_rows
+from spiking_centernet.experiments.bench import plots, race_rows, run_bench
 from spiking_centernet.experiments.bench.implementations import OURS, awake, dense_gmac, expected, make, names
 from spiking_centernet.experiments.bench.peers import agreement, missing
 from spiking_centernet.experiments.bench.roofline import floors
@@ -121,7 +121,7 @@ def test_contestants_give_what_is_expected_of_them(name):
 )
 def test_impossible_settings_are_refused_before_any_work(tmp_path, changes, words):
     with pytest.raises(ConfigError, match=words):
-        bench(tmp_path / "x", **changes)
+        run_bench(tmp_path / "x", **changes)
     assert not (tmp_path / "x").exists()
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from spiking_centernet.cli.program import main
 from spiking_centernet.errors import ConfigError, TrainingError
 from spiking_centernet.evaluation.significance import load_matches
-from spiking_centernet.experiments.study import read_plan, study
+from spiking_centernet.experiments.study import read_plan, run_study
 from spiking_centernet.experiments.study import runs as study_runs
 from spiking_centernet.experiments.study.plan import Test, merged
 from spiking_centernet.experiments.study.runs import dense_operations
@@ -152,7 +152,7 @@ def test_teachers_run_first_and_lend_their_seeds_weights(write):
 )
 def test_mistakes_are_refused_before_anything_runs(write, data, tmp_path, values, told):
     with pytest.raises(ConfigError, match=told):
-        study(write(**values), data, out=tmp_path / "out")
+        run_study(write(**values), data, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -184,7 +184,7 @@ def ran(data, tmp_path_factory):
     }  # fmt: skip
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     told = []
-    summary = study(path, data, out=folder / "out", say=told.append)
+    summary = run_study(path, data, out=folder / "out", say=told.append)
     return path, folder / "out", summary, told
 
 
@@ -227,7 +227,7 @@ def test_finished_runs_are_skipped(ran, data):
     path, out, summary, _ = ran
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()}
     told = []
-    again = study(path, data, out=out, say=told.append)
+    again = run_study(path, data, out=out, say=told.append)
     assert told == ["6 runs, 6 finished before"]
     assert before == {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()}
     assert [cells(line) for line in again.lines] == [cells(line) for line in summary.lines]
@@ -236,12 +236,12 @@ def test_finished_runs_are_skipped(ran, data):
 def test_another_recipe_in_the_same_folder_is_refused(ran, data):
     path, out, _, _ = ran
     with pytest.raises(ConfigError, match=r"another recipe .*learning_rate was 0\.005, is 0\.1"):
-        study(path, data, out=out, changes={"learning_rate": 0.1})
+        run_study(path, data, out=out, changes={"learning_rate": 0.1})
 
 
 def test_interrupted_runs_are_continued_to_the_same_end(write, data, tmp_path, monkeypatch):
     path = write(rows={"a": {}}, set={"epochs": 2, "log_every": 1})
-    whole = study(path, data, out=tmp_path / "whole")
+    whole = run_study(path, data, out=tmp_path / "whole")
     real = study_runs.train
 
     def stop(recipe, data, **settings):
@@ -254,9 +254,9 @@ def test_interrupted_runs_are_continued_to_the_same_end(write, data, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(study_runs, "train", stop)
         with pytest.raises(KeyboardInterrupt):
-            study(path, data, out=tmp_path / "out")
+            run_study(path, data, out=tmp_path / "out")
     assert not (tmp_path / "out/runs/a/seed0/outcome.json").exists()
-    continued = study(path, data, out=tmp_path / "out")
+    continued = run_study(path, data, out=tmp_path / "out")
     assert continued.lines[0].mean == whole.lines[0].mean
     steps = [row["step"] for row in read_metrics(tmp_path / "out/runs/a/seed0/metrics.csv") if row["loss"] is not None]
     assert steps == list(range(1, 9))
@@ -274,7 +274,7 @@ def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatc
     told = []
     with monkeypatch.context() as patch:
         patch.setattr(study_runs, "train", fail)
-        summary = study(path, data, out=tmp_path / "out", say=told.append)
+        summary = run_study(path, data, out=tmp_path / "out", say=told.append)
     assert summary.num_failed == 3
     assert sum("FAILED" in line for line in told) == 3
     a, b = map(cells, summary.lines)
@@ -285,14 +285,14 @@ def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatc
     assert "3 of 4 runs failed" in text
     assert len(list(csv.DictReader((tmp_path / "out/study.csv").open()))) == 2
     told = []
-    assert study(path, data, out=tmp_path / "out", say=told.append).num_failed == 0
+    assert run_study(path, data, out=tmp_path / "out", say=told.append).num_failed == 0
     assert told[0] == "4 runs, 1 finished before"
 
 
 @pytest.mark.slow
 def test_several_runs_at_once_give_the_same_table(ran, data, tmp_path):
     path, _, summary, _ = ran
-    at_once = study(path, data, out=tmp_path / "out", jobs=2)
+    at_once = run_study(path, data, out=tmp_path / "out", jobs=2)
     assert [line.mean for line in at_once.lines] == [line.mean for line in summary.lines]
 
 
@@ -310,7 +310,7 @@ def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
     other = path.parent / "other.yaml"
     other.write_text(yaml.safe_dump(values, sort_keys=False))
     told = []
-    again = study(other, data, out=tmp_path / "other", reuse=[out], say=told.append)
+    again = run_study(other, data, out=tmp_path / "other", reuse=[out], say=told.append)
     assert sum("weights of" in line for line in told) == 6
     assert sha256(tmp_path / "other/runs/student/seed1") == sha256(out / "runs/KD/seed1")
     assert not (tmp_path / "other/runs/plain/seed0/config.yaml").exists()
@@ -319,16 +319,16 @@ def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
     assert again.lines[0].train_s == summary.lines[0].train_s
     assert [line.test for line in again.lines][:2] == ["3 x 33.33 ms", "2 x 50 ms"]
     with pytest.raises(ConfigError, match=r"nowhere: holds no runs of a study"):
-        study(other, data, out=tmp_path / "third", reuse=[tmp_path / "nowhere"])
+        run_study(other, data, out=tmp_path / "third", reuse=[tmp_path / "nowhere"])
     shutil.copytree(data, tmp_path / "other data")
     told.clear()
-    study(other, tmp_path / "other data", out=tmp_path / "fourth", reuse=[out], say=told.append)
+    run_study(other, tmp_path / "other data", out=tmp_path / "fourth", reuse=[out], say=told.append)
     assert not any("weights of" in line for line in told)
 
 
 def test_jobs_must_be_positive(write, data, tmp_path):
     with pytest.raises(ConfigError, match="jobs must be at least 1"):
-        study(write(rows={"a": {}}), data, out=tmp_path / "out", jobs=0)
+        run_study(write(rows={"a": {}}), data, out=tmp_path / "out", jobs=0)
 
 
 def test_dense_operations_in_closed_form():
@@ -405,7 +405,7 @@ def test_every_study_runs_with_a_one_step_budget(path, data, tmp_path):
     values["recipe"] = str(path.parent / values["recipe"])
     small.write_text(yaml.safe_dump(values, sort_keys=False))
     assert [row.name for row in read_plan(small).rows] == [row.name for row in plan.rows]
-    summary = study(small, data, out=tmp_path / "out", changes=changes)
+    summary = run_study(small, data, out=tmp_path / "out", changes=changes)
     assert summary.num_failed == 0, [line.failed for line in summary.lines]
     assert {line.row for line in summary.lines} == {row.name for row in plan.rows}
     epochs = {row.name: row.values["epochs"] for row in read_plan(small, changes=changes).rows}

@@ -17,7 +17,7 @@ from spiking_centernet.cli.values import (
     read_size,
 )
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.utils.console import console, flat_rows, say, show_table, track
+from spiking_centernet.utils.console import flat_rows, make_console, say, show_table, track
 
 
 def export(
@@ -53,8 +53,8 @@ def export(
         scn export nano nano.onnx --check --data roads
     """
     from spiking_centernet.deploy import export as exporting
-    from spiking_centernet.evaluation.predict import dataset_for
-    from spiking_centernet.utils.provenance import provenance, write_json
+    from spiking_centernet.evaluation.prediction import dataset_for
+    from spiking_centernet.utils.provenance import collect_provenance, write_json
 
     detector = load_network(model)
     size_hw = read_size(size)
@@ -73,7 +73,7 @@ def export(
         if check:
             report = exporting.check_nir(detector, out, size_hw)
     else:
-        run = exporting.export(detector, out, size_hw=size_hw, num_steps=steps, weights=weights)
+        run = exporting.export_detector(detector, out, size_hw=size_hw, num_steps=steps, weights=weights)
         lines.append(f"wrote {out} ({run.num_bytes / 1e6:.1f} MB)\nrun it without this package: python {run.snippet}")
         document |= {"weights": weights, "num_bytes": run.num_bytes, "data": data}
         if check:
@@ -85,7 +85,7 @@ def export(
     if report is not None:
         path = out.with_name(f"{out.name}.check.json")
         document["report"] = dataclasses.asdict(report)
-        write_json(path, document | {"provenance": provenance()})
+        write_json(path, document | {"provenance": collect_provenance()})
         files.append(path)
     if json:
         output.write_document(document | {"files": files})
@@ -122,10 +122,9 @@ def bench(
     Example:
         scn bench --preset paper --threads 1 2 --out bench
     """
-    from spiking_centernet.experiments.bench import bench as run_bench
-    from spiking_centernet.experiments.bench import race_rows
+    from spiking_centernet.experiments.bench import race_rows, run_bench
 
-    watched = console(stderr=True)
+    watched = make_console(stderr=True)
     result = run_bench(
         out, preset=preset, threads=threads, seconds=seconds, firing_rate=firing_rate, slow=not fast, seed=seed,
         say=lambda part: watched.print(f"{part} ...", markup=False),

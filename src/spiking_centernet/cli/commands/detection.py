@@ -22,7 +22,7 @@ from spiking_centernet.cli.values import (
     read_size,
 )
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.utils.console import console, say, show_table, track
+from spiking_centernet.utils.console import make_console, say, show_table, track
 
 
 def demo(
@@ -49,9 +49,9 @@ def demo(
     Example:
         scn demo --out demo
     """
-    from spiking_centernet.experiments.demo import demo as run_demo
+    from spiking_centernet.experiments.demo import run_demo
 
-    watched = console(stderr=True)
+    watched = make_console(stderr=True)
     run = run_demo(
         out, model=model, seed=seed, clips=clips, duration_s=duration_s, workers=workers,
         show_bar=watched.is_terminal, progress=track, say=lambda part: watched.print(f"{part} ...", markup=False),
@@ -194,7 +194,7 @@ def stream(
         )  # fmt: skip
         summary = Summary()
         out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))
-        watched = console(stderr=True)
+        watched = make_console(stderr=True)
         shown = watched.is_terminal and not out.isatty()
         status = stack.enter_context(watched.status("waiting for events")) if shown else None
         with contextlib.suppress(KeyboardInterrupt):

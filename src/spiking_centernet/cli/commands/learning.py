@@ -5,7 +5,7 @@ from typing import Any
 
 from spiking_centernet.cli import output
 from spiking_centernet.cli.values import PositiveInt
-from spiking_centernet.utils.console import TrainingLine, console, say, show_table
+from spiking_centernet.utils.console import TrainingLine, make_console, say, show_table
 
 
 def train(recipe: Path, *, data: str, out: Path, resume: bool = False, json: bool = False, **fields: Any) -> None:
@@ -62,8 +62,7 @@ def study(
     Example:
         scn study recipes/studies/distillation.yaml --data roads --out studies/distillation --jobs 2
     """
-    from spiking_centernet.experiments.study import read_plan
-    from spiking_centernet.experiments.study import study as run_study
+    from spiking_centernet.experiments.study import read_plan, run_study
     from spiking_centernet.experiments.study.table import HEADER, caption, cells
 
     if plan:
@@ -76,7 +75,7 @@ def study(
         else:
             show_table(f"{read.name}: {len(runs)} runs", header, rows)
         return
-    watched = console(stderr=True)
+    watched = make_console(stderr=True)
     summary = run_study(
         file, data, out=out, jobs=jobs, reuse=reuse, changes=set,
         say=lambda text: watched.print(text, markup=False, soft_wrap=True),

@@ -17,7 +17,7 @@ from spiking_centernet.cli.values import (
     World,
     read_size,
 )
-from spiking_centernet.utils.console import console, say, show_table, track
+from spiking_centernet.utils.console import make_console, say, show_table, track
 
 
 def simulate(
@@ -73,7 +73,7 @@ def simulate(
     simulate_dataset(
         out, seed=seed, duration_s=duration_s, train_duration_s=train_duration_s, workers=workers,
         size_hw=read_size(size), clips=Clips(train=train, val=val, test=test),
-        progress=console(stderr=True).is_terminal, world=world, profile=profile,
+        progress=make_console(stderr=True).is_terminal, world=world, profile=profile,
         condition=Condition(
             threshold_scale=threshold_scale, light=light, rain_mm_h=rain_mm_h, flicker_hz=flicker_hz,
         ),
@@ -155,7 +155,7 @@ def convert(
     Example:
         scn convert drive_bbox.npy drive.json --size 304x240
     """
-    from spiking_centernet.data.convert import convert as convert_file
+    from spiking_centernet.data.convert import convert_file
 
     conversion = convert_file(
         source, target, to=to, size_hw=None if size is None else read_size(size), columns=columns, unit=unit,

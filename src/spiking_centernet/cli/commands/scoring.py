@@ -135,16 +135,16 @@ def _write_energy_report(
 ) -> list[Path]:
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.evaluation.energy import report as energy_report
-    from spiking_centernet.evaluation.predict import dataset_for
+    from spiking_centernet.evaluation.prediction import dataset_for
     from spiking_centernet.experiments import energy_page
-    from spiking_centernet.utils.provenance import provenance
+    from spiking_centernet.utils.provenance import collect_provenance
 
     dataset = dataset_for(detector, data, split)
     clip = dataset.recordings[0]
     recording = open_recording(clip.path, size_hw=dataset.size_hw)
     written = energy_report.save(costs, out, notes={"model": model, "data": data})
     page = energy_page.write_page(
-        costs, out, model=model, stamp=provenance(),
+        costs, out, model=model, stamp=collect_provenance(),
         clip=(clip.name, energy_report.clip_activity(detector, recording)), curve=curve,
     )  # fmt: skip
     return [written, page]

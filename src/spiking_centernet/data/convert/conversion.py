@@ -29,7 +29,7 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert` did.
+    """What :func:`convert_file` did.
 
     Attributes:
         path: the file or folder written.
@@ -42,7 +42,7 @@ class Conversion:
     lost: tuple[str, ...]
 
 
-def convert(
+def convert_file(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,

@@ -16,7 +16,7 @@ from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats.indexed import BlockRecording, open_bytes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 MAGIC = b"Event Stream"
 HEADER_BYTES = 20

@@ -18,7 +18,7 @@ from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats.indexed import BlockRecording, open_bytes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 BLOCK_BYTES = 1 << 17
 """At most 0.8 M events in EVT3, whose vectors hold 12 a word."""

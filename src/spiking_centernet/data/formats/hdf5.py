@@ -30,7 +30,7 @@ from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording,
 from spiking_centernet.data.formats.table import Meaning, check_columns, check_options, infer_unit
 from spiking_centernet.errors import EventFileError, need
 from spiking_centernet.structures import EVENT_DTYPE
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 ECF_FILTER = 0x8ECF
 OTHER_FILTERS = 256

@@ -26,7 +26,7 @@ from spiking_centernet.data.recording import Recording, check_size
 from spiking_centernet.data.voxel import MAX_TIME_US as LATEST_US
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 BLOCK_EVENTS = 1 << 16
 """Events in a block where the format lets us choose: 0.8 MB decoded, a millisecond of work."""

@@ -22,7 +22,7 @@ from spiking_centernet.data.formats.table import (
 from spiking_centernet.data.formats.timeline import tolerable
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 4096

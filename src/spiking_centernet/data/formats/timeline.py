@@ -13,7 +13,7 @@ import numpy as np
 
 from spiking_centernet.data._kernels import DISORDER_US
 from spiking_centernet.data.voxel import MAX_TIME_US
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 ISOLATED_US = 10_000_000
 """A few events at either end that lie further than this from all others are glitches, not a recording."""

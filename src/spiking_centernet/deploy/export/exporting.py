@@ -29,7 +29,7 @@ SUFFIXES = {".onnx": "ONNX", ".xml": "OpenVINO", ".pt2": "AOTInductor", ".nir": 
 
 @dataclass(frozen=True)
 class ExportRun:
-    """What :func:`export` wrote.
+    """What :func:`export_detector` wrote.
 
     Attributes:
         path: the file.
@@ -44,7 +44,7 @@ class ExportRun:
     snippet: Path
 
 
-def export(
+def export_detector(
     model: Detector,
     path: str | os.PathLike[str],
     *,
@@ -135,7 +135,7 @@ def check(
 
     Args:
         model: the detector that was exported.
-        written: what :func:`export` returned.
+        written: what :func:`export_detector` returned.
         weights: as exported.
         cubes: windows [T, C, H, W]; None takes those of the real recording that ships with the package.
         dataset: a labelled split to score both on.

@@ -13,7 +13,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.deploy.export.contract import Contract, Run, mean_heads, run_window
 from spiking_centernet.errors import ExportError
 from spiking_centernet.evaluation.metrics import Instant, Protocol
-from spiking_centernet.evaluation.predict import Predictions
+from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 
 MEMBRANE_TOLERANCE = 1e-3

@@ -12,7 +12,7 @@ from spiking_centernet.evaluation.energy.models import MODELS as MODELS
 from spiking_centernet.evaluation.energy.models import MemoryModel as MemoryModel
 from spiking_centernet.evaluation.energy.models import break_evens as break_evens
 from spiking_centernet.evaluation.energy.models import horowitz45 as horowitz45
-from spiking_centernet.evaluation.energy.published import NeuroBench as NeuroBench
-from spiking_centernet.evaluation.energy.published import neurobench as neurobench
-from spiking_centernet.evaluation.energy.published import published as published
-from spiking_centernet.evaluation.energy.published import what_follows as what_follows
+from spiking_centernet.evaluation.energy.publications import NeuroBench as NeuroBench
+from spiking_centernet.evaluation.energy.publications import neurobench as neurobench
+from spiking_centernet.evaluation.energy.publications import published as published
+from spiking_centernet.evaluation.energy.publications import what_follows as what_follows

@@ -29,10 +29,10 @@ from spiking_centernet.evaluation.energy import (
 )
 from spiking_centernet.evaluation.energy import break_evens as break_evens_of
 from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN, Bill, BreakEven
-from spiking_centernet.evaluation.predict import Progress, dataset_for
+from spiking_centernet.evaluation.prediction import Progress, dataset_for
 from spiking_centernet.model import Detector
 from spiking_centernet.structures import Batch
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,9 @@ def save(found: Costs, out: str | os.PathLike[str], *, notes: Mapping[str, Any] 
         out: the folder.
         notes: what else to put in, plain values.
     """
-    return write_json(Path(out) / "energy.json", {**found.to_dict(), **(notes or {}), "provenance": provenance()})
+    return write_json(
+        Path(out) / "energy.json", {**found.to_dict(), **(notes or {}), "provenance": collect_provenance()}
+    )
 
 
 @dataclass(frozen=True)

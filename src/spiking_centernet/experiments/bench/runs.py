@@ -13,7 +13,7 @@ from typing import Any
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.experiments.bench import implementations, plots
 from spiking_centernet.model import PRESETS
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 TUNED = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.hugetlb=1"}
 """Keeps glibc from giving memory back and faulting it in anew at every call; other C libraries ignore it."""
@@ -29,7 +29,7 @@ SIZE_HW = (240, 304)
 Say = Callable[[str], object]
 
 
-def bench(
+def run_bench(
     out: str | os.PathLike[str],
     *,
     preset: str = "paper",
@@ -72,7 +72,7 @@ def bench(
         "preset": preset, "size_hw": SIZE_HW, "num_steps": PRESETS[preset].voxels.num_steps, "batch": 1,
         "firing_rate": firing_rate, "seed": seed, "seconds": seconds,
     }  # fmt: skip
-    result: dict[str, Any] = {**provenance(seed=seed), "settings": base, "races": [], "missing": _missing()}
+    result: dict[str, Any] = {**collect_provenance(seed=seed), "settings": base, "races": [], "missing": _missing()}
     for count in threads:
         for allocator, environment in (("default", {}), ("tuned", TUNED)):
             say(f"race: {count} thread{'s' * (count > 1)}, allocator {allocator}")

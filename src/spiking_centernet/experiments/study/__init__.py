@@ -12,7 +12,7 @@ from spiking_centernet.experiments.study.table import Summary as Summary
 from spiking_centernet.experiments.study.table import save, summarise
 
 
-def study(
+def run_study(
     path: str | os.PathLike[str],
     data: str | os.PathLike[str],
     *,

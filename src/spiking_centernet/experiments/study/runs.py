@@ -17,7 +17,7 @@ import torch
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.energy import count_ops
-from spiking_centernet.evaluation.predict import predict
+from spiking_centernet.evaluation.prediction import predict
 from spiking_centernet.evaluation.significance import match_recordings, save_matches
 from spiking_centernet.experiments.study.plan import Plan, Run, Test
 from spiking_centernet.model import Detector

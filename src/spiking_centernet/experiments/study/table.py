@@ -26,7 +26,7 @@ from spiking_centernet.experiments.study.plan import Plan, Row, Run, Test
 from spiking_centernet.experiments.study.runs import SCORES, matches_path, read_outcome
 from spiking_centernet.training.config import config_of
 from spiking_centernet.utils.files import atomic_write
-from spiking_centernet.utils.provenance import provenance, write_json
+from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def summarise(plan: Plan, runs: Sequence[Run], *, data: str, jobs: int = 1) -> S
         "baseline": plan.baseline, "split": plan.split, "protocol": plan.protocol, "data": data,
         "seeds": list(plan.seeds), "recordings": num_recordings, "resamples": plan.resamples,
         "equal_budget": plan.equal_budget, "jobs": jobs,
-        "runs": [_of_run(run) for run in runs], "provenance": provenance(),
+        "runs": [_of_run(run) for run in runs], "provenance": collect_provenance(),
     }  # fmt: skip
     return Summary(plan.name, tuple(lines), about)
 

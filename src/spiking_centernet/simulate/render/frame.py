@@ -13,7 +13,7 @@ from spiking_centernet.simulate.render.raster import (
     view_from,
 )
 from spiking_centernet.simulate.scene.actors import pose_pedestrian
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 _jit = compiled(error_model="numpy")
 

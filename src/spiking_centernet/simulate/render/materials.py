@@ -14,7 +14,7 @@ import numpy as np
 
 from spiking_centernet.simulate.render.surfaces import TEXELS
 from spiking_centernet.simulate.render.textures import ripmap
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 VARIANTS = 12
 """Textures of each kind in the bank."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 PIXELS = np.uint64(128)
 """Pixels worked on at a time: all that is known of them stays in the nearest cache."""

@@ -28,7 +28,7 @@ from spiking_centernet.simulate.render.sampling import (
     sample,
 )  # fmt: skip
 from spiking_centernet.simulate.render.surfaces import TEXELS, WORK, fill_limb, fill_polygon
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 POLYGON, LIMB = 0, 1
 """Kinds of primitive: a flat textured polygon, a limb between two balls."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 WALL_TEXELS = 256
 """Side of a facade tile in texels."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from spiking_centernet.simulate.render.raster import BLOB, CAPSULE, POLYGON, WALL
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 
 @dataclass

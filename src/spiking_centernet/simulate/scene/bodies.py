@@ -6,7 +6,7 @@ import numpy as np
 
 from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.scene.builder import NO_CLASS, PEDESTRIAN, Body, Builder, Skin, log_uniform, skin
-from spiking_centernet.utils.compiled import compiled
+from spiking_centernet.utils.compile_cache import compiled
 
 LIMBS = 22
 """Limbs of a person; see ``pose_body``."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spiking_centernet.evaluation.energy import count_ops
-from spiking_centernet.evaluation.energy.published import (
+from spiking_centernet.evaluation.energy.publications import (
     DENSENET121,
     VGG11,
     Published,

@@ -9,7 +9,7 @@ from torch.utils.data import Subset
 
 from spiking_centernet.errors import ConfigError, DatasetError, EvaluationError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
-from spiking_centernet.evaluation.predict import dataset_for, evaluate, predict
+from spiking_centernet.evaluation.prediction import dataset_for, evaluate, predict
 from spiking_centernet.structures import Detections
 
 
