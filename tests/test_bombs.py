@@ -211,7 +211,7 @@ RUN = {"target": 0.1, "seed": 0, "test": {"ap": 0.2, "firing_rate": 0.1, "synapt
     [
         json.dumps({"runs": [RUN | {"target": "0.1"}]}),
         json.dumps({"runs": [RUN | {"target": True}]}),
-        json.dumps({"runs": [RUN | {"test": RUN["test"] | {"ap": None}}]}),
+        json.dumps({"runs": [RUN | {"test": RUN["test"] | {"ap": "none"}}]}),
         json.dumps({"runs": [RUN | {"test": RUN["test"] | {"synaptic": [1]}}]}),
         json.dumps({"runs": [RUN | {"test": RUN["test"] | {"memory_uj": float("inf")}}]}),
         json.dumps({"runs": [RUN | {"test": 3}]}),

@@ -75,7 +75,7 @@ def test_a_negative_time_is_refused(model, data):
 
 
 def test_a_batch_of_no_window_is_refused(model, data):
-    with pytest.raises(ConfigError, match="--batch_size takes a whole number of at least 1"):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1 window, got 0"):
         costs(model, data, split="val", batch_size=0, measure_s=0)
 
 
