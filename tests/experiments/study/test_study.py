@@ -440,8 +440,8 @@ def test_the_gpu_script_runs_in_small(data, tmp_path, subprocess_env):
         (folder / split).mkdir(parents=True)
         for file in (data / source).iterdir():
             (folder / split / file.name).write_bytes(file.read_bytes())
-    changes = "{epochs: 1, batch_size: 17, num_workers: 0, precision: float32, network: {encoder: {widths: [4, 4, 8, 8], "
-    changes += "convs_per_stage: 1}, head: {width: 8}, decoder: {expansion: 0.5}}}"
+    network = "{encoder: {widths: [4, 4, 8, 8], convs_per_stage: 1}, head: {width: 8}, decoder: {expansion: 0.5}}"
+    changes = f"{{epochs: 1, batch_size: 17, num_workers: 0, precision: float32, network: {network}}}"
     command = ["bash", str(ROOT / "benchmarks/train_paper.sh"), str(tmp_path / "out"), str(folder), "--set", changes]
     env = subprocess_env | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
