@@ -12,6 +12,9 @@ Surrogate = Literal["atan", "sigmoid", "rectangle"]
 Skips = Literal["concat", "or", "none", "add"]
 DecoderKind = Literal["merged", "inner", "transposed"]
 HeadKind = Literal["centernet", "ssd"]
+Sizes = Literal["linear", "log"]
+Edges = Literal["clipped", "true"]
+BoxLoss = Literal["l1", "giou"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +97,18 @@ class HeadConfig:
     Attributes:
         kind: a name of ``heads.HEADS``: "centernet", or "ssd" for anchors and non-maximum suppression.
         width: channels of the 3x3 convolution of every branch.
+        sizes: what CenterNet's size map holds: "linear", widths and heights in cells as in the paper, at most what
+            firing rates in [0, 1] add up to; or "log", their logarithms.
+        edges: where targets end: "clipped" a cell before the right and bottom border, as in CenterNet's code, so that
+            boxes that touch it are taught too small; or at the "true" edges.
+        box_loss: "l1" at the centre as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
     """
 
     kind: HeadKind = "centernet"
     width: int = 256
+    sizes: Sizes = "linear"
+    edges: Edges = "clipped"
+    box_loss: BoxLoss = "l1"
 
     def __post_init__(self):
         _check_choices(self, "head")

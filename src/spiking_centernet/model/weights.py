@@ -155,8 +155,10 @@ def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
 def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
     """Give a detector the weights of another of the same shape, and return it.
 
+    Where one has log sizes and the other linear ones, the last layer of the sizes starts fresh.
+
     Args:
-        model: what to fill; keeps its own score threshold.
+        model: what to fill; keeps its own score threshold and what belongs to training alone.
         name: what :func:`load` takes.
 
     Raises:
@@ -164,13 +166,17 @@ def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
     """
     other = load(name)
     differ = differences(other.config, model.config)
-    differ.pop("deployment.score_threshold", None)
+    for path in ("deployment.score_threshold", "head.edges", "head.box_loss"):
+        differ.pop(path, None)
+    tensors = other.state_dict()
+    if differ.pop("head.sizes", None) is not None:
+        tensors |= {key: value for key, value in model.state_dict().items() if key.startswith("heads.wh.out.")}
     if differ:
         told = ", ".join(f"{path} is {theirs!r} there, {ours!r} here" for path, (theirs, ours) in differ.items())
         raise WeightsError(
             f"{name}: cannot start from the weights of another network: {told}; change preset or network"
         )
-    model.load_state_dict(other.state_dict())
+    model.load_state_dict(tensors)
     return model
 
 

@@ -207,6 +207,7 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
     for name, ours, theirs, what in (
         ("classes", student.classes, teacher.classes, "the same classes in the same order"),
         ("stride", student.stride, teacher.stride, "the same output stride"),
+        ("head.sizes", student.head.sizes, teacher.head.sizes, "the same kind of sizes"),
         ("voxels.mode", student.voxels.mode, teacher.voxels.mode, "the same mode of the voxels"),
     ):
         if ours != theirs:

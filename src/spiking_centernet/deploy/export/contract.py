@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
 from spiking_centernet.model import HEADS, Detector, DetectorConfig, Head
-from spiking_centernet.model.config import HeadKind
+from spiking_centernet.model.config import HeadConfig, HeadKind, Sizes
 from spiking_centernet.model.context import State
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -36,6 +36,7 @@ class Contract:
         window_steps: time steps of a whole window, for which the network was trained.
         score_threshold: detections below are not shown by default.
         head_kind: what the outputs are, a name of ``HEADS``.
+        sizes: whether CenterNet's size map holds widths and heights in output pixels or their logarithms.
     """
 
     size_hw: tuple[int, int]
@@ -49,11 +50,13 @@ class Contract:
     window_steps: int
     score_threshold: float
     head_kind: HeadKind
+    sizes: Sizes = "linear"
 
     @property
     def head(self) -> Head:
         """The head: its branches name the outputs, and it decodes them."""
-        return HEADS[self.head_kind](len(self.classes), (self.stride,))
+        settings = HeadConfig(kind=self.head_kind, sizes=self.sizes)
+        return HEADS[self.head_kind](len(self.classes), (self.stride,), settings)
 
     @property
     def cube_shape(self) -> tuple[int, ...]:
@@ -137,7 +140,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         membrane_shapes=tuple(tuple(v.shape) for v in membranes),
         layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
-        head_kind=config.head.kind,
+        head_kind=config.head.kind, sizes=config.head.sizes,
     )  # fmt: skip
 
 

@@ -205,7 +205,7 @@ around = np.pad(score, ((0, 0), (1, 1), (1, 1)))
 height, width = score.shape[1:]
 peak = np.max([around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
 for k, y, x in zip(*np.nonzero((score == peak) & (score >= {threshold}))):
-    centre, half = np.array([x, y]) + offset[:, y, x], wh[:, y, x] / 2
+    centre, half = np.array([x, y]) + offset[:, y, x], {size} / 2
     print({classes}[k], round(float(score[k, y, x]), 3), *(np.r_[centre - half, centre + half] * {stride}).round(1))
 '''
 
@@ -219,6 +219,7 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         name=path.name, own_name=own.name, module=module, loader=loader, cube_shape=shape,
         window_shape=(contract.window_steps, *shape[1:]), membrane_shapes=list(contract.membrane_shapes),
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
+        size="np.exp(wh[:, y, x])" if contract.sizes == "log" else "wh[:, y, x]",
         steps=contract.window_steps, step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
     with atomic_write(own) as temporary:

@@ -11,4 +11,4 @@ HEADS: dict[HeadKind, type[Head]] = {"centernet": CenterNet, "ssd": SSD}
 
 def make_head(config: DetectorConfig) -> Head:
     """Return the head of a network."""
-    return HEADS[config.head.kind](config.num_classes, config.strides)
+    return HEADS[config.head.kind](config.num_classes, config.strides, config.head)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.structures import Boxes, Detections
@@ -69,6 +70,7 @@ class Head(ABC, Generic[Output]):
     Args:
         num_classes: how many classes are told apart.
         strides: input pixels a pixel of every level, the coarsest first.
+        settings: of the head; None takes the paper's.
     """
 
     is_dense: ClassVar[bool] = False
@@ -80,8 +82,9 @@ class Head(ABC, Generic[Output]):
     unbatched: ClassVar[frozenset[str]] = frozenset()
     """Fields of the output without a batch axis."""
 
-    def __init__(self, num_classes: int, strides: Sequence[int]):
+    def __init__(self, num_classes: int, strides: Sequence[int], settings: HeadConfig | None = None):
         self.num_classes, self.strides = num_classes, tuple(strides)
+        self.settings = HeadConfig() if settings is None else settings
 
     @property
     def stride(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spiking_centernet.model.config import Edges, Sizes
+from spiking_centernet.model.heads import box_fit
 from spiking_centernet.model.heads.base import Branch, Head, Loss
 from spiking_centernet.structures import Boxes
 
@@ -30,6 +32,9 @@ PROBABILITY_CLAMP = 1e-4
 """The sigmoid stays this far from 0 and 1 in the loss, as in CenterNet's code."""
 
 
+LOG_SIZE_BIAS = 2.0
+"""Initial bias of a map of log sizes: exp(2) = 7.4 cells, 30 pixels at stride 4, a usual box of the simulated roads."""
+
 HEATMAP_BIAS = -2.19
 """Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
 
@@ -39,7 +44,7 @@ class DetectorOutput(NamedTuple):
 
     Attributes:
         heatmap: [B, classes, h, w], logits of an object's centre.
-        wh: [B, 2, h, w], width and height in output pixels.
+        wh: [B, 2, h, w], width and height in output pixels, or their logarithms (``head.sizes: log``).
         offset: [B, 2, h, w], x and y of the centre within its output pixel.
     """
 
@@ -104,6 +109,7 @@ def make_targets(
     size_hw: tuple[int, int],
     stride: int,
     device: torch.device | None = None,
+    edges: Edges = "clipped",
 ) -> Targets:
     """Return the targets of a batch.
 
@@ -113,8 +119,11 @@ def make_targets(
         size_hw: height and width of the network's output.
         stride: input pixels an output pixel.
         device: where the targets go.
+        edges: where boxes end that reach the border: "clipped" to the last cell's first corner, as in CenterNet's code,
+            so that a box inside the last cell is no target; or at the frame's "true" edge.
     """
     height, width = size_hw
+    right, bottom = (width - 1, height - 1) if edges == "clipped" else (width, height)
     batch, most = len(boxes), max([1, *(len(b) for b in boxes)])
     heatmap = np.zeros((batch, num_classes, height, width), np.float32)
     wh = np.zeros((batch, most, 2), np.float32)
@@ -123,14 +132,14 @@ def make_targets(
     mask = np.zeros((batch, most), bool)
     for b, sample in enumerate(boxes):
         scaled = sample.xyxy / np.float32(stride)
-        scaled[:, 0::2] = scaled[:, 0::2].clip(0, width - 1)
-        scaled[:, 1::2] = scaled[:, 1::2].clip(0, height - 1)
+        scaled[:, 0::2] = scaled[:, 0::2].clip(0, right)
+        scaled[:, 1::2] = scaled[:, 1::2].clip(0, bottom)
         for i, (box, label) in enumerate(zip(scaled, sample.labels, strict=True)):
             box_wh = box[2:] - box[:2]
             if box_wh.min() <= 0:
                 continue
             centre = (box[:2] + box[2:]) / 2
-            x, y = int(centre[0]), int(centre[1])
+            x, y = box_fit.centre_cell(centre, size_hw)
             radius = max(0, int(gaussian_radius(math.ceil(box_wh[1]), math.ceil(box_wh[0]))))
             _draw_gaussian(heatmap[b, label], x, y, radius)
             wh[b, i] = box_wh
@@ -174,7 +183,7 @@ def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
 
 
 def decode(
-    output: DetectorOutput, *, stride: int, max_detections: int = 100
+    output: DetectorOutput, *, stride: int, max_detections: int = 100, sizes: Sizes = "linear"
 ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
     """Return boxes [B, N, 4] in input pixels, scores and labels [B, N], best first: the 3x3 peaks, no NMS.
 
@@ -194,7 +203,8 @@ def decode(
 
     pixel = torch.stack([place % width, place // width], dim=-1).float()
     centre = pixel + at_peaks(output.offset)
-    half = at_peaks(output.wh) / 2
+    wh = at_peaks(output.wh)
+    half = (torch.exp(wh.clamp(max=box_fit.MAX_LOG_SIZE)) if sizes == "log" else wh) / 2
     return torch.cat([centre - half, centre + half], dim=-1) * stride, top, labels
 
 
@@ -206,7 +216,8 @@ class CenterNet(Head[DetectorOutput]):
     @property
     def branches(self) -> dict[str, Branch]:
         """Heatmap, size and offset, all on the finest level."""
-        return {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": Branch(2), "offset": Branch(2)}
+        wh = Branch(2, bias=LOG_SIZE_BIAS if self.settings.sizes == "log" else None)
+        return {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": wh, "offset": Branch(2)}
 
     def output(self, maps: Mapping[str, Float[Tensor, "B _ h w"]]) -> DetectorOutput:
         """Return the three maps."""
@@ -216,15 +227,33 @@ class CenterNet(Head[DetectorOutput]):
         """Return heatmaps, sizes and offsets of a batch; see :func:`make_targets`."""
         return make_targets(
             boxes, num_classes=self.num_classes, stride=self.stride,
-            size_hw=(output.heatmap.shape[-2], output.heatmap.shape[-1]), device=output.heatmap.device,
+            size_hw=_size_hw(output), device=output.heatmap.device, edges=self.settings.edges,
         )  # fmt: skip
 
     def loss(self, output: DetectorOutput, boxes: Sequence[Boxes]) -> Loss:
-        """Return focal, size and offset loss; see :func:`centernet_loss`."""
-        return centernet_loss(output, self.targets(boxes, output))
+        """Return the focal loss and those of the boxes, as :func:`centernet_loss` or :mod:`box_fit` has them."""
+        targets = self.targets(boxes, output)
+        log_sizes = self.settings.sizes == "log"
+        if self.settings.box_loss == "l1":
+            return centernet_loss(output, replace(targets, wh=_log(targets.wh)) if log_sizes else targets)
+        cells = box_fit.cell_targets(boxes, size_hw=_size_hw(output), stride=self.stride, device=output.heatmap.device)
+        fit = box_fit.fit_losses(output.wh, output.offset, cells, log_sizes=log_sizes)
+        heatmap = focal_loss(output.heatmap, targets.heatmap)
+        weighted = (
+            box_fit.GIOU_WEIGHT * fit["giou"] + box_fit.SIZE_WEIGHT * fit["wh"] + box_fit.OFFSET_WEIGHT * fit["offset"]
+        )
+        return Loss(heatmap + weighted, {"heatmap": heatmap, **fit})
 
     def decode(
         self, output: DetectorOutput, *, max_detections: int = 100
     ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
         """Return the peaks; see :func:`decode`."""
-        return decode(output, stride=self.stride, max_detections=max_detections)
+        return decode(output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes)
+
+
+def _size_hw(output: DetectorOutput) -> tuple[int, int]:
+    return output.heatmap.shape[-2], output.heatmap.shape[-1]
+
+
+def _log(wh: Float[Tensor, "B M 2"]) -> Float[Tensor, "B M 2"]:
+    return torch.log(wh.clamp_min(box_fit.MIN_SIZE))

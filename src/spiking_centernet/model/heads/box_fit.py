@@ -1,0 +1,139 @@
+"""How well boxes fit: generalized IoU and errors of size and centre at the 3 x 3 cells around every centre."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spiking_centernet.structures import Boxes
+
+REACH = 1
+"""Cells each way from the centre's that are taught the box: 3 x 3, since the heatmap's peak may lie one cell off."""
+
+GIOU_WEIGHT = 2.0
+"""Weight of the generalized IoU loss; ours, as in DETR (Carion et al., arXiv 2005.12872, section 3.1)."""
+
+SIZE_WEIGHT = 0.5
+"""Weight of the error of the log sizes; ours."""
+
+OFFSET_WEIGHT = 0.5
+"""Weight of the error of the centres in cells; ours."""
+
+MAX_LOG_SIZE = 8.0
+"""Sizes beyond exp(8) = 2981 cells are no boxes; a network that has learned nothing must not overflow."""
+
+MIN_SIZE = 1e-2
+"""Shortest side in cells of a box whose overlap is taken; keeps unions and logarithms finite."""
+
+
+@dataclass(frozen=True)
+class CellTargets:
+    """Every cell that is taught a box, N of them over the batch.
+
+    Attributes:
+        sample: [N], which sample of the batch.
+        cell_xy: [N, 2], column and row of the cell.
+        box: [N, 4], centre x and y, width and height of its box in cells.
+        weight: [N], 1 over the number of cells that share the box.
+    """
+
+    sample: Int[Tensor, " N"]
+    cell_xy: Int[Tensor, "N 2"]
+    box: Float[Tensor, "N 4"]
+    weight: Float[Tensor, " N"]
+
+
+def cell_targets(
+    boxes: Sequence[Boxes], *, size_hw: tuple[int, int], stride: int, device: torch.device | None = None
+) -> CellTargets:
+    """Return the cells around the centres of a batch's boxes; a cell near several belongs to the smallest box.
+
+    Args:
+        boxes: the boxes of every sample, pixels of the input.
+        size_hw: height and width of the network's output.
+        stride: input pixels an output pixel.
+        device: where the targets go.
+    """
+    height, width = size_hw
+    rows: list[tuple[int, int, int, np.ndarray, float]] = []
+    for b, sample in enumerate(boxes):
+        scaled = np.clip(sample.xyxy.astype(np.float64), 0, [width * stride, height * stride] * 2) / stride
+        sides = scaled[:, 2:] - scaled[:, :2]
+        owner: dict[tuple[int, int], int] = {}
+        order = np.argsort(-sides.prod(axis=1), kind="stable")
+        for i in (int(i) for i in order if sides[i].min() > 0):
+            x, y = centre_cell((scaled[i, :2] + scaled[i, 2:]) / 2, size_hw)
+            for v in range(max(0, y - REACH), min(height, y + REACH + 1)):
+                for u in range(max(0, x - REACH), min(width, x + REACH + 1)):
+                    owner[u, v] = i
+        shared = np.bincount(np.fromiter(owner.values(), np.int64, len(owner)), minlength=len(scaled))
+        for (u, v), i in owner.items():
+            cxcywh = np.concatenate([(scaled[i, :2] + scaled[i, 2:]) / 2, sides[i]])
+            rows.append((b, u, v, cxcywh, 1 / shared[i]))
+
+    def tensor(values: list, dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.as_tensor(np.array(values), dtype=dtype, device=device).reshape(len(rows), *shape)
+
+    return CellTargets(
+        tensor([row[0] for row in rows], torch.int64),
+        tensor([row[1:3] for row in rows], torch.int64, 2),
+        tensor([row[3] for row in rows], torch.float32, 4),
+        tensor([row[4] for row in rows], torch.float32),
+    )
+
+
+def centre_cell(centre: np.ndarray, size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return column and row of the cell that holds a centre [2], the last one for a centre on the far border."""
+    return min(int(centre[0]), size_hw[1] - 1), min(int(centre[1]), size_hw[0] - 1)
+
+
+def giou(ours: Float[Tensor, "N 4"], theirs: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
+    """Return the generalized IoU of pairs of boxes (Rezatofighi et al., arXiv 1902.09630), from -1 to 1.
+
+    Args:
+        ours: centre x, y, width, height; sides are positive.
+        theirs: the same.
+    """
+    low = [box[:, :2] - box[:, 2:] / 2 for box in (ours, theirs)]
+    high = [box[:, :2] + box[:, 2:] / 2 for box in (ours, theirs)]
+    common = (torch.minimum(*high) - torch.maximum(*low)).clamp_min(0).prod(-1)
+    union = ours[:, 2:].prod(-1) + theirs[:, 2:].prod(-1) - common
+    hull = (torch.maximum(*high) - torch.minimum(*low)).prod(-1)
+    return common / union - (hull - union) / hull
+
+
+def fit_losses(
+    wh: Float[Tensor, "B 2 h w"], offset: Float[Tensor, "B 2 h w"], targets: CellTargets, *, log_sizes: bool
+) -> dict[str, Float[Tensor, ""]]:
+    """Return ``giou``, ``wh`` and ``offset``: means over the boxes, a box counting once however many cells it has.
+
+    ``giou`` is 1 minus the generalized IoU, ``wh`` the absolute error of the log sizes, of linear ones the error over
+    the true side, ``offset`` the absolute error of the centre in cells.
+
+    Args:
+        wh: the size map, log sizes where ``log_sizes`` is set, cells otherwise.
+        offset: the offset map in cells.
+        targets: of the batch.
+        log_sizes: what the size map holds.
+    """
+    column, row = targets.cell_xy.unbind(-1)
+    size = wh.float()[targets.sample, :, row, column]
+    shift = offset.float()[targets.sample, :, row, column]
+    sides = torch.exp(size.clamp(max=MAX_LOG_SIZE)) if log_sizes else size
+    true_sides = targets.box[:, 2:].clamp_min(MIN_SIZE)
+    misfit = size - torch.log(true_sides) if log_sizes else (size - true_sides) / true_sides
+    centre = targets.cell_xy + shift
+    overlap = giou(torch.cat([centre, sides.clamp_min(MIN_SIZE)], -1), targets.box)
+    num_boxes = targets.weight.sum().clamp_min(1)
+
+    def mean(error: Tensor) -> Tensor:
+        return (error * targets.weight).sum() / num_boxes
+
+    return {
+        "giou": mean(1 - overlap),
+        "wh": mean(misfit.abs().mean(-1)),
+        "offset": mean((centre - targets.box[:, :2]).abs().mean(-1)),
+    }
