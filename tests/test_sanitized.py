@@ -40,7 +40,7 @@ def test_the_kernels_keep_within_their_buffers(tmp_path):
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     tests = ["tests/deploy/engine/test_bindings.py", "tests/deploy/engine/test_separable.py"]
-    tests += [f"tests/ops/test_{name}.py" for name in ("plif", "max_pool", "event_conv")]
+    tests += [f"tests/ops/test_{name}.py" for name in ("plif", "pooling", "event_conv")]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

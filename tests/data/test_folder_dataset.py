@@ -114,6 +114,33 @@ def test_augmented_samples_are_a_function_of_seed_epoch_and_index(root):
         assert not any(torch.equal(*pair) for pair in zip(first, other, strict=True))
 
 
+def test_windows_of_another_length_show_their_time_faster_or_more_slowly(root):
+    plain = FolderDataset(root, "train")
+    for factor in (0.5, 2.0):
+        stretched = Augmentation(flip=0, zoom=0, window=1, window_range=(factor, factor))
+        dataset = FolderDataset(root, "train", augmentation=stretched)
+        for index in range(len(plain)):
+            _, t_us = plain.locate(index)
+            if t_us <= 0:  # nothing lies before
+                assert not dataset[index].cube.any()
+                continue
+            length_us = round(factor * plain.spec.window_us)
+            expected = plain._opened(plain._place(index)[0])[0].cube(t_us, VoxelSpec(window_us=length_us)).sum()
+            # Events of neighbouring microseconds may fall on each other, or lie a microsecond beyond a cell's border.
+            assert abs(int(dataset[index].cube.sum()) - int(expected)) <= 0.02 * int(expected) + 2
+            assert dataset[index].boxes.xyxy.tolist() == plain[index].boxes.xyxy.tolist()
+
+
+def test_mixed_and_pasted_samples_take_from_other_windows_and_depend_on_seed_epoch_and_index_alone(root):
+    mixed = FolderDataset(root, "train", augmentation=Augmentation(mix=1, paste=0.5, isolate=0.2, empty_past=0.5))
+    first = [mixed[i] for i in range(len(mixed))]
+    again = [mixed[i] for i in reversed(range(len(mixed)))][::-1]
+    assert all(torch.equal(a.cube, b.cube) for a, b in zip(first, again, strict=True))
+    assert all(a.boxes.xyxy.tolist() == b.boxes.xyxy.tolist() for a, b in zip(first, again, strict=True))
+    mixed.set_epoch(1)
+    assert any(not torch.equal(a.cube, mixed[i].cube) for i, a in enumerate(first))
+
+
 def test_an_index_from_the_end_is_the_same_sample(root):
     dataset = FolderDataset(root, "train", augmentation=Augmentation(zoom=1.0))
     assert torch.equal(dataset[-1].cube, dataset[4].cube)

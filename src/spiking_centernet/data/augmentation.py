@@ -1,4 +1,4 @@
-"""Flip and zoom of a sample, noise and loss of its events; nothing given is ever changed."""
+"""How training samples vary; flip and zoom of a sample. Nothing given is ever changed."""
 
 from dataclasses import dataclass, replace
 
@@ -6,9 +6,13 @@ import numpy as np
 import torch
 
 from spiking_centernet.data._kernels import resample
-from spiking_centernet.data.corruptions import Scope, add_noise, drop_events
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.structures import Boxes, Sample
+
+EVENT_CHANGES = (
+    "noise", "drop", "window", "empty_past", "mix", "paste", "isolate", "swap_polarity", "merge_polarity", "fault"
+)  # fmt: skip
+"""Settings of :class:`Augmentation` that change events, each a probability."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,16 @@ class Augmentation:
         noise_range_hz: its lowest and highest rate, events a second and pixel.
         drop: probability that a share of the events is lost.
         drop_range: the smallest and the largest share.
+        window: probability that the window shows another length of time, which it does faster or more slowly.
+        window_range: the shortest and the longest length over the window's own.
+        empty_past: probability that only the last part of the window holds events, as when a recording has just begun.
+        filled_range: the smallest and the largest share of the window that holds them.
+        mix: probability that the events and boxes of another window are laid over this one.
+        paste: probability that objects cut out of another window are put before this one.
+        isolate: probability that all but a part of the frame, around an object where there is one, is empty.
+        swap_polarity: probability that ON and OFF are exchanged.
+        merge_polarity: probability that all events are ON.
+        fault: probability of a sensor fault, any of ``CORRUPTIONS``, severity 1 to 3.
     """
 
     flip: float = 0.5
@@ -36,41 +50,34 @@ class Augmentation:
     noise_range_hz: tuple[float, float] = (0.1, 5.0)
     drop: float = 0.0
     drop_range: tuple[float, float] = (0.1, 0.7)
+    window: float = 0.0
+    window_range: tuple[float, float] = (0.2, 2.0)
+    empty_past: float = 0.0
+    filled_range: tuple[float, float] = (0.2, 0.8)
+    mix: float = 0.0
+    paste: float = 0.0
+    isolate: float = 0.0
+    swap_polarity: float = 0.0
+    merge_polarity: float = 0.0
+    fault: float = 0.0
 
     def __post_init__(self):
-        if not all(0 <= share <= 1 for share in (self.flip, self.zoom, self.min_left, self.noise, self.drop)):
-            raise ConfigError(f"flip, zoom, min_left, noise and drop must lie in [0, 1], got {self}")
-        for name in ("zoom_range", "noise_range_hz"):
+        for name in ("flip", "zoom", "min_left", *EVENT_CHANGES):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"augmentation.{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("zoom_range", "noise_range_hz", "window_range"):
             low, high = getattr(self, name)
             if not 0 < low <= high < np.inf:
                 raise ConfigError(f"{name} must be positive, smallest first, got {(low, high)}")
-        if not 0 <= self.drop_range[0] <= self.drop_range[1] <= 1:
-            raise ConfigError(f"drop_range must lie in [0, 1], smallest first, got {self.drop_range}")
+        for name in ("drop_range", "filled_range"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], smallest first, got {(low, high)}")
 
     @property
     def changes_events(self) -> bool:
         """Whether the events are changed before they are binned."""
-        return self.noise > 0 or self.drop > 0
-
-
-def augment_events(events: np.ndarray, rng: np.random.Generator, settings: Augmentation, scope: Scope) -> np.ndarray:
-    """Lose events and add noise at random; the same generators give the same events.
-
-    Args:
-        events: EVENT_DTYPE of the scope's window.
-        rng: decides whether and how much.
-        settings: the probabilities and ranges.
-        scope: window, sensor and the chance of which events.
-    """
-    # All draws are made every time, so that one setting does not shift another's random numbers.
-    noise_draw, rate_draw, drop_draw, share_draw = rng.random(4)
-    if drop_draw < settings.drop:
-        low, high = settings.drop_range
-        events = drop_events(events, low + (high - low) * share_draw, scope)
-    if noise_draw < settings.noise:
-        low, high = np.log(settings.noise_range_hz)
-        events = add_noise(events, float(np.exp(low + (high - low) * rate_draw)), scope)
-    return events
+        return any(getattr(self, name) > 0 for name in EVENT_CHANGES)
 
 
 def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | None = None) -> Sample:
@@ -134,7 +141,9 @@ def zoom(
     resample(planes, rows, columns, first_row, first_column, zoomed)
     cube = torch.from_numpy(zoomed.reshape(sample.cube.shape))
     moved = (sample.boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
-    return replace(sample, cube=cube, boxes=_clip(sample.boxes, moved, (height, width), min_left, min_side_px))
+    frame = np.array([0, 0, width, height])
+    boxes = clip_boxes(sample.boxes, moved, frame, min_left=min_left, min_side_px=min_side_px)
+    return replace(sample, cube=cube, boxes=boxes)
 
 
 def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndarray]:
@@ -144,9 +153,9 @@ def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndar
     return int(np.argmax(inside)), source[inside]
 
 
-def _clip(boxes: Boxes, xyxy: np.ndarray, size_hw: tuple[int, int], min_left: float, min_side_px: float) -> Boxes:
-    height, width = size_hw
-    clipped = np.clip(xyxy, 0, [width, height, width, height])
+def clip_boxes(boxes: Boxes, xyxy: np.ndarray, view: np.ndarray, *, min_left: float, min_side_px: float) -> Boxes:
+    """Return the boxes, now at ``xyxy`` [N, 4], clipped to the view [4]; without those of which too little is left."""
+    clipped = np.clip(xyxy, view[[0, 1, 0, 1]], view[[2, 3, 2, 3]])
     before, after = xyxy[:, 2:] - xyxy[:, :2], clipped[:, 2:] - clipped[:, :2]
     keep = (after.prod(1) > 0) & (after.prod(1) >= min_left * before.prod(1)) & (after.min(1) >= min_side_px)
     return Boxes(clipped[keep].astype(np.float32), boxes.labels[keep], boxes.track_ids[keep])

@@ -18,15 +18,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from spiking_centernet.data.augmentation import Augmentation, augment, augment_events
+from spiking_centernet.data.augmentation import Augmentation, augment
 from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_instants
 from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
+from spiking_centernet.data.event_augmentation import Scene, augment_events, stretch
 from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize
 from spiking_centernet.errors import DatasetError, SpikingCenterNetError
-from spiking_centernet.structures import Batch, Sample, VoxelSpec
+from spiking_centernet.structures import EVENT_DTYPE, Batch, Sample, VoxelSpec
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
@@ -140,34 +141,78 @@ class FolderDataset(Dataset[Sample]):
             EventFileError: the recording is damaged.
         """
         which, t_us = self._place(index)
-        recording, boxes = self._opened(which)
+        recording, stored = self._opened(which)
+        boxes = boxes_at(stored, t_us)
+        name = self.recordings[which].name
+        if self.augmentation is None:
+            return Sample(self._cube(recording, which, t_us), boxes, t_us, name)
         seeds = [self.seed, int(self._epoch), index % len(self)]
-        cube = self._cube(recording, which, t_us, seeds)
-        sample = Sample(cube, boxes_at(boxes, t_us), t_us, self.recordings[which].name)
-        return sample if self.augmentation is None else augment(sample, np.random.default_rng(seeds), self.augmentation)
+        if self.augmentation.changes_events:
+            scene = self._augmented(which, t_us, seeds)
+            boxes = scene.boxes
+            cube = voxelize(scene.events, stop_us=t_us, size_hw=recording.size_hw, spec=self.spec)
+        else:
+            cube = self._cube(recording, which, t_us)
+        return augment(Sample(cube, boxes, t_us, name), np.random.default_rng(seeds), self.augmentation)
 
-    def _cube(self, recording: Recording, which: int, t_us: int, seeds: list[int]) -> torch.Tensor:
-        augmentation = self.augmentation if self.augmentation and self.augmentation.changes_events else None
-        start_us, size_hw = t_us - self.spec.window_us, recording.size_hw
-        if t_us <= 0 or start_us >= recording.stop_us:
-            return empty_cube(t_us, size_hw, self.spec)
-        if self.fault is None and augmentation is None:
+    def _cube(self, recording: Recording, which: int, t_us: int) -> torch.Tensor:
+        if self._is_empty(recording, t_us, self.spec.window_us):
+            return empty_cube(t_us, recording.size_hw, self.spec)
+        if self.fault is None:
             return recording.cube(t_us, self.spec)
+        events = self._events(recording, which, t_us, self.spec.window_us)
+        return voxelize(events, stop_us=t_us, size_hw=recording.size_hw, spec=self.spec)
+
+    def _is_empty(self, recording: Recording, t_us: int, length_us: int) -> bool:
+        return t_us <= 0 or t_us - length_us >= recording.stop_us
+
+    def _events(self, recording: Recording, which: int, t_us: int, length_us: int) -> np.ndarray:
+        """Return the events of a window of this length, through the faulty sensor if one is set."""
+        if self._is_empty(recording, t_us, length_us):
+            return np.zeros(0, EVENT_DTYPE)
         # What lies before the recording's clock is an empty past: not even noise comes from there.
-        settle_us, seen_us = max(0, start_us - SETTLE_US), max(0, start_us)
-        events = recording.read(settle_us, t_us)
-        if self.fault is not None:
-            # By its name: the faulty pixels of a recording are the same whatever else lies in the folder.
-            name = zlib.crc32(self.recordings[which].name.encode())
-            events = corrupt(
-                events, self.fault.name, self.fault.severity, size_hw=size_hw, start_us=settle_us,
-                stop_us=t_us, seed=[self.fault.seed, name],
-            )  # fmt: skip
-        if augmentation is not None:
-            events = events[events["t"] >= seen_us]
-            scope = scope_of(size_hw, seen_us, t_us, [*seeds, 1])
-            events = augment_events(events, np.random.default_rng([*seeds, 2]), augmentation, scope)
-        return voxelize(events, stop_us=t_us, size_hw=size_hw, spec=self.spec)
+        seen_us = max(0, t_us - length_us)
+        if self.fault is None:
+            return recording.read(seen_us, t_us)
+        settle_us = max(0, t_us - length_us - SETTLE_US)
+        # By its name: the faulty pixels of a recording are the same whatever else lies in the folder.
+        name = zlib.crc32(self.recordings[which].name.encode())
+        events = corrupt(
+            recording.read(settle_us, t_us), self.fault.name, self.fault.severity, size_hw=recording.size_hw,
+            start_us=settle_us, stop_us=t_us, seed=[self.fault.seed, name],
+        )  # fmt: skip
+        return events[events["t"] >= seen_us]
+
+    def _augmented(self, which: int, t_us: int, seeds: list[int]) -> Scene:
+        """Return a window with its events changed at random."""
+        assert self.augmentation is not None
+        size_hw = self._opened(which)[0].size_hw
+        window_draw, length_draw = np.random.default_rng([*seeds, 4]).random(2)
+        factor = 1.0
+        if window_draw < self.augmentation.window:
+            low, high = np.log(self.augmentation.window_range)
+            factor = float(np.exp(low + (high - low) * length_draw))
+
+        def another(number: int) -> Scene | None:
+            other, instant_us = self._place(number % len(self))
+            if self._opened(other)[0].size_hw != size_hw:
+                return None
+            return self._scene(other, instant_us, stop_us=t_us)
+
+        scene = self._scene(which, t_us, stop_us=t_us, factor=factor)
+        scope = scope_of(size_hw, max(0, t_us - self.spec.window_us), max(1, t_us), [*seeds, 1])
+        return augment_events(scene, self.augmentation, scope, seeds=seeds, another=another)
+
+    def _scene(self, which: int, t_us: int, *, stop_us: int, factor: float = 1.0) -> Scene:
+        """Return a window ``factor`` times as long before an instant, as if it were a usual one before ``stop_us``."""
+        recording, boxes = self._opened(which)
+        events = self._events(recording, which, t_us, round(factor * self.spec.window_us))
+        if factor != 1.0:
+            events = stretch(events, 1 / factor, t_us)
+        if stop_us != t_us:
+            events = events.copy()
+            events["t"] += stop_us - t_us
+        return Scene(events, boxes_at(boxes, t_us))
 
     def _opened(self, which: int) -> tuple[Recording, np.ndarray]:
         if which in self._open:
