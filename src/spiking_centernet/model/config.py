@@ -13,7 +13,7 @@ Skips = Literal["concat", "or", "none", "add"]
 DecoderKind = Literal["merged", "inner", "transposed"]
 HeadKind = Literal["centernet", "ssd"]
 Sizes = Literal["linear", "log"]
-Edges = Literal["clipped", "true"]
+Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
 
 
@@ -100,7 +100,7 @@ class HeadConfig:
         sizes: what CenterNet's size map holds: "linear", widths and heights in cells as in the paper, at most what
             firing rates in [0, 1] add up to; or "log", their logarithms.
         edges: where targets end: "clipped" a cell before the right and bottom border, as in CenterNet's code, so that
-            boxes that touch it are taught too small; or at the "true" edges.
+            boxes that touch it are taught too small; or "exact", at the border.
         box_loss: "l1" at the centre as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
     """
 

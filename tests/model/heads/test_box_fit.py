@@ -52,7 +52,7 @@ def test_generalized_iou_against_its_definition(first, second):
 @pytest.mark.parametrize("sizes", ["linear", "log"])
 @pytest.mark.parametrize("xyxy", [(10, 8, 50, 70), (60, 40, 96, 80), (90, 74, 96, 80), (0, 0, 96, 80)])
 def test_perfect_maps_cost_nothing_and_decode_to_the_box(sizes, xyxy):
-    settings = HeadConfig(sizes=sizes, edges="true", box_loss="giou")
+    settings = HeadConfig(sizes=sizes, edges="exact", box_loss="giou")
     head = CenterNet(1, (8,), settings)
     boxes = boxes_of(xyxy)
     output = perfect(boxes, (10, 12), 8, settings)
@@ -62,15 +62,15 @@ def test_perfect_maps_cost_nothing_and_decode_to_the_box(sizes, xyxy):
     np.testing.assert_allclose(found.xyxy, [xyxy], atol=1e-3)
 
 
-def test_clipped_edges_shorten_a_box_at_the_border_and_true_edges_do_not():
+def test_clipped_edges_shorten_a_box_at_the_border_and_exact_ones_do_not():
     boxes = boxes_of((60, 40, 96, 80))
-    for edges, expected in (("clipped", [(88 - 60) / 8, (72 - 40) / 8]), ("true", [36 / 8, 40 / 8])):
+    for edges, expected in (("clipped", [(88 - 60) / 8, (72 - 40) / 8]), ("exact", [36 / 8, 40 / 8])):
         targets = make_targets([boxes], num_classes=1, size_hw=(10, 12), stride=8, edges=edges)
         np.testing.assert_allclose(targets.wh[0, 0], expected)
     in_the_last_cell = boxes_of((90, 74, 96, 80))
     held = {e: make_targets([in_the_last_cell], num_classes=1, size_hw=(10, 12), stride=8, edges=e).mask.any().item()
-            for e in ("clipped", "true")}  # fmt: skip
-    assert held == {"clipped": False, "true": True}
+            for e in ("clipped", "exact")}  # fmt: skip
+    assert held == {"clipped": False, "exact": True}
 
 
 def test_a_box_weighs_one_however_many_cells_it_has():
@@ -103,7 +103,7 @@ def test_no_boxes_cost_nothing():
 def test_every_size_has_a_gradient_towards_the_truth(sizes):
     # A linear map may say a negative side: overlap has no gradient there, the error of the size has.
     boxes = boxes_of((20, 20, 52, 52))
-    head = CenterNet(1, (4,), HeadConfig(sizes=sizes, edges="true", box_loss="giou"))
+    head = CenterNet(1, (4,), HeadConfig(sizes=sizes, edges="exact", box_loss="giou"))
     start = -3.0
     wh = torch.full((1, 2, 20, 20), start, requires_grad=True)
     output = DetectorOutput(torch.zeros(1, 1, 20, 20), wh, torch.zeros(1, 2, 20, 20))
@@ -123,7 +123,7 @@ def test_weights_with_linear_sizes_start_a_network_with_log_sizes(tmp_path):
     torch.manual_seed(0)
     old = scn.build("nano", **shape)
     save(old, tmp_path / "old.safetensors")
-    new = scn.build("nano", **shape, **{"head.sizes": "log", "head.edges": "true", "head.box_loss": "giou"})
+    new = scn.build("nano", **shape, **{"head.sizes": "log", "head.edges": "exact", "head.box_loss": "giou"})
     fresh = {k: v.clone() for k, v in new.state_dict().items() if k.startswith("heads.wh.out.")}
     start_from(new, tmp_path / "old.safetensors")
     for key, value in new.state_dict().items():

@@ -120,7 +120,7 @@ def make_targets(
         stride: input pixels an output pixel.
         device: where the targets go.
         edges: where boxes end that reach the border: "clipped" to the last cell's first corner, as in CenterNet's code,
-            so that a box inside the last cell is no target; or at the frame's "true" edge.
+            so that a box inside the last cell is no target; or at the frame's border ("exact").
     """
     height, width = size_hw
     right, bottom = (width - 1, height - 1) if edges == "clipped" else (width, height)
