@@ -1,6 +1,6 @@
-"""Join the training and validation splits of several folders into one by links: ``mixed_data.py OUT FOLDER FOLDER ...``
+"""Join the training and validation splits of several folders by links: ``mixed_data.py OUT FOLDER FOLDER ...``
 
-A recording is called ``FOLDER-NAME`` there. Nothing is copied; test splits stay apart, so that each is scored by itself.
+A recording is called ``FOLDER-NAME`` there. Nothing is copied; test splits stay apart, each to be scored by itself.
 """
 
 import argparse

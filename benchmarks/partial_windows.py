@@ -1,0 +1,72 @@
+"""Recall in windows of which only the last part holds events, as when a recording has just begun.
+
+    python benchmarks/partial_windows.py --data data/roads [--models small nano] [--filled_ms 100 60 40 20]
+
+Labelled frames of a simulated split; a window is emptied but for its last milliseconds. A box counts as found if a
+detection of its class at the model's own threshold overlaps it by IoU 0.5, each detection for one box, best score
+first. Writes ``results/partial_windows.json``.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from stamp import stamp, this_command, write_result
+
+import spiking_centernet as scn
+from spiking_centernet.boxes import iou_matrix
+from spiking_centernet.data import Augmentation, FolderDataset
+from spiking_centernet.evaluation import Predictions
+from spiking_centernet.evaluation.prediction import predict
+
+MATCH_IOU = 0.5
+
+
+def recall(predictions: Predictions, threshold: float) -> dict[str, float | int]:
+    """Return how many boxes there are, the share found, and false detections a frame."""
+    boxes = found = false = 0
+    for frame, truth in predictions.truth.items():
+        shown = predictions.detections[frame].above(threshold)
+        overlaps = iou_matrix(shown.xyxy, truth.xyxy)
+        free = np.ones(len(truth), bool)
+        for k in np.argsort(-shown.scores, kind="stable"):
+            fits = free & (overlaps[k] >= MATCH_IOU) & (truth.labels == shown.labels[k])
+            if fits.any():
+                free[np.argmax(np.where(fits, overlaps[k], 0))] = False
+                found += 1
+            else:
+                false += 1
+        boxes += len(truth)
+    frames = len(predictions.truth)
+    return {
+        "boxes": boxes,
+        "recall": round(found / max(1, boxes), 3),
+        "false_a_frame": round(false / max(1, frames), 3),
+    }
+
+
+def main() -> None:
+    """Score every model at every length."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the split")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--models", nargs="+", default=["small", "nano"])
+    parser.add_argument("--filled_ms", nargs="+", type=float, default=[100.0, 60.0, 40.0, 20.0])
+    given = parser.parse_args()
+    rows = []
+    for name in given.models:
+        model = scn.load(name)
+        for filled_ms in given.filled_ms:
+            share = min(1.0, filled_ms * 1000 / model.config.voxels.window_us)
+            emptied = Augmentation(flip=0, zoom=0, empty_past=1, filled_range=(share, share))
+            dataset = FolderDataset(
+                given.data, given.split, model.config.voxels, classes=model.config.classes, augmentation=emptied
+            )
+            scores = recall(predict(model, dataset, precision="float32"), model.config.deployment.score_threshold)
+            rows.append({"model": name, "filled_ms": filled_ms, **scores})
+            print(rows[-1], flush=True)
+    write_result("partial_windows", {**stamp(command=this_command(), seed=0), "split": given.split, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
