@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from blocks import accuracy, architecture, cost, data, reliability, speed
+from blocks import accuracy, architecture, cost, data, real, reliability, speed
 from blocks.common import Results
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
@@ -12,7 +12,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         data.roads_statistics, data.roads_scenes, data.real_recordings,
         accuracy.small_scores, accuracy.small_classes, accuracy.shipped, accuracy.gpu_training, accuracy.real_clip,
         accuracy.protocols, accuracy.presets,
-        accuracy.recipe, accuracy.zoo, accuracy.tracking, accuracy.stateful_accuracy,
+        accuracy.recipe, accuracy.augmentation, accuracy.zoo, accuracy.tracking, accuracy.stateful_accuracy,
         *map(accuracy.study_block, accuracy.STUDIES),
         cost.nano_energy, cost.gpu_joules, cost.nano_sparse, cost.counting, cost.firing_rate_study,
         cost.published_energy, cost.export_formats, cost.stream_soak,
@@ -20,6 +20,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         speed.training_speed, speed.training_speed_paper, speed.training_loading,
         speed.gpu_speed, speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
-        reliability.worker_memory, architecture.walks,
+        reliability.worker_memory, architecture.walks, real.real_suite, real.partial_windows, real.wide_scores,
     )
 }  # fmt: skip

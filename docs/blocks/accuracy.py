@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from blocks.common import Results, number, origin, table
+from spiking_centernet.data import Augmentation
 from spiking_centernet.evaluation.metrics import PROTOCOLS
 from spiking_centernet.experiments.study.table import HEADER as STUDY_HEADER
 from spiking_centernet.experiments.study.table import caption, cells, read_lines
@@ -74,22 +75,28 @@ def presets(results: Results) -> str:
 
 def recipe(results: Results) -> str:
     """The fields of a recipe from its docstring."""
-    text = (inspect.getdoc(Recipe) or "").replace("``", "`")
+    return _fields(Recipe, nested="see [below](#augmentation)")
+
+
+def augmentation(results: Results) -> str:
+    """The settings of the augmentation from its docstring."""
+    return _fields(Augmentation)
+
+
+def _fields(kind: type, nested: str = "") -> str:
+    """Return a table of a dataclass's fields, their defaults and what its docstring says of them."""
+    text = (inspect.getdoc(kind) or "").replace("``", "`")
     listed = text.split("Attributes:\n", 1)[1]
     described: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \S)", listed):
         name, meaning = " ".join(entry.split()).split(": ", 1)
         described[name] = meaning
     rows = []
-    for field in dataclasses.fields(Recipe):
-        value = getattr(Recipe(), field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            shown = ", ".join(
-                f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in dataclasses.asdict(value).items()
-            )
-        else:
-            shown = "null" if value is None else str(value)
-        rows.append((f"`{field.name}`", f"`{shown}`", described[field.name]))
+    for field in dataclasses.fields(kind):
+        value = getattr(kind(), field.name)
+        shown = "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
+        is_nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        rows.append((f"`{field.name}`", nested if is_nested else f"`{shown}`", described[field.name]))
     return table(("field", "default", "what it is"), rows, words=3)
 
 

@@ -1,0 +1,69 @@
+"""Blocks on real recordings and on what was trained for them."""
+
+from typing import Any
+
+from blocks.common import Results, number, origin, table
+
+
+def _part(row: dict[str, Any], part: str, write: Any) -> str:
+    """Return a cell, a dash where the recording was not at hand."""
+    return "-" if "skipped" in row[part] else write(row[part])
+
+
+def real_suite(results: Results) -> str:
+    """What every model does on the development half of the real suite, at its own threshold."""
+    r = results["real_suite"]
+
+    def found(counts: dict[str, Any]) -> str:
+        return f"{counts['matched']} of {counts['truth']}"
+
+    def false(counts: dict[str, Any]) -> str:
+        return f"{counts['false_per_frame']:.2f}"
+
+    def share(key: str) -> Any:
+        return lambda counts: f"{counts[key]:.0%}"
+
+    wanted = (
+        ("PEDRo, filmed while walking: persons found", "pedro", found),
+        ("PEDRo: false boxes a frame", "pedro", false),
+        ("N-CARS: cars with a car box", "ncars", share("car_box_on_cars")),
+        ("N-CARS: the same at IoU 0.5", "ncars", share("car_box_iou50_on_cars")),
+        ("N-CARS: cars with a pedestrian box", "ncars", share("pedestrian_box_on_cars")),
+        ("N-CARS: backgrounds with any box", "ncars", share("any_box_on_backgrounds")),
+        ("N-CARS: cars against backgrounds, AUC", "ncars", lambda counts: number(counts["auc"])),
+        ("desk with books: false boxes a frame", "seq_0003_e", false),
+        ("head and shoulders: false boxes a frame", "bust", false),
+        ("street, DAVIS346: cars found", "icns", found),
+        ("street: false boxes a frame", "icns", false),
+        ("person close to a VGA camera: found", "gen31", found),
+        ("person close to a VGA camera: false boxes a frame", "gen31", false),
+        ("sensor noise, IMX636: boxes a frame", "imx636_static_noise", false),
+        ("sensor noise, DVXplorer: boxes a frame", "dvxplorer_static_noise", false),
+    )
+    rows = [(title, *(_part(row, part, write) for row in r["models"])) for title, part, write in wanted]
+    header = ("recording", *(f"`{row['model']}`" for row in r["models"]))
+    thresholds = ", ".join(f"`{row['model']}` {row['threshold']:g}" for row in r["models"])
+    return f"{table(header, rows)}\n\nBoxes count from each model's own threshold up: {thresholds}. {origin(r)}"
+
+
+def partial_windows(results: Results) -> str:
+    """Recall where only the end of a window holds events."""
+    r = results["partial_windows"]
+    lengths = list(dict.fromkeys(row["filled_ms"] for row in r["rows"]))
+    models = list(dict.fromkeys(row["model"] for row in r["rows"]))
+    held = {(row["model"], row["filled_ms"]): row for row in r["rows"]}
+    rows = [(f"`{m}`", *(number(held[m, ms]["recall"]) for ms in lengths)) for m in models]
+    header = ("weights", *(f"{ms:g} ms" for ms in lengths))
+    boxes = r["rows"][0]["boxes"]
+    return f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, {boxes} boxes, IoU 0.5. {origin(r)}"
+
+
+def wide_scores(results: Results) -> str:
+    """AP of the weights on both simulated worlds."""
+    r = results["wide_scores"]
+    rows = [
+        (f"`{name}`", world, number(score["ap"]), number(score["ap50"]), number(score["ap75"]))
+        for name, worlds in r["weights"].items()
+        for world, score in worlds.items()
+    ]
+    return f"{table(('weights', 'world', 'AP', 'AP50', 'AP75'), rows, words=2)}\n\nSplit `test`. {origin(r)}"
