@@ -18,7 +18,6 @@ from spiking_centernet.deploy.export import check, export_detector, run
 from spiking_centernet.deploy.export.contract import run_torch, run_window
 from spiking_centernet.deploy.export.parity import score, shipped_windows
 from spiking_centernet.evaluation.prediction import dataset_for
-from spiking_centernet.utils.console import track
 
 FILES = ((".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".xml", "int8"), (".pt2", "float32"))
 
@@ -43,13 +42,13 @@ def main():
             runs[name] = run(made.path, made.contract)
             rows[name] = {"megabytes": made.num_bytes / 1e6, **dataclasses.asdict(report)}
             if dataset is not None:
-                rows[name]["ap"] = score(runs[name], made.contract, dataset, progress=track)
+                rows[name]["ap"] = score(runs[name], made.contract, dataset)
             print(name, rows[name], flush=True)
         contract = made.contract
         runs["network"] = run_torch(model.fuse(), contract)
         rows["network"] = {"megabytes": 4e-6 * sum(p.numel() for p in model.fuse().parameters())}
         if dataset is not None:
-            rows["network"]["ap"] = score(runs["network"], contract, dataset, progress=track)
+            rows["network"]["ap"] = score(runs["network"], contract, dataset)
         cube = list(shipped_windows(contract))[1]
         times_ms = {name: [] for name in runs}
         for _ in range(options.rounds):

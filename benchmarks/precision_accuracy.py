@@ -13,7 +13,6 @@ from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
 from spiking_centernet.evaluation import report
-from spiking_centernet.utils.console import track
 
 WAYS = {
     "fp32": ("fp32", "never"),
@@ -40,7 +39,6 @@ def main() -> None:
         compiled = scn.compile(model, precision=precision, sparse=sparse)
         card = report.score(
             compiled, arguments.data, split=arguments.split, protocols=(PROTOCOL,), batch_size=arguments.batch_size,
-            progress=track,
         )  # fmt: skip
         ways[name] = card.to_dict()
         print(f"{name:18s} AP {card.scores[PROTOCOL].ap:.4f}  firing rate {card.rates.overall():.4f}", flush=True)

@@ -39,7 +39,7 @@ from spiking_centernet.data import Window, boxes_at, label_instants, read_boxes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.inference import detect_windows
 from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Detections
-from spiking_centernet.utils.console import track
+from spiking_centernet.utils.progress import track
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
 
 FILES = Path(__file__).with_name("real_suite_files.json")
@@ -104,7 +104,7 @@ def detect(model, frames: list[Frame], name: str) -> Iterator[tuple[Frame, Detec
     """Yield frames of one size, each with all detections from ``LEAST_SCORE`` up."""
     windows = (Window(frame.t_us - model.config.voxels.window_us, frame.t_us, frame.events) for frame in frames)
     found = detect_windows(model, windows, size_hw=frames[0].size_hw, min_score=LEAST_SCORE)
-    yield from zip(frames, track(found, len(frames), name), strict=True)
+    yield from zip(frames, track(found, name, len(frames)), strict=True)
 
 
 def count(model, frames: list[Frame], out: Path | None, *, spared=lambda box, frame: False) -> Counts:

@@ -15,7 +15,6 @@ from stamp import ROOT, stamp, this_command, write_result
 
 from spiking_centernet.evaluation import report, robustness
 from spiking_centernet.model.weights import load
-from spiking_centernet.utils.console import track
 from spiking_centernet.utils.provenance import write_json
 
 
@@ -34,15 +33,11 @@ def main() -> None:
     models = {}
     for name in arguments.models:
         model = load(name, device=arguments.device)
-        card = report.score(
-            model, arguments.data, split=arguments.split, protocols=[arguments.protocol], progress=track
-        )
-        result = robustness.score_faults(
-            model, arguments.data, card, names=arguments.corruptions, seed=arguments.seed, progress=track
-        )
+        card = report.score(model, arguments.data, split=arguments.split, protocols=[arguments.protocol])
+        result = robustness.score_faults(model, arguments.data, card, names=arguments.corruptions, seed=arguments.seed)
         worlds = {}
         for folder in map(Path, arguments.worlds):
-            there = report.score(model, folder, split=arguments.split, protocols=[arguments.protocol], progress=track)
+            there = report.score(model, folder, split=arguments.split, protocols=[arguments.protocol])
             description = json.loads((folder / "simulation.json").read_text())
             score = there.scores[arguments.protocol].to_dict()
             worlds[folder.name] = {

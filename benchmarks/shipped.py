@@ -18,7 +18,6 @@ import spiking_centernet as scn
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.model.weights import bundled, sha256
-from spiking_centernet.utils.console import track
 
 PROTOCOL = "prophesee"
 
@@ -47,9 +46,7 @@ def main() -> None:
                 taken[name].append((time.perf_counter() - began) * 1e3)
     rows = {}
     for name, engine in engines.items():
-        card = report.score(
-            engine, arguments.data, split=arguments.split, protocols=(PROTOCOL,), batch_size=1, progress=track
-        )
+        card = report.score(engine, arguments.data, split=arguments.split, protocols=(PROTOCOL,), batch_size=1)
         score = card.scores[PROTOCOL]
         rows[name] = {
             "sha256": sha256(name), "ap": score.ap, "ap50": score.ap50, "firing_rate": card.rates.overall(),

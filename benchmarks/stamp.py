@@ -1,9 +1,13 @@
 """Every result file says which command, seed, commit, machine and versions made it."""
 
+import logging
 import sys
 from pathlib import Path
 
 from spiking_centernet.utils.provenance import collect_provenance, write_json
+
+logging.basicConfig(format="%(message)s")
+logging.getLogger("spiking_centernet").setLevel(logging.INFO)
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

@@ -21,7 +21,7 @@ import spiking_centernet as scn
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for
 from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.heads import make_head
-from spiking_centernet.utils.console import track
+from spiking_centernet.utils.progress import track
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 
@@ -50,7 +50,7 @@ def confidence(now, before):
 
 
 def windows(fused, dataset, scores, stopped_after):
-    for k in track(range(len(dataset)), len(dataset), "windows"):
+    for k in track(range(len(dataset)), "windows"):
         sample = dataset[k]
         cube, key = sample.cube[:, None], (sample.recording, sample.t_us)
         scores.truth[key], scores.size_hw = sample.boxes, tuple(cube.shape[-2:])
@@ -75,7 +75,7 @@ def stateful(fused, dataset, scores, ages_us):
     config = scores.config
     step_us = config.voxels.window_us // config.voxels.num_steps
     step = replace(config.voxels, window_us=step_us, num_steps=1)
-    for labelled in track(dataset.recordings, len(dataset.recordings), "stateful"):
+    for labelled in track(dataset.recordings, "stateful"):
         instants = sorted(t for name, t in scores.truth if name == labelled.name)
         recording = scn.open(labelled.path)
         state, recent, at_us = None, deque(maxlen=config.voxels.num_steps), 0

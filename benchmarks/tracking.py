@@ -10,7 +10,7 @@ from stamp import stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.data import boxes_at, clean_boxes, label_instants, read_boxes
 from spiking_centernet.inference.tracking import CONTINUE_SCORE, score_tracks, track
-from spiking_centernet.utils.console import track as progress
+from spiking_centernet.utils import progress
 
 EVERY_US = 50_000
 """Divides the 250 ms between labels of simulated roads."""
@@ -31,7 +31,7 @@ def main():
     model = scn.load(options.model)
     start_score = model.config.deployment.score_threshold
     truth, found = {}, {}
-    for path in progress(paths[: options.clips], len(paths[: options.clips]), "tracking"):
+    for path in progress.track(paths[: options.clips], "tracking"):
         recording = scn.open(path)
         boxes = clean_boxes(read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy"))), recording.size_hw)
         detections = scn.stream(model, recording, every_us=EVERY_US, min_score=CONTINUE_SCORE)

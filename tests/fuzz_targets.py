@@ -83,7 +83,7 @@ def metrics(data: bytes) -> list:
 
 def simulation(data: bytes) -> object:
     file(data, "simulation.json")
-    return simulate(folder(), clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
+    return simulate(folder(), clips=Clips(train=0, val=0, test=0), workers=1)
 
 
 def event_array(data: bytes) -> torch.Tensor:
@@ -182,7 +182,7 @@ def seeds(name: str) -> list[bytes]:
     if name == "metrics":
         return [b"step,epoch,loss\r\n1,0,0.5\r\n2,0,\r\n"]
     if name == "simulation":
-        simulate(where, clips=Clips(train=0, val=0, test=0), progress=False, workers=1)
+        simulate(where, clips=Clips(train=0, val=0, test=0), workers=1)
         return [(where / "simulation.json").read_bytes()]
     head = np.array([(0, 100_000, 24, 40, 5, 2, 0, 0)], "<i8,<i8,<i2,<i2,<i2,<i2,<i4,<i4").tobytes()
     if name == "event_array":

@@ -292,7 +292,7 @@ def test_a_damaged_description_of_a_simulation_is_named(tmp_path, text):
 
     (tmp_path / "simulation.json").write_text(text)
     with pytest.raises(DatasetError, match=r"simulation\.json"):
-        simulate(tmp_path, clips=Clips(train=0, val=0, test=0), progress=False)
+        simulate(tmp_path, clips=Clips(train=0, val=0, test=0))
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_full_disk_stops_training_with_the_last_checkpoint_intact(data, tmp_pa
             monkeypatch.setattr(files, "_flush_to_disk", no_space)
 
     with pytest.raises(OSError, match="No space left") as caught:
-        train(recipe(checkpoint_every=2), data, out=out, report=fill_up)
+        train(recipe(checkpoint_every=2), data, out=out, on_row=fill_up)
     assert caught.value.errno == errno.ENOSPC
     assert str(out) in str(caught.value)
     assert (out / "last.safetensors").read_bytes() == kept[0]
@@ -165,7 +165,7 @@ def test_a_full_file_system(small):
         write_another()
     assert (small / "a.bin").read_bytes() == b"1" * 700_000
     with pytest.raises(OSError, match="No space left"):
-        simulate(small / "roads", clips=Clips(train=1, val=0, test=0), duration_s=2.0, workers=1, progress=False)
+        simulate(small / "roads", clips=Clips(train=1, val=0, test=0), duration_s=2.0, workers=1)
     assert not list((small / "roads" / "train").glob("*"))
     assert {path.name for path in small.iterdir()} == {"a.bin", "filler", "roads"}
 
@@ -180,7 +180,7 @@ def test_training_on_a_full_file_system_goes_on_from_its_last_checkpoint(data, s
             fill(small / "filler", 8192)
 
     with pytest.raises(OSError, match=r"No space left.*last\.safetensors was not written"):
-        train(recipe(checkpoint_every=2), data, out=out, report=fill_up)
+        train(recipe(checkpoint_every=2), data, out=out, on_row=fill_up)
     assert (out / "last.safetensors").read_bytes() == kept[0]
     assert read_tensors(out / "last.safetensors")[2]["step"] == 4
     (small / "filler").unlink()

@@ -66,7 +66,7 @@ def write_folder(root: Path) -> Path:
 def first_losses(data: Path, out: Path, count: int = 10) -> list[float]:
     """Return the losses of the first steps."""
     losses = []
-    train(recipe(), data, out=out, report=lambda row: losses.append(row["loss"]) if "loss" in row else None)
+    train(recipe(), data, out=out, on_row=lambda row: losses.append(row["loss"]) if "loss" in row else None)
     return losses[:count]
 
 

@@ -5,6 +5,7 @@ nor numba. The packages (``spiking_centernet.data``, ``spiking_centernet.simulat
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from spiking_centernet.training.trainer import train as train
 
     __version__: str
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until the program configures logging
 
 _HOMES = {
     "Boxes": "structures", "Detections": "structures", "Detector": "model", "DetectorConfig": "model",

@@ -292,7 +292,7 @@ def simulated(out, executor=None):
 
     return simulate_recordings(
         out, executor=executor, seed=5, clips=Clips(train=1, val=1, test=0), duration_s=0.3, size_hw=(24, 32),
-        make_scene=toy_scene, workers=1, progress=False,
+        make_scene=toy_scene, workers=1,
     )  # fmt: skip
 
 

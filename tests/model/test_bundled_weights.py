@@ -45,7 +45,7 @@ def unseen_roads(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("unseen") / "roads"
     clips = Clips(train=0, val=3, test=0)
-    simulate(folder, seed=77, duration_s=1.5, workers=1, clips=clips, progress=False)
+    simulate(folder, seed=77, duration_s=1.5, workers=1, clips=clips)
     return folder
 
 

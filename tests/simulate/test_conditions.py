@@ -24,7 +24,7 @@ def frames(condition, seed=3, count=20):
 
 def events(folder, **condition):
     simulate(
-        folder, seed=5, clips=Clips(**DAY), duration_s=0.3, size_hw=SIZE_HW, workers=1, progress=False,
+        folder, seed=5, clips=Clips(**DAY), duration_s=0.3, size_hw=SIZE_HW, workers=1,
         make_scene=toy_scene, condition=Condition(**condition),
     )  # fmt: skip
     return (folder / "train" / "sim5_train_0000_td.dat").read_bytes(), folder / "simulation.json"
@@ -37,7 +37,7 @@ def test_the_easy_condition_changes_no_byte(tmp_path):
     scene.render(0.0, frame := np.empty(SIZE_HW, np.float32))
     assert (plain[0] == frame).all()
     simulate(
-        tmp_path / "a", seed=5, clips=Clips(**DAY), duration_s=0.3, size_hw=SIZE_HW, workers=1, progress=False,
+        tmp_path / "a", seed=5, clips=Clips(**DAY), duration_s=0.3, size_hw=SIZE_HW, workers=1,
         make_scene=toy_scene,
     )  # fmt: skip
     data, description = events(tmp_path / "b", flicker_depth=0.2)

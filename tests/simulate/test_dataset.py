@@ -21,7 +21,7 @@ FEW = Clips(train=2, val=1, test=1)
 
 def make(out, **changes):
     arguments = {
-        "seed": 3, "clips": FEW, "duration_s": 0.6, "size_hw": SIZE_HW, "workers": 1, "progress": False,
+        "seed": 3, "clips": FEW, "duration_s": 0.6, "size_hw": SIZE_HW, "workers": 1,
         "make_scene": toy_scene,
     }  # fmt: skip
     return simulate(out, **(arguments | changes))
@@ -108,9 +108,9 @@ def test_a_second_run_makes_only_what_is_missing(data, tmp_path, monkeypatch):
     made = []
     real = dataset.make_clip
 
-    def counted(clip, on_progress=None):
+    def counted(clip, advance=None):
         made.append(clip.name)
-        return real(clip, on_progress)
+        return real(clip, advance)
 
     monkeypatch.setattr(dataset, "make_clip", counted)
     out = tmp_path / "again"

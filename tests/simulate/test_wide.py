@@ -175,7 +175,7 @@ def test_a_wide_clip_is_a_function_of_seed_and_profile(tmp_path):
 def test_simulate_takes_the_world_by_name(tmp_path):
     out = tmp_path / "wide"
     few = Clips(train=1, val=0, test=0)
-    settings = {"clips": few, "duration_s": 0.15, "size_hw": SIZE_HW, "workers": 1, "progress": False}
+    settings = {"clips": few, "duration_s": 0.15, "size_hw": SIZE_HW, "workers": 1}
     simulate(out, world="wide", profile="dvs128", **settings)
     boxes = read_boxes(next((out / "train").glob("*_bbox.npy")))
     assert (boxes["ts"] % 50_000 == 0).all()

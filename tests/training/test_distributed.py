@@ -30,7 +30,7 @@ from toy_roads import recipe
 
 losses, (data, out, changes) = [], sys.argv[1:]
 watch = lambda row: losses.append([row["loss"], row["grad_norm"]]) if "loss" in row else None
-train(recipe(**json.loads(changes)), data, out=out, report=watch)
+train(recipe(**json.loads(changes)), data, out=out, on_row=watch)
 if losses:  # the first process alone reports
     Path(out, "losses.json").write_text(json.dumps(losses))
 """
@@ -163,7 +163,7 @@ def test_two_processes_are_one_within_rounding(tmp_path, subprocess_env):
     alone = []
     train(
         toy_roads.recipe(**changes), data, out=tmp_path / "one",
-        report=lambda row: alone.append([row["loss"], row["grad_norm"]]) if "loss" in row else None,
+        on_row=lambda row: alone.append([row["loss"], row["grad_norm"]]) if "loss" in row else None,
     )  # fmt: skip
     together = run(data, tmp_path / "two", 2, env, **changes)
     assert len(together) == 8

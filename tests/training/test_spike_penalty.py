@@ -172,7 +172,7 @@ def test_training_lowers_the_activity_to_its_target(data, tmp_path, of):
     penalty = SpikePenalty(target=0.02, weight=5.0, of=of)
     recipe = toy_roads.recipe(penalty=penalty, epochs=8, learning_rate=2e-2, val_every=8)
     rows = []
-    train(recipe, data, out=tmp_path / "run", report=rows.append)
+    train(recipe, data, out=tmp_path / "run", on_row=rows.append)
     steps = [row for row in rows if "loss" in row]
     assert steps[0]["activity"] > 0.03
     assert all(row["activity"] < 0.022 for row in steps[-4:]), [row["activity"] for row in steps]

@@ -46,7 +46,7 @@ def whole(data, tmp_path_factory):
     """The uninterrupted run that every resumed one must equal."""
     out = tmp_path_factory.mktemp("whole") / "run"
     rows = []
-    train(recipe(checkpoint_every=2), data, out=out, report=rows.append)
+    train(recipe(checkpoint_every=2), data, out=out, on_row=rows.append)
     return out, rows
 
 
@@ -64,7 +64,7 @@ def assert_same_run(a: Path, b: Path):
 
 def test_the_loss_falls_and_the_blobs_are_found(data, tmp_path):
     rows = []
-    train(recipe(epochs=30, learning_rate=2e-2, val_every=30), data, out=tmp_path / "run", report=rows.append)
+    train(recipe(epochs=30, learning_rate=2e-2, val_every=30), data, out=tmp_path / "run", on_row=rows.append)
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == STEPS_PER_EPOCH * 30
     assert sum(losses[-8:]) < 0.6 * sum(losses[:8])
@@ -74,7 +74,7 @@ def test_the_loss_falls_and_the_blobs_are_found(data, tmp_path):
 @pytest.mark.parametrize("spikes", ["float", "uint8"])
 def test_mixed_precision_trains(data, tmp_path, spikes):
     rows = []
-    train(recipe(epochs=1, precision="bfloat16", spikes=spikes), data, out=tmp_path / "run", report=rows.append)
+    train(recipe(epochs=1, precision="bfloat16", spikes=spikes), data, out=tmp_path / "run", on_row=rows.append)
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == STEPS_PER_EPOCH
     assert all(math.isfinite(loss) for loss in losses)
@@ -118,7 +118,7 @@ def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train(recipe(checkpoint_every=2), data, out=tmp_path / "run", report=stop)
+        train(recipe(checkpoint_every=2), data, out=tmp_path / "run", on_row=stop)
     train(recipe(checkpoint_every=2), data, out=tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", whole[0])
 
@@ -194,7 +194,7 @@ def replace(source, target):
 
 replace.count = 0
 files.os.replace = replace
-train(recipe(checkpoint_every=2), data, out=out, report=report)
+train(recipe(checkpoint_every=2), data, out=out, on_row=report)
 """
 
 
@@ -276,7 +276,7 @@ def test_dead_layers_are_reported(data, tmp_path):
         recipe(epochs=1, network=toy_roads.NETWORK | {"neuron.threshold": 1e6}),
         data,
         out=tmp_path / "run",
-        report=rows.append,
+        on_row=rows.append,
     )
     num_layers = len(detector.neuron_names)
     assert [row["dead_layers"] for row in rows if "dead_layers" in row] == [num_layers] * STEPS_PER_EPOCH

@@ -85,6 +85,8 @@ class _Command:
                 self._add_recipe()
             else:
                 self._add(parameter, doc)
+        # The program reads it; no command takes it.
+        self.parser.add_argument("--quiet", action="store_true", help="no messages and no progress, only warnings")
 
     def _add(self, parameter: inspect.Parameter, doc: Docstring) -> None:
         help_text = next((p.description for p in doc.params if p.arg_name == parameter.name), None)

@@ -1,13 +1,15 @@
 """The ``scn`` command: parse, call a command's function, report errors in one line."""
 
+import contextlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spiking_centernet.errors import SpikingCenterNetError
+from spiking_centernet.utils import progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,10 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     debug = os.environ.get("SCN_DEBUG") == "1"
     try:
-        with warnings.catch_warnings(), _messages(debug=debug):
+        argv = sys.argv[1:] if argv is None else argv
+        level = logging.WARNING if "--quiet" in argv else logging.DEBUG if debug else logging.INFO
+        with warnings.catch_warnings(), _messages(level):
             if not debug:
                 warnings.showwarning = _warn
-            command, arguments = parser.parse(sys.argv[1:] if argv is None else argv)
+            command, arguments = parser.parse(argv)
             COMMANDS[command](**arguments)
     except (SpikingCenterNetError, parser.ArgumentError, OSError, ModuleNotFoundError) as error:
         if debug:
@@ -36,29 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _messages:  # noqa: N801
-    """Shows the package's log on standard error while a command runs: messages as they are, warnings marked."""
-
-    def __init__(self, *, debug: bool):
-        self._logger = logging.getLogger("spiking_centernet")
-        self._level = logging.DEBUG if debug else logging.INFO
-        self._handler = logging.StreamHandler(sys.stderr)
-        self._handler.setFormatter(_Formatter())
-
-    def __enter__(self) -> None:
-        self._before = self._logger.level
-        self._logger.setLevel(self._level)
-        self._logger.addHandler(self._handler)
-
-    def __exit__(self, *failure: object) -> None:
-        self._logger.removeHandler(self._handler)
-        self._logger.setLevel(self._before)
+@contextlib.contextmanager
+def _messages(level: int) -> Iterator[None]:
+    """Show the package's log, and with it bars, on standard error while a command runs."""
+    logger, handler = logging.getLogger("spiking_centernet"), _Handler()
+    before = logger.level
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        progress.close()
 
 
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return f"scn: {record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+class _Handler(logging.Handler):
+    """Writes messages as they are and marks warnings, to what is standard error then: a bar may lie over it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = f"scn: {record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        sys.stderr.write(f"{mark}{self.format(record)}\n")
 
 
 def _one_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spiking_centernet.utils.console import say, show_table
+from spiking_centernet.cli import output
 
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.description import RecordingInfo
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the command starts without torch
 def files(paths: Iterable[Path]) -> None:
     """Print which files were written."""
     for path in paths:
-        say(f"wrote {path}")
+        output.show_text(f"wrote {path}")
 
 
 def recording(found: "RecordingInfo") -> None:
@@ -36,7 +36,7 @@ def recording(found: "RecordingInfo") -> None:
         ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
         ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
     ]
-    show_table("", ("what", "found"), rows, words=2)
+    output.show_table("", ("what", "found"), rows, words=2)
 
 
 def scores(card: "Scorecard") -> None:
@@ -46,18 +46,19 @@ def scores(card: "Scorecard") -> None:
         (name, *map(_number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
         for name, s in card.scores.items()
     ]
-    show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
+    output.show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
     rows = [
         (name, c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections)
         for name, s in card.scores.items()
         for c in s.classes
     ]
-    show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
+    output.show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
     rates = card.rates.per_layer()
-    what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN twin)"
-    say(f"{what}: {card.rates.overall():.2%} (layers {min(rates.values()):.2%} to {max(rates.values()):.2%})")
+    what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN counterpart)"
+    span = f"layers {min(rates.values()):.2%} to {max(rates.values()):.2%}"
+    output.show_text(f"{what}: {card.rates.overall():.2%} ({span})")
     if card.rates.dead():
-        say(f"dead layers: {', '.join(card.rates.dead())}")
+        output.show_text(f"silent layers: {', '.join(card.rates.dead())}")
 
 
 def faults(result: "Robustness") -> None:
@@ -69,9 +70,9 @@ def faults(result: "Robustness") -> None:
         rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
     severities = sorted({f.fault.severity for f in result.faults})
     title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {_number(result.clean.ap)}"
-    show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
+    output.show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
     worst = result.most_active()
-    say(
+    output.show_text(
         f"AP kept overall: {_number(result.mean_retention(), '.0%')}; most active under {worst.fault.name}, severity "
         f"{worst.fault.severity}: firing rate {worst.firing_rate:.1%}, {_number(worst.firing_ratio, '.2f')} x clean"
     )

@@ -1,7 +1,7 @@
 """A detector on a folder of recordings: predictions for every labelled frame, and their score."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,7 @@ from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evalu
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import Observe
 from spiking_centernet.structures import Batch, Boxes, Detections, Sample
-
-Progress = Callable[[Iterable[Batch], int, str], Iterable[Batch]]
-"""Wraps an iterable of known length to show how far it is: ``progress(batches, total, what)``."""
+from spiking_centernet.utils.progress import track
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,6 @@ def predict(
     num_workers: int = 0,
     precision: str = "float32",
     observe: Observe | None = None,
-    progress: Progress | None = None,
 ) -> Predictions:
     """Detect in every labelled frame of a data set.
 
@@ -109,7 +106,6 @@ def predict(
         num_workers: processes that load.
         precision: "float32" or "bfloat16" arithmetic in the convolutions.
         observe: sees the output of every neuron layer, see ``Detector.forward``.
-        progress: shows how far it is.
 
     Raises:
         ConfigError: If the batch size is impossible.
@@ -121,11 +117,10 @@ def predict(
     fused = model.fuse()
     loader = DataLoader(Guarded(dataset), batch_size, collate_fn=collate_guarded, num_workers=num_workers)
     batches: Iterable[Batch] = raising(loader)
-    batches = batches if progress is None else progress(batches, len(loader), "detecting")
     truth: dict[Instant, Boxes] = {}
     found: dict[Instant, Detections] = {}
     size_hw: tuple[int, int] | None = None
-    for batch in batches:
+    for batch in track(batches, "detecting", len(loader)):
         before, size_hw = size_hw, (batch.cube.shape[-2], batch.cube.shape[-1])
         if before not in (None, size_hw):
             raise EvaluationError(
@@ -147,7 +142,6 @@ def evaluate(
     split: str = "val",
     protocol: str | Protocol = "prophesee",
     batch_size: int = 8,
-    progress: Progress | None = None,
 ) -> Score:
     """Return the score of a detector on a split of a GEN1-style folder under a named protocol.
 
@@ -156,7 +150,7 @@ def evaluate(
         ConfigError: unknown protocol.
     """
     dataset = dataset_for(model, root, split)
-    return predict(model, dataset, batch_size=batch_size, progress=progress).score(protocol)
+    return predict(model, dataset, batch_size=batch_size).score(protocol)
 
 
 def best_threshold(score: Score) -> float:

@@ -12,7 +12,7 @@ import torch
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
 from spiking_centernet.evaluation.plots import pr_plot
-from spiking_centernet.evaluation.prediction import Predictions, Progress, dataset_for, predict
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.utils.provenance import collect_provenance, write_json
@@ -62,7 +62,6 @@ def score(
     split: str = "val",
     protocols: Sequence[str] = ("prophesee",),
     batch_size: int = 8,
-    progress: Progress | None = None,
 ) -> Scorecard:
     """Detect once at every labelled instant of a split and score under each protocol.
 
@@ -72,7 +71,6 @@ def score(
         split: name of the split.
         protocols: names of ``PROTOCOLS``, or ("all",).
         batch_size: windows at a time.
-        progress: shows how far it is.
 
     Raises:
         ConfigError: unknown protocol.
@@ -82,7 +80,7 @@ def score(
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     dataset = dataset_for(model, data, split)
     rates = FiringRates(model.neuron_names)
-    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
+    predictions = predict(model, dataset, batch_size=batch_size, observe=rates)
     scores = {name: predictions.score(name) for name in names}
     return Scorecard(split, scores, rates, model.config.neuron.is_spiking, predictions, dataset)
 

@@ -11,7 +11,7 @@ from typing import Any
 from spiking_centernet.data.corruptions import CORRUPTIONS, SEVERITIES, Fault
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import Score
-from spiking_centernet.evaluation.prediction import Progress, dataset_for, predict
+from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.evaluation.report import Scorecard
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
@@ -119,7 +119,6 @@ def score_faults(
     severities: Sequence[int] = SEVERITIES,
     seed: int = 0,
     batch_size: int = 8,
-    progress: Progress | None = None,
 ) -> Robustness:
     """Score a detector behind each fault under the first protocol of its clean scorecard.
 
@@ -131,7 +130,6 @@ def score_faults(
         severities: which of 1 to 5.
         seed: of what is random in the faults.
         batch_size: windows at a time.
-        progress: shows how far each pass is.
 
     Raises:
         ConfigError: unknown corruption or impossible severity.
@@ -144,7 +142,7 @@ def score_faults(
         dataset = dataset_for(model, data, card.split)
         dataset.fault = fault
         rates = FiringRates(model.neuron_names)
-        predictions = predict(model, dataset, batch_size=batch_size, observe=rates, progress=progress)
+        predictions = predict(model, dataset, batch_size=batch_size, observe=rates)
         score = predictions.score(clean.protocol)
         rate = rates.overall()
         scored.append(FaultScore(fault, score, _over(score.ap, clean.ap), rate, _over(rate, clean_rate)))

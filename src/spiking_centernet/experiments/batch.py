@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -28,6 +28,7 @@ from spiking_centernet.simulate.dataset import simulate
 from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.utils.executors import Executor
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.progress import track
 from spiking_centernet.utils.provenance import write_json
 
 RECORDS = ".tasks"
@@ -44,9 +45,6 @@ FOUND_DTYPE = np.dtype([("t", "<i8"), ("xyxy", "<f4", (4,)), ("score", "<f4"), (
 
 Work = Callable[..., tuple[dict[str, Any], Sequence[Path]]]
 """Called as ``work(out, **arguments)``; returns plain values to remember, and the files it wrote under ``out``."""
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Wraps an iterable of known length to show how far it is."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +107,12 @@ class Task:
         return record
 
 
-def run_tasks(
-    tasks: Sequence[Task], executor: Executor | None = None, *, progress: Progress | None = None
-) -> dict[str, dict[str, Any]]:
+def run_tasks(tasks: Sequence[Task], executor: Executor | None = None) -> dict[str, dict[str, Any]]:
     """Run the tasks that are not done and write ``manifest.json`` beside their files.
 
     Args:
         tasks: all of one folder, each with a name of its own.
         executor: where they run; None takes one process here.
-        progress: shows how far it is.
 
     Returns:
         the record of every task by its name, in the order of the names.
@@ -130,7 +125,7 @@ def run_tasks(
     todo = [task for task in tasks if records[task.name] is None]
     results = (executor or Executor(workers=1)).map(Task.run, todo)
     failed: dict[str, Exception] = {}
-    for index, value in results if progress is None else progress(results, len(todo), "recordings"):
+    for index, value in track(results, "recordings", len(todo)):
         name = todo[index].name
         if isinstance(value, Exception):
             failed[name] = value
@@ -213,7 +208,7 @@ def _index(out: Path, layout: Layout, files: Files, classes: tuple[str, ...]) ->
 
 def index(
     root: str | os.PathLike[str], split: str, out: str | os.PathLike[str], *, classes: Sequence[str] | None = None,
-    executor: Executor | None = None, progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Describe every recording of a split: size, events, time, disorder, boxes by class; see ``run_tasks``.
 
@@ -223,7 +218,6 @@ def index(
         out: folder for the records and the manifest.
         classes: whose boxes are counted; None takes those the layout scores.
         executor: where the tasks run.
-        progress: shows how far it is.
     """
     layout, folder = locate(root)
     wanted = tuple(layout.classes if classes is None else classes)
@@ -234,7 +228,7 @@ def index(
         )
         for files in layout.find(folder, split)
     ]  # fmt: skip
-    return run_tasks(tasks, executor, progress=progress)
+    return run_tasks(tasks, executor)
 
 
 def _give_memory_back() -> None:
@@ -319,7 +313,6 @@ def evaluate_recordings(
     protocol: str | Protocol = "prophesee",
     batch_size: int = 1,
     executor: Executor | None = None,
-    progress: Progress | None = None,
 ) -> Score:
     """Score a detector on a split, one task a recording; equals ``evaluate`` with the same batch size.
 
@@ -331,7 +324,6 @@ def evaluate_recordings(
         protocol: under which to score.
         batch_size: windows at a time; a worker's memory grows with it.
         executor: where the tasks run.
-        progress: shows how far it is.
 
     Raises:
         DatasetError: a task failed; the others are done and kept.
@@ -353,7 +345,7 @@ def evaluate_recordings(
     found: dict[Instant, Detections] = {}
     size_hw = (0, 0)
     boxes = {r.name: r.boxes for r in dataset.recordings}
-    for name, record in run_tasks(tasks, executor, progress=progress).items():
+    for name, record in run_tasks(tasks, executor).items():
         size_hw, instants_us, rows = _read_detections(out, name, record)
         cleaned = clean_boxes(boxes[name], size_hw)
         for t_us in instants_us:

@@ -1,8 +1,9 @@
 """The tour: simulate a drive, detect, score, detect in a real recording, and write it all on one page."""
 
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,7 +18,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.report import GAP, Scorecard
-from spiking_centernet.inference.recordings import Progress, detect, detections_at, events_before
+from spiking_centernet.inference.recordings import detect, detections_at, events_before
 from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import bundled, load
 from spiking_centernet.simulate.dataset import Clips, simulate
@@ -26,6 +27,8 @@ from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize import html
 from spiking_centernet.visualize.draw import draw_boxes, events_image, mosaic, save_png
+
+LOG = logging.getLogger(__name__)
 
 PROTOCOL = "prophesee"
 MATCH_IOU = 0.5
@@ -73,9 +76,6 @@ def run_demo(
     clips: int = 4,
     duration_s: float = 6.0,
     workers: int | None = None,
-    show_bar: bool = False,
-    progress: Progress | None = None,
-    say: Callable[[str], object] = lambda part: None,
 ) -> DemoRun:
     """Simulate unseen clips, detect and score in them, detect in a real recording, write ``index.html``.
 
@@ -86,9 +86,6 @@ def run_demo(
         clips: how many clips to simulate.
         duration_s: length of each in seconds.
         workers: processes that simulate; None takes one per processor.
-        show_bar: show the simulator's own bar.
-        progress: shows how far detection is.
-        say: called with the name of each part as it begins.
 
     Raises:
         WeightsError: the weights are missing or damaged.
@@ -103,7 +100,7 @@ def run_demo(
 
     @contextmanager
     def part(name: str) -> Iterator[None]:
-        say(name)
+        LOG.info("%s ...", name)
         began = time.perf_counter()
         yield
         run.seconds[name] = round(time.perf_counter() - began, 2)
@@ -114,23 +111,22 @@ def run_demo(
         data = out / "data"
         simulate(
             data, seed=seed, clips=Clips(train=0, val=0, test=clips), duration_s=duration_s, workers=workers,
-            progress=show_bar,
         )  # fmt: skip
     with part("detect and score"):
-        run.card = report.score(detector, data, split="test", protocols=(PROTOCOL, "none"), progress=progress)
+        run.card = report.score(detector, data, split="test", protocols=(PROTOCOL, "none"))
         run.files |= report.save(run.card, detector, out / "score")
     with part("film the drive"):
         fullest = max(run.card.dataset.recordings, key=lambda recording: len(recording.boxes))
         filmed = detect(
             detector, open_recording(fullest.path), out / "drive", save=("mp4", "json", "npy", "png"),
-            truth=fullest.boxes, progress=progress,
+            truth=fullest.boxes,
         )  # fmt: skip
         run.files |= {f"drive_{kind}": path for kind, path in filmed.paths.items()}
     with part("detect in a real recording"):
         recording = open_recording(real_clip())
         filmed = detect(
             detector, recording, out / "real", save=("mp4", "json", "npy", "png"), every_us=REAL_EVERY_US,
-            speed=REAL_SPEED, shown_us=REAL_SHOWN_US, progress=progress,
+            speed=REAL_SPEED, shown_us=REAL_SHOWN_US,
         )  # fmt: skip
         run.files |= {f"real_{kind}": path for kind, path in filmed.paths.items()}
         run.real = _check_real(detector, recording, out / "real" / "mosaic.png")

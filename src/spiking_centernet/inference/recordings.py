@@ -1,7 +1,7 @@
 """Detections of a recording as files: an annotated video, JSON, a box file, a still."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,6 +18,7 @@ from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections
+from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
@@ -41,10 +42,6 @@ class DetectionRun:
     paths: dict[str, Path] = field(default_factory=dict)
 
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Wraps an iterable of known length to show how far it is."""
-
-
 def detect(
     model: AnyDetector,
     recording: Recording,
@@ -57,7 +54,6 @@ def detect(
     shown_us: int = 40_000,
     truth: np.ndarray | None = None,
     track: bool = False,
-    progress: Progress | None = None,
 ) -> DetectionRun:
     """Detect in a recording and write what was found.
 
@@ -72,7 +68,6 @@ def detect(
         shown_us: how many microseconds of events before the instant a frame shows.
         truth: BOX_DTYPE, drawn dashed at the instants they stand at.
         track: number the objects, see ``tracking.track``; only detections that belong to a track are kept.
-        progress: shows how far it is.
 
     Raises:
         ConfigError: an unknown format, or a setting that is impossible.
@@ -105,7 +100,7 @@ def detect(
     results: list[Detections] = []
     with ExitStack() as stack:
         video = None
-        for result in found if progress is None else progress(found, len(stops_us), f"detecting in {stem}"):
+        for result in progress.track(found, f"detecting in {stem}", len(stops_us)):
             results.append(result)
             if "mp4" in paths:
                 image = painter.frame(result)

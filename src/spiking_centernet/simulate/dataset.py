@@ -30,7 +30,7 @@ from spiking_centernet.simulate.worlds import WORLDS, SceneFactory, World, world
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.utils.executors import Executor
 from spiking_centernet.utils.files import atomic_write, remove_leftovers
-from spiking_centernet.utils.progress import Bar
+from spiking_centernet.utils.progress import Progress
 
 SPLITS = ("train", "val", "test")
 
@@ -115,12 +115,12 @@ def step_us(speed_px_s: float, bounds_us: tuple[int, int] = WORLDS["roads"].step
     return int(np.clip(1e6 / speed_px_s, low, high)) if speed_px_s > 0 else high
 
 
-def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) -> dict[str, Any]:
+def make_clip(clip: Clip, advance: Callable[[float], object] | None = None) -> dict[str, Any]:
     """Simulate one clip and write its files, each whole or not at all.
 
     Args:
         clip: what to make.
-        on_progress: called with the simulated seconds since the last call.
+        advance: called with the simulated seconds since the last call.
 
     Returns:
         its description: scene, sensor, counts, and the processor seconds ``spent`` on rendering, sensing and writing.
@@ -169,8 +169,8 @@ def make_clip(clip: Clip, on_progress: Callable[[float], object] | None = None) 
             spent["sensor_s"] += sensed - rendered
             spent["write_s"] += clock() - sensed
             done_us = scene_us - warm_up_us
-            if on_progress is not None and (done_us - reported_us >= 100_000 or scene_us == stop_us):
-                on_progress((done_us - reported_us) * 1e-6)
+            if advance is not None and (done_us - reported_us >= 100_000 or scene_us == stop_us):
+                advance((done_us - reported_us) * 1e-6)
                 reported_us = done_us
         num_events = writer.num_events
     began = clock()
@@ -222,7 +222,6 @@ def simulate(
     size_hw: tuple[int, int] = (240, 304),
     workers: int | None = None,
     resume: bool = True,
-    progress: bool = True,
     world: str = "roads",
     profile: str = ANY,
     make_scene: SceneFactory | None = None,
@@ -245,7 +244,6 @@ def simulate(
         size_hw: rows and columns of the sensor.
         workers: processes, by default one per processor; 1 runs in this one.
         resume: skip finished clips; otherwise make all of them again.
-        progress: show one bar for the whole job.
         world: "roads", or "wide" for any place, camera and sensor.
         profile: camera of ``profiles.PROFILES``, "any" draws one for each clip; only for a world with cameras.
         make_scene: draws the scene of a clip instead of the world's own.
@@ -306,7 +304,7 @@ def simulate(
         for half_written in (out / job.split).glob(f".{job.name}_*"):  # left by a process that was killed
             half_written.unlink()
     total_s, done_s = (sum(duration_us[job.split] for job in some) * 1e-6 for some in (jobs, jobs_done))
-    with Bar(progress, total_s, done_s) as bar:
+    with Progress("simulating", total_s, done=done_s, unit="simulated s") as bar:
         made = _make_elsewhere(todo, executor) if executor else _make_all(todo, min(workers, len(todo)), bar.advance)
         for report in made:
             finished[report["name"]] = {key: value for key, value in report.items() if key != "spent"}

@@ -5,7 +5,6 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from spiking_centernet.structures import Batch
 from spiking_centernet.training import distributed
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.distillation import Teacher
+from spiking_centernet.training.log import OnRow, TrainingLog
 from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder
 from spiking_centernet.training.spike_penalty import watched
 from spiking_centernet.utils.provenance import has_native_bfloat16
@@ -169,36 +169,37 @@ class Trainer:
             self.folder.rewind(self.state.step, self.state.epochs_done)
         self.forward, self.optimizer = self.fabric.setup(model, self.state.optimizer, move_to_device=False)
 
-    def fit(self, report: Callable[[dict[str, Any]], None] | None = None) -> Detector:
+    def fit(self, on_row: OnRow | None = None) -> Detector:
         """Train to the last epoch and return the detector with the best averaged weights.
 
         Args:
-            report: called after every step and every validation with what there is to show.
+            on_row: called in the first process with the metrics of every step and every validation.
 
         Raises:
             TrainingError: the loss or its gradient is not finite; the batch that caused it lies in the run folder.
         """
-        report = report if report and self.fabric.is_global_zero else lambda _: None
         loader = DataLoader(
             Guarded(self.train_set), batch_sampler=distributed.OwnShare(self.batches, self.fabric),
             collate_fn=collate_guarded, num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
         )  # fmt: skip  # pyright: ignore
-        for epoch in range(self.state.epochs_done, self.recipe.epochs):
-            self.batches.epoch = epoch
-            self.batches.first = self.state.step - epoch * self.steps_per_epoch
-            self.train_set.set_epoch(epoch)
-            if len(self.batches):
-                self._epoch(epoch, loader, report)
-            last = epoch + 1 == self.recipe.epochs
-            if last or (epoch + 1) % self.recipe.val_every == 0:
-                self._validate(epoch, report)
-            self.state.epochs_done = epoch + 1
-            self._checkpoint()
+        first = self.fabric.is_global_zero
+        with TrainingLog(self.recipe.epochs, self.num_steps, self.state.step, on_row=on_row, hidden=not first) as log:
+            for epoch in range(self.state.epochs_done, self.recipe.epochs):
+                self.batches.epoch = epoch
+                self.batches.first = self.state.step - epoch * self.steps_per_epoch
+                self.train_set.set_epoch(epoch)
+                if len(self.batches):
+                    self._epoch(epoch, loader, log)
+                last = epoch + 1 == self.recipe.epochs
+                if last or (epoch + 1) % self.recipe.val_every == 0:
+                    self._validate(epoch, log)
+                self.state.epochs_done = epoch + 1
+                self._checkpoint()
         self.folder.finish()
         self.fabric.barrier()
         return self.folder.best().to(self.fabric.device)
 
-    def _epoch(self, epoch: int, loader: DataLoader, report: Callable[[dict[str, Any]], None]) -> None:
+    def _epoch(self, epoch: int, loader: DataLoader, log: TrainingLog) -> None:
         since = time.perf_counter()
         for batch in raising(loader if loader.num_workers else prefetch(loader)):
             loading_s = time.perf_counter() - since
@@ -212,7 +213,7 @@ class Trainer:
             if rates is not None:
                 row |= _rates_row(rates)
                 self.folder.log(row)
-            report({**row, "num_steps": self.num_steps})
+            log.show(row)
             if self.recipe.checkpoint_every and self.state.step % self.recipe.checkpoint_every == 0:
                 self._checkpoint()
             since = time.perf_counter()
@@ -252,7 +253,7 @@ class Trainer:
                 "Lower the learning rate, or look at the batch; the last checkpoint is intact"
             )
 
-    def _validate(self, epoch: int, report: Callable[[dict[str, Any]], None]) -> None:
+    def _validate(self, epoch: int, log: TrainingLog) -> None:
         model = self.state.averaged()
         rates = FiringRates(model.neuron_names)
         own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
@@ -281,7 +282,7 @@ class Trainer:
             self.state.best_ap = ap
             config = with_changes(model.config, {"deployment.score_threshold": best_threshold(score)})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
-        report({**row, "num_steps": self.num_steps})
+        log.show(row)
 
     def _notes(self, score: Score, epoch: int, rates: FiringRates) -> dict[str, Any]:
         return {
@@ -314,7 +315,7 @@ def train(
     *,
     out: str | os.PathLike[str],
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] | None = None,
+    on_row: OnRow | None = None,
 ) -> Detector:
     """Train a detector by a recipe on a GEN1-style folder and return it with the best averaged weights.
 
@@ -323,11 +324,11 @@ def train(
         data: folder with ``train`` and ``val``.
         out: the run folder: config.yaml, metrics.csv, tensorboard, checkpoint, best weights, pictures.
         resume: go on from the run folder's checkpoint; on a CPU the result equals that of an uninterrupted run.
-        report: called with what there is to show after every step and validation.
+        on_row: called with the metrics of every step and every validation.
 
     Raises:
         ConfigError: the run folder is taken, or resumed with another recipe.
         DatasetError: the data folder does not hold what it should.
         TrainingError: the loss or its gradient is not finite.
     """
-    return Trainer(recipe, data, out, resume=resume).fit(report)
+    return Trainer(recipe, data, out, resume=resume).fit(on_row)

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import logging
 import math
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,19 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@contextmanager
+def messages():
+    """Collect what the study logs."""
+    told, handler, logger = [], logging.Handler(), logging.getLogger(study_runs.__name__)
+    handler.emit = lambda record: told.append(record.getMessage())
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield told
+    logger.removeHandler(handler)
+    logger.setLevel(before)
 
 
 def names(path):
@@ -183,8 +198,8 @@ def ran(data, tmp_path_factory):
         },
     }  # fmt: skip
     path.write_text(yaml.safe_dump(values, sort_keys=False))
-    told = []
-    summary = run_study(path, data, out=folder / "out", say=told.append)
+    with messages() as told:
+        summary = run_study(path, data, out=folder / "out")
     return path, folder / "out", summary, told
 
 
@@ -226,8 +241,8 @@ def test_a_study_writes_its_table_in_every_form(ran):
 def test_finished_runs_are_skipped(ran, data):
     path, out, summary, _ = ran
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()}
-    told = []
-    again = run_study(path, data, out=out, say=told.append)
+    with messages() as told:
+        again = run_study(path, data, out=out)
     assert told == ["6 runs, 6 finished before"]
     assert before == {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()}
     assert [cells(line) for line in again.lines] == [cells(line) for line in summary.lines]
@@ -249,7 +264,7 @@ def test_interrupted_runs_are_continued_to_the_same_end(write, data, tmp_path, m
             if row["step"] == 6:
                 raise KeyboardInterrupt
 
-        return real(recipe, data, **settings, report=report)
+        return real(recipe, data, **settings, on_row=report)
 
     with monkeypatch.context() as patch:
         patch.setattr(study_runs, "train", stop)
@@ -271,10 +286,9 @@ def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatc
             raise TrainingError("the loss of step 3 is nan")
         return real(recipe, data, **settings)
 
-    told = []
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, messages() as told:
         patch.setattr(study_runs, "train", fail)
-        summary = run_study(path, data, out=tmp_path / "out", say=told.append)
+        summary = run_study(path, data, out=tmp_path / "out")
     assert summary.num_failed == 3
     assert sum("FAILED" in line for line in told) == 3
     a, b = map(cells, summary.lines)
@@ -284,8 +298,8 @@ def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatc
     text = (tmp_path / "out/study.md").read_text()
     assert "3 of 4 runs failed" in text
     assert len(list(csv.DictReader((tmp_path / "out/study.csv").open()))) == 2
-    told = []
-    assert run_study(path, data, out=tmp_path / "out", say=told.append).num_failed == 0
+    with messages() as told:
+        assert run_study(path, data, out=tmp_path / "out").num_failed == 0
     assert told[0] == "4 runs, 1 finished before"
 
 
@@ -309,8 +323,8 @@ def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
     values["baseline"] = "plain"
     other = path.parent / "other.yaml"
     other.write_text(yaml.safe_dump(values, sort_keys=False))
-    told = []
-    again = run_study(other, data, out=tmp_path / "other", reuse=[out], say=told.append)
+    with messages() as told:
+        again = run_study(other, data, out=tmp_path / "other", reuse=[out])
     assert sum("weights of" in line for line in told) == 6
     assert sha256(tmp_path / "other/runs/student/seed1") == sha256(out / "runs/KD/seed1")
     assert not (tmp_path / "other/runs/plain/seed0/config.yaml").exists()
@@ -321,8 +335,8 @@ def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere: holds no runs of a study"):
         run_study(other, data, out=tmp_path / "third", reuse=[tmp_path / "nowhere"])
     shutil.copytree(data, tmp_path / "other data")
-    told.clear()
-    run_study(other, tmp_path / "other data", out=tmp_path / "fourth", reuse=[out], say=told.append)
+    with messages() as told:
+        run_study(other, tmp_path / "other data", out=tmp_path / "fourth", reuse=[out])
     assert not any("weights of" in line for line in told)
 
 

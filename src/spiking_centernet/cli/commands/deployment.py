@@ -17,7 +17,6 @@ from spiking_centernet.cli.values import (
     read_size,
 )
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.utils.console import flat_rows, make_console, say, show_table, track
 
 
 def export(
@@ -79,7 +78,7 @@ def export(
         if check:
             dataset = None if data is None else dataset_for(detector, data, split)
             report = exporting.check(
-                detector, run, weights=weights, dataset=dataset, protocol=protocol, progress=track
+                detector, run, weights=weights, dataset=dataset, protocol=protocol
             )  # fmt: skip
     files = [out]
     if report is not None:
@@ -90,10 +89,10 @@ def export(
     if json:
         output.write_document(document | {"files": files})
         return
-    say("\n".join(lines))
+    output.show_text("\n".join(lines))
     if report is not None:
-        show_table("Check", ("what", "found"), flat_rows(dataclasses.asdict(report)), words=2)
-        say(f"wrote {files[-1]}")
+        output.show_table("Check", ("what", "found"), output.flat_rows(dataclasses.asdict(report)), words=2)
+        output.show_text(f"wrote {files[-1]}")
 
 
 def bench(
@@ -124,17 +123,15 @@ def bench(
     """
     from spiking_centernet.experiments.bench import race_rows, run_bench
 
-    watched = make_console(stderr=True)
     result = run_bench(
         out, preset=preset, threads=threads, seconds=seconds, firing_rate=firing_rate, slow=not fast, seed=seed,
-        say=lambda part: watched.print(f"{part} ...", markup=False),
     )  # fmt: skip
     if json:
         output.write_document(result)
         return
     for race in result["races"]:
         title = f"{race['threads']} threads, allocator {race['allocator']}, firing rate {race['firing_rate']:.1%}"
-        show_table(title, ("", "ms", "p95", "x SpikingJelly", "of the roofline"), race_rows(race))
+        output.show_table(title, ("", "ms", "p95", "x SpikingJelly", "of the roofline"), race_rows(race))
     for name, how in result["missing"].items():
-        say(f"{name} did not take part; {how}")
-    say(f"wrote {out / 'bench.json'} and the plots")
+        output.show_text(f"{name} did not take part; {how}")
+    output.show_text(f"wrote {out / 'bench.json'} and the plots")

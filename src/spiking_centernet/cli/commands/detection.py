@@ -1,6 +1,7 @@
 """Commands that detect: in a recording, live, and in the tour."""
 
 import contextlib
+import logging
 import sys
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,9 @@ from spiking_centernet.cli.values import (
     read_size,
 )
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.utils.console import make_console, say, show_table, track
+from spiking_centernet.utils.progress import Progress
+
+LOG = logging.getLogger(__name__)
 
 
 def demo(
@@ -51,20 +54,17 @@ def demo(
     """
     from spiking_centernet.experiments.demo import run_demo
 
-    watched = make_console(stderr=True)
-    run = run_demo(
-        out, model=model, seed=seed, clips=clips, duration_s=duration_s, workers=workers,
-        show_bar=watched.is_terminal, progress=track, say=lambda part: watched.print(f"{part} ...", markup=False),
-    )  # fmt: skip
+    run = run_demo(out, model=model, seed=seed, clips=clips, duration_s=duration_s, workers=workers)
     if json:
         output.write_document({"page": run.page, "files": run.files, "seconds": run.seconds, **run.card.to_dict(),
                                "real_recording": run.real})  # fmt: skip
         return
-    show_table("Time", ("part", "seconds"), [*run.seconds.items(), ("together", f"{sum(run.seconds.values()):.1f}")])
-    show_table("Files", ("what", "where"), list(run.files.items()), words=2)
+    times = [*run.seconds.items(), ("together", f"{sum(run.seconds.values()):.1f}")]
+    output.show_table("Time", ("part", "seconds"), times)
+    output.show_table("Files", ("what", "where"), list(run.files.items()), words=2)
     tables.scores(run.card)
     real = run.real
-    say(
+    output.show_text(
         f"real recording: {real.num_found} of {real.num_truth} hand-drawn boxes found, {real.num_false} other boxes\n"
         f"open {run.page}"
     )
@@ -118,7 +118,6 @@ def detect(
         open_recording(recording, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
         out, save=save, track=track,
         every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
-        progress=_track,
     )  # fmt: skip
     num_boxes = sum(len(found) for found in run.detections)
     ids = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
@@ -128,11 +127,8 @@ def detect(
             "tracks": len(ids) if track else None, "files": run.paths,
         })  # fmt: skip
         return
-    say(f"{num_boxes} boxes at {len(run.detections)} instants" + (f", {len(ids)} tracks" if track else ""))
+    output.show_text(f"{num_boxes} boxes at {len(run.detections)} instants" + (f", {len(ids)} tracks" if track else ""))
     tables.files(run.paths.values())
-
-
-_track = track  # `track` is an option of `detect`
 
 
 def stream(
@@ -194,16 +190,15 @@ def stream(
         )  # fmt: skip
         summary = Summary()
         out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))
-        watched = make_console(stderr=True)
-        shown = watched.is_terminal and not out.isatty()
-        status = stack.enter_context(watched.status("waiting for events")) if shown else None
+        # On a terminal the results themselves show how far it is.
+        bar = None if out.isatty() else stack.enter_context(Progress("waiting for events"))
         with contextlib.suppress(KeyboardInterrupt):
             for answer in summary.watch(answers):
                 # Line by line, so that a reader of the pipe gets each result at once.
                 print(as_line(answer, detector.config.classes), file=out, flush=True)
-                if status is not None:
-                    status.update(
-                        f"{answer.t_us * 1e-6:.2f} s  boxes {len(answer)}  latency {answer.latency_ms:.1f} ms  "
+                if bar is not None:
+                    bar.advance(
+                        what=f"{answer.t_us * 1e-6:.2f} s  boxes {len(answer)}  latency {answer.latency_ms:.1f} ms  "
                         f"lag {answer.lag_ms:.0f} ms  skipped {summary.num_skipped}"
                     )
     text = f"{summary.num_answers} answers, {summary.num_boxes} boxes, {summary.num_skipped} windows skipped"
@@ -212,4 +207,4 @@ def stream(
             f", {summary.num_late} late events; latency {summary.latency_ms(50):.1f} ms (95%: "
             f"{summary.latency_ms(95):.1f} ms), lag at most {summary.worst_lag_ms:.0f} ms"
         )
-    sys.stderr.write(f"{text}\n")
+    LOG.info("%s", text)

@@ -5,7 +5,6 @@ from typing import Any
 
 from spiking_centernet.cli import output
 from spiking_centernet.cli.values import PositiveInt
-from spiking_centernet.utils.console import TrainingLine, make_console, say, show_table
 
 
 def train(recipe: Path, *, data: str, out: Path, resume: bool = False, json: bool = False, **fields: Any) -> None:
@@ -22,18 +21,15 @@ def train(recipe: Path, *, data: str, out: Path, resume: bool = False, json: boo
     Example:
         scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron.kind relu
     """
-    from spiking_centernet.model.firing_rate import DEAD_BELOW
     from spiking_centernet.training.config import make_recipe
     from spiking_centernet.training.trainer import train as train_detector
 
-    made = make_recipe(fields)
-    with TrainingLine(made.epochs, DEAD_BELOW) as line:
-        train_detector(made, data, out=out, resume=resume, report=line)
+    train_detector(make_recipe(fields), data, out=out, resume=resume)
     best = out / "best.safetensors"
     if json:
         output.write_document({"recipe": recipe, "data": data, "run_folder": out, "best": best})
         return
-    say(f"best weights: {best}\nscore them: scn val {best} --data {data}")
+    output.show_text(f"best weights: {best}\nscore them: scn val {best} --data {data}")
 
 
 def study(
@@ -73,15 +69,11 @@ def study(
         if json:
             output.write_document({"study": read.name, "runs": [dict(zip(header, row, strict=True)) for row in rows]})
         else:
-            show_table(f"{read.name}: {len(runs)} runs", header, rows)
+            output.show_table(f"{read.name}: {len(runs)} runs", header, rows)
         return
-    watched = make_console(stderr=True)
-    summary = run_study(
-        file, data, out=out, jobs=jobs, reuse=reuse, changes=set,
-        say=lambda text: watched.print(text, markup=False, soft_wrap=True),
-    )  # fmt: skip
+    summary = run_study(file, data, out=out, jobs=jobs, reuse=reuse, changes=set)
     if json:
         output.write_document(summary.to_dict())
         return
-    show_table(summary.name, HEADER, [cells(line) for line in summary.lines])
-    say(f"{caption(summary.to_dict())}\nwrote {out / 'study.md'} and .csv, .json, .png")
+    output.show_table(summary.name, HEADER, [cells(line) for line in summary.lines])
+    output.show_text(f"{caption(summary.to_dict())}\nwrote {out / 'study.md'} and .csv, .json, .png")

@@ -1,7 +1,6 @@
 """The command that looks at the machine."""
 
 from spiking_centernet.cli import output
-from spiking_centernet.utils.console import show_table
 
 
 def doctor(*, json: bool = False) -> None:
@@ -26,4 +25,4 @@ def doctor(*, json: bool = False) -> None:
          "" if finding.ok else finding.remedy)
         for finding in findings
     ]  # fmt: skip
-    show_table("", ("", "what", "found", "fix"), rows, words=4)
+    output.show_table("", ("", "what", "found", "fix"), rows, words=4)

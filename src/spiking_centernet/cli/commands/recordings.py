@@ -17,7 +17,6 @@ from spiking_centernet.cli.values import (
     World,
     read_size,
 )
-from spiking_centernet.utils.console import make_console, say, show_table, track
 
 
 def simulate(
@@ -73,7 +72,7 @@ def simulate(
     simulate_dataset(
         out, seed=seed, duration_s=duration_s, train_duration_s=train_duration_s, workers=workers,
         size_hw=read_size(size), clips=Clips(train=train, val=val, test=test),
-        progress=make_console(stderr=True).is_terminal, world=world, profile=profile,
+        world=world, profile=profile,
         condition=Condition(
             threshold_scale=threshold_scale, light=light, rain_mm_h=rain_mm_h, flicker_hz=flicker_hz,
         ),
@@ -88,7 +87,7 @@ def simulate(
          s["boxes"], *s["boxes_per_class"].values())
         for split, s in splits.items()
     ]  # fmt: skip
-    show_table(str(out), ("split", "clips", "s", "events", "Mev/s", "boxes", "cars", "pedestrians"), rows)
+    output.show_table(str(out), ("split", "clips", "s", "events", "Mev/s", "boxes", "cars", "pedestrians"), rows)
 
 
 def info(
@@ -119,7 +118,7 @@ def info(
         description = describe(path, size_hw=size_hw, columns=columns, unit=unit)
         descriptions.append(description)
         if not json:
-            say(str(description.path))
+            output.show_text(str(description.path))
             tables.recording(description)
     if json:
         output.write_document({"recordings": descriptions})
@@ -160,12 +159,12 @@ def convert(
     conversion = convert_file(
         source, target, to=to, size_hw=None if size is None else read_size(size), columns=columns, unit=unit,
         classes=classes,
-        every_us=None if every_ms is None else Fraction(str(every_ms)) * 1000, fps=fps, progress=track,
+        every_us=None if every_ms is None else Fraction(str(every_ms)) * 1000, fps=fps,
     )  # fmt: skip
     if json:
         output.write_document({"source": source, "target": conversion.path, "source_holds": conversion.found,
                                "lost": conversion.lost})  # fmt: skip
         return
-    say(f"read {conversion.found}\nwrote {conversion.path}")
+    output.show_text(f"read {conversion.found}\nwrote {conversion.path}")
     for what in conversion.lost or ("nothing",):
-        say(f"lost: {what}")
+        output.show_text(f"lost: {what}")

@@ -14,7 +14,6 @@ from spiking_centernet.cli.values import (
     Protocol,
     Sparse,
 )
-from spiking_centernet.utils.console import say, show_table, track
 
 if TYPE_CHECKING:
     from spiking_centernet.evaluation.energy.report import Costs
@@ -59,7 +58,7 @@ def val(
     from spiking_centernet.model.weights import sha256
 
     files: list[Path] = []
-    card = report.score(detector, data, split=split, protocols=protocol, batch_size=batch_size, progress=track)
+    card = report.score(detector, data, split=split, protocols=protocol, batch_size=batch_size)
     about = {"model": model, "data": data}
     document = {**about, **card.to_dict()}
     if not json:
@@ -68,7 +67,7 @@ def val(
         notes = about | {"sha256": sha256(model), "precision": precision}
         files += report.save(card, detector, save, notes=notes).values()
     if corrupt:
-        result = robustness.score_faults(detector, data, card, names=corrupt, batch_size=batch_size, progress=track)
+        result = robustness.score_faults(detector, data, card, names=corrupt, batch_size=batch_size)
         document["robustness"] = result.to_dict()
         if not json:
             tables.faults(result)
@@ -116,12 +115,12 @@ def energy(
         energy_page.read_study(curve)  # refused before the counting
     detector = load_network(model, device=device)
     costs = energy_report.costs(
-        detector, data, split=split, batch_size=batch_size, measure_s=measure_s, progress=track,
+        detector, data, split=split, batch_size=batch_size, measure_s=measure_s,
     )  # fmt: skip
     if not json:
         for title, header, rows, words in (*energy_page.tables(costs), energy_page.published_table()):
-            show_table(title, header, rows, words=words)
-        say(f"{what_follows(published())}\n{costs.verdict}\njoules: {energy_page.joules_in_words(costs)}")
+            output.show_table(title, header, rows, words=words)
+        output.show_text(f"{what_follows(published())}\n{costs.verdict}\njoules: {energy_page.joules_in_words(costs)}")
     files = [] if report is None else _write_energy_report(costs, detector, report, model, data, split, curve)
     if json:
         output.write_document({"model": model, "data": data, **costs.to_dict(), "verdict": costs.verdict,

@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,14 +16,12 @@ from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.io import OPENERS
 from spiking_centernet.errors import BoxFileError, ConfigError, did_you_mean
 from spiking_centernet.structures import CLASS_NAMES
+from spiking_centernet.utils.progress import track
 
 FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "dat")
 """What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, DAT events."""
 
 BY_SUFFIX = {".npy": "gen1", ".json": "coco", ".csv": "mot", ".txt": "mot", "": "yolo", ".dat": "dat"}
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Wraps an iterable of known length to show how far it is."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,6 @@ def convert_file(
     fps: Fraction | float | None = None,
     columns: str | None = None,
     unit: str | None = None,
-    progress: Progress | None = None,
 ) -> Conversion:
     """Convert labels or a recording.
 
@@ -67,7 +63,6 @@ def convert_file(
         fps: pictures or frames a second instead.
         columns: order of the columns of a recording, see ``data.open``.
         unit: of its times, see ``data.open``.
-        progress: shows how far it is.
 
     Raises:
         BoxFileError: the labels are damaged, or size or times are not known.
@@ -91,7 +86,7 @@ def convert_file(
             raise ConfigError(
                 f"{source} is a recording, which is written as DAT; name the target *_td.dat, not {target}"
             )
-        return _to_dat(data.open(source, size_hw=size_hw, columns=columns, unit=unit), target, progress)
+        return _to_dat(data.open(source, size_hw=size_hw, columns=columns, unit=unit), target)
     if to == "dat":
         raise ConfigError(f"{source} holds labels, which DAT cannot hold; choose one of {', '.join(FORMATS[:-1])}")
     labels = _read(kind, source, size_hw or _size_beside(source), None if classes is None else tuple(classes), every_us)
@@ -164,12 +159,12 @@ def _write(to: str, target: Path, labels: Labels, stem: str) -> list[str]:
     return lost if labels.classes == CLASS_NAMES else [*lost, f"names of the classes ({', '.join(labels.classes)})"]
 
 
-def _to_dat(recording: Recording, target: Path, progress: Progress | None) -> Conversion:
+def _to_dat(recording: Recording, target: Path) -> Conversion:
     piece_us = 100_000
-    pieces: Iterable[Any] = recording.windows(piece_us, piece_us)
-    if progress is not None and recording.num_events:
-        total = (recording.stop_us - 1) // piece_us - recording.start_us // piece_us + 1
-        pieces = progress(pieces, total, f"converting {recording.path.name}")
+    num_pieces = 0
+    if recording.num_events:
+        num_pieces = (recording.stop_us - 1) // piece_us - recording.start_us // piece_us + 1
+    pieces = track(recording.windows(piece_us, piece_us), f"converting {recording.path.name}", num_pieces)
     with DatWriter(target, recording.size_hw) as writer:
         for piece in pieces:
             writer.append(piece.events)

@@ -16,7 +16,7 @@ from spiking_centernet.deploy.export.aoti import run_aoti, write_aoti
 from spiking_centernet.deploy.export.contract import Contract, Run, contract_of, run_torch
 from spiking_centernet.deploy.export.onnx import quantised, run_onnx, write_onnx
 from spiking_centernet.deploy.export.openvino import run_openvino, write_openvino
-from spiking_centernet.deploy.export.parity import Parity, Progress, compare, score, shipped_windows
+from spiking_centernet.deploy.export.parity import Parity, compare, score, shipped_windows
 from spiking_centernet.errors import ExportError, did_you_mean
 from spiking_centernet.model import Detector
 from spiking_centernet.utils.files import atomic_write
@@ -129,7 +129,6 @@ def check(
     cubes: Iterable[np.ndarray] | None = None,
     dataset: FolderDataset | None = None,
     protocol: str = "prophesee",
-    progress: Progress | None = None,
 ) -> Report:
     """Compare an exported file with the network it came from.
 
@@ -140,7 +139,6 @@ def check(
         cubes: windows [T, C, H, W]; None takes those of the real recording that ships with the package.
         dataset: a labelled split to score both on.
         protocol: of the score.
-        progress: shows how far the scoring is.
 
     Raises:
         MissingPackageError: the runtime is not installed.
@@ -157,7 +155,7 @@ def check(
     rounding = None if same is original else compare(original, same, contract, windows, hard_reset=hard_reset)
     ap = None
     if dataset is not None:
-        before, after = (score(r, contract, dataset, protocol=protocol, progress=progress) for r in (original, theirs))
+        before, after = (score(r, contract, dataset, protocol=protocol) for r in (original, theirs))
         ap = before, after
     return Report(parity, rounding, ap)
 

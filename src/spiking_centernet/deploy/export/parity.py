@@ -1,6 +1,6 @@
 """Whether a written file computes what the network computes, on windows of real events."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,12 +15,10 @@ from spiking_centernet.errors import ExportError
 from spiking_centernet.evaluation.metrics import Instant, Protocol
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections, VoxelSpec
+from spiking_centernet.utils.progress import track
 
 MEMBRANE_TOLERANCE = 1e-3
 """Membranes that differ by more are counted: rounding moves them by some 1e-6, a flipped spike by tenths."""
-
-Progress = Callable[[Iterable[int], int, str], Iterable[int]]
-"""Wraps an iterable of known length to show how far it is."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ def score(
     dataset: FolderDataset,
     *,
     protocol: str | Protocol = "prophesee",
-    progress: Progress | None = None,
 ) -> float:
     """Return the AP of an exported network on a split, one window at a time.
 
@@ -95,8 +92,7 @@ def score(
     """
     truth: dict[Instant, Boxes] = {}
     found: dict[Instant, Detections] = {}
-    indices: Iterable[int] = range(len(dataset))
-    for k in indices if progress is None else progress(indices, len(dataset), "scoring"):
+    for k in track(range(len(dataset)), "scoring"):
         sample = dataset[k]
         size_hw = (int(sample.cube.shape[-2]), int(sample.cube.shape[-1]))
         if size_hw != contract.size_hw:

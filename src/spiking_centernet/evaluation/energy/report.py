@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from spiking_centernet.evaluation.energy import (
 )
 from spiking_centernet.evaluation.energy import break_evens as break_evens_of
 from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN, Bill, BreakEven
-from spiking_centernet.evaluation.prediction import Progress, dataset_for
+from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.model import Detector
 from spiking_centernet.structures import Batch
+from spiking_centernet.utils.progress import track
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 
@@ -125,7 +126,6 @@ def costs(
     split: str = "test",
     batch_size: int = 8,
     measure_s: float = 60.0,
-    progress: Progress | None = None,
 ) -> Costs:
     """Count every labelled instant of a split, and measure joules where the machine counts them.
 
@@ -136,7 +136,6 @@ def costs(
         batch_size: windows at a time.
         measure_s: most seconds to measure joules for, beside the idle machine's and the repeats that a spread needs;
             0 does not measure.
-        progress: shows how far it is.
 
     Raises:
         DatasetError: the folder does not hold what it should.
@@ -151,9 +150,9 @@ def costs(
     device = next(model.parameters()).device
     counter = OperationCounter(fused)
     loader = DataLoader(dataset, batch_size, collate_fn=collate)  # pyright: ignore
-    batches: Iterable[Batch] = loader if progress is None else progress(loader, len(loader), "counting")
     first: Tensor | None = None
-    for batch in batches:
+    batch: Batch
+    for batch in track(loader, "counting"):
         cube = batch.cube.to(device)
         first = cube if first is None else first
         counter(cube)

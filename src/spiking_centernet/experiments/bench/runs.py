@@ -1,12 +1,13 @@
 """``scn bench``: every contestant side by side, one process a setting, into one file and its plots."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.experiments.bench import implementations, plots
 from spiking_centernet.model import PRESETS
 from spiking_centernet.utils.provenance import collect_provenance, write_json
+
+LOG = logging.getLogger(__name__)
 
 TUNED = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.hugetlb=1"}
 """Keeps glibc from giving memory back and faulting it in anew at every call; other C libraries ignore it."""
@@ -26,8 +29,6 @@ RATES_PEER = "SpikingJelly eager"
 
 SIZE_HW = (240, 304)
 
-Say = Callable[[str], object]
-
 
 def run_bench(
     out: str | os.PathLike[str],
@@ -38,7 +39,6 @@ def run_bench(
     firing_rate: float = 0.12,
     slow: bool = True,
     seed: int = 0,
-    say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Measure this machine: windows a second of every contestant, latency, memory, cold start, speed by firing rate.
 
@@ -53,7 +53,6 @@ def run_bench(
         firing_rate: of every layer in the race.
         slow: let those take part that take a minute to build.
         seed: of weights and events.
-        say: called with what is being done.
 
     Returns:
         what ``bench.json`` holds.
@@ -75,25 +74,25 @@ def run_bench(
     result: dict[str, Any] = {**collect_provenance(seed=seed), "settings": base, "races": [], "missing": _missing()}
     for count in threads:
         for allocator, environment in (("default", {}), ("tuned", TUNED)):
-            say(f"race: {count} thread{'s' * (count > 1)}, allocator {allocator}")
+            LOG.info("race: %d thread%s, allocator %s ...", count, "s" * (count > 1), allocator)
             job = {**base, "kind": "race", "threads": count, "contestants": everybody, "floors": allocator == "tuned"}
             found = work(job, environment)
             result["races"].append({"threads": count, "allocator": allocator, **found})
     ours = list(implementations.OURS)
     curve = [*ours, *(name for name in everybody if name == RATES_PEER)]
-    say("speed by firing rate")
+    LOG.info("speed by firing rate ...")
     result["rates"] = [
         {"asked": rate, **work({**base, "kind": "race", "threads": 1, "contestants": curve, "firing_rate": rate,
                                 "seconds": seconds / 4}, TUNED)}
         for rate in RATES
     ]  # fmt: skip
-    say("latency of single steps")
+    LOG.info("latency of single steps ...")
     result["steps"] = [
         {"contestant": name, "threads": count, **work({**base, "kind": "steps", "contestant": name, "threads": count,
                                                        "repeats": 200}, TUNED)}
         for name in ours for count in threads
     ]  # fmt: skip
-    say("memory and cold start")
+    LOG.info("memory and cold start ...")
     result["alone"] = [
         {"contestant": name, **work({**base, "kind": "alone", "contestant": name, "threads": 1}, {})}
         for name in everybody

@@ -1,7 +1,7 @@
 """Studies: what varies, the runs of it, and one table with mean, deviation and a significance test."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ def run_study(
     jobs: int = 1,
     reuse: Sequence[str | os.PathLike[str]] = (),
     changes: dict[str, Any] | None = None,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """Run what of a study is not finished, and write ``study.md``, ``.csv``, ``.json`` and ``.png``.
 
@@ -31,14 +30,13 @@ def run_study(
         jobs: runs at a time.
         reuse: folders of other studies; a run that one of them has trained is tested here, not trained again.
         changes: recipe fields to change in every run, beyond the study's own.
-        say: told what happens, line by line.
 
     Raises:
         ConfigError: the study is wrong; nothing has run then.
     """
     plan = read_plan(path, changes=changes)
     runs = plan.runs(Path(out))
-    run_all(plan, runs, data, jobs=jobs, reuse=reuse, say=say)
+    run_all(plan, runs, data, jobs=jobs, reuse=reuse)
     summary = summarise(plan, runs, data=os.fspath(data), jobs=jobs)
     save(summary, out)
     return summary

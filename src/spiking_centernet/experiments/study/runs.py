@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,14 +31,14 @@ from spiking_centernet.training.trainer import train
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import num_cores, write_json
 
+LOG = logging.getLogger(__name__)
+
 OUTCOME = "outcome.json"
 KEY_NAMES = {"row", "seed", "recipe", "split", "protocol", "test_names"}
 """What every outcome holds, also that of a failed run."""
 
 SCORES = ("ap", "ap50", "firing_rate")
 """What the table shows of a test."""
-
-Say = Callable[[str], None]
 
 
 def run_all(
@@ -47,7 +48,6 @@ def run_all(
     *,
     jobs: int,
     reuse: Sequence[str | os.PathLike[str]] = (),
-    say: Say = lambda text: None,
 ) -> None:
     """Bring every run to its end; one that fails is noted in its folder and does not stop the others.
 
@@ -57,7 +57,6 @@ def run_all(
         data: folder that holds the splits.
         jobs: runs at a time.
         reuse: folders of other studies, whose weights are taken where recipe, seed, data and teacher are the same.
-        say: told what happens.
 
     Raises:
         ConfigError: jobs is not positive, a folder holds a run of another recipe, or one of ``reuse`` holds no study.
@@ -68,12 +67,12 @@ def run_all(
         if not (Path(folder) / "runs").is_dir():
             raise ConfigError(f"{os.fspath(folder)}: holds no runs of a study; name the --out of one to reuse")
     left = [run for run in runs if not _finished(plan, run)]
-    say(f"{len(runs)} runs, {len(runs) - len(left)} finished before")
+    LOG.info("%d runs, %d finished before", len(runs), len(runs) - len(left))
     if jobs == 1:
         # Seed by seed, as the runs come: a study that is stopped early leaves whole seeds.
         for run in left:
-            say(f"{run.name} ...")
-            say(_told(run, execute(plan, run, data, reuse=reuse)))
+            LOG.info("%s ...", run.name)
+            LOG.info("%s", _told(run, execute(plan, run, data, reuse=reuse)))
         return
     # Teachers first: they are what the others wait for.
     for wave in ([r for r in left if r.row.teacher_row is None], [r for r in left if r.row.teacher_row is not None]):
@@ -87,7 +86,7 @@ def run_all(
                     run = futures[future]
                     error = future.exception()
                     outcome = future.result() if error is None else _failed(plan, run, error)
-                    say(_told(run, outcome))
+                    LOG.info("%s", _told(run, outcome))
             finally:
                 pool.shutdown(cancel_futures=True)  # Ctrl-C stops what has not begun too
 
