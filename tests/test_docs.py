@@ -59,7 +59,7 @@ def command_lines(page: Path) -> list[str]:
 
 
 COMMANDS = [(page, line) for page in PAGES for line in command_lines(page)]
-PROGRAMS = {"scn", "make", "python", "pip", "torchrun", "sbatch", ".venv/bin/pre-commit"}
+PROGRAMS = {"cp", "mkdir", "scn", "make", "python", "pip", "torchrun", "sbatch", ".venv/bin/pre-commit"}
 
 
 def starting_with(word: str):
