@@ -7,8 +7,6 @@ import argparse
 import os
 from pathlib import Path
 
-from spiking_centernet.utils.console import say
-
 
 def main() -> None:
     """Link every file of both splits."""
@@ -27,7 +25,7 @@ def main() -> None:
                 if not link.exists():
                     os.symlink(file.resolve(), link)
                     count += 1
-    say(f"{given.out}: {count} files linked")
+    print(f"{given.out}: {count} files linked")
 
 
 if __name__ == "__main__":
