@@ -1,6 +1,7 @@
 """The few types every room shares: events, boxes, detections, samples and batches."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal, get_args
 
 import numpy as np
@@ -31,6 +32,9 @@ CLASS_NAMES = ("car", "pedestrian")
 
 CubeMode = Literal["binary", "count"]
 
+LARGEST_DENOMINATOR = 64
+"""A scale is the nearest fraction with a denominator up to this, so that 0.333 bins as 1/3 does: whole numbers alone."""
+
 
 def _check(ok: bool, message: str) -> None:
     if not ok:
@@ -46,15 +50,18 @@ class VoxelSpec:
         num_steps: time steps that the window is divided into.
         bins: micro time bins of a step; each is a channel of either polarity.
         mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255.
+        scale: pixels of the cube over pixels of the sensor, along a side: 0.5 bins at half the sensor's resolution. An
+            event at column x lies in column ``floor(x * scale)`` of the cube.
 
     Raises:
-        ConfigError: If a value is less than 1 or the mode is unknown.
+        ConfigError: If a whole number is less than 1, the mode unknown or the scale not from 1/64 to 1.
     """
 
     window_us: int = 100_000
     num_steps: int = 5
     bins: int = 2
     mode: CubeMode = "binary"
+    scale: float = field(default=1.0, metadata={"setting": False})
 
     def __post_init__(self):
         for name in ("window_us", "num_steps", "bins"):
@@ -62,6 +69,22 @@ class VoxelSpec:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.mode not in get_args(CubeMode):
             raise ConfigError(f"unknown mode {self.mode!r}{did_you_mean(str(self.mode), get_args(CubeMode))}")
+        if not 1 / LARGEST_DENOMINATOR <= self.scale <= 1:
+            raise ConfigError(
+                f"scale must lie between 1/{LARGEST_DENOMINATOR} and 1, got {self.scale}: events hold no detail finer "
+                "than the sensor's pixels"
+            )
+
+    @property
+    def ratio(self) -> Fraction:
+        """The scale as the exact fraction that events are binned with."""
+        return Fraction(self.scale).limit_denominator(LARGEST_DENOMINATOR)
+
+    def cube_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the cube of a sensor, both in pixels: every event has a place, no row is spare."""
+        height, width = (int(side) for side in size_hw)
+        over, under = self.ratio.as_integer_ratio()
+        return (height - 1) * over // under + 1, (width - 1) * over // under + 1
 
     @property
     def channels(self) -> int:

@@ -115,10 +115,11 @@ def find_record(raw, t_us, look_back):
 
 
 @_jit
-def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num_steps, bins, count):
+def bin_records(raw, cube, x_bits, y_bits, height, width, places, start_us, stop_us, num_steps, bins, count):
     """Fill a zeroed flat cube straight from raw records, with a running maximum of time.
 
-    ``raw`` must all lie in the window once the running maximum is applied.
+    ``raw`` must all lie in the window once the running maximum is applied. ``places`` says where in a plane of the cube
+    the sensor's rows begin and its columns lie, None where the cube has the sensor's pixels.
 
     Returns:
         how many events came late, the index of the first one outside the sensor (-1 if none; such events are never
@@ -128,9 +129,9 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
     y_mask = np.uint32((1 << y_bits) - 1)
     y_shift, p_shift = np.uint32(x_bits), np.uint32(x_bits + y_bits)
     height, width = np.uint32(height), np.uint32(width)
-    plane = np.int64(height) * np.int64(width)
-    polarity_step = np.uintp(bins * plane)
     num_cells = num_steps * bins
+    plane = len(cube) // (2 * num_cells)
+    polarity_step = np.uintp(bins * plane)
     latest, num_late, first_outside, first_jumped = np.int64(0), 0, -1, -1
     i = 0
     for cell in range(num_cells):
@@ -154,7 +155,12 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
                     first_outside = i
             else:
                 # Unsigned, so that the compiler need not allow for an index that counts from the end.
-                place = base + np.uintp((w >> p_shift) & np.uint32(1)) * polarity_step + np.uintp(y * width + x)
+                place = base + np.uintp((w >> p_shift) & np.uint32(1)) * polarity_step
+                # numba drops the branch that the type of places rules out.
+                if places is None:
+                    place += np.uintp(y * width + x)
+                else:
+                    place += places[0][y] + places[1][x]
                 if count:
                     cube[place] += cube[place] < 255
                 else:
@@ -164,15 +170,15 @@ def bin_records(raw, cube, x_bits, y_bits, height, width, start_us, stop_us, num
 
 
 @_jit
-def bin_events(events, cube, height, width, start_us, stop_us, num_steps, bins, count):
-    """Fill a zeroed flat cube from PAIRED_DTYPE events in any order.
+def bin_events(events, cube, height, width, places, start_us, stop_us, num_steps, bins, count):
+    """Fill a zeroed flat cube from PAIRED_DTYPE events in any order; ``places`` as in ``bin_records``.
 
     Returns:
         the index of the first event of the window that is outside the sensor or has no polarity (-1 if none); such
         events are never written.
     """
     length, num_cells = stop_us - start_us, num_steps * bins
-    plane = np.int64(height) * np.int64(width)
+    plane = len(cube) // (2 * num_cells)
     height, width = np.uint32(height), np.uint32(width)
     polarity_step = np.uintp(bins * plane)
     first_outside = -1
@@ -192,7 +198,11 @@ def bin_events(events, cube, height, width, start_us, stop_us, num_steps, bins, 
             if first_outside < 0:
                 first_outside = i
             continue
-        place = base + p * polarity_step + np.uintp(y * width + x)
+        place = base + p * polarity_step
+        if places is None:
+            place += np.uintp(y * width + x)
+        else:
+            place += places[0][y] + places[1][x]
         if count:
             cube[place] += cube[place] < 255
         else:

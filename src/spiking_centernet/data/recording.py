@@ -80,7 +80,7 @@ class Recording(ABC):
             spec: length of the window and division of the cube; None takes the paper's.
 
         Returns:
-            uint8 ``[num_steps, 2 * bins, H, W]``.
+            uint8 ``[num_steps, 2 * bins, H, W]``, smaller than the sensor where ``spec.scale`` is below 1.
 
         Raises:
             WindowError: If nothing of the window lies in the recording.

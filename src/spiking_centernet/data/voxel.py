@@ -1,5 +1,9 @@
 """Events of a window -> voxel cube: one plane per time step, polarity and micro bin."""
 
+import math
+from fractions import Fraction
+from functools import cache
+
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -20,7 +24,8 @@ def voxelize(
 
     An event at time t lies in cell ``(t - start_us) * num_steps * bins // window_us``, which is micro bin
     ``cell % bins`` of step ``cell // bins``; its channel is ``polarity * bins + micro bin``. The cells are aligned to
-    the window, never to its first event; events outside the window are ignored.
+    the window, never to its first event; events outside the window are ignored. With a ``spec.scale`` below 1 its row
+    is ``floor(y * scale)`` and its column ``floor(x * scale)``.
 
     Args:
         events: EVENT_DTYPE array in any order.
@@ -29,7 +34,7 @@ def voxelize(
         spec: length of the window, time steps T, micro bins and mode; None takes the paper's.
 
     Returns:
-        uint8 ``[num_steps, 2 * bins, H, W]``.
+        uint8 ``[num_steps, 2 * bins, H, W]``, the sensor's height and width, or those of ``spec.cube_hw``.
 
     Raises:
         WindowError: If the window lies beyond every clock.
@@ -38,21 +43,31 @@ def voxelize(
     """
     spec = VoxelSpec() if spec is None else spec
     cube = empty_cube(stop_us, (int(size_hw[0]), int(size_hw[1])), spec)
-    add_events(cube, events, stop_us=stop_us, spec=spec)
+    add_events(cube, events, stop_us=stop_us, size_hw=size_hw, spec=spec)
     return cube
 
 
-def add_events(cube: UInt8[torch.Tensor, "T C H W"], events: np.ndarray, *, stop_us: int, spec: VoxelSpec) -> None:
+def add_events(
+    cube: UInt8[torch.Tensor, "T C H W"],
+    events: np.ndarray,
+    *,
+    stop_us: int,
+    size_hw: tuple[int, int],
+    spec: VoxelSpec,
+) -> None:
     """Write more events into the cube of a window, in place; see ``voxelize``.
 
     Raises:
         EventFileError: If an event of the window lies outside the sensor or has a polarity other than 0 and 1; the
             others are written.
     """
-    height, width = cube.shape[-2:]
+    height, width = int(size_hw[0]), int(size_hw[1])
     paired, flat = check_events(events).view(PAIRED_DTYPE), cube.numpy().reshape(-1)
     start_us, stop_us = int(stop_us) - spec.window_us, int(stop_us)
-    bad = bin_events(paired, flat, height, width, start_us, stop_us, spec.num_steps, spec.bins, spec.mode == "count")
+    bad = bin_events(
+        paired, flat, height, width, pixel_places((height, width), spec.ratio), start_us, stop_us, spec.num_steps,
+        spec.bins, spec.mode == "count",
+    )  # fmt: skip
     if bad >= 0:
         t, x, y, p = events[bad].tolist()
         raise EventFileError(
@@ -62,19 +77,37 @@ def add_events(cube: UInt8[torch.Tensor, "T C H W"], events: np.ndarray, *, stop
 
 
 def empty_cube(stop_us: int, size_hw: tuple[int, int], spec: VoxelSpec) -> UInt8[torch.Tensor, "T C H W"]:
-    """Return the cube of a window without events; raises as ``voxelize``."""
+    """Return the cube of a window of a sensor of this size without events; raises as ``voxelize``."""
     start_us, cells = int(stop_us) - spec.window_us, spec.num_steps * spec.bins
     if min(size_hw) < 1:
         raise ConfigError(f"size_hw must be positive, got {size_hw}")
     if max(-start_us, stop_us) > MAX_TIME_US or spec.window_us * cells > MAX_TIME_US:
         raise WindowError(f"window [{start_us}, {stop_us}) us lies beyond every clock; check its unit")
-    if (num_bytes := 2 * cells * size_hw[0] * size_hw[1]) > MAX_CUBE_BYTES:
+    if (num_bytes := 2 * cells * math.prod(spec.cube_hw(size_hw))) > MAX_CUBE_BYTES:
         raise ConfigError(
             f"a cube of {spec.num_steps} steps, {spec.bins} bins and {size_hw[1]} x {size_hw[0]} pixels needs "
             f"{num_bytes / 2**30:.1f} GiB; give fewer steps or bins, or the sensor's true size_hw"
         )
     # numpy's zeros are pages that the system hands out empty; torch would write them.
-    return torch.from_numpy(np.zeros((spec.num_steps, spec.channels, *size_hw), np.uint8))
+    return torch.from_numpy(np.zeros((spec.num_steps, spec.channels, *spec.cube_hw(size_hw)), np.uint8))
+
+
+@cache
+def pixel_places(size_hw: tuple[int, int], ratio: Fraction) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return where in a flat plane of a scaled cube every row of the sensor begins, and every column's place in it.
+
+    Args:
+        size_hw: height and width of the sensor in pixels.
+        ratio: the scale.
+
+    Returns:
+        uintp [H] and [W]; None at scale 1, where a plane is the sensor.
+    """
+    if ratio == 1:
+        return None
+    over, under = ratio.as_integer_ratio()
+    rows, columns = (np.arange(side) * over // under for side in size_hw)
+    return (rows * (int(columns[-1]) + 1)).astype(np.uintp), columns.astype(np.uintp)
 
 
 def check_events(events: np.ndarray, where: str = "events") -> np.ndarray:

@@ -63,7 +63,7 @@ class WindowCollector:
     Args:
         size_hw: height and width of the sensor in pixels.
         every_us: microseconds from one window's end to the next.
-        spec: length of a window and division of its cube.
+        spec: length of a window, division and scale of its cube.
 
     Raises:
         ConfigError: If ``every_us`` is less than 1.
@@ -183,7 +183,7 @@ class WindowCollector:
             self._open.append(_OpenWindow(stop_us, empty_cube(stop_us, self.size_hw, self.spec)))
             stop_us += self.every_us
         for window in self._open:
-            add_events(window.cube, events, stop_us=window.stop_us, spec=self.spec)
+            add_events(window.cube, events, stop_us=window.stop_us, size_hw=self.size_hw, spec=self.spec)
 
     def _close(self, arrived_s: float) -> ClosedWindow:
         assert self._next_us is not None

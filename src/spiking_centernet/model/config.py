@@ -121,13 +121,18 @@ class DeploymentConfig:
 
     Attributes:
         score_threshold: detections below are not shown by default; chosen on validation data after training.
+        trained_hw: height and width in pixels of the cubes that it was trained on, which ``scale="auto"`` goes by; the
+            default is GEN1's sensor, which the simulator has as well.
     """
 
     score_threshold: float = 0.3
+    trained_hw: tuple[int, ...] = (240, 304)
 
     def __post_init__(self):
         if not math.isfinite(self.score_threshold):
             raise ConfigError(f"deployment.score_threshold must be finite, got {self.score_threshold}")
+        if len(self.trained_hw) != 2 or min(self.trained_hw) < 1:
+            raise ConfigError(f"deployment.trained_hw must be a height and a width in pixels, got {self.trained_hw}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +163,8 @@ class DetectorConfig:
     def __post_init__(self):
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes must be one or more different names, got {self.classes}")
+        if self.voxels.scale != 1:
+            raise ConfigError("a network has no scale of its own: give scale to what detects, or to a VoxelSpec there")
         most = len(self.encoder.widths) - 1
         if not 0 <= self.decoder.num_blocks <= most:
             raise ConfigError(

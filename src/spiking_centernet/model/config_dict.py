@@ -35,11 +35,16 @@ def config_to_dict(config: DetectorConfig) -> dict[str, Any]:
     """Return a configuration as plain JSON values, nested by owner."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items()}
+        if dataclasses.is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in _setting_fields(value)}
         return list(value) if isinstance(value, tuple) else value
 
-    return plain(dataclasses.asdict(config))
+    return plain(config)
+
+
+def _setting_fields(owner: Any) -> list[dataclasses.Field]:
+    """Return the fields that are settings of a network; the scale of a voxel cube is the sensor's affair."""
+    return [field for field in dataclasses.fields(owner) if field.metadata.get("setting", True)]
 
 
 def config_from_dict(values: Mapping[str, Any]) -> DetectorConfig:
@@ -137,7 +142,7 @@ def _settings() -> dict[str, Any]:
 
     def walk(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
         hints = get_type_hints(kind)
-        for name in (field.name for field in dataclasses.fields(kind)):
+        for name in (field.name for field in _setting_fields(kind)):
             if dataclasses.is_dataclass(hints[name]):
                 yield from walk(hints[name], f"{prefix}{name}.")
             else:
@@ -155,7 +160,7 @@ def _flat(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
         elif not inner:
             raise ConfigError(f"unknown network setting {path!r}{_suggestion(path)}")
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield from _flat({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}, f"{path}.")
+            yield from _flat({f.name: getattr(value, f.name) for f in _setting_fields(value)}, f"{path}.")
         elif isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")
         else:

@@ -22,7 +22,7 @@ from spiking_centernet.data._kernels import (
     find_record,
     scan_records,
 )
-from spiking_centernet.data.voxel import empty_cube
+from spiking_centernet.data.voxel import empty_cube, pixel_places
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
@@ -262,8 +262,8 @@ class DatFile:
         cube = empty_cube(stop_us, self.size_hw, spec)
         span = self.span(start_us, stop_us)
         late, outside, jumped = bin_records(
-            self.records[span], cube.numpy().reshape(-1), *self.coordinate_bits, *self.size_hw, start_us, stop_us,
-            spec.num_steps, spec.bins, spec.mode == "count",
+            self.records[span], cube.numpy().reshape(-1), *self.coordinate_bits, *self.size_hw,
+            pixel_places(self.size_hw, spec.ratio), start_us, stop_us, spec.num_steps, spec.bins, spec.mode == "count",
         )  # fmt: skip
         self.check(span.start, late, outside, jumped)
         if self.span(start_us, stop_us) != span:

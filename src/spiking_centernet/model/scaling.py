@@ -1,0 +1,133 @@
+"""The scales at which a sensor's events are binned for a network, and boxes brought back to the sensor's pixels."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from spiking_centernet.boxes import clip, iou_matrix
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.model.config import DetectorConfig
+from spiking_centernet.structures import Detections, VoxelSpec
+
+Scale = float | str | Sequence[float]
+"""A number from 1/64 to 1, several of them, "auto" or "pyramid"."""
+
+PYRAMID = (1.0, 0.5, 0.25)
+MERGE_IOU = 0.5
+"""Boxes of two scales that overlap by more are one object: the customary limit of non-maximum suppression."""
+MAX_DETECTIONS = 100
+"""What a head answers with at one scale, and what COCO's AP looks at."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The scales that a detector is run at on one sensor.
+
+    Attributes:
+        scales: one or several, pixels of the cube over pixels of the sensor along a side.
+        size_hw: height and width of the sensor in pixels.
+        is_auto: whether the scale was chosen here.
+    """
+
+    scales: tuple[float, ...]
+    size_hw: tuple[int, int]
+    is_auto: bool = False
+
+    @property
+    def cost(self) -> float:
+        """Pixels that the network sees over those of the sensor: about its time over that of scale 1."""
+        return sum(math.prod(self._cube_hw(scale)) for scale in self.scales) / math.prod(self.size_hw)
+
+    def _cube_hw(self, scale: float) -> tuple[int, int]:
+        return VoxelSpec(scale=scale).cube_hw(self.size_hw)
+
+    def specs(self, spec: VoxelSpec) -> list[VoxelSpec]:
+        """Return the network's spec at every scale."""
+        return [replace(spec, scale=scale) for scale in self.scales]
+
+    def __str__(self) -> str:
+        """Say which scales, what they cost and how to choose others."""
+        names = ", ".join(str(VoxelSpec(scale=scale).ratio) for scale in self.scales)
+        sizes = " and ".join("{1} x {0}".format(*self._cube_hw(scale)) for scale in self.scales)
+        height, width = self.size_hw
+        text = f"scale {names}: the {width} x {height} sensor is binned at {sizes} pixels"
+        if len(self.scales) > 1:
+            text += f", {self.cost:.2f} times the network's work at scale 1"
+        return text + ("; chosen for these weights, --scale 1 keeps every pixel" if self.is_auto else "")
+
+
+def choose_scaling(scale: Scale, size_hw: tuple[int, int], config: DetectorConfig) -> Scaling:
+    """Return the scales to detect at.
+
+    "auto" is one over the whole number that brings the sensor's area nearest to that of the cubes the network was
+    trained on, so that what fills a share of the picture has the size in pixels that it had there; never above 1.
+
+    Args:
+        scale: a number, several, "auto", or "pyramid" for 1, 1/2 and 1/4.
+        size_hw: height and width of the sensor in pixels.
+        config: the network's.
+
+    Raises:
+        ConfigError: If a scale is unknown or impossible, or given twice.
+    """
+    size_hw = (int(size_hw[0]), int(size_hw[1]))
+    if scale == "auto":
+        side = math.sqrt(math.prod(size_hw) / math.prod(config.deployment.trained_hw))
+        return Scaling((1 / max(1, round(side)),), size_hw, is_auto=True)
+    if isinstance(scale, str) and scale != "pyramid":
+        raise ConfigError(f"scale takes numbers, auto or pyramid, got {scale!r}{did_you_mean(scale, _WORDS)}")
+    scales = PYRAMID if scale == "pyramid" else (scale,) if isinstance(scale, int | float) else tuple(scale)
+    if not scales or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in scales):
+        raise ConfigError(f"scale takes numbers, auto or pyramid, got {scale!r}")
+    if len({VoxelSpec(scale=one).ratio for one in scales}) < len(scales):
+        raise ConfigError(f"a scale stands twice in {scales}; give each once")
+    return Scaling(tuple(map(float, scales)), size_hw)
+
+
+_WORDS = ("auto", "pyramid")
+
+
+def to_sensor(found: Detections, ratio: Fraction, size_hw: tuple[int, int]) -> Detections:
+    """Return detections in a cube's pixels as such in the sensor's, clipped to it; the same object at scale 1.
+
+    Args:
+        found: boxes in pixels of the cube.
+        ratio: the cube's scale.
+        size_hw: height and width of the sensor in pixels.
+    """
+    if ratio == 1:
+        return found
+    xyxy = clip((found.xyxy.astype(np.float64) * float(1 / ratio)).astype(np.float32), size_hw)
+    # A cube's last row or column may begin inside the sensor and end outside.
+    keep = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return replace(
+        found, xyxy=xyxy[keep], scores=found.scores[keep], labels=found.labels[keep], track_ids=found.track_ids[keep]
+    )
+
+
+def merge(parts: Sequence[Detections]) -> Detections:
+    """Return the detections of one timestamp at several scales as one list, best first, without duplicates.
+
+    A detection is dropped if one of the same class at another scale overlaps it by more than ``MERGE_IOU``, scores
+    more and is kept. Those of one scale do not suppress each other, so that one scale alone comes back unchanged.
+
+    Args:
+        parts: of every scale, boxes in the sensor's pixels.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    level = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    xyxy, scores, labels, track_ids = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("xyxy", "scores", "labels", "track_ids")
+    )
+    rivals = iou_matrix(xyxy, xyxy) > MERGE_IOU
+    rivals &= (level[:, None] != level) & (labels[:, None] == labels)
+    kept = np.zeros(len(scores), bool)
+    order = np.argsort(-scores, kind="stable")
+    for i in order:
+        kept[i] = not (rivals[i] & kept).any()
+    order = order[kept[order]][:MAX_DETECTIONS]
+    return replace(parts[0], xyxy=xyxy[order], scores=scores[order], labels=labels[order], track_ids=track_ids[order])
