@@ -33,7 +33,7 @@ CLASS_NAMES = ("car", "pedestrian")
 CubeMode = Literal["binary", "count"]
 
 LARGEST_DENOMINATOR = 64
-"""A scale is the nearest fraction with a denominator up to this, so that 0.333 bins as 1/3 does: whole numbers alone."""
+"""A scale is the nearest fraction with a denominator up to this: 0.333 bins as 1/3 does, with whole numbers alone."""
 
 
 def _check(ok: bool, message: str) -> None:

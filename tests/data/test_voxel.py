@@ -169,3 +169,50 @@ def test_what_a_spec_implies():
     spec = VoxelSpec(window_us=50_000, num_steps=4, bins=3)
     assert (spec.channels, spec.step_us) == (6, 12_500)
     assert VoxelSpec() == VoxelSpec(100_000, 5, 2, "binary")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size_hw=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    scale=st.one_of(st.sampled_from([1, 1 / 2, 1 / 3, 1 / 4]), st.floats(1 / 64, 1)),
+    mode=st.sampled_from(["binary", "count"]),
+    seed=st.integers(0, 9),
+)
+def test_a_scaled_cube_is_that_of_scaled_events(size_hw, scale, mode, seed):
+    rng = np.random.default_rng(seed)
+    events = np.zeros(500, EVENT_DTYPE)
+    events["t"], events["p"] = np.sort(rng.integers(0, 100_000, 500)), rng.integers(0, 2, 500)
+    events["x"], events["y"] = rng.integers(0, size_hw[1], 500), rng.integers(0, size_hw[0], 500)
+    spec = VoxelSpec(scale=scale, mode=mode)
+    over, under = spec.ratio.as_integer_ratio()
+    scaled = events.copy()
+    scaled["x"], scaled["y"] = events["x"] * over // under, events["y"] * over // under
+    # The smallest size that holds every pixel of the sensor.
+    small_hw = tuple(max(k * over // under for k in range(side)) + 1 for side in size_hw)
+    cube = checked_voxelize(events, stop_us=100_000, size_hw=size_hw, spec=spec)
+    assert spec.cube_hw(size_hw) == small_hw == tuple(cube.shape[-2:])
+    assert torch.equal(cube, voxelize(scaled, stop_us=100_000, size_hw=small_hw, spec=VoxelSpec(mode=mode)))
+    if over == 1 and mode == "binary":
+        whole = voxelize(events, stop_us=100_000, size_hw=size_hw).float()
+        assert torch.equal(cube, torch.nn.functional.max_pool2d(whole, under, ceil_mode=True).to(torch.uint8))
+
+
+def test_the_short_cut_from_file_to_cube_scales_alike(tmp_path, random_events):
+    events = random_events(5_000, duration_us=100_000)
+    write_dat(tmp_path / "clip_td.dat", events, (24, 32))
+    spec = VoxelSpec(scale=0.4)
+    direct = scn_events.open(tmp_path / "clip_td.dat").cube(100_000, spec)
+    assert direct.shape == (5, 4, 10, 13)
+    assert torch.equal(direct, voxelize(events, stop_us=100_000, size_hw=(24, 32), spec=spec))
+
+
+def test_an_event_outside_the_sensor_is_outside_at_any_scale():
+    events = np.array([(1, 0, 0, 0), (5, 7, 0, 0)], EVENT_DTYPE)
+    with pytest.raises(EventFileError, match=r"event 1 .* 7 x 4 sensor"):
+        voxelize(events, stop_us=10, size_hw=(4, 7), spec=VoxelSpec(10, scale=0.25))
+
+
+@pytest.mark.parametrize("scale", [0, 1.5, -1, float("nan"), 1 / 65])
+def test_impossible_scales_are_refused(scale):
+    with pytest.raises(ConfigError, match="scale must lie between 1/64 and 1"):
+        VoxelSpec(scale=scale)

@@ -1,6 +1,8 @@
 """Kinds of values on the command line, and how an error describes them."""
 
 import typing
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from spiking_centernet.errors import ConfigError
@@ -8,7 +10,7 @@ from spiking_centernet.errors import ConfigError
 if TYPE_CHECKING:  # to a type checker they are plain numbers and words
     PositiveInt = NonNegativeInt = int
     PositiveFloat = NonNegativeFloat = UnitFloat = Rate = Milliseconds = Speed = float
-    Size = Device = str
+    Size = Device = ScaleWord = str
 else:
     from jsonargparse import typing as kinds
 
@@ -19,6 +21,7 @@ else:
     Speed = kinds.restricted_number_type("Speed", float, [(">=", 1e-4), ("<=", 1e4)])
     Size = kinds.restricted_string_type("Size", r"^0*[1-9]\d*[xX]0*[1-9]\d*$")
     Device = kinds.restricted_string_type("Device", r"^(cpu|cuda(:\d+)?)$")
+    ScaleWord = kinds.restricted_string_type("ScaleWord", r"^(auto|pyramid|\d*\.?\d+|\d+\.|\d+/[1-9]\d*)$")
 
 Protocol = Literal["prophesee", "prophesee-script", "cordone", "none", "all"]
 Corruption = Literal[
@@ -46,6 +49,7 @@ _WORDS = {
     "Speed": "a number from 0.0001 to 10000 (times real time)",
     "Size": "width x height in pixels, for example 304x240",
     "Device": "cpu, cuda, or one GPU of several as in cuda:1",
+    "ScaleWord": "auto, pyramid, or numbers from 1/64 to 1 such as 0.5 or 1/3",
     "dict": "names and values, for example '{epochs: 1}'",
 }
 """Name of a type -> what an option of it takes."""
@@ -67,6 +71,21 @@ def read_size(text: str) -> tuple[int, int]:
     if not all(side.isdigit() and int(side) for side in (width, height)):
         raise ConfigError(f"--size takes {_WORDS['Size']}, got {text!r}")
     return int(height), int(width)
+
+
+def read_scale(words: Sequence[str]) -> str | tuple[float, ...]:
+    """Return what --scale gives: "auto", "pyramid", or numbers, also written as fractions.
+
+    Raises:
+        ConfigError: If a word stands beside others, or nothing is given.
+    """
+    if any(word in ("auto", "pyramid") for word in words):
+        if len(words) > 1:
+            raise ConfigError(f"--scale takes auto, pyramid, or numbers alone, got {' '.join(words)!r}")
+        return words[0]
+    if not words:
+        raise ConfigError(f"--scale takes {_WORDS['ScaleWord']}")
+    return tuple(float(Fraction(word)) for word in words)
 
 
 def microseconds(ms: float) -> int:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -11,8 +13,9 @@ from torch.utils.data import DataLoader, Subset
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
 from spiking_centernet.errors import ConfigError, EvaluationError
 from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
-from spiking_centernet.model import AnyDetector
+from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
+from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
 from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 from spiking_centernet.utils.progress import track
 
@@ -95,8 +98,9 @@ def predict(
     num_workers: int = 0,
     precision: str = "float32",
     observe: Observe | None = None,
+    scale: Scale = 1.0,
 ) -> Predictions:
-    """Detect in every labelled frame of a data set.
+    """Detect in every labelled frame of a data set; boxes in the sensor's pixels.
 
     Args:
         model: the detector; it is fused here and left unchanged.
@@ -106,15 +110,62 @@ def predict(
         num_workers: processes that load.
         precision: "float32" or "bfloat16" arithmetic in the convolutions.
         observe: sees the output of every neuron layer, see ``Detector.forward``.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
+            whose detections are merged, "auto" or "pyramid".
 
     Raises:
-        ConfigError: If the batch size is impossible.
+        ConfigError: If the batch size or the scale is impossible.
         EvaluationError: If the recordings come from sensors of different sizes.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     device = model.device
     fused = model.fuse()
+    parts = [
+        _predict_at(
+            fused, part, ratio, size_hw, device=device, batch_size=batch_size, min_score=min_score,
+            num_workers=num_workers, precision=precision, observe=observe,
+        )
+        for part, ratio, size_hw in _scaled(dataset, scale, model.config)
+    ]  # fmt: skip
+    first = parts[0]
+    found = {frame: merge([part.detections[frame] for part in parts]) for frame in first.detections}
+    return replace(first, detections=found)
+
+
+def _scaled(
+    dataset: FolderDataset | Subset[Sample], scale: Scale, config: DetectorConfig
+) -> list[tuple[FolderDataset | Subset[Sample], Fraction, tuple[int, int] | None]]:
+    """Return the data set at every scale, the scale, and the sensor's size where the cubes do not have it."""
+    if scale in (1, (1.0,)):
+        return [(dataset, Fraction(1), None)]
+    folder = dataset.dataset if isinstance(dataset, Subset) else dataset
+    assert isinstance(folder, FolderDataset)
+    cube = dataset[0].cube
+    size_hw = (cube.shape[-2], cube.shape[-1])
+    scaled = []
+    for spec in choose_scaling(scale, size_hw, config).specs(folder.spec):
+        one = copy(folder)
+        one.spec = spec
+        part = Subset(one, dataset.indices) if isinstance(dataset, Subset) else one
+        scaled.append((part, spec.ratio, None if spec.ratio == 1 else size_hw))
+    return scaled
+
+
+def _predict_at(
+    fused: AnyDetector,
+    dataset: FolderDataset | Subset[Sample],
+    ratio: Fraction,
+    sensor_hw: tuple[int, int] | None,
+    *,
+    device: torch.device,
+    batch_size: int,
+    min_score: float,
+    num_workers: int,
+    precision: str,
+    observe: Observe | None,
+) -> Predictions:
+    """Detect at one scale; ``sensor_hw`` is the sensor's size, None that of the cubes."""
     loader = DataLoader(Guarded(dataset), batch_size, collate_fn=collate_guarded, num_workers=num_workers)
     batches: Iterable[Batch] = raising(loader)
     truth: dict[Instant, Boxes] = {}
@@ -129,10 +180,13 @@ def predict(
             )
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output, _ = fused(batch.cube.to(device), observe=observe)
-        results = model.head.detections(output, batch.t_us, size_hw=size_hw, min_score=min_score)
+        results = detections_of(
+            fused.head, output, batch.t_us, cube_hw=size_hw, size_hw=sensor_hw or size_hw, ratio=ratio,
+            min_score=min_score,
+        )  # fmt: skip
         for name, boxes, result in zip(batch.recordings, batch.boxes, results, strict=True):
             truth[name, result.t_us], found[name, result.t_us] = boxes, result
-    return Predictions(truth, found, size_hw or (0, 0), model.config.classes)
+    return Predictions(truth, found, sensor_hw or size_hw or (0, 0), fused.config.classes)
 
 
 def evaluate(
@@ -142,15 +196,24 @@ def evaluate(
     split: str = "val",
     protocol: str | Protocol = "prophesee",
     batch_size: int = 8,
+    scale: Scale = "auto",
 ) -> Score:
     """Return the score of a detector on a split of a GEN1-style folder under a named protocol.
 
+    Args:
+        model: the detector.
+        root: folder that holds the splits.
+        split: name of the split.
+        protocol: of the scoring.
+        batch_size: windows at a time.
+        scale: as :func:`predict`; boxes are scored in the sensor's pixels.
+
     Raises:
         DatasetError: the folder does not hold what it should.
-        ConfigError: unknown protocol.
+        ConfigError: unknown protocol, or impossible scale.
     """
     dataset = dataset_for(model, root, split)
-    return predict(model, dataset, batch_size=batch_size).score(protocol)
+    return predict(model, dataset, batch_size=batch_size, scale=scale).score(protocol)
 
 
 def best_threshold(score: Score) -> float:

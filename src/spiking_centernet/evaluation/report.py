@@ -15,6 +15,7 @@ from spiking_centernet.evaluation.plots import pr_plot
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
 
@@ -35,6 +36,7 @@ class Scorecard:
         spiking: whether the layers spike; an ANN twin's "rates" are shares of outputs that are not zero.
         predictions: what was scored.
         dataset: the frames.
+        scaling: the scales at which the events were binned.
     """
 
     split: str
@@ -43,12 +45,14 @@ class Scorecard:
     spiking: bool
     predictions: Predictions
     dataset: FolderDataset
+    scaling: Scaling
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
             "split": self.split,
             "recordings": len(self.dataset.recordings),
+            "scale": list(self.scaling.scales),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "firing_rate": self.rates.overall(),
             "firing_rates": self.rates.per_layer(),
@@ -62,6 +66,7 @@ def score(
     split: str = "val",
     protocols: Sequence[str] = ("prophesee",),
     batch_size: int = 8,
+    scale: Scale = "auto",
 ) -> Scorecard:
     """Detect once at every labelled instant of a split and score under each protocol.
 
@@ -71,6 +76,7 @@ def score(
         split: name of the split.
         protocols: names of ``PROTOCOLS``, or ("all",).
         batch_size: windows at a time.
+        scale: at which the events are binned, see ``prediction.predict``; boxes are scored in the sensor's pixels.
 
     Raises:
         ConfigError: unknown protocol.
@@ -80,9 +86,10 @@ def score(
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     dataset = dataset_for(model, data, split)
     rates = FiringRates(model.neuron_names)
-    predictions = predict(model, dataset, batch_size=batch_size, observe=rates)
+    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
     scores = {name: predictions.score(name) for name in names}
-    return Scorecard(split, scores, rates, model.config.neuron.is_spiking, predictions, dataset)
+    scaling = choose_scaling(scale, predictions.size_hw, model.config)
+    return Scorecard(split, scores, rates, model.config.neuron.is_spiking, predictions, dataset, scaling)
 
 
 def save(

@@ -142,7 +142,7 @@ def score_faults(
         dataset = dataset_for(model, data, card.split)
         dataset.fault = fault
         rates = FiringRates(model.neuron_names)
-        predictions = predict(model, dataset, batch_size=batch_size, observe=rates)
+        predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=card.scaling.scales)
         score = predictions.score(clean.protocol)
         rate = rates.overall()
         scored.append(FaultScore(fault, score, _over(score.ap, clean.ap), rate, _over(rate, clean_rate)))

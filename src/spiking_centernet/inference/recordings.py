@@ -14,10 +14,12 @@ import torch
 from spiking_centernet.data import Recording, boxes_at, write_boxes
 from spiking_centernet.data.convert import Labels, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
+from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections
+from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, detections_of, merge
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections, VoxelSpec
 from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
 from spiking_centernet.utils.provenance import collect_provenance, write_json
@@ -35,10 +37,14 @@ class DetectionRun:
 
     Attributes:
         detections: of every instant, in time order.
+        scaling: the scales at which the events were binned.
+        coverage: how full the windows were, and the best score whether shown or not.
         paths: the file written in each format.
     """
 
     detections: list[Detections]
+    scaling: Scaling
+    coverage: Coverage
     paths: dict[str, Path] = field(default_factory=dict)
 
 
@@ -50,6 +56,7 @@ def detect(
     save: Sequence[str] = ("mp4", "json", "npy"),
     every_us: int = 50_000,
     min_score: float | None = None,
+    scale: Scale = "auto",
     speed: float = 1.0,
     shown_us: int = 40_000,
     truth: np.ndarray | None = None,
@@ -64,6 +71,8 @@ def detect(
         save: which of ``FORMATS`` to write.
         every_us: microseconds between detections; the video has a frame for each.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
+            whose detections are merged, "auto" or "pyramid".
         speed: of the video over real time; 0.1 is ten times slower.
         shown_us: how many microseconds of events before the instant a frame shows.
         truth: BOX_DTYPE, drawn dashed at the instants they stand at.
@@ -88,7 +97,10 @@ def detect(
     if not recording.num_events:
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     stops_us = recording.stops_us(every_us)
-    found: Iterable[Detections] = detections_at(model, recording, stops_us, min_score=least)
+    scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage()
+    found: Iterable[Detections] = detections_at(
+        model, recording, stops_us, min_score=least, scale=scaling.scales, coverage=coverage
+    )
     if track:
         found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
     stem = recording.path.stem.removesuffix("_td")
@@ -120,14 +132,20 @@ def detect(
     if "json" in paths:
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
                 "window_us": model.config.voxels.window_us, "classes": list(model.config.classes),
-                "min_score": start_score}  # fmt: skip
+                "min_score": start_score, "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
         instants = [_plain(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": collect_provenance()})
-    return DetectionRun(results, paths)
+    return DetectionRun(results, scaling, coverage, paths)
 
 
 def detections_at(
-    model: AnyDetector, recording: Recording, stops_us: Iterable[int], *, min_score: float | None = None
+    model: AnyDetector,
+    recording: Recording,
+    stops_us: Iterable[int],
+    *,
+    min_score: float | None = None,
+    scale: Scale = "auto",
+    coverage: Coverage | None = None,
 ) -> Iterator[Detections]:
     """Yield the detections of the windows that end at these timestamps, each from a zero-initialized state.
 
@@ -138,9 +156,11 @@ def detections_at(
         recording: what to detect in.
         stops_us: exclusive ends of the windows in microseconds, for example ``recording.stops_us(50_000)``.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        scale: as :func:`detect`.
+        coverage: sees every window.
 
     Raises:
-        ConfigError: If ``min_score`` is not in [0, 1].
+        ConfigError: If ``min_score`` is not in [0, 1] or the scale impossible.
         EventFileError: If the events are damaged.
     """
     config = model.config
@@ -148,10 +168,24 @@ def detections_at(
     if not 0 <= min_score <= 1:
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
     fused, device = model.fuse(), model.device
-    for stop_us, cube in recording.cubes(stops_us, config.voxels):
+    specs, size_hw = choose_scaling(scale, recording.size_hw, config).specs(config.voxels), recording.size_hw
+
+    def detect_at(stop_us: int, spec: VoxelSpec) -> Detections:
+        _, cube = next(recording.cubes([stop_us], spec))
         with torch.inference_mode():
             output, _ = fused(cube[:, None].to(device), keep_state=False)
-        yield from model.head.detections(output, [stop_us], size_hw=recording.size_hw, min_score=min_score)
+        found = detections_of(
+            model.head, output, [stop_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=size_hw, ratio=spec.ratio,
+            min_score=0 if coverage is not None else min_score,
+        )[0]  # fmt: skip
+        if coverage is not None:
+            coverage.add_scores(found)
+            if spec is specs[0]:
+                coverage.add_window(cube, spec)
+        return found.above(min_score)
+
+    for stop_us in map(int, stops_us):
+        yield merge([detect_at(stop_us, spec) for spec in specs])
 
 
 class _Painter:

@@ -8,7 +8,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import State
+from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
 from spiking_centernet.structures import Detections
 
 MODES = ("windowed", "stateful")
@@ -60,6 +62,7 @@ class Answerer:
         size_hw: height and width of the sensor in pixels.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: how many of the last steps a stateful answer averages; None takes the network's ``num_steps``.
+        ratio: scale of the cubes.
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class Answerer:
         mode: str = "windowed",
         min_score: float | None = None,
         readout_steps: int | None = None,
+        ratio: Fraction = Fraction(1),
     ):
-        self.config, self.size_hw, self.mode = model.config, size_hw, mode
+        self.config, self.size_hw, self.mode, self.ratio = model.config, size_hw, mode, ratio
         self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
@@ -135,7 +139,11 @@ class Answerer:
             raise ConfigError("nothing to answer yet: no window is complete; push events first")
         found = self._found
         if found is None:
-            found = self._head.detections(self._output, [t_us], size_hw=self.size_hw, min_score=self.min_score)[0]
+            assert self._taken is not None
+            found = detections_of(
+                self._head, self._output, [t_us], cube_hw=(self._taken.shape[-2], self._taken.shape[-1]),
+                size_hw=self.size_hw, ratio=self.ratio, min_score=self.min_score,
+            )[0]  # fmt: skip
             self._found = found
         return StreamDetections(
             found.xyxy, found.scores, found.labels, t_us,
@@ -146,7 +154,12 @@ class Answerer:
 
 
 def detect_windows(
-    model: AnyDetector, windows: Iterable[Window], *, size_hw: tuple[int, int], min_score: float | None = None
+    model: AnyDetector,
+    windows: Iterable[Window],
+    *,
+    size_hw: tuple[int, int],
+    min_score: float | None = None,
+    scale: Scale = "auto",
 ) -> Iterator[StreamDetections]:
     """Detect in windows of events from anywhere, each from rest.
 
@@ -155,17 +168,23 @@ def detect_windows(
         windows: the events, window by window, each as long as the network's ``window_us``.
         size_hw: height and width of the sensor in pixels.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
+            whose detections are merged, "auto" or "pyramid".
 
     Raises:
-        ConfigError: ``min_score`` is not in [0, 1].
+        ConfigError: ``min_score`` is not in [0, 1], or the scale is impossible.
     """
-    answerer = Answerer(model, size_hw=size_hw, min_score=min_score)
+    specs = choose_scaling(scale, size_hw, model.config).specs(model.config.voxels)
+    answerers = [Answerer(model, size_hw=size_hw, min_score=min_score, ratio=spec.ratio) for spec in specs]
 
     def results() -> Iterator[StreamDetections]:
         for window in windows:
-            closed_s = time.perf_counter()
-            answerer.take(voxelize(window.events, stop_us=window.stop_us, size_hw=size_hw, spec=model.config.voxels))
-            yield answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us)
+            closed_s, parts = time.perf_counter(), []
+            for spec, answerer in zip(specs, answerers, strict=True):
+                answerer.take(voxelize(window.events, stop_us=window.stop_us, size_hw=size_hw, spec=spec))
+                parts.append(answerer.answer(window.stop_us, closed_s=closed_s, newest_us=window.stop_us))
+            # The last latency is that of all scales.
+            yield replace(merge(parts), latency_ms=parts[-1].latency_ms)
 
     return results()
 

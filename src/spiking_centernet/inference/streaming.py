@@ -13,6 +13,7 @@ from spiking_centernet.inference.runner import MODES, Answerer, StreamDetections
 from spiking_centernet.inference.sources import EventSource, packets_of
 from spiking_centernet.inference.windows import ClosedWindow, Packet, WindowCollector
 from spiking_centernet.model import AnyDetector
+from spiking_centernet.model.scaling import Scale, choose_scaling
 
 Mode = Literal["windowed", "stateful"]
 Policy = Literal["wait", "drop", "merge"]
@@ -33,6 +34,10 @@ class Stream:
         every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1 or "auto".
+
+    Attributes:
+        scaling: the scale that was chosen.
 
     Raises:
         ConfigError: a setting is impossible.
@@ -47,10 +52,14 @@ class Stream:
         every_us: int | None = None,
         min_score: float | None = None,
         readout_steps: int | None = None,
+        scale: Scale = "auto",
     ):
         if mode not in MODES:
             raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
-        voxels = model.config.voxels
+        self.scaling = choose_scaling(scale, size_hw, model.config)
+        if len(self.scaling.scales) > 1:
+            raise ConfigError(f"a stream is binned once, as it arrives: give one scale, got {scale!r}")
+        (voxels,) = self.scaling.specs(model.config.voxels)
         if every_us is not None and every_us < 1:
             raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
         if mode == "windowed":
@@ -65,7 +74,9 @@ class Stream:
                 )
             voxels = replace(voxels, window_us=step_us, num_steps=1)
         self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
-        self.answerer = Answerer(model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps)
+        self.answerer = Answerer(
+            model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps, ratio=voxels.ratio
+        )
         self.collector.flush_every_us = self.answer_every_us
         self._late_before = self._dropped_before = 0
         self._last: ClosedWindow | None = None
@@ -128,6 +139,7 @@ def stream(
     every_us: int | None = None,
     min_score: float | None = None,
     readout_steps: int | None = None,
+    scale: Scale = "auto",
     size_hw: tuple[int, int] | None = None,
     policy: Policy = "wait",
     max_waiting: int = 4,
@@ -146,6 +158,7 @@ def stream(
         every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
+        scale: at which the events are binned, as :class:`Stream`.
         size_hw: height and width of the sensor, for sources that do not say.
         policy: what happens while the network is busy. "wait": the source waits, nothing is lost. "drop" and "merge"
             read the source in a thread at its own pace; of more than ``max_waiting`` windows "drop" forgets the oldest,
@@ -171,7 +184,9 @@ def stream(
             f'policy "merge" joins binary cubes, this network has voxels.mode {model.config.voxels.mode!r}; '
             'take "drop" or "wait"'
         )
-    flow = Stream(model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps)
+    flow = Stream(
+        model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps, scale=scale
+    )
     packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
     if policy != "wait":
         return run_live(

@@ -4,16 +4,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any, TypeVar
 
 import numpy as np
 
 from spiking_centernet.boxes import clip, iou_matrix
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import DetectorConfig
+from spiking_centernet.model.heads import Head
 from spiking_centernet.structures import Detections, VoxelSpec
 
 Scale = float | str | Sequence[float]
 """A number from 1/64 to 1, several of them, "auto" or "pyramid"."""
+
+Found = TypeVar("Found", bound=Detections)
 
 PYRAMID = (1.0, 0.5, 0.25)
 MERGE_IOU = 0.5
@@ -90,6 +94,31 @@ def choose_scaling(scale: Scale, size_hw: tuple[int, int], config: DetectorConfi
 _WORDS = ("auto", "pyramid")
 
 
+def detections_of(
+    head: Head,
+    output: Any,
+    t_us: Sequence[int],
+    *,
+    cube_hw: tuple[int, int],
+    size_hw: tuple[int, int],
+    ratio: Fraction,
+    min_score: float,
+) -> list[Detections]:
+    """Return the detections of scaled cubes, boxes in the sensor's pixels; see ``Head.detections``.
+
+    Args:
+        head: the network's.
+        output: the network's output for B windows.
+        t_us: exclusive end of every window in microseconds.
+        cube_hw: height and width of the cubes in pixels.
+        size_hw: height and width of the sensor in pixels.
+        ratio: the cubes' scale.
+        min_score: detections below are dropped.
+    """
+    found = head.detections(output, t_us, size_hw=cube_hw, min_score=min_score)
+    return [to_sensor(one, ratio, size_hw) for one in found]
+
+
 def to_sensor(found: Detections, ratio: Fraction, size_hw: tuple[int, int]) -> Detections:
     """Return detections in a cube's pixels as such in the sensor's, clipped to it; the same object at scale 1.
 
@@ -108,7 +137,7 @@ def to_sensor(found: Detections, ratio: Fraction, size_hw: tuple[int, int]) -> D
     )
 
 
-def merge(parts: Sequence[Detections]) -> Detections:
+def merge(parts: Sequence[Found]) -> Found:
     """Return the detections of one timestamp at several scales as one list, best first, without duplicates.
 
     A detection is dropped if one of the same class at another scale overlaps it by more than ``MERGE_IOU``, scores

@@ -166,7 +166,7 @@ def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
     """
     other = load(name)
     differ = differences(other.config, model.config)
-    for path in ("deployment.score_threshold", "head.edges", "head.box_loss"):
+    for path in ("deployment.score_threshold", "deployment.trained_hw", "head.edges", "head.box_loss"):
         differ.pop(path, None)
     tensors = other.state_dict()
     if differ.pop("head.sizes", None) is not None:

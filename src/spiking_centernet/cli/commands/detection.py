@@ -15,11 +15,13 @@ from spiking_centernet.cli.values import (
     PositiveFloat,
     PositiveInt,
     SaveFormat,
+    ScaleWord,
     Size,
     Sparse,
     Speed,
     UnitFloat,
     microseconds,
+    read_scale,
     read_size,
 )
 from spiking_centernet.errors import ConfigError
@@ -78,6 +80,7 @@ def detect(
     out: Path = Path("."),
     every_ms: Milliseconds = 50.0,
     min_score: UnitFloat | None = None,
+    scale: list[ScaleWord] = ["auto"],  # noqa: B006
     speed: Speed = 1.0,
     shown_ms: Milliseconds = 40.0,
     track: bool = False,
@@ -97,6 +100,8 @@ def detect(
         out: folder for the files
         every_ms: milliseconds between detections
         min_score: null: the threshold chosen in training
+        scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged and
+            cost the sum of their squares; auto goes by the sensor
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
@@ -113,10 +118,11 @@ def detect(
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.inference.recordings import detect as detect_recording
 
+    detector = load_detector(model, precision=precision, sparse=sparse)
     run = detect_recording(
-        load_detector(model, precision=precision, sparse=sparse),
+        detector,
         open_recording(recording, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
-        out, save=save, track=track,
+        out, save=save, track=track, scale=read_scale(scale),
         every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
     )  # fmt: skip
     num_boxes = sum(len(found) for found in run.detections)
@@ -124,10 +130,17 @@ def detect(
     if json:
         output.write_document({
             "recording": recording, "boxes": num_boxes, "timestamps": len(run.detections),
-            "tracks": len(ids) if track else None, "files": run.paths,
+            "tracks": len(ids) if track else None, "scale": list(run.scaling.scales), **run.coverage.to_dict(),
+            "files": run.paths,
         })  # fmt: skip
         return
+    if run.scaling.scales != (1.0,):
+        output.show_text(str(run.scaling))
     output.show_text(f"{num_boxes} boxes at {len(run.detections)} instants" + (f", {len(ids)} tracks" if track else ""))
+    config = detector.config
+    threshold = config.deployment.score_threshold if min_score is None else min_score
+    for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold, window_us=config.voxels.window_us):
+        output.show_text(text)
     tables.files(run.paths.values())
 
 
@@ -142,6 +155,7 @@ def stream(
     max_waiting: PositiveInt = 4,
     min_score: UnitFloat | None = None,
     readout_steps: PositiveInt | None = None,
+    scale: ScaleWord = "auto",
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -160,6 +174,7 @@ def stream(
         max_waiting: windows that may wait
         min_score: null: the threshold chosen in training
         readout_steps: steps that a stateful result averages
+        scale: resolution of the events over the sensor's: 0.5 is half; auto goes by the sensor
         size: of the sensor in pixels; udp needs it
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -172,6 +187,7 @@ def stream(
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.inference import Camera, Replay, Summary, Udp, as_line
     from spiking_centernet.inference import stream as stream_detections
+    from spiking_centernet.model.scaling import choose_scaling
 
     detector = load_detector(model)
     size_hw = None if size is None else read_size(size)
@@ -184,8 +200,12 @@ def stream(
             events = Udp(source.removeprefix("udp:"), size_hw, timestamps=timestamps)
         else:
             events = Replay(open_recording(source, size_hw=size_hw, columns=columns, unit=unit), speed=speed)
+        scaling = choose_scaling("auto" if scale == "auto" else read_scale([scale]), events.size_hw, detector.config)
+        if scaling.scales != (1.0,):
+            sys.stderr.write(f"{scaling}\n")
         answers = stream_detections(
-            detector, events, mode=mode, every_us=None if every_ms is None else microseconds(every_ms),
+            detector, events, scale=scaling.scales, mode=mode,
+            every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
         )  # fmt: skip
         summary = Summary()

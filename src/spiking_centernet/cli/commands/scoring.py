@@ -12,7 +12,9 @@ from spiking_centernet.cli.values import (
     NonNegativeFloat,
     PositiveInt,
     Protocol,
+    ScaleWord,
     Sparse,
+    read_scale,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def val(
     protocol: list[Protocol] = ["prophesee"],  # noqa: B006
     save: Path | None = None,
     corrupt: list[Corruption] = [],  # noqa: B006
+    scale: list[ScaleWord] = ["auto"],  # noqa: B006
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     precision: EnginePrecision | None = None,
@@ -43,6 +46,8 @@ def val(
         protocol: one or several, or all
         save: folder for the score, the plots and a mosaic
         corrupt: score under sensor faults too: one or several, or all
+        scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged;
+            auto goes by the sensor's size and the training's. Boxes are scored in the sensor's pixels
         batch_size: windows at a time
         device: what computes: cpu, cuda, cuda:1
         precision: compile for this CPU; null: do not
@@ -58,10 +63,12 @@ def val(
     from spiking_centernet.model.weights import sha256
 
     files: list[Path] = []
-    card = report.score(detector, data, split=split, protocols=protocol, batch_size=batch_size)
+    card = report.score(detector, data, split=split, protocols=protocol, batch_size=batch_size, scale=read_scale(scale))
     about = {"model": model, "data": data}
     document = {**about, **card.to_dict()}
     if not json:
+        if card.scaling.scales != (1.0,):
+            output.show_text(str(card.scaling))
         tables.scores(card)
     if save is not None:
         notes = about | {"sha256": sha256(model), "precision": precision}
