@@ -1,6 +1,6 @@
 """Score weights on real, labelled recordings: a yardstick, never training data.
 
-    python benchmarks/real_suite.py --real DIR [--models small nano ...] [--out PICTURES]
+    python benchmarks/real_suite.py --real DIR [--models small nano ...] [--scale auto] [--out PICTURES]
 
 Nothing here is used to train, to choose a threshold, an epoch or a scale. The recordings' licences do not allow them
 into this repository: ``real_suite_files.json`` names for every file where it comes from and its SHA-256, in the folders
@@ -35,9 +35,11 @@ from stamp import ROOT, stamp, this_command, write_result
 
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
+from spiking_centernet.cli.values import read_scale
 from spiking_centernet.data import Window, boxes_at, label_instants, read_boxes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.inference import detect_windows
+from spiking_centernet.model.scaling import Scale
 from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Detections
 from spiking_centernet.utils.progress import track
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
@@ -100,17 +102,17 @@ def missing(real: Path | None, name: str) -> str | None:
     return None
 
 
-def detect(model, frames: list[Frame], name: str) -> Iterator[tuple[Frame, Detections]]:
+def detect(model, frames: list[Frame], name: str, scale: Scale) -> Iterator[tuple[Frame, Detections]]:
     """Yield frames of one size, each with all detections from ``LEAST_SCORE`` up."""
     windows = (Window(frame.t_us - model.config.voxels.window_us, frame.t_us, frame.events) for frame in frames)
-    found = detect_windows(model, windows, size_hw=frames[0].size_hw, min_score=LEAST_SCORE)
+    found = detect_windows(model, windows, size_hw=frames[0].size_hw, min_score=LEAST_SCORE, scale=scale)
     yield from zip(frames, track(found, name, len(frames)), strict=True)
 
 
-def count(model, frames: list[Frame], out: Path | None, *, spared=lambda box, frame: False) -> Counts:
+def count(model, frames: list[Frame], out: Path | None, scale: Scale, *, spared=lambda box, frame: False) -> Counts:
     """Match detections at the model's threshold with the ground truth of every frame, best score first."""
     total = Counts()
-    for frame, every in detect(model, frames, frames[0].name):
+    for frame, every in detect(model, frames, frames[0].name, scale):
         found = every.above(model.config.deployment.score_threshold)
         total.frames += 1
         total.truth += len(frame.truth)
@@ -167,10 +169,10 @@ def crops(folder: Path) -> list[Frame]:
     return frames
 
 
-def score_crops(model, frames: list[Frame]) -> dict:
+def score_crops(model, frames: list[Frame], scale: Scale) -> dict:
     """Return shares of crops with a box, and how well the best car score tells cars from backgrounds."""
     threshold, rows = model.config.deployment.score_threshold, []
-    for frame, every in detect(model, frames, "ncars"):
+    for frame, every in detect(model, frames, "ncars", scale):
         found = every.above(threshold)
         overlap = iou_matrix(found.xyxy, frame.truth.xyxy)[:, 0]
         car, pedestrian = found.labels == CAR, found.labels == PEDESTRIAN
@@ -247,7 +249,7 @@ def whole_person(box: np.ndarray, frame: Frame) -> bool:
     return (box[2] - box[0]) * (box[3] - box[1]) >= WHOLE_PERSON * frame.size_hw[0] * frame.size_hw[1]
 
 
-def score(name: str, real: Path | None, out: Path | None) -> dict:
+def score(name: str, real: Path | None, out: Path | None, scale: Scale) -> dict:
     """Return a model's row."""
     model = scn.load(name)
     length_us = model.config.voxels.window_us
@@ -263,22 +265,22 @@ def score(name: str, real: Path | None, out: Path | None) -> dict:
             row[part] = {"skipped": str(error)}
         print(f"{name:12} {part:16} {row[part]}", flush=True)
 
-    put("pedro", missing(real, "pedro/"), lambda: count(model, pedro(real / "pedro"), pictures("pedro")).row())
-    put("ncars", missing(real, "ncars/"), lambda: score_crops(model, crops(real / "ncars")))
+    put("pedro", missing(real, "pedro/"), lambda: count(model, pedro(real / "pedro"), pictures("pedro"), scale).row())
+    put("ncars", missing(real, "ncars/"), lambda: score_crops(model, crops(real / "ncars"), scale))
     for file in ("bust.aedat4", "seq_0003_e.mat"):
         put(
             Path(file).stem, missing(real, f"negatives/{file}"),
             lambda file=file: count(
-                model, list(every(real / "negatives" / file, length_us)), pictures(Path(file).stem),
+                model, list(every(real / "negatives" / file, length_us)), pictures(Path(file).stem), scale,
                 spared=whole_person if file.startswith("bust") else lambda box, frame: False,
             ).row(),
         )  # fmt: skip
     icns = RECORDINGS / "icns_roadside_cars" / "icns_roadside_cars_td.dat"
-    put("icns", None, lambda: count(model, labelled(icns, length_us), pictures("icns")).row())
-    put("gen31", None, lambda: count(model, gen31(length_us), pictures("gen31")).row())
+    put("icns", None, lambda: count(model, labelled(icns, length_us), pictures("icns"), scale).row())
+    put("gen31", None, lambda: count(model, gen31(length_us), pictures("gen31"), scale).row())
     for noise in ("imx636_static_noise", "dvxplorer_static_noise"):
         path = RECORDINGS / noise / f"{noise}_td.dat"
-        put(noise, None, lambda path=path: count(model, list(every(path, length_us, 100_000)), None).row())
+        put(noise, None, lambda path=path: count(model, list(every(path, length_us, 100_000)), None, scale).row())
     return row
 
 
@@ -287,11 +289,13 @@ def main():
     parser.add_argument("--real", type=Path, help="folder with pedro, ncars and negatives")
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="bundled names, weight files or run folders")
     parser.add_argument("--out", type=Path, help="folder for pictures of every labelled frame")
+    parser.add_argument("--scale", nargs="+", default=["auto"], help="as of scn detect")
     parser.add_argument("--name", default="real_suite", help="of the result file")
     options = parser.parse_args()
-    rows = [score(name, options.real, options.out) for name in options.models]
+    scale = read_scale(options.scale)
+    rows = [score(name, options.real, options.out, scale) for name in options.models]
     head = stamp(command=this_command(), seed=None)
-    write_result(options.name, {**head, "match_iou": MATCH_IOU, "models": rows})
+    write_result(options.name, {**head, "match_iou": MATCH_IOU, "scale": scale, "models": rows})
 
 
 if __name__ == "__main__":
