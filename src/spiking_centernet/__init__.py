@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spiking_centernet.model import Detector as Detector
     from spiking_centernet.model import DetectorConfig as DetectorConfig
     from spiking_centernet.model import build as build
+    from spiking_centernet.model.transfer_learning import transfer as transfer
     from spiking_centernet.model.weights import load as load
     from spiking_centernet.model.weights import save as save
     from spiking_centernet.structures import Boxes as Boxes
@@ -40,7 +41,7 @@ _HOMES = {
     "VoxelSpec": "structures", "build": "model", "compile": "deploy.engine", "count_ops": "evaluation.energy",
     "detect": "inference.recordings",
     "evaluate": "evaluation.prediction", "load": "model.weights", "open": "data", "save": "model.weights",
-    "stream": "inference", "train": "training.trainer", "voxelize": "data",
+    "stream": "inference", "train": "training.trainer", "transfer": "model.transfer_learning", "voxelize": "data",
 }  # fmt: skip
 """Public name -> the module that it is imported from."""
 
@@ -50,7 +51,8 @@ _PACKAGES = ("data", "deploy", "evaluation", "experiments", "inference", "model"
 __all__ = [
     "Boxes", "Detections", "Detector", "DetectorConfig", "Engine", "Recipe", "Recording", "Stream", "VoxelSpec",
     "__version__",
-    "build", "compile", "count_ops", "detect", "evaluate", "load", "open", "save", "stream", "train", "voxelize",
+    "build", "compile", "count_ops", "detect", "evaluate", "load", "open", "save", "stream", "train", "transfer",
+    "voxelize",
 ]  # fmt: skip
 
 

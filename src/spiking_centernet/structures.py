@@ -1,5 +1,6 @@
 """The few types every room shares: events, boxes, detections, samples and batches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, get_args
@@ -28,6 +29,24 @@ BOX_DTYPE = np.dtype(
 
 CLASS_NAMES = ("car", "pedestrian")
 """The classes of GEN1 and of the simulator; a label is an index into this tuple."""
+
+CLASS_ALIASES = (
+    ("pedestrian", "person", "people"),
+    ("car", "vehicle", "automobile"),
+    ("two wheeler", "two-wheeler", "two_wheeler"),
+    ("bicycle", "bike"),
+    ("motorcycle", "motorbike"),
+)
+"""Names that data sets give to the same class, so that a network is scored on all of them. eTraM's "vehicle" also holds
+trucks and buses."""
+
+
+def find_class(name: str, among: Sequence[str]) -> int | None:
+    """Return where a class stands among others: by its name, else by another name for the same; None if nowhere."""
+    if name in among:
+        return among.index(name)
+    names = next((names for names in CLASS_ALIASES if name.lower() in names), (name.lower(),))
+    return next((k for k, other in enumerate(among) if other.lower() in names), None)
 
 
 CubeMode = Literal["binary", "count"]

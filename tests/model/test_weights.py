@@ -175,19 +175,3 @@ def test_a_hub_name_without_a_network_says_so(environment, subprocess_env, tmp_p
         env=subprocess_env | environment | {"HF_HOME": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.startswith("REFUSED someone/network: neither a file here nor a model on the hub"), done.stderr
-
-
-def test_training_starts_from_weights_of_the_same_network(model, path):
-    other = build("nano", **TINY)
-    assert weights.start_from(other, path) is other
-    assert other.config.deployment.score_threshold == build("nano", **TINY).config.deployment.score_threshold
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(other.state_dict()[name], tensor), name
-
-
-def test_training_does_not_start_from_weights_of_another_network(path):
-    other = build("nano", **(TINY | {"head.width": 5, "neuron.kind": "lif"}))
-    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    with pytest.raises(WeightsError, match=r"neuron.kind is 'plif' there, 'lif' here, head.width is 4 there, 5 here"):
-        weights.start_from(other, path)
-    assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import logging
 import re
 import textwrap
 import types
@@ -19,6 +20,8 @@ import spiking_centernet
 from spiking_centernet.cli import values
 from spiking_centernet.cli.commands import COMMANDS
 from spiking_centernet.errors import ConfigError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 ArgumentError = argparse.ArgumentError
 """What :func:`parse` raises for a missing value."""
@@ -107,6 +110,8 @@ class _Command:
             default = parameter.default
             settings["default"] = list(default) if isinstance(default, tuple) else default
         if positional:
+            if not required and "nargs" not in settings:
+                settings["nargs"] = "?"
             self.parser.add_argument(parameter.name, **settings)
         else:
             self.parser.add_argument(f"--{parameter.name}", required=required, **settings)
@@ -123,10 +128,10 @@ class _Command:
         found = self._parse(words)
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self.parameters.values()):
             return {name: found[name] for name in self.parameters}
-        from spiking_centernet.training.config import Recipe, read_recipe
+        from spiking_centernet.training.config import Recipe
 
-        # The file's fields are the defaults of the options: these override it one by one.
-        self.parser.set_defaults(read_recipe(found["recipe"]))
+        # The recipe's fields are the defaults of the options: these override it one by one.
+        self.parser.set_defaults(_recipe_fields(found))
         found = self._parse(words)
         names = [p.name for p in self.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         return {name: found[name] for name in (*names, *Recipe.__dataclass_fields__)}
@@ -197,6 +202,19 @@ class _Command:
             return ConfigError(f"{option}: unknown value {wrong!r}{did_you_mean(wrong, choices)}")
         takes = values.describe(kind)
         return ConfigError(f"{option} takes {takes}, got {' '.join(given)!r}") if takes else error
+
+
+def _recipe_fields(found: Namespace) -> dict[str, Any]:
+    """Return the fields of the recipe that was named, or of the one that suits the data."""
+    from spiking_centernet.training import recipes
+    from spiking_centernet.training.config import read_recipe
+
+    if found["recipe"] is not None:
+        return read_recipe(recipes.find_recipe(found["recipe"]))
+    suggestion = recipes.suggest(found["data"], weights=found["weights"])
+    changes = ", ".join(f"{name} {value}" for name, value in suggestion.fields.items())
+    logger.info("recipe %s: %s%s", suggestion.name, suggestion.reason, f"; {changes}" if changes else "")
+    return suggestion.read()
 
 
 def _element(annotation: Any) -> Any:

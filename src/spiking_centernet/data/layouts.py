@@ -19,9 +19,11 @@ import numpy as np
 
 from spiking_centernet.data.box_files import read_boxes
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
-from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES
+from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
 
 BOXES_SUFFIX = "_bbox.npy"
+CLASSES_FILE = "classes.txt"
+"""Names of the classes, a line each, in the order of their ids; beside the boxes or in the folder of the splits."""
 MAX_XML_BYTES = 1 << 20
 
 
@@ -63,7 +65,7 @@ class Layout:
             BoxFileError: the box file is damaged.
         """
         stored_classes = self.stored_classes or _named_beside(files) or _by_position(files, classes)
-        found = [_same_class(name, stored_classes) for name in classes]
+        found = [find_class(name, stored_classes) for name in classes]
         if all(index is None for index in found):
             raise ConfigError(f"{self.name} has no class {classes[0]!r}{did_you_mean(classes[0], stored_classes)}")
         boxes = self.read(files, stored_classes)
@@ -77,21 +79,47 @@ class Layout:
         return kept
 
 
-def _same_class(name: str, stored_classes: Sequence[str]) -> int | None:
-    """Return where a class stands among the stored ones: by its name, else by another name for the same."""
-    if name in stored_classes:
-        return stored_classes.index(name)
-    others = next((names for names in CLASS_ALIASES if name.lower() in names), ())
-    return next((k for k, stored in enumerate(stored_classes) if stored.lower() in others), None)
-
-
 def _named_beside(files: Files) -> tuple[str, ...] | None:
     """Return the names in ``classes.txt`` beside the boxes or in the folder that holds the splits."""
-    for folder in (files.boxes.parent, files.boxes.parent.parent):
-        path = folder / "classes.txt"
-        if path.is_file():
-            return tuple(name for line in path.read_text(encoding="utf-8-sig").splitlines() if (name := line.strip()))
-    return None
+    return read_class_names(files.boxes.parent, files.boxes.parent.parent)
+
+
+def read_class_names(*folders: Path) -> tuple[str, ...] | None:
+    """Return the names in the first ``classes.txt`` of these folders, None where none has one.
+
+    Raises:
+        DatasetError: the file cannot be read, names nothing, or names a class twice.
+    """
+    path = next((folder / CLASSES_FILE for folder in folders if (folder / CLASSES_FILE).is_file()), None)
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{path}: cannot be read as text ({error}); write the names of the classes, a line each"
+        ) from error
+    names = tuple(name for line in lines if (name := line.strip()))
+    if not names or len(set(names)) < len(names):
+        what = "names no class" if not names else f"names {next(n for n in names if names.count(n) > 1)!r} twice"
+        raise DatasetError(f"{path}: {what}; write the names of the classes in the order of their ids, a line each")
+    return names
+
+
+def folder_classes(root: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """Return the classes that a data set names: those its layout scores, or those of ``classes.txt``.
+
+    Args:
+        root: folder that holds the splits; the name of its layout may stand before it.
+
+    Returns:
+        the names in the order of their ids; None of a folder that does not name them: its ids are GEN1's.
+
+    Raises:
+        DatasetError: ``classes.txt`` is no list of names.
+    """
+    layout, folder = locate(root)
+    return layout.classes if layout.stored_classes is not None else read_class_names(folder / "train", folder)
 
 
 def _by_position(files: Files, classes: Sequence[str]) -> Sequence[str]:
@@ -241,16 +269,6 @@ def _read_pedro(files: Files, classes: Sequence[str]) -> np.ndarray:
 
 
 PEDRO_HW = (260, 346)
-
-CLASS_ALIASES = (
-    ("pedestrian", "person", "people"),
-    ("car", "vehicle", "automobile"),
-    ("two wheeler", "two-wheeler", "two_wheeler"),
-    ("bicycle", "bike"),
-    ("motorcycle", "motorbike"),
-)
-"""Names that data sets give to the same class, so that a network is scored on all of them. eTraM's "vehicle" also holds
-trucks and buses."""
 
 LAYOUTS = {
     layout.name: layout

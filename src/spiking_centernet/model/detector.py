@@ -1,6 +1,7 @@
 """The whole detector: encoder, decoder, head; fusing for inference."""
 
 import copy
+import os
 import warnings
 from typing import Any, Protocol
 
@@ -181,17 +182,27 @@ class Detector(nn.Module):
         return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
-def build(preset: str = "nano", **changes: Any) -> Detector:
-    """Return an untrained detector from a preset, with single settings changed.
+def build(preset: str | None = None, *, weights: str | os.PathLike[str] | None = None, **changes: Any) -> Detector:
+    """Return a detector to train: a preset with single settings changed, untrained or started from other weights.
 
     Args:
-        preset: "nano", "small" or "paper".
+        preset: "nano", "small" or "paper"; None takes the network of the weights, or nano.
+        weights: what to start from, see :func:`spiking_centernet.transfer`; what is taken over is logged. None
+            leaves the weights random.
         changes: settings of :class:`DetectorConfig` by owner, ``neuron={"kind": "relu"}``, or by dotted name,
             ``**{"neuron.kind": "relu"}``.
 
     Raises:
         ConfigError: If the preset or a setting is unknown, or a value is impossible.
+        WeightsError: If the weights are missing or belong to another network.
     """
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}{did_you_mean(preset, PRESETS)}")
-    return Detector(with_changes(PRESETS[preset], changes))
+    if weights is None:
+        return Detector(with_changes(PRESETS[preset or "nano"], changes))
+    from spiking_centernet.model.transfer_learning import transfer
+    from spiking_centernet.model.weights import config_of
+
+    model = Detector(with_changes(config_of(weights) if preset is None else PRESETS[preset], changes))
+    transfer(model, weights)
+    return model

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.errors import ConfigError, WeightsError, did_you_mean
-from spiking_centernet.model import Detector
-from spiking_centernet.model.config_dict import config_from_dict, config_to_dict, differences, nested_from_format_1
+from spiking_centernet.model import Detector, DetectorConfig
+from spiking_centernet.model.config_dict import config_from_dict, config_to_dict, nested_from_format_1
 from spiking_centernet.utils.files import atomic_write
 
 FORMAT_1 = "spiking-centernet 1"
@@ -152,32 +152,16 @@ def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
     return model.to(device).eval()
 
 
-def start_from(model: Detector, name: str | os.PathLike[str]) -> Detector:
-    """Give a detector the weights of another of the same shape, and return it.
-
-    Where one has log sizes and the other linear ones, the last layer of the sizes starts fresh.
-
-    Args:
-        model: what to fill; keeps its own score threshold and what belongs to training alone.
-        name: what :func:`load` takes.
+def config_of(name: str | os.PathLike[str]) -> DetectorConfig:
+    """Return the configuration of the network that a weight file belongs to.
 
     Raises:
-        WeightsError: the weights are missing or belong to another network; the settings that differ are named.
+        WeightsError: nothing is found, or the file is not a detector's.
     """
-    other = load(name)
-    differ = differences(other.config, model.config)
-    for path in ("deployment.score_threshold", "deployment.trained_hw", "head.edges", "head.box_loss"):
-        differ.pop(path, None)
-    tensors = other.state_dict()
-    if differ.pop("head.sizes", None) is not None:
-        tensors |= {key: value for key, value in model.state_dict().items() if key.startswith("heads.wh.out.")}
-    if differ:
-        told = ", ".join(f"{path} is {theirs!r} there, {ours!r} here" for path, (theirs, ours) in differ.items())
-        raise WeightsError(
-            f"{name}: cannot start from the weights of another network: {told}; change preset or network"
-        )
-    model.load_state_dict(tensors)
-    return model
+    try:
+        return config_from_dict(read_tensors(find(name))[1])
+    except ConfigError as error:
+        raise WeightsError(f"{name}: its configuration does not make a network: {error}") from error
 
 
 def notes(name: str | os.PathLike[str]) -> dict[str, Any]:

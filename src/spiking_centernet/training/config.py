@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 import yaml
@@ -17,9 +17,8 @@ from jsonargparse import ArgumentParser, Namespace
 from spiking_centernet.data import Augmentation
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import get_protocol
-from spiking_centernet.model import PRESETS, Detector, DetectorConfig, Memory, build
+from spiking_centernet.model import PRESETS, Detector, DetectorConfig, Memory, build, weights
 from spiking_centernet.model.config_dict import numbers_from_text, with_changes
-from spiking_centernet.model.weights import start_from
 from spiking_centernet.training.distillation import Distillation
 from spiking_centernet.training.spike_penalty import SpikePenalty
 
@@ -29,16 +28,21 @@ MAX_SEED = 1 << 63
 MAX_NUMBER = 10**300
 """No setting is larger: a float holds no more."""
 
+FREEZABLE = {"encoder": ("encoder",), "encoder+decoder": ("encoder", "decoder")}
+"""Value of ``freeze`` -> the parts of the network that keep their weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that fixes a training run except the data; a YAML file holds these fields.
 
     Attributes:
-        preset: the network to start from: "nano", "small" or "paper".
+        preset: the network: "nano", "small" or "paper"; null takes that of the weights to start from, or nano.
         network: settings of ``DetectorConfig`` to change, for example ``{neuron.kind: relu}``.
-        weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id of the
-            same network.
+        weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id.
+            Everything that fits is taken over; output channels of classes go by name.
+        freeze: what keeps the weights it starts from: "encoder" or "encoder+decoder"; null for nothing.
+        encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
         batch_size: windows a step.
@@ -54,6 +58,7 @@ class Recipe:
         seed: of initial weights, order of samples and augmentation.
         protocol: under which the validation split is scored.
         val_every: epochs between validations.
+        early_stopping: stop after so many validations without a better AP; null for never.
         log_every: steps between rows of ``metrics.csv``.
         checkpoint_every: steps between checkpoints; 0 for one an epoch.
         spikes: "uint8" keeps the spikes of the forward pass as bytes, "float" as they were computed.
@@ -64,9 +69,11 @@ class Recipe:
         distillation: what the student copies from its teacher; null for the paper's way.
     """
 
-    preset: str = "nano"
+    preset: str | None = None
     network: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    freeze: Literal["encoder", "encoder+decoder"] | None = None
+    encoder_learning_rate: float | None = None
     epochs: int = 30
     windows_per_epoch: int | None = None
     batch_size: int = 8
@@ -82,6 +89,7 @@ class Recipe:
     seed: int = 0
     protocol: str = "prophesee"
     val_every: int = 1
+    early_stopping: int | None = None
     log_every: int = 20
     checkpoint_every: int = 0
     spikes: str = "float"
@@ -92,7 +100,7 @@ class Recipe:
     distillation: Distillation | None = None
 
     def __post_init__(self):
-        if self.preset not in PRESETS:
+        if self.preset is not None and self.preset not in PRESETS:
             raise ConfigError(f"unknown preset {self.preset!r}{did_you_mean(self.preset, PRESETS)}")
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise ConfigError(f"precision must be auto, bfloat16 or float32, got {self.precision!r}")
@@ -106,7 +114,7 @@ class Recipe:
             )
         if not 0 <= self.seed < MAX_SEED:
             raise ConfigError(f"seed must be at least 0 and below {MAX_SEED}, got {self.seed}")
-        for name, least in (("num_workers", 0), ("num_threads", 1), ("checkpoint_every", 0)):
+        for name, least in (("num_workers", 0), ("num_threads", 1), ("checkpoint_every", 0), ("early_stopping", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
@@ -121,14 +129,22 @@ class Recipe:
         Memory(self.spikes, self.checkpoint_stages).checked()
         if self.spikes == "uint8" and self.penalty is not None and self.penalty.of == "operations":
             raise ConfigError("a penalty on operations sees no input that is kept as bytes; take spikes: float")
+        if self.freeze not in (None, *FREEZABLE):
+            raise ConfigError(f"unknown freeze {self.freeze!r}{did_you_mean(str(self.freeze), FREEZABLE)}")
+        if self.freeze is not None and self.weights is None:
+            raise ConfigError(f"freeze: {self.freeze} would keep random weights; name the weights to start from")
+        factor = self.encoder_learning_rate
+        if factor is not None and not 0 < factor < math.inf:
+            raise ConfigError(
+                f"encoder_learning_rate must be a positive factor, got {factor}; freeze: encoder stops it"
+            )
         if self.teacher is None and self.distillation is not None:
             raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
 
     def build(self) -> Detector:
         """Return the network to train: its weights are fixed by the seed, or are those to start from."""
         torch.manual_seed(self.seed)
-        model = build(self.preset, **self.network)
-        return model if self.weights is None else start_from(model, self.weights)
+        return build(self.preset, weights=self.weights, **self.network)
 
 
 NESTED: dict[str, type] = {"augmentation": Augmentation, "penalty": SpikePenalty, "distillation": Distillation}
@@ -267,4 +283,6 @@ def config_of(recipe: Recipe) -> DetectorConfig:
     Raises:
         ConfigError: a network setting is unknown, of the wrong kind or impossible.
     """
-    return with_changes(PRESETS[recipe.preset], recipe.network)
+    if recipe.preset is None and recipe.weights is not None:
+        return with_changes(weights.config_of(recipe.weights), recipe.network)
+    return with_changes(PRESETS[recipe.preset or "nano"], recipe.network)

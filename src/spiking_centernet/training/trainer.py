@@ -1,6 +1,7 @@
 """Training: a recipe and a folder of recordings in, a run folder with weights, metrics and pictures out."""
 
 import dataclasses
+import logging
 import math
 import os
 import time
@@ -23,12 +24,15 @@ from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.structures import Batch
 from spiking_centernet.training import distributed
-from spiking_centernet.training.config import Recipe
+from spiking_centernet.training.config import FREEZABLE, Recipe
 from spiking_centernet.training.distillation import Teacher
 from spiking_centernet.training.log import OnRow, TrainingLog
+from spiking_centernet.training.recipes import with_classes_of
 from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder
 from spiking_centernet.training.spike_penalty import watched
 from spiking_centernet.utils.provenance import has_native_bfloat16
+
+logger = logging.getLogger(__name__)
 
 
 def learning_rate_at(step: int, num_steps: int, recipe: Recipe) -> float:
@@ -74,6 +78,8 @@ class TrainState:
     step: int = 0
     epochs_done: int = 0
     best_ap: float = -math.inf
+    without_better: int = 0
+    """Validations since the best one."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor under a flat name."""
@@ -97,6 +103,7 @@ class TrainState:
                 moments = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if k != "step"}
                 self.optimizer.state[parameter] = {"step": state["step"].clone(), **moments}
         self.step, self.epochs_done, self.best_ap = notes["step"], notes["epochs_done"], notes["best_ap"]
+        self.without_better = notes.get("without_better", 0)
 
     def average(self, decay: float) -> None:
         """Move the running average of the weights towards the weights; it follows faster in the first steps."""
@@ -117,9 +124,17 @@ class TrainState:
 
 
 def _optimizer(model: Detector, recipe: Recipe) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    factor = 1.0 if recipe.encoder_learning_rate is None else recipe.encoder_learning_rate
+    encoder = set(model.encoder.parameters()) if factor != 1 else set()
+    groups = []
+    for part_factor, part in (
+        (1.0, [p for p in model.parameters() if p.requires_grad and p not in encoder]),
+        (factor, [p for p in model.parameters() if p.requires_grad and p in encoder]),
+    ):
+        decayed, free = [p for p in part if p.ndim > 1], [p for p in part if p.ndim <= 1]
+        for params, weight_decay in ((decayed, recipe.weight_decay), (free, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": weight_decay, "factor": part_factor})
     # On a CPU torch takes its slow way, one small operation after the other, unless told.
     fused = True if next(model.parameters()).device.type == "cpu" else None
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
@@ -132,13 +147,14 @@ class Trainer:
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
         native = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_native_bfloat16())
-        self.recipe = recipe
         self.num_workers = int((os.cpu_count() or 1) > 2) if recipe.num_workers is None else recipe.num_workers
         self.memory = Memory(spikes=recipe.spikes, checkpoint_stages=recipe.checkpoint_stages)
         self.precision = "bfloat16" if native else "float32"
         self.fabric = distributed.make_fabric("bf16-mixed" if native else "32-true")
+        recipe = with_classes_of(recipe, data)
         model = distributed.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
-        config = model.config
+        self.recipe, config = recipe, model.config
+        self.frozen = [getattr(model, part).requires_grad_(False) for part in FREEZABLE.get(recipe.freeze or "", ())]
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
             data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed
@@ -185,6 +201,8 @@ class Trainer:
         first = self.fabric.is_global_zero
         with TrainingLog(self.recipe.epochs, self.num_steps, self.state.step, on_row=on_row, hidden=not first) as log:
             for epoch in range(self.state.epochs_done, self.recipe.epochs):
+                if self._has_stopped():
+                    break
                 self.batches.epoch = epoch
                 self.batches.first = self.state.step - epoch * self.steps_per_epoch
                 self.train_set.set_epoch(epoch)
@@ -198,6 +216,13 @@ class Trainer:
         self.folder.finish()
         self.fabric.barrier()
         return self.folder.best().to(self.fabric.device)
+
+    def _has_stopped(self) -> bool:
+        patience = self.recipe.early_stopping
+        if patience is None or self.state.without_better < patience:
+            return False
+        logger.info("stopped early: no better AP in %d validations", self.state.without_better)
+        return True
 
     def _epoch(self, epoch: int, loader: DataLoader, log: TrainingLog) -> None:
         since = time.perf_counter()
@@ -222,8 +247,10 @@ class Trainer:
         model, recipe = self.state.model, self.recipe
         rate = learning_rate_at(self.state.step, self.num_steps, recipe)
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.forward.train()
+        for part in self.frozen:
+            part.eval()  # keeps the running means of its batch norms
         seen = None if self.teacher is None else self.teacher.watch(model, rates)
         with watched(model, recipe.penalty, seen or rates) as activity:
             cube = batch.cube.to(self.fabric.device)
@@ -278,8 +305,9 @@ class Trainer:
                 "no AP can choose the best weights, so those of the last epoch are kept; protocol none filters nothing",
                 stacklevel=2,
             )
+        self.state.without_better += 1
         if ap > self.state.best_ap or (not score.num_truth and ap >= self.state.best_ap):
-            self.state.best_ap = ap
+            self.state.best_ap, self.state.without_better = ap, 0
             config = with_changes(model.config, {"deployment.score_threshold": best_threshold(score)})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         log.show(row)
@@ -299,7 +327,8 @@ class Trainer:
         return {} if self.teacher is None else {"teacher_sha256": self.teacher.sha256}
 
     def _checkpoint(self) -> None:
-        notes = {"step": self.state.step, "epochs_done": self.state.epochs_done, "best_ap": self.state.best_ap}
+        names = ("step", "epochs_done", "best_ap", "without_better")
+        notes = {name: getattr(self.state, name) for name in names}
         self.folder.save_checkpoint(self.state.tensors(), config_to_dict(self.state.model.config), notes)
 
 

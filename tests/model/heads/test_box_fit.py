@@ -10,7 +10,7 @@ from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.heads.box_fit import cell_targets, fit_losses, giou
 from spiking_centernet.model.heads.centernet import LOG_SIZE_BIAS, CenterNet, make_targets
-from spiking_centernet.model.weights import save, start_from
+from spiking_centernet.model.weights import save
 from spiking_centernet.structures import Boxes
 
 
@@ -125,9 +125,9 @@ def test_weights_with_linear_sizes_start_a_network_with_log_sizes(tmp_path):
     save(old, tmp_path / "old.safetensors")
     new = scn.build("nano", **shape, **{"head.sizes": "log", "head.edges": "exact", "head.box_loss": "giou"})
     fresh = {k: v.clone() for k, v in new.state_dict().items() if k.startswith("heads.wh.out.")}
-    start_from(new, tmp_path / "old.safetensors")
+    scn.transfer(new, tmp_path / "old.safetensors")
     for key, value in new.state_dict().items():
         assert torch.equal(value, fresh.get(key, old.state_dict()[key])), key
     assert len(fresh) == 2
     with pytest.raises(WeightsError, match=r"encoder\.widths"):
-        start_from(scn.build("nano"), tmp_path / "old.safetensors")
+        scn.transfer(scn.build("nano"), tmp_path / "old.safetensors")

@@ -7,23 +7,34 @@ from spiking_centernet.cli import output
 from spiking_centernet.cli.values import PositiveInt
 
 
-def train(recipe: Path, *, data: str, out: Path, resume: bool = False, json: bool = False, **fields: Any) -> None:
-    """Train a detector by a recipe; every field of the recipe can be overridden.
+def train(
+    recipe: str | None = None,
+    *,
+    data: str,
+    out: Path | None = None,
+    resume: bool = False,
+    json: bool = False,
+    **fields: Any,
+) -> None:
+    """Train a detector on a folder, by a recipe of which every field can be overridden.
 
     Args:
-        recipe: YAML file with fields of the recipe; what it leaves out has the defaults below
+        recipe: YAML file, or name of a bundled recipe; null: fine-tune on few labeled frames, from scratch on many
         data: folder that holds train and val
-        out: the run folder
+        out: the run folder; null: runs/NAME, named like the data
         resume: continue the run in the run folder
         json: print one JSON document at the end
         **fields: of the recipe
 
     Example:
+        scn train --data mine --weights small
         scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron.kind relu
     """
+    from spiking_centernet.data.layouts import locate
     from spiking_centernet.training.config import make_recipe
     from spiking_centernet.training.trainer import train as train_detector
 
+    out = out or Path("runs") / (locate(data)[1].resolve().name or "run")
     train_detector(make_recipe(fields), data, out=out, resume=resume)
     best = out / "best.safetensors"
     if json:

@@ -96,6 +96,10 @@ class Head(ABC, Generic[Output]):
     def branches(self) -> dict[str, Branch]:
         """The branches by name, in the order in which they compute; names of layers and weights begin with it."""
 
+    def class_rows(self, branch: str) -> np.ndarray | None:
+        """Return which output channels of a branch belong to each class, int [classes, n]; None if no channel does."""
+        return None
+
     @abstractmethod
     def output(self, maps: Mapping[str, Float[Tensor, "B _ _ _"]]) -> Output:
         """Return the head's output from the maps of its branches."""

@@ -219,6 +219,10 @@ class CenterNet(Head[DetectorOutput]):
         wh = Branch(2, bias=LOG_SIZE_BIAS if self.settings.sizes == "log" else None)
         return {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": wh, "offset": Branch(2)}
 
+    def class_rows(self, branch: str) -> np.ndarray | None:
+        """Return the heatmap's channels, one a class."""
+        return np.arange(self.num_classes)[:, None] if branch == "heatmap" else None
+
     def output(self, maps: Mapping[str, Float[Tensor, "B _ h w"]]) -> DetectorOutput:
         """Return the three maps."""
         return DetectorOutput(**maps)

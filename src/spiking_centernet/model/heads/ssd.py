@@ -204,6 +204,11 @@ class SSD(Head[SSDOutput]):
         num_values = NUM_ANCHORS * (1 + self.num_classes + 4)
         return {f"stride{stride}": Branch(num_values, level) for level, stride in enumerate(self.strides)}
 
+    def class_rows(self, branch: str) -> np.ndarray | None:
+        """Return every anchor's logit of each class; the background's comes before them, the deltas after."""
+        firsts = np.arange(NUM_ANCHORS) * (1 + self.num_classes + 4) + 1
+        return np.arange(self.num_classes)[:, None] + firsts
+
     def output(self, maps: Mapping[str, Float[Tensor, "B _ _ _"]]) -> SSDOutput:
         """Return logits and deltas of the anchors of all levels."""
         return gather(list(maps.values()), self.strides)

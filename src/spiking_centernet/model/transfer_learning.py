@@ -1,0 +1,174 @@
+"""Start a network from the weights of another: take over what fits, say what starts fresh, refuse another network."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.errors import WeightsError
+from spiking_centernet.model.config_dict import differences
+from spiking_centernet.model.detector import Detector
+from spiking_centernet.model.weights import load
+from spiking_centernet.structures import find_class
+
+logger = logging.getLogger(__name__)
+
+FREE = {
+    "classes", "head.kind", "head.sizes", "head.edges", "head.box_loss", "neuron.surrogate", "neuron.detach_reset",
+}  # fmt: skip
+"""Settings in which the two networks may differ: they belong to the head, to training or to deployment alone."""
+
+REASONS = {
+    "voxels": "the layers learned from other cubes",
+    "encoder": "its layers have other shapes",
+    "decoder": "its layers have other shapes",
+    "decoder.num_blocks": "the output has another stride",
+    "neuron": "the layers learned with other neurons",
+    "head": "its layers have other shapes",
+}
+"""Why a difference in a setting, or else in a setting of its owner, is refused."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What :func:`transfer` took over.
+
+    Attributes:
+        weights: where from.
+        classes: class of the network -> class of the weights whose output channels it took over.
+        fresh_classes: classes whose output channels start fresh.
+        fresh: other layers that start fresh, by name, with the reason.
+        num_taken: parameters taken over.
+        num_parameters: parameters of the network.
+    """
+
+    weights: str
+    classes: Mapping[str, str]
+    fresh_classes: tuple[str, ...]
+    fresh: Mapping[str, str]
+    num_taken: int
+    num_parameters: int
+
+    def __str__(self) -> str:
+        parts = [f"took {self.num_taken:,} of {self.num_parameters:,} parameters from {self.weights}"]
+        kept = ", ".join(
+            ours if ours == theirs else f"{ours} (there {theirs})" for ours, theirs in self.classes.items()
+        )
+        if kept:
+            parts.append(f"kept the class {kept}" if len(self.classes) == 1 else f"kept the classes {kept}")
+        if self.fresh_classes:
+            parts.append(f"start fresh: {', '.join(self.fresh_classes)}")
+        parts += [f"{layer} starts fresh: {reason}" for layer, reason in self.fresh.items()]
+        return "; ".join(parts)
+
+
+def transfer(model: Detector, weights: str | os.PathLike[str]) -> Transfer:
+    """Give a detector everything of other weights that fits, in place, and return what was taken over.
+
+    Encoder and decoder must be the same. Output channels of classes go by name, synonyms included ("person" is
+    "pedestrian"); those of other classes, and layers of the head that mean something else, keep their initial values.
+
+    Args:
+        model: what to fill; it keeps its own score threshold and what belongs to training alone.
+        weights: what :func:`spiking_centernet.load` takes.
+
+    Raises:
+        WeightsError: the weights are missing or belong to another network; the settings that differ are named.
+    """
+    other = load(weights)
+    name = os.fspath(weights)
+    _refuse_another_network(name, other, model)
+    classes = _matched(model.config.classes, other.config.classes)
+    theirs, ours = other.state_dict(), model.state_dict()
+    taken: dict[str, Tensor] = {}
+    fresh: dict[str, str] = {}
+    for key, own in ours.items():
+        reason = _refusal(key, model, other)
+        if reason is None and key in theirs:
+            taken[key] = _by_class(key, own, theirs[key], model, other, classes) if _is_output(key) else theirs[key]
+            reason = None if taken[key].shape == own.shape else "it has another shape there"
+        if reason is not None or key not in theirs:
+            taken.pop(key, None)
+            fresh[key.rpartition(".")[0]] = reason or "the weights have no such layer"
+    model.load_state_dict(ours | taken)
+    parameters = dict(model.named_parameters())
+    num_taken = sum(p.numel() - _num_fresh(key, p, model, classes) for key, p in parameters.items() if key in taken)
+    result = Transfer(
+        weights=name,
+        classes={ours: other.config.classes[index] for ours, index in classes.items()},
+        fresh_classes=tuple(name for name in model.config.classes if name not in classes),
+        fresh=fresh,
+        num_taken=num_taken,
+        num_parameters=sum(parameter.numel() for parameter in parameters.values()),
+    )
+    logger.info("%s", result)
+    return result
+
+
+def _refuse_another_network(name: str, other: Detector, model: Detector) -> None:
+    differ = differences(other.config, model.config)
+    differ = {path: values for path, values in differ.items() if not path.startswith("deployment.")}
+    for path in (*FREE, *(("head.width",) if "head.kind" in differ else ())):
+        differ.pop(path, None)
+    if differ:
+        told = ", ".join(
+            f"{path} is {theirs!r} there, {ours!r} here ({REASONS.get(path) or REASONS[path.partition('.')[0]]})"
+            for path, (theirs, ours) in differ.items()
+        )
+        raise WeightsError(
+            f"{name}: cannot start from the weights of another network: {told}; leave out preset and network to take "
+            "the network of the weights, or leave out the weights"
+        )
+
+
+def _matched(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, int]:
+    """Return class here -> its number there; equal names first, then synonyms, each number once."""
+    exact = {name: theirs.index(name) for name in ours if name in theirs}
+    free = [name for name in theirs if name not in exact]
+    for name in ours:
+        index = None if name in exact else find_class(name, free)
+        if index is not None:
+            exact[name] = theirs.index(free.pop(index))
+    return {name: exact[name] for name in ours if name in exact}
+
+
+def _is_output(key: str) -> bool:
+    """Return whether a tensor belongs to the last layer of a head's branch."""
+    return key.startswith("heads.") and ".out." in key
+
+
+def _refusal(key: str, model: Detector, other: Detector) -> str | None:
+    """Return why a tensor of equal name is not taken over, None if it is."""
+    sizes = model.config.head.sizes, other.config.head.sizes
+    if key.startswith("heads.wh.out.") and sizes[0] != sizes[1]:
+        return f"sizes are {sizes[0]}, {sizes[1]} there"
+    return None
+
+
+def _by_class(
+    key: str, own: Tensor, their: Tensor, model: Detector, other: Detector, classes: Mapping[str, int]
+) -> Tensor:
+    """Return an output layer's tensor with the channels of shared classes, and those of no class, taken over."""
+    branch = key.split(".")[1]
+    our_rows, their_rows = model.head.class_rows(branch), other.head.class_rows(branch)
+    if our_rows is None or their_rows is None or our_rows.shape[1] != their_rows.shape[1]:
+        return their
+    result = own.clone()
+    shared = [torch.tensor([k for k in range(len(x)) if k not in set(rows.flat)], dtype=torch.int64)
+              for x, rows in ((own, our_rows), (their, their_rows))]  # fmt: skip
+    result[shared[0]] = their[shared[1]]
+    for label, name in enumerate(model.config.classes):
+        if name in classes:
+            result[torch.from_numpy(our_rows[label])] = their[torch.from_numpy(their_rows[classes[name]])]
+    return result
+
+
+def _num_fresh(key: str, parameter: Tensor, model: Detector, classes: Mapping[str, int]) -> int:
+    """Return how many numbers of a parameter belong to classes that start fresh."""
+    rows = model.head.class_rows(key.split(".")[1]) if _is_output(key) else None
+    if rows is None:
+        return 0
+    return (len(model.config.classes) - len(classes)) * rows.shape[1] * parameter[0].numel()

@@ -1,0 +1,145 @@
+"""What a recipe takes from the data: the classes, and which bundled recipe suits its size."""
+
+import dataclasses
+import logging
+import math
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from spiking_centernet.data.box_files import label_instants
+from spiking_centernet.data.layouts import folder_classes, locate
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.model.config_dict import flat
+from spiking_centernet.structures import CLASS_NAMES, find_class
+from spiking_centernet.training.config import Recipe, make_recipe, read_recipe
+
+logger = logging.getLogger(__name__)
+
+FINE_TUNE, FROM_SCRATCH = "fine_tune", "from_scratch"
+
+MANY_FRAMES = 2264
+"""Labeled frames from which a network is trained from scratch: the bundled nano was, on so many
+(results/nano_roads_training.csv: 283 steps of 8 an epoch)."""
+
+LEAST_STEPS = 300
+"""A run on few frames takes more epochs, until it has so many steps."""
+
+MOST_VALIDATIONS = 20
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package, by name."""
+    inside = Path(str(resources.files("spiking_centernet") / "recipes"))
+    # A source tree keeps them in its own folder; the build copies them into the package.
+    folder = inside if inside.is_dir() else Path(str(resources.files("spiking_centernet"))).parents[1] / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str | os.PathLike[str]) -> Path:
+    """Return the file of a recipe: a path, or the name of a bundled one, with or without its folder and ending.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(name)
+    bundled = bundled_recipes()
+    if path.is_file() or path.suffix not in ("", ".yaml") or path.parent not in (Path("."), Path("recipes")):
+        return path  # whoever reads it says what is wrong with it
+    if path.stem in bundled:
+        return bundled[path.stem]
+    raise ConfigError(f"{name}: is neither a file nor a bundled recipe{did_you_mean(path.stem, bundled)}")
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A bundled recipe for a data set.
+
+    Attributes:
+        name: of the bundled recipe.
+        fields: what to change in it.
+        reason: why, in a sentence.
+    """
+
+    name: str
+    fields: dict[str, Any]
+    reason: str
+
+    def read(self) -> dict[str, Any]:
+        """Return the fields of the recipe with the changes."""
+        return read_recipe(bundled_recipes()[self.name]) | self.fields
+
+
+def suggest(data: str | os.PathLike[str], *, weights: str | None = None) -> Suggestion:
+    """Return the bundled recipe that suits a data set: fine-tuning for few labeled frames, from scratch for many.
+
+    Args:
+        data: folder with ``train``.
+        weights: what is to be started from in any case.
+
+    Raises:
+        DatasetError: the data folder does not hold what it should.
+    """
+    num_frames = _num_labeled_frames(data)
+    many = num_frames >= MANY_FRAMES
+    if many and weights is None:
+        return Suggestion(FROM_SCRATCH, {}, f"{data} has {num_frames:,} labeled frames, {MANY_FRAMES:,} are enough")
+    fields = read_recipe(bundled_recipes()[FINE_TUNE])
+    batch_size = max(1, min(fields["batch_size"], num_frames))
+    steps = min(num_frames, fields["windows_per_epoch"]) // batch_size
+    epochs = max(fields["epochs"], math.ceil(LEAST_STEPS / steps)) if steps else fields["epochs"]
+    changes = {
+        "batch_size": batch_size, "epochs": epochs, "val_every": max(1, epochs // MOST_VALIDATIONS),
+        "weights": weights or fields["weights"],
+    }  # fmt: skip
+    why = f"starts from {weights}" if many else f"{num_frames:,} labeled frames are too few for training from scratch"
+    return Suggestion(
+        FINE_TUNE, changes, f"{data}: {why} (fewer than {MANY_FRAMES:,})" if not many else f"{data}: {why}"
+    )
+
+
+def suggest_recipe(data: str | os.PathLike[str], *, weights: str | None = None, **fields: Any) -> Recipe:
+    """Return the recipe that :func:`suggest` chooses, with fields of your own.
+
+    Raises:
+        DatasetError: the data folder does not hold what it should.
+        ConfigError: a field is impossible.
+    """
+    return make_recipe(suggest(data, weights=weights).read() | fields)
+
+
+def _num_labeled_frames(data: str | os.PathLike[str]) -> int:
+    layout, root = locate(data)
+    classes = folder_classes(data) or CLASS_NAMES
+    return sum(len(label_instants(layout.boxes(files, classes))) for files in layout.find(root, "train"))
+
+
+def with_classes_of(recipe: Recipe, data: str | os.PathLike[str]) -> Recipe:
+    """Return a recipe whose network has the classes that a data folder names, where it names them.
+
+    Raises:
+        ConfigError: the recipe names a class that the data folder does not have.
+        DatasetError: the folder's ``classes.txt`` is no list of names.
+    """
+    named = folder_classes(data)
+    if named is None:
+        return recipe
+    settings = flat(recipe.network)
+    asked = settings.get("classes")
+    if asked is None:
+        logger.info("classes of %s: %s", data, ", ".join(named))
+        return dataclasses.replace(recipe, network=settings | {"classes": list(named)})
+    if missing := [name for name in asked if find_class(name, named) is None]:
+        shared = [name for name in asked if name not in missing]
+        choices = ["leave out network.classes to train on the folder's"]
+        choices += [f"set it to [{', '.join(shared)}], which both have"] if shared else []
+        raise ConfigError(
+            f"the recipe's network.classes name {', '.join(missing)}, {data} has {', '.join(named)}; "
+            f"{', or '.join(choices)}, or rename them in classes.txt"
+        )
+    left_out = [name for name in named if find_class(name, asked) is None]
+    if left_out:
+        logger.info("boxes of %s are left out: network.classes does not name them", ", ".join(left_out))
+    return recipe
