@@ -29,7 +29,9 @@ def test_the_wheel_holds_the_whole_package(wheel):
     packed = {name for name in wheel.namelist() if name.startswith("spiking_centernet/")}
     files = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     library = {"spiking_centernet/_native.so"} if shutil.which("cc") else set()
-    assert packed == {str(path.relative_to(PACKAGE.parent)) for path in files} | library
+    recipes = {f"spiking_centernet/{path.relative_to(ROOT)}" for path in (ROOT / "recipes").rglob("*.yaml")}
+    assert "spiking_centernet/recipes/fine_tune.yaml" in recipes
+    assert packed == {str(path.relative_to(PACKAGE.parent)) for path in files} | library | recipes
     assert {"spiking_centernet/py.typed", "spiking_centernet/__init__.py"} <= packed
     assert any(name.startswith("spiking_centernet/assets/icns_roadside_cars/") for name in packed)
 

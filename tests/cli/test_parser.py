@@ -69,7 +69,7 @@ def test_commas_are_refused_with_the_right_form(words):
         (["study", "s.yaml", "--data", "d", "--out", "o", "--set", "3"], "--set takes names and values"),
         (["simulate", "x", "--light", "dusk"], "--light: unknown value 'dusk'"),
         (["detect", "nano"], "give recording; see scn detect --help"),
-        (["train", "r.yaml"], "give --data, --out; see scn train --help"),
+        (["train", "r.yaml"], "give --data; see scn train --help"),
         (["--verison"], "unknown option '--verison'; did you mean '--version'"),
     ],
 )

@@ -27,8 +27,7 @@ def train(
         **fields: of the recipe
 
     Example:
-        scn train --data mine --weights small
-        scn train recipes/nano_roads.yaml --data roads --out runs/nano --epochs 3 --network.neuron.kind relu
+        scn train --data mine --weights small --freeze encoder
     """
     from spiking_centernet.data.layouts import locate
     from spiking_centernet.training.config import make_recipe
