@@ -110,12 +110,12 @@ def test_training_stops_when_validation_gets_no_better(data, tmp_path, caplog, m
     recipe = toy_roads.recipe(epochs=6, early_stopping=2, learning_rate=1e-9, final_learning_rate=0.0)
     rows = []
     with caplog.at_level(logging.INFO, "spiking_centernet"):
-        train(recipe, data, out=tmp_path / "run", report=lambda row: rows.append(row) if "ap" in row else None)
+        train(recipe, data, out=tmp_path / "run", on_row=lambda row: rows.append(row) if "ap" in row else None)
     aps = [row["ap"] for row in rows]
     best = int(np.argmax(aps))
     assert len(aps) == best + 1 + 2 < 6
     assert "stopped early: no better AP in 2 validations" in caplog.text
-    train(recipe, data, out=tmp_path / "run", resume=True, report=rows.append)
+    train(recipe, data, out=tmp_path / "run", resume=True, on_row=rows.append)
     assert len(rows) == len(aps)
 
 
