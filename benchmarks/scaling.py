@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py --data data/roads --split test
 
-Scores the split recording by recording (``tasks.evaluate_recordings``) and indexes it (``tasks.index``) with each
+Scores the split recording by recording (``batch.evaluate_recordings``) and indexes it (``batch.index``) with each
 number of workers, compares the results, and writes ``results/scaling.json``. The times for GEN1 and 1 Mpx are a model:
 windows x seconds a window x pixels over GEN1's, plus bytes x seconds a byte of the index.
 """

@@ -1,4 +1,4 @@
-"""What a worker of ``tasks.evaluate_recordings`` holds in memory on a sensor of 1280 x 720, by length of the recording.
+"""What a worker of ``batch.evaluate_recordings`` holds in memory on a sensor of 1280 x 720, by length of the recording.
 
     python benchmarks/worker_memory.py --seconds 2 20
 

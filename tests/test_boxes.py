@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spiking_centernet.boxes import area, clip, iou_matrix, xywh_to_xyxy, xyxy_to_xywh
+from spiking_centernet.boxes import area, clip, iou_matrix, xyxy_to_xywh
 
 
 def rows(*boxes) -> np.ndarray:
@@ -17,11 +17,8 @@ def rows(*boxes) -> np.ndarray:
         (rows((-5, 2, 10, 1), (0.5, 0.25, 1, 1)), rows((-5, 2, 5, 3), (0.5, 0.25, 1.5, 1.25))),
     ],
 )
-def test_corners_from_sizes_and_back(xywh, xyxy):
-    got = xywh_to_xyxy(xywh)
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, xyxy)
-    np.testing.assert_array_equal(xyxy_to_xywh(got), xywh)
+def test_sizes_from_corners(xywh, xyxy):
+    np.testing.assert_array_equal(xyxy_to_xywh(xyxy), xywh)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Pure box geometry: corners, areas, clipping, overlaps."""
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float64, Shaped
 
 
 def _checked(boxes: np.ndarray, name: str) -> np.ndarray:
@@ -9,22 +9,6 @@ def _checked(boxes: np.ndarray, name: str) -> np.ndarray:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name} must be [N, 4], got {list(boxes.shape)}; pass an array of shape (0, 4) for no boxes")
     return boxes
-
-
-def xywh_to_xyxy(xywh: np.ndarray) -> Float32[np.ndarray, "N 4"]:
-    """Turn left, top, width, height into left, top, right, bottom.
-
-    Args:
-        xywh: [N, 4] in pixels.
-
-    Returns:
-        float32 [N, 4] in pixels, added in float64 and rounded once.
-
-    Raises:
-        ValueError: the array is not [N, 4].
-    """
-    wide = _checked(xywh, "xywh").astype(np.float64)
-    return np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1).astype(np.float32)
 
 
 def xyxy_to_xywh(xyxy: np.ndarray) -> Float64[np.ndarray, "N 4"]:

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from spiking_centernet.boxes import xywh_to_xyxy
 from spiking_centernet.errors import ConfigError, EvaluationError
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Protocol, evaluate_boxes, get_protocol
 from spiking_centernet.structures import Boxes, Detections
@@ -35,7 +34,8 @@ def by_instant(golden_dir, suffix):
     for k in range(4):
         table = np.load(golden_dir / f"rec{k}_{suffix}.npy")
         t = table[table.dtype.names[0]].astype(np.int64)
-        xyxy = xywh_to_xyxy(np.stack([table[c] for c in "xywh"], axis=1))
+        x, y, w, h = (table[c].astype(np.float64) for c in "xywh")
+        xyxy = np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
         labels = table["class_id"].astype(np.int64)
         for t_us in np.unique(t).tolist():
             own = t == t_us

@@ -11,7 +11,7 @@ from torch import Tensor
 from spiking_centernet.evaluation.energy.counting import count_ops
 from spiking_centernet.model import PRESETS, build
 from spiking_centernet.model.decoder import enlarge
-from spiking_centernet.model.graph import Combine, MaxPool, NeuronLayer, Readout, graph_of, walk
+from spiking_centernet.model.graph import Combine, MaxPool, NeuronLayer, Readout, dense_macs, graph_of, walk
 from spiking_centernet.model.variants import combine
 
 SMALL = {"encoder.widths": (4, 6, 8), "encoder.convs_per_stage": 2, "decoder.num_blocks": 2, "head.width": 5}
@@ -132,3 +132,28 @@ def test_what_nobody_takes_any_more_is_let_go():
     assert list(left) == [readout.name for readout in graph.readouts] == sorted(alive, key=list(left).index)
     # The cube, which the caller holds, the skips of three stages, a node and its source.
     assert max(most) == 1 + 3 + 2
+
+
+def test_dense_operations_in_closed_form():
+    model = build(
+        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
+    )
+    stem = 4 * 3 * 49 * 8 * 8
+    stages = 3 * 3 * 9 * 4 * 4 + 3 * 5 * 9 * 2 * 2
+    decoder = (5 + 3) * 4 * 9 * 4 * 4
+    heads = 3 * 4 * 7 * 9 * 4 * 4 + 7 * (2 + 2 + 2) * 4 * 4
+    assert dense_macs(model, (16, 16)) == stem + stages + decoder + heads
+
+
+def test_dense_operations_of_a_transposed_convolution():
+    model = build(
+        "nano",
+        encoder={"widths": (3, 5), "convs_per_stage": 1},
+        decoder={"num_blocks": 1, "kind": "transposed"},
+        head={"width": 7},
+    )
+    plain = build(
+        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
+    )
+    difference = dense_macs(model, (16, 16)) - dense_macs(plain, (16, 16))
+    assert difference == 5 * 5 * 16 * 2 * 2

@@ -8,7 +8,6 @@ import ctypes
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,6 @@ from spiking_centernet.evaluation.metrics import Instant, Protocol, Score
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import find, load
-from spiking_centernet.simulate.dataset import simulate
 from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.utils.executors import Executor
 from spiking_centernet.utils.files import atomic_write
@@ -147,51 +145,6 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def simulate_recordings(
-    out: str | os.PathLike[str], *, executor: Executor | None = None, **settings: Any
-) -> dict[str, dict[str, Any]]:
-    """Simulate a data set, one task a clip, and write ``manifest.json`` with the checksums of its files.
-
-    Clips that are damaged since they were made are made again.
-
-    Args:
-        out: folder to make or to go on with.
-        executor: where the clips are made; None takes the processes of ``simulate``.
-        settings: of ``simulate``.
-
-    Returns:
-        the files of every clip and their checksums, by its name.
-    """
-    out = Path(out)
-    for name, digests in _read_manifest(out).items():
-        for path in _clip_files(name):
-            if not (out / path).is_file() or sha256(out / path) != digests.get(path):
-                (out / ".clips" / f"{name}.json").unlink(missing_ok=True)  # what marks it as finished
-    description = json.loads(simulate(out, executor=executor, **settings).read_text(encoding="utf-8"))
-    records = {}
-    for clip in sorted(description["clips"], key=lambda clip: clip["name"]):
-        records[clip["name"]] = {"files": {path: sha256(out / path) for path in _clip_files(clip["name"])}}
-    write_json(out / MANIFEST, records)
-    return records
-
-
-def _clip_files(name: str) -> list[str]:
-    """Return the files of a simulated clip under the folder; none of a name that no clip has."""
-    clip = re.fullmatch(r"sim\d+_(train|val|test)_\d+", name)
-    return [f"{clip[1]}/{name}_{kind}" for kind in ("td.dat", "bbox.npy")] if clip else []
-
-
-def _read_manifest(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the checksums of every clip by its name; the folder may come from a stranger."""
-    try:
-        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    records = found.items() if isinstance(found, dict) else ()
-    files = {name: record.get("files") for name, record in records if isinstance(record, dict)}
-    return {name: digests for name, digests in files.items() if isinstance(digests, dict)}
 
 
 def _index(out: Path, layout: Layout, files: Files, classes: tuple[str, ...]) -> tuple[dict[str, Any], list[Path]]:

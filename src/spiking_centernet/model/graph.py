@@ -327,3 +327,13 @@ class _Builder:
             convolution_of(f"{name}.project.conv", block.project.conv, f"{name}.project.norm"),
         )
         return self.neurons(block.project.name, convs, joined, pad=1)
+
+
+def dense_macs(model: Detector, size_hw: SizeHW) -> int:
+    """Return the multiply-accumulates of one step of a dense engine, padding included, decoder blocks merged.
+
+    Args:
+        model: the detector.
+        size_hw: height and width of the cube in pixels.
+    """
+    return sum(graph_of(model).macs(size_hw).values())

@@ -8,12 +8,11 @@ from calibrated import random_cube
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.experiments.bench import plots, race_rows, run_bench
-from spiking_centernet.experiments.bench.implementations import OURS, awake, dense_gmac, expected, make, names
+from spiking_centernet.experiments.bench.implementations import OURS, awake, expected, make, names
 from spiking_centernet.experiments.bench.peers import agreement, missing
 from spiking_centernet.experiments.bench.roofline import floors
 from spiking_centernet.experiments.bench.runs import work
 from spiking_centernet.experiments.bench.timing import Times, growth, take_turns
-from spiking_centernet.model import build
 from spiking_centernet.model.firing_rate import FiringRates
 
 SMALL = {
@@ -53,17 +52,6 @@ def test_awake_networks_fire_as_asked_in_every_layer(rate):
     with torch.no_grad():
         model(cube, observe=rates)
     assert all(abs(found - rate) < 0.02 for found in rates.per_layer().values()), rates.per_layer()
-
-
-def test_dense_operations_are_those_of_a_loop_over_layers():
-    model = build("nano").eval()
-    cube = random_cube((32, 32), num_steps=1, batch=1)
-    # Channels in, channels out, kernel squared, output pixels of stem, stages, merged decoder and heads.
-    layers = [(4, 16, 49, 256), (16, 16, 9, 4 * 64)]
-    layers += [(16, 32, 9, 16), (32, 32, 9, 3 * 16), (32, 64, 9, 4), (64, 64, 9, 3 * 4), (64, 128, 9, 1)]
-    layers += [(128, 128, 9, 3), (192, 96, 9, 4), (128, 64, 9, 16), (80, 40, 9, 64)]
-    layers += [(40, 32, 9, 3 * 64), (32, 6, 1, 64)]
-    assert dense_gmac(model, cube) * 1e9 == pytest.approx(sum(a * b * c * d for a, b, c, d in layers))
 
 
 @pytest.mark.slow

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 import toy_roads
 import yaml
-from torch import nn
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.errors import ConfigError, TrainingError
@@ -23,7 +21,6 @@ from spiking_centernet.evaluation.significance import load_matches
 from spiking_centernet.experiments.study import read_plan, run_study
 from spiking_centernet.experiments.study import runs as study_runs
 from spiking_centernet.experiments.study.plan import Test, merged
-from spiking_centernet.experiments.study.runs import dense_operations
 from spiking_centernet.experiments.study.table import cells, read_lines
 from spiking_centernet.model import build
 from spiking_centernet.model.weights import sha256
@@ -345,32 +342,6 @@ def test_jobs_must_be_positive(write, data, tmp_path):
         run_study(write(rows={"a": {}}), data, out=tmp_path / "out", jobs=0)
 
 
-def test_dense_operations_in_closed_form():
-    model = build(
-        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
-    )
-    stem = 4 * 3 * 49 * 8 * 8
-    stages = 3 * 3 * 9 * 4 * 4 + 3 * 5 * 9 * 2 * 2
-    decoder = (5 + 3) * 4 * 9 * 4 * 4
-    heads = 3 * 4 * 7 * 9 * 4 * 4 + 7 * (2 + 2 + 2) * 4 * 4
-    assert dense_operations(model, (16, 16)) == stem + stages + decoder + heads
-
-
-def test_dense_operations_of_a_transposed_convolution():
-    model = build(
-        "nano",
-        encoder={"widths": (3, 5), "convs_per_stage": 1},
-        decoder={"num_blocks": 1, "kind": "transposed"},
-        head={"width": 7},
-    )
-    plain = build(
-        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
-    )
-    with pytest.warns(UserWarning, match="cannot be merged"):
-        difference = dense_operations(model, (16, 16)) - dense_operations(plain, (16, 16))
-    assert difference == 5 * 5 * 16 * 2 * 2
-
-
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_is_valid_and_says_what_it_is(path):
     make_recipe(parse_recipe(read_yaml(path), path.name))
@@ -464,13 +435,3 @@ def test_the_gpu_script_runs_in_small(data, tmp_path, subprocess_env):
     result = json.loads((tmp_path / "out/study/study.json").read_text())
     assert len(result["runs"]) == 20
     assert not any("failed" in run for run in result["runs"])
-
-
-def test_unfused_norms_stay_out_of_the_count():
-    model = build(
-        "nano", encoder={"widths": (3, 5), "convs_per_stage": 1}, decoder={"num_blocks": 1}, head={"width": 7}
-    )
-    dense_operations(model, (16, 16))
-    assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    assert not any(module._forward_hooks for module in model.modules())
-    assert torch.is_grad_enabled()

@@ -14,29 +14,11 @@ import torch
 from spiking_centernet.evaluation.energy.counting import Operations
 from spiking_centernet.evaluation.energy.models import ADD_FLOAT32_PJ
 from spiking_centernet.model import Detector, build
-from spiking_centernet.model.graph import conv_macs, graph_of
+from spiking_centernet.model.graph import conv_macs, dense_macs
 
 SIZE_HW = (240, 304)
 IN_CHANNELS = 4
 """GEN1's sensor; two polarities in two micro bins."""
-
-
-def vgg_macs(
-    channels: Sequence[int | str], *, in_channels: int = IN_CHANNELS, size_hw: tuple[int, int] = SIZE_HW
-) -> int:
-    """Return the multiply-accumulates a step of a VGG: 3x3 convolutions, "M" for 2x2 max-pooling."""
-    total = 0
-    for width in channels:
-        if isinstance(width, str):
-            size_hw = (size_hw[0] // 2, size_hw[1] // 2)
-        else:
-            total += conv_macs(in_channels, width, 3, size_hw)
-            in_channels = width
-    return total
-
-
-VGG11: tuple[int | str, ...] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
-"""Cordone et al., arXiv 2205.04339: the channels of their VGG-11."""
 
 
 def densenet_macs(
@@ -67,13 +49,6 @@ DENSENET121 = (6, 12, 24, 16)
 
 def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:
     return (size_hw[0] + 1) // 2, (size_hw[1] + 1) // 2
-
-
-def spiking_centernet_macs(size_hw: tuple[int, int] = SIZE_HW) -> int:
-    """Return the multiply-accumulates a step of the ``paper`` preset with merged decoder blocks, padding included."""
-    with torch.device("meta"):  # shapes alone
-        graph = graph_of(build("paper"))
-    return sum(graph.macs(size_hw).values())
 
 
 @dataclass(frozen=True)
@@ -120,7 +95,8 @@ def published() -> list[Published]:
     alone has 2.24 G, so that the published count is a dense one. The layers of 64-ST-VGG are not at hand: its 1.73 G is
     the printed energy over 0.9 pJ.
     """
-    ours = spiking_centernet_macs()
+    with torch.device("meta"):  # shapes alone
+        ours = dense_macs(build("paper"), SIZE_HW)
     densenet = densenet_macs(24, DENSENET121)
     return [
         Published("Spiking CenterNet", 0.108, 0.619, ours, ours, "whole network"),

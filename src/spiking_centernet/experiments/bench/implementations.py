@@ -76,24 +76,6 @@ def make(name: str, model: Detector, cube: Tensor, *, threads: int) -> Run:
         return open_file(path, threads=threads)
 
 
-def dense_gmac(model: Detector, cube: Tensor) -> float:
-    """Return the billions of multiply-accumulates of the merged network on a cube, as if all inputs were active."""
-    total = 0
-
-    def count(conv: nn.Module, _: object, output: Tensor) -> None:
-        assert isinstance(conv, nn.Conv2d)
-        nonlocal total
-        total += output.numel() * conv.weight[0].numel()
-
-    fused = model.fuse()
-    hooks = [m.register_forward_hook(count) for m in fused.modules() if isinstance(m, nn.Conv2d)]
-    with torch.inference_mode():
-        fused(cube, keep_state=False)
-    for hook in hooks:
-        hook.remove()
-    return total * 1e-9
-
-
 def expected(name: str, model: Detector, cube: Tensor) -> list[Tensor]:
     """Return what a contestant must answer, computed eagerly in torch operations.
 

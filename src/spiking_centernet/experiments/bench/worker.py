@@ -64,11 +64,12 @@ def race(job: dict[str, Any]) -> dict[str, Any]:
     """Time contestants in turn on one cube; every one's output is compared with the reference's."""
     import torch
 
-    from spiking_centernet.experiments.bench.implementations import dense_gmac, expected, make
+    from spiking_centernet.experiments.bench.implementations import expected, make
     from spiking_centernet.experiments.bench.peers import agreement
     from spiking_centernet.experiments.bench.roofline import floors
     from spiking_centernet.experiments.bench.timing import take_turns
     from spiking_centernet.model.firing_rate import FiringRates
+    from spiking_centernet.model.graph import dense_macs
 
     torch.set_num_threads(job["threads"])
     cube = _cube(job)
@@ -81,7 +82,7 @@ def race(job: dict[str, Any]) -> dict[str, Any]:
     times = take_turns({name: lambda run=run: run(cube) for name, run in runs.items()}, seconds=job["seconds"])
     return {
         "firing_rate": rates.overall(),
-        "window_gmac": dense_gmac(model, cube),
+        "window_gmac": cube.shape[0] * cube.shape[1] * dense_macs(model, job["size_hw"]) * 1e-9,
         "times": {name: {**t.to_dict(), "difference": differences[name]} for name, t in times.items()},
         "floors": floors() if job.get("floors") else None,
     }

@@ -17,13 +17,13 @@ import torch
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.evaluation.energy import count_ops
 from spiking_centernet.evaluation.prediction import predict
 from spiking_centernet.evaluation.significance import match_recordings, save_matches
 from spiking_centernet.experiments.study.plan import Plan, Run, Test
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config_dict import config_to_dict, is_format_1, nested_from_format_1
 from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.model.graph import dense_macs
 from spiking_centernet.model.weights import load, notes, sha256
 from spiking_centernet.training.config import config_of
 from spiking_centernet.training.run_dir import BEST, METRICS, read_metrics
@@ -197,17 +197,6 @@ def matches_path(run: Run, test: Test) -> Path:
     return run.folder / f"matches_{test.num_steps}_steps_{test.window_us}_us.npz"
 
 
-def dense_operations(model: Detector, size_hw: tuple[int, int]) -> int:
-    """Return the multiply-accumulates of one time step of the fused network on a dense engine, padding included.
-
-    Args:
-        model: the detector.
-        size_hw: height and width of the frame in pixels.
-    """
-    cube = torch.zeros(1, 1, model.config.voxels.channels, *size_hw, dtype=torch.uint8)
-    return count_ops(model.fuse(), cube.to(model.device)).padded
-
-
 def _key(plan: Plan, run: Run) -> dict[str, Any]:
     """What an outcome holds for: another recipe or another way of testing needs another one."""
     tests = [test.name for test in plan.tests(config_of(run.recipe))]
@@ -290,7 +279,7 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
                 "name": test.name, "num_steps": test.num_steps, "window_us": test.window_us,
                 **{k: v for k, v in score.items() if k != "classes"},
                 "classes": {c["name"]: {"ap": c["ap"], "ap50": c["ap50"]} for c in score["classes"]},
-                "firing_rate": rates.overall(), "dense_operations": dense_operations(model, predictions.size_hw),
+                "firing_rate": rates.overall(), "dense_operations": dense_macs(model, predictions.size_hw),
             }
         )  # fmt: skip
     return found

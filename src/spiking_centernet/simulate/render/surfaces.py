@@ -33,9 +33,6 @@ COVER, FAR, _COLUMN, _ROW, SHADE, LUMINANCE = places(VALUES, 6)
 WORK = (VALUES + 6) * int(PIXELS)
 """Length of the buffer of what is known of the pixels being filled."""
 
-ENVIRONMENT = 0
-"""The texture that shiny surfaces reflect is the first."""
-
 SKY_LUMINANCE, GROUND_LUMINANCE = 170.0, 45.0
 """What they reflect from above and from below by full light: our choice."""
 

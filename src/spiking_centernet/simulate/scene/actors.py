@@ -225,10 +225,6 @@ def add_car(rng: np.random.Generator, pool: Pool, kind: str) -> Shape:
     return Shape(first, len(pool), length, width, height)
 
 
-LIMBS = 11
-"""Capsules of a walking figure: head, neck to hip, two parts of each limb, and a bag or nothing."""
-
-
 def add_pedestrian(rng: np.random.Generator, pool: Pool) -> Shape:
     """Append one walking figure; ``pose_pedestrian`` places its joints for each frame."""
     height = float(rng.uniform(1.5, 1.92) if rng.random() > 0.12 else rng.uniform(1.05, 1.45))

@@ -8,31 +8,10 @@ from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.scene.builder import NO_CLASS, PEDESTRIAN, Body, Builder, Skin, log_uniform, skin
 from spiking_centernet.utils.compile_cache import compiled
 
-LIMBS = 22
-"""Limbs of a person; see ``pose_body``."""
-
 HEAD, CHEST = 0, 4
-"""Two of them, by which a person is known to be in the frame."""
-
-ANIMAL_LIMBS = 12
+"""Two limbs, by which a person is known to be in the frame."""
 
 (_THIGH_L, _THIGH_R, _KNEE_L, _KNEE_R, _ARM_L, _ARM_R, _ELBOW_L, _ELBOW_R, _OUT_L, _OUT_R, _LEAN, _TURN) = range(12)
-
-POSTURES = (
-    "walk",
-    "run",
-    "stand",
-    "gesture",
-    "sit",
-    "sit_down",
-    "stand_up",
-    "cycle",
-    "push",
-    "crouch",
-    "phone",
-    "reach",
-)
-"""What people do."""
 
 CLOTH = ("soft", "knit", "stripes", "plaid", "print", "cloudy", "discs")
 
@@ -243,7 +222,7 @@ def add_person(
         rng: draws stature, clothes and what is carried.
         build: receives the limbs.
         motion: see ``stage.travelled``.
-        posture: one of ``POSTURES``.
+        posture: walk, run, stand, gesture, sit, sit_down, stand_up, cycle, push, crouch, phone or reach.
         seconds: length of the clip, within which a posture changes.
         class_id: NO_CLASS for riders, who get no label.
         height_m: stature; drawn where None.
