@@ -7,6 +7,8 @@ checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 MODULES = [
     "spiking_centernet.boxes",
+    "spiking_centernet.boxes3d",
+    "spiking_centernet.joint_sets",
     *(f"spiking_centernet.model.{name}" for name in ("decoder", "detector", "encoder", "layers", "neurons")),
     *(f"spiking_centernet.model.{name}" for name in ("variants", "heads.base", "heads.centernet", "heads.ssd")),
     "spiking_centernet.training.distillation",

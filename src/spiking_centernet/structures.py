@@ -1,9 +1,9 @@
 """The few types every room shares: events, boxes, detections, samples and batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ BOX_DTYPE = np.dtype(
     ]
 )
 """One labelled box as GEN1 stores it, 33 packed bytes: ``x, y`` the top-left corner in pixels, ``ts`` microseconds."""
+
+MAX_ROTATION_ERROR = 1e-4
+"""How far the product of a rotation with its transpose may lie from the identity."""
 
 CLASS_NAMES = ("car", "pedestrian")
 """The classes of GEN1 and of the simulator; a label is an index into this tuple."""
@@ -116,6 +119,135 @@ class VoxelSpec:
         return self.window_us / self.num_steps
 
 
+PerObject = TypeVar("PerObject", bound="Boxes | Detections")
+
+
+def _fill_columns(objects: "Boxes | Detections") -> None:
+    """Give the optional columns their values for "unknown" and check all of them against ``xyxy``."""
+    n = len(objects.labels)
+    unknown = {
+        "track_ids": lambda: np.full(n, -1, np.int64),
+        "box3d": lambda: np.full((n, 7), np.nan, np.float32),
+        "joints": lambda: np.zeros((n, 0, 3), np.float32),
+    }
+    for name, make in unknown.items():
+        if getattr(objects, name) is None:
+            object.__setattr__(objects, name, make())
+    xyxy, joints = objects.xyxy, objects.joints
+    _check(xyxy.ndim == 2 and xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(xyxy.shape)}")
+    n = len(xyxy)
+    for name in ("labels", "track_ids"):
+        array = getattr(objects, name)
+        _check(array.shape == (n,), f"{name} must be [{n}] like xyxy, got {list(array.shape)}")
+        _check(array.dtype == np.int64, f"{name} must be int64, got {array.dtype}")
+    _check(objects.box3d.shape == (n, 7), f"box3d must be [{n}, 7] like xyxy, got {list(objects.box3d.shape)}")
+    _check(
+        joints.ndim == 3 and joints.shape[0] == n and joints.shape[2] == 3,
+        f"joints must be [{n}, J, 3] like xyxy, got {list(joints.shape)}",
+    )
+    for name in ("box3d", "joints"):
+        dtype = getattr(objects, name).dtype
+        _check(dtype == np.float32, f"{name} must be float32, got {dtype}")
+
+
+def select(objects: PerObject, keep: np.ndarray) -> PerObject:
+    """Return the objects at an index array or under a mask, with every column they have.
+
+    Args:
+        objects: not changed.
+        keep: int [M] or bool [N].
+    """
+    columns = {f.name: getattr(objects, f.name) for f in fields(objects)}
+    return replace(objects, **{name: c[keep] for name, c in columns.items() if isinstance(c, np.ndarray)})
+
+
+def concatenate(parts: Sequence[PerObject]) -> PerObject:
+    """Return the objects of one or more parts as one, every column joined; the other fields are the first part's.
+
+    Parts without joints get joints of visibility 0 where others have some.
+
+    Raises:
+        ValueError: There is no part, or parts have different sets of joints.
+    """
+    _check(len(parts) > 0, "there must be at least one part to concatenate")
+    counts = sorted({part.joints.shape[1] for part in parts} - {0}) or [0]
+    _check(len(counts) == 1, f"parts have {counts} joints; join objects of one set of joints")
+
+    def column(part: PerObject, name: str) -> np.ndarray:
+        if name == "joints" and part.joints.shape[1] != counts[0]:
+            return np.zeros((len(part), counts[0], 3), np.float32)
+        return getattr(part, name)
+
+    names = [f.name for f in fields(parts[0]) if isinstance(getattr(parts[0], f.name), np.ndarray)]
+    return replace(parts[0], **{name: np.concatenate([column(part, name) for part in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A pinhole camera: how metres of the levelled camera frame become pixels.
+
+    The levelled frame stands at the camera, x right, y down along gravity, z forward and level; 3D boxes live in it, as
+    KITTI's live in that of its rectified camera. ``p_camera = rotation p_levelled + translation``, and
+    ``(u, v) = focal p_camera[:2] / p_camera[2] + centre``; pixel i covers [i, i + 1).
+
+    Attributes:
+        focal: float64 [2], focal lengths along x and y in pixels.
+        centre: float64 [2], principal point in pixels.
+        rotation: float64 [3, 3], levelled to camera axes.
+        translation: float64 [3] in metres; 0 where the camera is the origin.
+    """
+
+    focal: np.ndarray
+    centre: np.ndarray
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
+    translation: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+    def __post_init__(self):
+        for name, shape in (("focal", (2,)), ("centre", (2,)), ("rotation", (3, 3)), ("translation", (3,))):
+            array = np.asarray(getattr(self, name), np.float64)
+            _check(array.shape == shape, f"{name} must be {list(shape)}, got {list(array.shape)}")
+            _check(bool(np.isfinite(array).all()), f"{name} must be finite, got {array.tolist()}")
+            object.__setattr__(self, name, array)
+        _check(bool((self.focal > 0).all()), f"focal must be positive, got {self.focal.tolist()}")
+        error = np.abs(self.rotation @ self.rotation.T - np.eye(3)).max()
+        _check(
+            error <= MAX_ROTATION_ERROR and np.linalg.det(self.rotation) > 0,
+            f"rotation must be orthonormal to {MAX_ROTATION_ERROR} and right-handed, got {self.rotation.tolist()}",
+        )
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The projection float64 [3, 4] of homogeneous levelled points: KITTI's P2."""
+        intrinsics = np.array([[self.focal[0], 0, self.centre[0]], [0, self.focal[1], self.centre[1]], [0, 0, 1]])
+        return intrinsics @ np.column_stack([self.rotation, self.translation])
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """Return points [..., 3] of the levelled frame in camera axes, metres."""
+        return np.asarray(points, np.float64) @ self.rotation.T + self.translation
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Return u, v [..., 2] in pixels of points [..., 3] of the levelled frame; those behind the camera mislead."""
+        camera = self.to_camera(points)
+        return self.focal * camera[..., :2] / camera[..., 2:] + self.centre
+
+    def unproject(self, uv: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Return levelled points [..., 3] at pixels [..., 2] and depths [...] along the camera's own axis in metres."""
+        depth = np.asarray(depth, np.float64)[..., None]
+        rays = np.concatenate([(np.asarray(uv, np.float64) - self.centre) / self.focal, np.ones_like(depth)], axis=-1)
+        return (depth * rays - self.translation) @ self.rotation
+
+    def flipped(self, width: int) -> "Calibration":
+        """Return the camera of the mirrored picture, ``width`` pixels wide."""
+        mirror = np.diag([-1.0, 1.0, 1.0])
+        centre = np.array([width - self.centre[0], self.centre[1]])
+        return Calibration(self.focal, centre, mirror @ self.rotation @ mirror, mirror @ self.translation)
+
+    def zoomed(self, factor: float, top_left: tuple[float, float]) -> "Calibration":
+        """Return the camera of the view that begins at ``top_left`` (row, column) and is enlarged by ``factor``."""
+        top, left = top_left
+        return Calibration(factor * self.focal, factor * (self.centre - [left, top]), self.rotation, self.translation)
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Labelled boxes of one instant.
@@ -124,21 +256,20 @@ class Boxes:
         xyxy: float32 [N, 4], left, top, right, bottom in pixels.
         labels: int64 [N], index of the class, from 0.
         track_ids: int64 [N], one number per object and recording; -1 where unknown.
+        box3d: float32 [N, 7], x, y, z of the middle of the bottom face, height, width, length in metres and yaw in
+            radians, in the levelled camera frame; rows of NaN where unknown.
+        joints: float32 [N, J, 3], u and v in pixels and COCO's visibility: 0 unknown, 1 hidden, 2 visible; J is 0 where
+            there are none.
     """
 
     xyxy: np.ndarray
     labels: np.ndarray
     track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    box3d: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    joints: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
-        if self.track_ids is None:
-            object.__setattr__(self, "track_ids", np.full(len(self.labels), -1, np.int64))
-        _check(self.xyxy.ndim == 2 and self.xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(self.xyxy.shape)}")
-        n = len(self.xyxy)
-        for name in ("labels", "track_ids"):
-            array = getattr(self, name)
-            _check(array.shape == (n,), f"{name} must be [{n}] like xyxy, got {list(array.shape)}")
-            _check(array.dtype == np.int64, f"{name} must be int64, got {array.dtype}")
+        _fill_columns(self)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -159,6 +290,8 @@ class Detections:
         labels: int64 [N], index of the class, from 0.
         t_us: the instant (exclusive end of the window) in microseconds of the recording.
         track_ids: int64 [N], one number per object and recording; -1 where unknown.
+        box3d: float32 [N, 7] as of :class:`Boxes`; rows of NaN where unknown.
+        joints: float32 [N, J, 3], u and v in pixels and the joint's score in [0, 1].
     """
 
     xyxy: np.ndarray
@@ -166,34 +299,34 @@ class Detections:
     labels: np.ndarray
     t_us: int
     track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    box3d: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    joints: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
-        if self.track_ids is None:
-            object.__setattr__(self, "track_ids", np.full(len(self.labels), -1, np.int64))
-        _check(self.xyxy.ndim == 2 and self.xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(self.xyxy.shape)}")
+        _fill_columns(self)
         n = len(self.xyxy)
         _check(self.scores.shape == (n,), f"scores must be [{n}] like xyxy, got {list(self.scores.shape)}")
-        _check(self.labels.shape == (n,), f"labels must be [{n}] like xyxy, got {list(self.labels.shape)}")
-        _check(self.labels.dtype == np.int64, f"labels must be int64, got {self.labels.dtype}")
-        _check(self.track_ids.shape == (n,), f"track_ids must be [{n}] like xyxy, got {list(self.track_ids.shape)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def above(self, score: float) -> "Detections":
         """Return only the detections with at least this score."""
-        keep = self.scores >= score
-        return Detections(self.xyxy[keep], self.scores[keep], self.labels[keep], self.t_us, self.track_ids[keep])
+        return select(self, self.scores >= score)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name."""
+    """One labelled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name.
+
+    ``calibration`` is the camera's at ``t_us``, None where unknown.
+    """
 
     cube: torch.Tensor
     boxes: Boxes
     t_us: int
     recording: str
+    calibration: Calibration | None = None
 
     def __post_init__(self):
         _check(self.cube.ndim == 4, f"cube must be [T, C, H, W], got {list(self.cube.shape)}")
@@ -207,11 +340,14 @@ class Batch:
     boxes: list[Boxes]
     t_us: list[int]
     recordings: list[str]
+    calibrations: list[Calibration | None] = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
+        if self.calibrations is None:
+            object.__setattr__(self, "calibrations", [None] * len(self.boxes))
         _check(self.cube.ndim == 5, f"cube must be [T, B, C, H, W], got {list(self.cube.shape)}")
         _check(
-            self.cube.shape[1] == len(self.boxes) == len(self.t_us) == len(self.recordings),
-            f"a batch of {self.cube.shape[1]} cubes has {len(self.boxes)} boxes, {len(self.t_us)} times and "
-            f"{len(self.recordings)} recordings",
+            self.cube.shape[1] == len(self.boxes) == len(self.t_us) == len(self.recordings) == len(self.calibrations),
+            f"a batch of {self.cube.shape[1]} cubes has {len(self.boxes)} boxes, {len(self.t_us)} times, "
+            f"{len(self.recordings)} recordings and {len(self.calibrations)} calibrations",
         )

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from spiking_centernet import boxes3d, joint_sets
 from spiking_centernet.data._kernels import resample
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.structures import Boxes, Sample
+from spiking_centernet.structures import Boxes, Sample, select
 
 EVENT_CHANGES = (
     "noise", "drop", "window", "empty_past", "mix", "paste", "isolate", "swap_polarity", "merge_polarity", "fault"
@@ -104,7 +105,12 @@ def flip(sample: Sample) -> Sample:
     xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
     # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
     mirrored = torch.from_numpy(np.ascontiguousarray(sample.cube.numpy()[..., ::-1]))
-    return replace(sample, cube=mirrored, boxes=replace(sample.boxes, xyxy=xyxy))
+    boxes = replace(
+        sample.boxes, xyxy=xyxy, box3d=boxes3d.flipped(sample.boxes.box3d),
+        joints=joint_sets.flipped(sample.boxes.joints, width),
+    )  # fmt: skip
+    calibration = None if sample.calibration is None else sample.calibration.flipped(width)
+    return replace(sample, cube=mirrored, boxes=boxes, calibration=calibration)
 
 
 def zoom(
@@ -142,8 +148,12 @@ def zoom(
     cube = torch.from_numpy(zoomed.reshape(sample.cube.shape))
     moved = (sample.boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
     frame = np.array([0, 0, width, height])
-    boxes = clip_boxes(sample.boxes, moved, frame, min_left=min_left, min_side_px=min_side_px)
-    return replace(sample, cube=cube, boxes=boxes)
+    joints = sample.boxes.joints.copy()
+    joints[..., :2] = (joints[..., :2] - np.array([left, top], np.float32)) * np.float32(factor)
+    boxes = replace(sample.boxes, joints=joints)
+    boxes = clip_boxes(boxes, moved, frame, min_left=min_left, min_side_px=min_side_px)
+    calibration = None if sample.calibration is None else sample.calibration.zoomed(factor, top_left)
+    return replace(sample, cube=cube, boxes=boxes, calibration=calibration)
 
 
 def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndarray]:
@@ -158,4 +168,4 @@ def clip_boxes(boxes: Boxes, xyxy: np.ndarray, view: np.ndarray, *, min_left: fl
     clipped = np.clip(xyxy, view[[0, 1, 0, 1]], view[[2, 3, 2, 3]])
     before, after = xyxy[:, 2:] - xyxy[:, :2], clipped[:, 2:] - clipped[:, :2]
     keep = (after.prod(1) > 0) & (after.prod(1) >= min_left * before.prod(1)) & (after.min(1) >= min_side_px)
-    return Boxes(clipped[keep].astype(np.float32), boxes.labels[keep], boxes.track_ids[keep])
+    return select(replace(boxes, xyxy=clipped.astype(np.float32)), keep)

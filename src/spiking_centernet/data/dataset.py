@@ -282,6 +282,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         [sample.boxes for sample in samples],
         [sample.t_us for sample in samples],
         [sample.recording for sample in samples],
+        [sample.calibration for sample in samples],
     )
 
 

@@ -1,13 +1,13 @@
 """Augmentations that change the events of a window, and with them its boxes, before they are binned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spiking_centernet.data.augmentation import Augmentation, clip_boxes
 from spiking_centernet.data.corruptions import CORRUPTIONS, Fault, Scope, add_noise, drop_events
-from spiking_centernet.structures import Boxes
+from spiking_centernet.structures import Boxes, concatenate, select
 
 MARGIN = 0.1
 """What belongs to an object that is pasted: its box, this share of its sides wider each way, since it moved."""
@@ -111,18 +111,16 @@ def _joined(*parts: np.ndarray) -> np.ndarray:
     return events[np.argsort(events["t"], kind="stable")]
 
 
-def _joined_boxes(first: Boxes, second: Boxes) -> Boxes:
-    pairs = zip(
-        (first.xyxy, first.labels, first.track_ids), (second.xyxy, second.labels, second.track_ids), strict=True
-    )
-    return Boxes(*(np.concatenate(pair) for pair in pairs))
+def _of_other_camera(boxes: Boxes) -> Boxes:
+    """Return boxes of another window, whose metres are those of another camera: unknown here."""
+    return replace(boxes, box3d=np.full_like(boxes.box3d, np.nan))
 
 
 def _mixed(scene: Scene, other: Scene | None) -> Scene:
     """Lay two windows over each other, as if both were of glass."""
     if other is None:
         return scene
-    return Scene(_joined(scene.events, other.events), _joined_boxes(scene.boxes, other.boxes))
+    return Scene(_joined(scene.events, other.events), concatenate([scene.boxes, _of_other_camera(other.boxes)]))
 
 
 def _pasted(scene: Scene, other: Scene | None, size_hw: tuple[int, int], rng: np.random.Generator) -> Scene:
@@ -144,8 +142,10 @@ def _pasted(scene: Scene, other: Scene | None, size_hw: tuple[int, int], rng: np
         shift = np.array([dx, dy, dx, dy], np.float32)
         behind = scene.events[~_inside(scene.events, patch + shift)]
         box = other.boxes.xyxy[i : i + 1] + shift
-        pasted = Boxes(box, other.boxes.labels[i : i + 1], other.boxes.track_ids[i : i + 1])
-        scene = Scene(_joined(behind, cut), _joined_boxes(_uncovered(scene.boxes, box[0]), pasted))
+        pasted = _of_other_camera(select(other.boxes, np.array([i])))
+        moved = pasted.joints + np.array([dx, dy, 0], np.float32)
+        pasted = replace(pasted, xyxy=box, joints=moved)
+        scene = Scene(_joined(behind, cut), concatenate([_uncovered(scene.boxes, box[0]), pasted]))
     return scene
 
 
@@ -181,4 +181,4 @@ def _uncovered(boxes: Boxes, front: np.ndarray) -> Boxes:
     low, high = np.maximum(boxes.xyxy[:, :2], front[:2]), np.minimum(boxes.xyxy[:, 2:], front[2:])
     hidden = (high - low).clip(min=0).prod(axis=1)
     keep = hidden < COVERED * (boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]).prod(axis=1)
-    return Boxes(boxes.xyxy[keep], boxes.labels[keep], boxes.track_ids[keep])
+    return select(boxes, keep)

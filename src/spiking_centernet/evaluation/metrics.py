@@ -5,13 +5,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from spiking_centernet.boxes import area, xyxy_to_xywh
 from spiking_centernet.errors import ConfigError, EvaluationError, did_you_mean
-from spiking_centernet.structures import CLASS_NAMES, Boxes, Detections
+from spiking_centernet.structures import CLASS_NAMES, Boxes, Detections, concatenate, select
 
 Instant = tuple[str, int]
 """A recording's name and a time in its microseconds."""
@@ -238,8 +237,8 @@ def evaluate_boxes(
             "check that both name recordings alike and count microseconds from the recording's start"
         )
 
-    counted = {k: _filtered(b, protocol.keep(b.xyxy, k[1], size_hw)) for k, b in truth.items()}
-    kept = {k: _filtered(d, protocol.keep(d.xyxy, k[1], size_hw)) for k, d in detections.items()}
+    counted = {k: select(b, protocol.keep(b.xyxy, k[1], size_hw)) for k, b in truth.items()}
+    kept = {k: select(d, protocol.keep(d.xyxy, k[1], size_hw)) for k, d in detections.items()}
     instants = sorted(k for k, boxes in counted.items() if protocol.score_emptied or len(boxes))
     gt = [counted[k] for k in instants]
     perfect = {
@@ -298,14 +297,6 @@ def _check_detections(detections: Mapping[Instant, Detections]):
             raise EvaluationError(f"{where} say they are of {found.t_us} us; file them under their own instant")
 
 
-B = TypeVar("B", Boxes, Detections)
-
-
-def _filtered(boxes: B, keep: np.ndarray) -> B:
-    per_box = {f.name: getattr(boxes, f.name) for f in dataclasses.fields(boxes)}
-    return dataclasses.replace(boxes, **{k: v[keep] for k, v in per_box.items() if isinstance(v, np.ndarray)})
-
-
 def _near(instants: list[Instant], detections: Mapping[Instant, Detections], tolerance_us: int) -> list[list[Instant]]:
     """Return for every labelled instant the detections' instants that count for it, in time order."""
     if tolerance_us == 0:
@@ -322,16 +313,9 @@ def _near(instants: list[Instant], detections: Mapping[Instant, Detections], tol
 
 
 def _joined(parts: list[Detections]) -> Detections:
-    if len(parts) == 1:
-        return parts[0]
     if not parts:
         return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
-    return Detections(
-        np.concatenate([p.xyxy for p in parts]),
-        np.concatenate([p.scores for p in parts]),
-        np.concatenate([p.labels for p in parts]),
-        parts[0].t_us,
-    )
+    return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
 def _self_cause(perfect: Mapping[Instant, Detections]) -> str:

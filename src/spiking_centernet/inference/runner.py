@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -145,8 +145,10 @@ class Answerer:
                 size_hw=self.size_hw, ratio=self.ratio, min_score=self.min_score,
             )[0]  # fmt: skip
             self._found = found
+        columns: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(Detections)}
+        columns["t_us"] = t_us
         return StreamDetections(
-            found.xyxy, found.scores, found.labels, t_us,
+            **columns,
             latency_ms=(time.perf_counter() - closed_s) * 1e3, lag_ms=max(0, newest_us - t_us) * 1e-3,
             confidence=self._confidence, num_steps=self._num_steps, num_skipped=num_skipped, num_late=num_late,
             num_dropped=num_dropped, segment=segment,

@@ -1,13 +1,13 @@
 """Detections of one instant after another as tracks of objects, and how well tracks agree with labelled ones."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, EvaluationError, need
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.structures import Boxes, Detections, select
 
 CONTINUE_SCORE = 0.1
 """Detections from here on may continue a track (the low threshold of ByteTrack, arXiv 2110.06864, section 4.1)."""
@@ -77,7 +77,7 @@ def _tracked(
                 if own >= 0:
                     ids[k] = numbers.setdefault((label, own), len(numbers) + 1)
         keep = ids >= 0
-        yield Detections(result.xyxy[keep], result.scores[keep], result.labels[keep], result.t_us, ids[keep])
+        yield select(replace(result, track_ids=ids), keep)
 
 
 def _update(tracker: Any, result: Detections, here: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from spiking_centernet.boxes import clip, iou_matrix
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import DetectorConfig
 from spiking_centernet.model.heads import Head
-from spiking_centernet.structures import Detections, VoxelSpec
+from spiking_centernet.structures import Detections, VoxelSpec, concatenate, select
 
 Scale = float | str | Sequence[float]
 """A number from 1/64 to 1, several of them, "auto" or "pyramid"."""
@@ -132,9 +132,9 @@ def to_sensor(found: Detections, ratio: Fraction, size_hw: tuple[int, int]) -> D
     xyxy = clip((found.xyxy.astype(np.float64) * float(1 / ratio)).astype(np.float32), size_hw)
     # A cube's last row or column may begin inside the sensor and end outside.
     keep = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    return replace(
-        found, xyxy=xyxy[keep], scores=found.scores[keep], labels=found.labels[keep], track_ids=found.track_ids[keep]
-    )
+    joints = found.joints.copy()
+    joints[..., :2] /= np.float32(ratio)
+    return select(replace(found, xyxy=xyxy, joints=joints), keep)
 
 
 def merge(parts: Sequence[Found]) -> Found:
@@ -149,14 +149,12 @@ def merge(parts: Sequence[Found]) -> Found:
     if len(parts) == 1:
         return parts[0]
     level = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    xyxy, scores, labels, track_ids = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("xyxy", "scores", "labels", "track_ids")
-    )
-    rivals = iou_matrix(xyxy, xyxy) > MERGE_IOU
-    rivals &= (level[:, None] != level) & (labels[:, None] == labels)
-    kept = np.zeros(len(scores), bool)
-    order = np.argsort(-scores, kind="stable")
+    found = concatenate(parts)
+    rivals = iou_matrix(found.xyxy, found.xyxy) > MERGE_IOU
+    rivals &= (level[:, None] != level) & (found.labels[:, None] == found.labels)
+    kept = np.zeros(len(found), bool)
+    order = np.argsort(-found.scores, kind="stable")
     for i in order:
         kept[i] = not (rivals[i] & kept).any()
     order = order[kept[order]][:MAX_DETECTIONS]
-    return replace(parts[0], xyxy=xyxy[order], scores=scores[order], labels=labels[order], track_ids=track_ids[order])
+    return select(found, order)

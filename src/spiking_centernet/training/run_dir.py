@@ -135,6 +135,8 @@ class RunFolder:
         for i, boxes in enumerate(batch.boxes):
             tensors[f"xyxy/{i}"] = torch.from_numpy(boxes.xyxy)
             tensors[f"labels/{i}"] = torch.from_numpy(boxes.labels)
+            tensors[f"box3d/{i}"] = torch.from_numpy(boxes.box3d)
+            tensors[f"joints/{i}"] = torch.from_numpy(boxes.joints)
         notes = {"recordings": batch.recordings, "t_us": batch.t_us}
         return save_tensors(tensors, self.path / "bad_batch", {}, notes)
 
