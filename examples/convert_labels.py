@@ -9,13 +9,13 @@ from pathlib import Path
 
 from spiking_centernet.cli.values import read_size
 from spiking_centernet.data.convert import convert_file
-from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.data.io import sample
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for every format."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("labels", nargs="?", default=real_clip().with_name("icns_roadside_cars_bbox.npy"))
+    parser.add_argument("labels", nargs="?", default=sample("sample-real").with_name("icns_roadside_cars_bbox.npy"))
     parser.add_argument("out", nargs="?", type=Path, default=Path("labels"))
     parser.add_argument(
         "--size", type=read_size, help="WIDTHxHEIGHT; by default that of the recording beside the labels"

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 import spiking_centernet as scn
 from spiking_centernet.cli.values import read_size
-from spiking_centernet.experiments.demo import real_clip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for every recording."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recordings", nargs="*", default=[real_clip()])
+    parser.add_argument("recordings", nargs="*", default=["sample"])
     parser.add_argument("--size", type=read_size, help="WIDTHxHEIGHT, for formats that do not say")
     options = parser.parse_args(arguments)
     for path in options.recordings:

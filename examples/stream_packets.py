@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 import spiking_centernet as scn
-from spiking_centernet.experiments.demo import real_clip
 from spiking_centernet.inference import Stream
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for every answer."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recording", nargs="?", default=str(real_clip()))
+    parser.add_argument("recording", nargs="?", default="sample")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--mode", default="windowed", choices=["windowed", "stateful"])
     parser.add_argument("--packet_events", type=int, default=500)

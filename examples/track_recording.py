@@ -8,14 +8,13 @@ import argparse
 from collections.abc import Sequence
 
 import spiking_centernet as scn
-from spiking_centernet.experiments.demo import real_clip
 from spiking_centernet.inference.tracking import CONTINUE_SCORE, track
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for every track."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recording", nargs="?", default=real_clip())
+    parser.add_argument("recording", nargs="?", default="sample")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--every_ms", type=float, default=20.0)
     parser.add_argument("--min_score", type=float)

@@ -17,7 +17,7 @@ import torch
 import toy_roads
 
 from spiking_centernet.cli import parser
-from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.data.io import sample
 from spiking_centernet.model import build
 from spiking_centernet.model.weights import bundled, save
 from spiking_centernet.training import recipes
@@ -150,7 +150,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.fixture
 def reader_folder(tmp_path, monkeypatch):
-    shutil.copy(real_clip(), tmp_path / "drive_td.dat")
+    shutil.copy(sample("sample-real"), tmp_path / "drive_td.dat")
     toy_roads.write_folder(tmp_path / "roads")
     if "nano" not in bundled():
         torch.manual_seed(0)

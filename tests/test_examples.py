@@ -62,9 +62,9 @@ def test_read_any_format(tmp_path, capsys):
 
 
 def test_convert_labels(tmp_path, capsys):
-    from spiking_centernet.experiments.demo import real_clip
+    from spiking_centernet.data.io import sample
 
-    example("convert_labels").main([str(real_clip().with_name("icns_roadside_cars_bbox.npy")), str(tmp_path)])
+    example("convert_labels").main([str(sample("sample-real").with_name("icns_roadside_cars_bbox.npy")), str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path / 'labels.json'}: lost nothing"
     assert lines[1].startswith(f"{tmp_path / 'labels.csv'}: lost times")

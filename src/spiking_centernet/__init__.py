@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from spiking_centernet.evaluation.prediction import evaluate as evaluate
     from spiking_centernet.inference import Stream as Stream
     from spiking_centernet.inference import stream as stream
-    from spiking_centernet.inference.recordings import detect as detect
+    from spiking_centernet.inference.predictor import detect as detect
+    from spiking_centernet.inference.predictor import predict as predict
+    from spiking_centernet.inference.result import Result as Result
     from spiking_centernet.model import Detector as Detector
     from spiking_centernet.model import DetectorConfig as DetectorConfig
     from spiking_centernet.model import build as build
@@ -39,9 +41,10 @@ _HOMES = {
     "Boxes": "structures", "Detections": "structures", "Detector": "model", "DetectorConfig": "model",
     "Engine": "deploy.engine", "Recipe": "training.config", "Recording": "data", "Stream": "inference",
     "VoxelSpec": "structures", "build": "model", "compile": "deploy.engine", "count_ops": "evaluation.energy",
-    "detect": "inference.recordings",
-    "evaluate": "evaluation.prediction", "load": "model.weights", "open": "data", "save": "model.weights",
-    "stream": "inference", "train": "training.trainer", "transfer": "model.transfer_learning", "voxelize": "data",
+    "Result": "inference.result", "detect": "inference.predictor",
+    "evaluate": "evaluation.prediction", "load": "model.weights", "open": "data", "predict": "inference.predictor",
+    "save": "model.weights", "stream": "inference", "train": "training.trainer", "transfer": "model.transfer_learning",
+    "voxelize": "data",
 }  # fmt: skip
 """Public name -> the module that it is imported from."""
 
@@ -49,9 +52,10 @@ _PACKAGES = ("data", "deploy", "evaluation", "experiments", "inference", "model"
              "utils", "visualize")  # fmt: skip
 
 __all__ = [
-    "Boxes", "Detections", "Detector", "DetectorConfig", "Engine", "Recipe", "Recording", "Stream", "VoxelSpec",
-    "__version__",
-    "build", "compile", "count_ops", "detect", "evaluate", "load", "open", "save", "stream", "train", "transfer",
+    "Boxes", "Detections", "Detector", "DetectorConfig", "Engine", "Recipe", "Recording", "Result", "Stream",
+    "VoxelSpec", "__version__",
+    "build", "compile", "count_ops", "detect", "evaluate", "load", "open", "predict", "save", "stream", "train",
+    "transfer",
     "voxelize",
 ]  # fmt: skip
 

@@ -79,6 +79,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
     "openvino": {"openvino": "openvino", "onnx": "onnx", "onnxscript": "onnxscript"},
     "nir": {"nir": "nir"},
+    "results": {"supervision": "supervision", "pandas": "pandas"},
     "cluster": {"ray": "ray", "submitit": "submitit"},
 }  # fmt: skip
 """Extra of this package -> the modules it is for, each with the distribution that brings it (``pyproject.toml``)."""

@@ -12,7 +12,7 @@ from spiking_centernet import data as scn_data
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import read_boxes, write_dat
 from spiking_centernet.data.convert import mot
-from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.data.io import sample
 from spiking_centernet.model import weights
 
 SIZE_HW = (56, 72)
@@ -92,7 +92,7 @@ def test_a_size_that_is_none(capsys, tmp_path):
 
 
 def test_convert_says_what_is_lost(capsys, tmp_path):
-    boxes = real_clip().with_name("icns_roadside_cars_bbox.npy")
+    boxes = sample("sample-real").with_name("icns_roadside_cars_bbox.npy")
     code, out, _ = run(capsys, "convert", boxes, tmp_path / "a.json")
     assert (code, out.splitlines()[0]) == (0, "read Prophesee boxes, 14 boxes at 7 instants")
     assert out.splitlines()[2:] == ["lost: nothing"]
@@ -118,7 +118,7 @@ def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
         "--out",
         tmp_path,
     ]
-    code, out, _ = run(capsys, "detect", model_path, real_clip(), *argv)
+    code, out, _ = run(capsys, "detect", model_path, sample("sample-real"), *argv)
     assert code == 0
     stem = tmp_path / "icns_roadside_cars_detections"
     instants = json.loads(stem.with_suffix(".json").read_text())["instants"]
@@ -134,7 +134,7 @@ def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
 
 
 def test_csv_without_tracks_is_refused(capsys, tmp_path, model_path):
-    code, _, err = run(capsys, "detect", model_path, real_clip(), "--save", "csv", "--out", tmp_path)
+    code, _, err = run(capsys, "detect", model_path, sample("sample-real"), "--save", "csv", "--out", tmp_path)
     assert (code, "switch tracking on (--track)" in err) == (2, True)
 
 

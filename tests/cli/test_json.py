@@ -13,7 +13,7 @@ from spiking_centernet.cli import output
 from spiking_centernet.cli.commands import COMMANDS
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import read_boxes, write_dat
-from spiking_centernet.experiments.demo import real_clip
+from spiking_centernet.data.io import sample
 from spiking_centernet.model import weights
 
 STREAMS_LINES = {"stream"}
@@ -59,7 +59,7 @@ def test_info(capsys, tmp_path):
 
 
 def test_convert(capsys, tmp_path):
-    boxes = real_clip().with_name("icns_roadside_cars_bbox.npy")
+    boxes = sample("sample-real").with_name("icns_roadside_cars_bbox.npy")
     done = document(capsys, "convert", boxes, tmp_path / "yolo", "--to", "yolo")
     assert done["target"] == str(tmp_path / "yolo")
     assert done["lost"] == ["track ids (YOLO's labels have none)"]
@@ -67,7 +67,7 @@ def test_convert(capsys, tmp_path):
 
 def test_detect(capsys, tmp_path, model_path):
     words = ["--save", "npy", "json", "--out", tmp_path, "--min_score", "0.05", "--every_ms", "50"]
-    done = document(capsys, "detect", model_path, real_clip(), *words)
+    done = document(capsys, "detect", model_path, sample("sample-real"), *words)
     assert set(done["files"]) == {"npy", "json"}
     assert done["boxes"] == len(read_boxes(done["files"]["npy"])) > 0
     assert done["tracks"] is None

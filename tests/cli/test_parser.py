@@ -68,7 +68,7 @@ def test_commas_are_refused_with_the_right_form(words):
         (["val", "nano", "--data", "d", "--device", "gpu"], "--device takes cpu, cuda, or one GPU"),
         (["study", "s.yaml", "--data", "d", "--out", "o", "--set", "3"], "--set takes names and values"),
         (["simulate", "x", "--light", "dusk"], "--light: unknown value 'dusk'"),
-        (["detect", "nano"], "give recording; see scn detect --help"),
+        (["detect"], "give inputs; see scn detect --help"),
         (["train", "r.yaml"], "give --data; see scn train --help"),
         (["--verison"], "unknown option '--verison'; did you mean '--version'"),
     ],

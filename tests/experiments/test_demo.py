@@ -7,7 +7,7 @@ from tiny import tiny_detector
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import open, read_boxes
-from spiking_centernet.experiments.demo import match, real_clip
+from spiking_centernet.experiments.demo import match
 from spiking_centernet.model import weights
 from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.visualize import html
@@ -43,16 +43,16 @@ def test_matching(detections, truth, expected):
 
 
 def test_the_real_clip_ships_with_boxes_and_licence():
-    recording = open(real_clip())
+    recording = open(sample("sample-real"))
     assert (recording.size_hw, recording.num_events) == ((260, 346), 6676)
-    assert len(read_boxes(real_clip().with_name("icns_roadside_cars_bbox.npy"))) == 14
-    notice = real_clip().with_name("NOTICE.txt").read_text()
+    assert len(read_boxes(sample("sample-real").with_name("icns_roadside_cars_bbox.npy"))) == 14
+    notice = sample("sample-real").with_name("NOTICE.txt").read_text()
     assert "Copyright (c) 2020 International Centre for Neuromorphic Systems" in notice
 
 
 def test_the_real_clip_is_the_recording_it_says(recordings_dir):
-    original = recordings_dir / "icns_roadside_cars" / real_clip().name
-    assert original.read_bytes() == real_clip().read_bytes()
+    original = recordings_dir / "icns_roadside_cars" / sample("sample-real").name
+    assert original.read_bytes() == sample("sample-real").read_bytes()
 
 
 def test_a_page_escapes_what_it_is_told(tmp_path):

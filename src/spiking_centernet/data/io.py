@@ -3,11 +3,13 @@
 import inspect
 import os
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from spiking_centernet.data.formats.aedat import open_aedat
 from spiking_centernet.data.formats.aedat4 import Aedat4Recording
-from spiking_centernet.data.formats.arrays import ArrayRecording, BinRecording
+from spiking_centernet.data.formats.arrays import ArrayRecording, BinRecording, open_events
 from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.formats.event_stream import EventStreamRecording
 from spiking_centernet.data.formats.evt import EvtRecording
@@ -43,17 +45,30 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a pointer of Git LFS starts (its specification, docs/spec.md)."""
 
 
+SAMPLES = {
+    "sample": "icns_roadside_cars/icns_roadside_cars_td.dat",
+    "sample-real": "icns_roadside_cars/icns_roadside_cars_td.dat",
+}
+"""Recordings that come with the package, by the name that opens them: files of its folder ``assets``."""
+
+
+def sample(name: str = "sample") -> Path:
+    """Return the file of a recording that comes with the package; see ``SAMPLES`` and the NOTICE.txt beside it."""
+    return Path(str(resources.files("spiking_centernet") / "assets" / SAMPLES[name]))
+
+
 def open(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     size_hw: tuple[int, int] | None = None,
     columns: str | None = None,
     unit: str | None = None,
 ) -> Recording:
-    """Open a recording of any known format.
+    """Open a recording of any known format, or events in memory.
 
     Args:
-        path: the file.
+        path: the file; "sample" for the recording that comes with the package; or events in memory: a structured array,
+            [N, 4], a mapping of named columns, a table, or a tuple of four flat arrays (see ``open_events``).
         size_hw: height and width of the sensor in pixels, for files that do not say or say it wrong.
         columns: the order of columns without names in text and arrays: a letter each, t, x, y and p, and - for others,
             such as "xypt"; None infers it where only one is possible.
@@ -65,7 +80,11 @@ def open(
         MissingPackageError: a package that reads it is not installed.
         ConfigError: an option is written wrong, or the format says itself what the option says.
     """
+    if not isinstance(path, str | os.PathLike):
+        return open_events(path, size_hw=size_hw, columns=columns, unit=unit)
     path = Path(path)
+    if str(path) in SAMPLES and not path.exists():
+        path = sample(str(path))
     suffix = ".db3" if os.path.isfile(path / "metadata.yaml") else path.suffix.lower()
     if suffix not in OPENERS:
         raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.report import GAP, Scorecard
-from spiking_centernet.inference.recordings import detect, detections_at, events_before
+from spiking_centernet.inference.recordings import detections_at, events_before, write_detections
 from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import bundled, load
 from spiking_centernet.simulate.dataset import Clips, simulate
@@ -117,14 +116,14 @@ def run_demo(
         run.files |= report.save(run.card, detector, out / "score")
     with part("film the drive"):
         fullest = max(run.card.dataset.recordings, key=lambda recording: len(recording.boxes))
-        filmed = detect(
+        filmed = write_detections(
             detector, open_recording(fullest.path), out / "drive", save=("mp4", "json", "npy", "png"),
             truth=fullest.boxes,
         )  # fmt: skip
         run.files |= {f"drive_{kind}": path for kind, path in filmed.paths.items()}
     with part("detect in a real recording"):
-        recording = open_recording(real_clip())
-        filmed = detect(
+        recording = open_recording("sample-real")
+        filmed = write_detections(
             detector, recording, out / "real", save=("mp4", "json", "npy", "png"), every_us=REAL_EVERY_US,
             speed=REAL_SPEED, shown_us=REAL_SHOWN_US,
         )  # fmt: skip
@@ -143,12 +142,6 @@ def run_demo(
         },
     )  # fmt: skip
     return run
-
-
-def real_clip() -> Path:
-    """Return the real recording that ships with the package: two cars on a street, 0.17 s, DAVIS346, MIT licence."""
-    folder = resources.files("spiking_centernet") / "assets" / "icns_roadside_cars"
-    return Path(str(folder / "icns_roadside_cars_td.dat"))
 
 
 def match(found: Detections, truth: Boxes, min_iou: float = MATCH_IOU) -> np.ndarray:

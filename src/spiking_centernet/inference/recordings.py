@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import Recording, boxes_at, write_boxes
-from spiking_centernet.data.convert import Labels, mot
+from spiking_centernet.data.convert import Labels, coco, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.inference.coverage import Coverage
+from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
@@ -26,14 +27,14 @@ from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
 from spiking_centernet.visualize.video import VideoWriter
 
-FORMATS = ("mp4", "json", "npy", "png", "csv")
-"""What :func:`detect` can write: a video, the boxes with their instants, a GEN1 box file, the fullest frame, and tracks
-as MOT text."""
+FORMATS = ("mp4", "json", "npy", "png", "csv", "coco")
+"""What ``write_detections`` can write: a video, the boxes with their timestamps, a GEN1 box file, the fullest frame,
+tracks as MOT text, and COCO's JSON, with a picture's entry for every timestamp."""
 
 
 @dataclass(frozen=True)
 class DetectionRun:
-    """What :func:`detect` found and wrote.
+    """What ``write_detections`` found and wrote.
 
     Attributes:
         detections: of every instant, in time order.
@@ -48,7 +49,7 @@ class DetectionRun:
     paths: dict[str, Path] = field(default_factory=dict)
 
 
-def detect(
+def write_detections(
     model: AnyDetector,
     recording: Recording,
     out: str | os.PathLike[str],
@@ -108,6 +109,8 @@ def detect(
     if "npy" in paths:
         # The ending of GEN1's box files, so that they lie beside the recording's own in every tool.
         paths["npy"] = Path(out) / f"{stem}_detections_bbox.npy"
+    if "coco" in paths:
+        paths["coco"] = Path(out) / f"{stem}_detections_coco.json"
     painter = _Painter(model, recording, shown_us, truth)
     results: list[Detections] = []
     with ExitStack() as stack:
@@ -124,16 +127,19 @@ def detect(
     if "png" in paths:
         fullest = max(results, key=lambda result: float(result.scores.sum()))
         save_png(painter.frame(fullest), paths["png"])
+    instants_us = np.array([result.t_us for result in results], np.int64)
+    labels = Labels(as_box_array(results), model.config.classes, recording.size_hw, instants_us)
     if "npy" in paths:
-        write_boxes(paths["npy"], as_box_array(results), classes=model.config.classes)
+        write_boxes(paths["npy"], labels.boxes, classes=model.config.classes)
     if "csv" in paths:
-        instants_us = np.array([result.t_us for result in results], np.int64)
-        mot.write(paths["csv"], Labels(as_box_array(results), model.config.classes, recording.size_hw, instants_us))
+        mot.write(paths["csv"], labels)
+    if "coco" in paths:
+        coco.write(paths["coco"], labels, stem=stem)
     if "json" in paths:
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
                 "window_us": model.config.voxels.window_us, "classes": list(model.config.classes),
                 "min_score": start_score, "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
-        instants = [_plain(result, model.config.classes) for result in results]
+        instants = [as_record(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": collect_provenance()})
     return DetectionRun(results, scaling, coverage, paths)
 
@@ -146,6 +152,7 @@ def detections_at(
     min_score: float | None = None,
     scale: Scale = "auto",
     coverage: Coverage | None = None,
+    inspector: Inspector | None = None,
 ) -> Iterator[Detections]:
     """Yield the detections of the windows that end at these timestamps, each from a zero-initialized state.
 
@@ -156,8 +163,9 @@ def detections_at(
         recording: what to detect in.
         stops_us: exclusive ends of the windows in microseconds, for example ``recording.stops_us(50_000)``.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
-        scale: as :func:`detect`.
+        scale: as :func:`write_detections`.
         coverage: sees every window.
+        inspector: keeps more of every window than its detections.
 
     Raises:
         ConfigError: If ``min_score`` is not in [0, 1] or the scale impossible.
@@ -168,12 +176,15 @@ def detections_at(
     if not 0 <= min_score <= 1:
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
     fused, device = model.fuse(), model.device
+    observe = None if inspector is None else inspector.observe
     specs, size_hw = choose_scaling(scale, recording.size_hw, config).specs(config.voxels), recording.size_hw
 
     def detect_at(stop_us: int, spec: VoxelSpec) -> Detections:
         _, cube = next(recording.cubes([stop_us], spec))
         with torch.inference_mode():
-            output, _ = fused(cube[:, None].to(device), keep_state=False)
+            output, _ = fused(cube[:, None].to(device), keep_state=False, observe=observe if spec is specs[0] else None)
+        if inspector is not None and spec is specs[0]:
+            inspector.inspect(cube, output)
         found = detections_of(
             model.head, output, [stop_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=size_hw, ratio=spec.ratio,
             min_score=0 if coverage is not None else min_score,
@@ -228,7 +239,8 @@ def as_box_array(results: Sequence[Detections]) -> np.ndarray:
     return boxes
 
 
-def _plain(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
+def as_record(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    """Return detections of an instant as JSON values."""
     boxes = [
         {"class": classes[label], "label": label, "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(result.labels.tolist(), result.scores.tolist(), result.xyxy.tolist(), strict=True)

@@ -17,6 +17,7 @@ import torch
 
 from spiking_centernet.data import Window, voxelize
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import State
@@ -63,6 +64,7 @@ class Answerer:
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: how many of the last steps a stateful answer averages; None takes the network's ``num_steps``.
         ratio: scale of the cubes.
+        inspector: keeps more of every window, or step, than its detections.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Answerer:
         min_score: float | None = None,
         readout_steps: int | None = None,
         ratio: Fraction = Fraction(1),
+        inspector: Inspector | None = None,
     ):
         self.config, self.size_hw, self.mode, self.ratio = model.config, size_hw, mode, ratio
         self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
@@ -87,7 +90,8 @@ class Answerer:
                 "a stateful stream averages outputs that are maps, this network has head "
                 f'{self.config.head.kind!r}; take mode="windowed"'
             )
-        self._head, self._device = model.head, model.device
+        self._head, self._device, self._inspector = model.head, model.device, inspector
+        self._observe = None if inspector is None else inspector.observe
         self._fused = model.fuse()
         self.reset()
 
@@ -107,13 +111,17 @@ class Answerer:
         if self.mode == "windowed" and cube is self._taken:
             return  # the windows of a silence share a cube, and so their answer
         self._taken, self._found = cube, None
+        self._compute(cube[:, None].to(self._device))
+        if self._inspector is not None:
+            self._inspector.inspect(cube, self._output)
+
+    def _compute(self, cube: torch.Tensor) -> None:
         with torch.inference_mode():
-            cube = cube[:, None].to(self._device)
             if self.mode == "windowed":
-                self._output, _ = self._fused(cube, keep_state=False)
+                self._output, _ = self._fused(cube, keep_state=False, observe=self._observe)
                 self._num_steps = len(cube)
                 return
-            step, self._state = self._fused(cube, self._state)
+            step, self._state = self._fused(cube, self._state, observe=self._observe)
             before = self._output
             self._recent.append(step)
             self._num_steps = len(self._recent)

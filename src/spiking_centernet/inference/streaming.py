@@ -8,6 +8,7 @@ import numpy as np
 
 from spiking_centernet.data import Recording
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.live import run_live
 from spiking_centernet.inference.runner import MODES, Answerer, StreamDetections, take_and_answer
 from spiking_centernet.inference.sources import EventSource, packets_of
@@ -35,6 +36,7 @@ class Stream:
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1 or "auto".
+        inspector: keeps more of every window, or step, than its detections.
 
     Attributes:
         scaling: the scale that was chosen.
@@ -53,6 +55,7 @@ class Stream:
         min_score: float | None = None,
         readout_steps: int | None = None,
         scale: Scale = "auto",
+        inspector: Inspector | None = None,
     ):
         if mode not in MODES:
             raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
@@ -75,8 +78,9 @@ class Stream:
             voxels = replace(voxels, window_us=step_us, num_steps=1)
         self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
         self.answerer = Answerer(
-            model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps, ratio=voxels.ratio
-        )
+            model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps, ratio=voxels.ratio,
+            inspector=inspector,
+        )  # fmt: skip
         self.collector.flush_every_us = self.answer_every_us
         self._late_before = self._dropped_before = 0
         self._last: ClosedWindow | None = None
@@ -143,6 +147,7 @@ def stream(
     size_hw: tuple[int, int] | None = None,
     policy: Policy = "wait",
     max_waiting: int = 4,
+    inspector: Inspector | None = None,
 ) -> Iterator[StreamDetections]:
     """Detect in a recording, in packets of events, or live, at every multiple of ``every_us``.
 
@@ -164,6 +169,7 @@ def stream(
             read the source in a thread at its own pace; of more than ``max_waiting`` windows "drop" forgets the oldest,
             "merge" joins the newest two. Each answer says how many were skipped.
         max_waiting: windows that may wait.
+        inspector: keeps more of every window, or step, than its detections.
 
     Yields:
         the detections of every instant, boxes in the sensor's pixels; instants without any are yielded empty.
@@ -185,8 +191,9 @@ def stream(
             'take "drop" or "wait"'
         )
     flow = Stream(
-        model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps, scale=scale
-    )
+        model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps, scale=scale,
+        inspector=inspector,
+    )  # fmt: skip
     packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
     if policy != "wait":
         return run_live(

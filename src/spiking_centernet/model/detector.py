@@ -154,6 +154,13 @@ class Detector(nn.Module):
     def _neuron_layers(self) -> list[ConvNeuron]:
         return [m for m in self.modules() if isinstance(m, ConvNeuron)]
 
+    def predict(self, source: Any, **options: Any) -> Any:
+        """Detect in a recording, a folder, arrays, cubes or a live source; see :func:`spiking_centernet.predict`."""
+        # The one way up through the layers: a shortcut that the public package resolves when it is called.
+        import spiking_centernet
+
+        return spiking_centernet.predict(source, self, **options)
+
     def fuse(self) -> "Detector":
         """Return a copy for inference: batch norms folded, every decoder block merged into one convolution.
 

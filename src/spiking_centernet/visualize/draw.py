@@ -91,6 +91,26 @@ def events_image(events: np.ndarray, size_hw: tuple[int, int], *, theme: str = "
     return table[last_is_on, np.minimum(count, len(STRENGTH) - 1)].reshape(height, width, 3)
 
 
+HEAT: Colour = (255, 176, 0)
+"""What a heatmap of 1 is blended with."""
+
+
+def overlay_heatmap(image: np.ndarray, probability: np.ndarray) -> Image:
+    """Return a picture with a heatmap laid over it: the higher the probability, the nearer to ``HEAT``.
+
+    Args:
+        image: uint8 [H, W, 3].
+        probability: float [h, w] in [0, 1], stretched to the picture.
+    """
+    check_image(image)
+    height, width = image.shape[:2]
+    rows = np.arange(height) * probability.shape[0] // height
+    columns = np.arange(width) * probability.shape[1] // width
+    # The root shows what is faint: most of a heatmap is below 0.1.
+    strength = 0.8 * np.sqrt(probability[rows][:, columns].clip(0, 1))[..., None]
+    return np.rint(image * (1 - strength) + np.array(HEAT) * strength).astype(np.uint8)
+
+
 def default_scale(size_hw: tuple[int, int]) -> int:
     """Return how often to repeat pixels so that text is readable: 3 for GEN1, 2 at 640 px, 1 at 1280 px."""
     return max(1, min(3, round(960 / size_hw[1])))

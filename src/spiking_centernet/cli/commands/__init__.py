@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from spiking_centernet.cli.commands.deployment import bench, export
-from spiking_centernet.cli.commands.detection import demo, detect, stream
+from spiking_centernet.cli.commands.detection import demo, detect, predict, stream
 from spiking_centernet.cli.commands.learning import study, train
 from spiking_centernet.cli.commands.machine import doctor
 from spiking_centernet.cli.commands.recordings import convert, info, simulate
@@ -11,6 +11,7 @@ from spiking_centernet.cli.commands.scoring import energy, val
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "simulate": simulate, "info": info, "convert": convert, "train": train, "study": study, "val": val,
-    "detect": detect, "stream": stream, "energy": energy, "export": export, "bench": bench, "doctor": doctor,
+    "detect": detect, "predict": predict, "stream": stream, "energy": energy, "export": export, "bench": bench,
+    "doctor": doctor,
 }  # fmt: skip
 """Every command by its name, in the order of the help."""

@@ -1,14 +1,16 @@
 """Commands that detect: in a recording, live, and in the tour."""
 
 import contextlib
+import inspect
 import logging
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from spiking_centernet.cli import output, tables
-from spiking_centernet.cli.commands.models import load_detector
+from spiking_centernet.cli.commands.models import load_detector, split_inputs
 from spiking_centernet.cli.values import (
+    Device,
     EnginePrecision,
     Milliseconds,
     NonNegativeInt,
@@ -73,9 +75,9 @@ def demo(
 
 
 def detect(
-    model: str,
-    recording: Path,
+    inputs: list[str],
     *,
+    model: str | None = None,
     save: list[SaveFormat] = ["mp4", "json", "npy"],  # noqa: B006
     out: Path = Path("."),
     every_ms: Milliseconds = 50.0,
@@ -87,15 +89,17 @@ def detect(
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
+    device: Device = "cpu",
     precision: EnginePrecision | None = None,
     sparse: Sparse = "auto",
     json: bool = False,
 ) -> None:
-    """Detect in a recording; write video, JSON, box file.
+    """Detect in recordings; write video, JSON, box file.
 
     Args:
-        model: bundled name, weight file, run folder or hub id
-        recording: a recording of any sensor size
+        inputs: a model (bundled name, weight file, run folder, hub id; small if none is named) and recordings, folders
+            or patterns of any sensor size; "sample" comes with the package
+        model: the model, if it is not among the inputs
         save: what to write; csv holds tracks
         out: folder for the files
         every_ms: milliseconds between detections
@@ -108,6 +112,7 @@ def detect(
         size: of the sensor in pixels; null: as the file says
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
+        device: what computes: cpu, cuda, cuda:1
         precision: compile for this CPU; null: do not
         sparse: with --precision: compute from active inputs
         json: print one JSON document
@@ -116,32 +121,52 @@ def detect(
         scn detect nano drive_td.dat --save mp4 json --every_ms 20 --speed 0.5
     """
     from spiking_centernet.data import open as open_recording
-    from spiking_centernet.inference.recordings import detect as detect_recording
+    from spiking_centernet.inference.inputs import folders_for, recording_paths
+    from spiking_centernet.inference.recordings import write_detections
 
-    detector = load_detector(model, precision=precision, sparse=sparse)
-    run = detect_recording(
-        detector,
-        open_recording(recording, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
-        out, save=save, track=track, scale=read_scale(scale),
-        every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
-    )  # fmt: skip
-    num_boxes = sum(len(found) for found in run.detections)
-    ids = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
-    if json:
-        output.write_document({
-            "recording": recording, "boxes": num_boxes, "timestamps": len(run.detections),
+    name, sources = split_inputs(inputs, model)
+    detector = load_detector(name, device=device, precision=precision, sparse=sparse)
+    paths = [path for source in sources for path in recording_paths(source)]
+    config = detector.config
+    threshold = config.deployment.score_threshold if min_score is None else min_score
+    documents = []
+    for path, folder in zip(paths, folders_for(paths, out), strict=True):
+        run = write_detections(
+            detector,
+            open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
+            folder, save=save, track=track, scale=read_scale(scale),
+            every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
+        )  # fmt: skip
+        num_boxes = sum(len(found) for found in run.detections)
+        ids = {number for found in run.detections for number in found.track_ids.tolist() if number >= 0}
+        documents.append({
+            "recording": path, "boxes": num_boxes, "timestamps": len(run.detections),
             "tracks": len(ids) if track else None, "scale": list(run.scaling.scales), **run.coverage.to_dict(),
             "files": run.paths,
         })  # fmt: skip
-        return
-    if run.scaling.scales != (1.0,):
-        output.show_text(str(run.scaling))
-    output.show_text(f"{num_boxes} boxes at {len(run.detections)} instants" + (f", {len(ids)} tracks" if track else ""))
-    config = detector.config
-    threshold = config.deployment.score_threshold if min_score is None else min_score
-    for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold, window_us=config.voxels.window_us):
-        output.show_text(text)
-    tables.files(run.paths.values())
+        if not json:
+            where = f"{path}: " if len(paths) > 1 else ""
+            tracks = f", {len(ids)} tracks" if track else ""
+            if run.scaling.scales != (1.0,):
+                output.show_text(f"{where}{run.scaling}")
+            output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} instants{tracks}")
+            window_us = config.voxels.window_us
+            for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold, window_us=window_us):
+                output.show_text(f"{where}{text}")
+            tables.files(run.paths.values())
+    if json:
+        output.write_document(documents[0] if len(paths) == 1 else {"recordings": documents})
+
+
+def predict(*arguments: Any, **options: Any) -> None:
+    """Do what detect does, under the name that other detectors have for it."""
+    detect(*arguments, **options)
+
+
+predict.__signature__ = inspect.signature(detect)  # pyright: ignore[reportFunctionMemberAccess]
+predict.__doc__ = (
+    (detect.__doc__ or "").replace("Detect in", "The same as detect: detect in", 1).replace("scn detect", "scn predict")
+)
 
 
 def stream(

@@ -1,5 +1,8 @@
 """The detector that a command line asks for."""
 
+import glob
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spiking_centernet.cli.values import check_device
@@ -39,3 +42,36 @@ def load_detector(
     from spiking_centernet.deploy.engine import compile
 
     return compile(detector, precision=precision, sparse=sparse)
+
+
+def split_inputs(words: Sequence[str], model: str | None) -> tuple[str, list[str]]:
+    """Return the model and the recordings among words in any order.
+
+    A word is a model if it is bundled, a weight file, a run folder, or no file and without a suffix, as hub ids are.
+
+    Args:
+        words: what was typed.
+        model: what ``--model`` said; every word is a recording then.
+
+    Raises:
+        ConfigError: If there are several models, or no recording.
+    """
+    from spiking_centernet.data.io import SAMPLES
+    from spiking_centernet.model.weights import SUFFIX, bundled
+
+    def is_model(word: str) -> bool:
+        path = Path(word)
+        if word in bundled() or path.suffix in (SUFFIX, ".pt", ".pth", ".ckpt"):
+            return True
+        if path.is_dir():
+            return any((path / f"{name}{SUFFIX}").is_file() for name in ("best", "model"))
+        return not (path.exists() or path.suffix or glob.has_magic(word) or word in SAMPLES)
+
+    models = [model] if model is not None else [word for word in words if is_model(word)]
+    sources = [word for word in words if model is not None or word not in models]
+    if len(models) > 1:
+        raise ConfigError(f"{', '.join(models)} are several models (or files that do not exist); give one of them")
+    name = models[0] if models else "small"
+    if not sources:
+        raise ConfigError(f"give a recording behind the model, or the one that is here: {name} sample")
+    return name, sources

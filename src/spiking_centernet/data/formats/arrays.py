@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.data.formats.columns import ColumnRecording
 from spiking_centernet.data.formats.hdf5_members import MAX_RATIO, SLACK_BYTES
 from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording, open_bytes, spans
 from spiking_centernet.data.formats.table import (
@@ -27,18 +28,14 @@ from spiking_centernet.data.formats.table import (
     check_columns,
     check_options,
     infer_columns,
-    infer_unit,
     match_names,
     split_unit,
 )
-from spiking_centernet.errors import EventFileError
+from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.structures import EVENT_DTYPE
 
-_Key = tuple[int, int]
-"""First event and one past the last."""
 
-
-class ArrayRecording(BlockRecording):
+class ArrayRecording(ColumnRecording):
     """Arrays in a ``.npy`` or ``.npz`` file as a recording; an archive is unpacked to temporary files first."""
 
     def __init__(
@@ -59,20 +56,104 @@ class ArrayRecording(BlockRecording):
         """
         path = Path(path)
         check_options(columns, unit)
-        self._columns, said_unit = _mapped(path, size_hw, columns)
-        check_columns(path, self._columns)
-        is_given = unit is not None or said_unit is not None
-        unit = unit or said_unit or infer_unit(path, np.asarray(self._columns["t"][:BLOCK_EVENTS]))
-        self._meaning = Meaning(path, unit, len(self._columns["t"]), is_given)
-        super().__init__(path, kind=f"NumPy {path.suffix.lower()}, times in {unit}", size_hw=size_hw)
+        matched, named_unit = _mapped(path, size_hw, columns)
+        kind = f"NumPy {path.suffix.lower()}"
+        super().__init__(path, matched, kind=kind, size_hw=size_hw, unit=unit or named_unit, own_clock=False)
+        self.kind = f"{kind}, times in {self.unit}"
 
-    def _blocks(self) -> Iterator[tuple[_Key, np.ndarray]]:
-        for key in spans(len(self._columns["t"]), BLOCK_EVENTS):
-            yield key, self._decode(key)
 
-    def _decode(self, key: _Key) -> np.ndarray:
-        stored = {name: np.asarray(column[slice(*key)]) for name, column in self._columns.items()}
-        return self._meaning.events(stored, key[0])
+EVENTS = Path("events")
+"""What messages call events in memory, which have no file."""
+
+
+def open_events(
+    events: Any, *, size_hw: tuple[int, int] | None = None, columns: str | None = None, unit: str | None = None
+) -> ColumnRecording:
+    """Return events in memory as a recording; the arrays are read where they lie, not copied.
+
+    Args:
+        events: a structured array; [N, 4] with a column each for t, x, y and p, in any order that is said or can be
+            inferred; a mapping or a table (pandas) of named columns; or a tuple of four flat arrays. Tensors count as
+            arrays. Polarity is 0 and 1, -1 and 1, or False and True.
+        size_hw: height and width of the sensor in pixels; None takes the smallest that holds the events.
+        columns: the order of columns without names, such as "xypt"; None infers it where only one is possible.
+        unit: what times are counted in: "ns", "us", "ms" or "s"; None takes it from the name, or infers it where only
+            one is possible.
+
+    Raises:
+        EventFileError: they are no events, or can be read in more than one way.
+        ConfigError: an option is written wrong, or this is nothing to read events from.
+    """
+    check_options(columns, unit)
+    matched, named_unit = _columns_in_memory(events, size_hw, columns)
+    return ColumnRecording(
+        EVENTS, matched, kind="events in memory", size_hw=size_hw, unit=unit or named_unit, own_clock=False
+    )
+
+
+def packet_events(events: Any, *, columns: str | None = None, unit: str | None = None) -> np.ndarray:
+    """Return one packet of a stream as EVENT_DTYPE: too few events to infer what they mean.
+
+    Args:
+        events: as :func:`open_events`.
+        columns: the order of columns without names; they need it.
+        unit: what times are counted in; None takes it from the name, or whole numbers as microseconds.
+
+    Raises:
+        EventFileError: they are no events.
+        ConfigError: ``columns`` or ``unit`` is missing.
+    """
+    check_options(columns, unit)
+    has_names = isinstance(events, Mapping) or hasattr(events, "columns") or as_array(events).dtype.names
+    if not has_names and columns is None:
+        raise ConfigError(
+            f"{EVENTS}: a packet {list(np.shape(events))} without names of its columns; say them as in columns='txyp'"
+        )
+    matched, named_unit = _columns_in_memory(events, None, columns)
+    check_columns(EVENTS, matched)
+    unit = unit or named_unit
+    if unit is None and matched["t"].dtype.kind == "f":
+        raise ConfigError(f'{EVENTS}: the times of packets are {matched["t"].dtype}; say what they count: unit="s"')
+    return Meaning(EVENTS, unit or "us", 0, is_given=True).events(matched, 0)
+
+
+def _columns_in_memory(
+    events: Any, size_hw: tuple[int, int] | None, columns: str | None
+) -> tuple[dict[str, np.ndarray], str | None]:
+    if hasattr(events, "columns") and hasattr(events, "to_numpy"):
+        events = {str(name): events[name].to_numpy() for name in events.columns}
+    if isinstance(events, Mapping):
+        arrays = {str(name): as_array(values) for name, values in events.items()}
+        if len(arrays) < 2:
+            raise EventFileError(f"{EVENTS}: a mapping of {list(arrays)}; give the columns t, x, y and p")
+    elif isinstance(events, tuple) and len(events) == 4:
+        parts = [as_array(part) for part in events]
+        check_columns(EVENTS, dict(zip("0123", parts, strict=True)))
+        head = np.stack([part[:BLOCK_EVENTS].astype(np.float64) for part in parts], axis=1)
+        order = columns or infer_columns(EVENTS, head, size_hw)
+        arrays = dict(zip(order, parts, strict=True))
+    else:
+        arrays = {"": as_array(events)}
+    return _columns(EVENTS, arrays, size_hw, columns)
+
+
+def as_array(values: Any) -> np.ndarray:
+    """Return an array, tensor or sequence of numbers as an array.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if hasattr(values, "detach"):  # a tensor, on whatever device
+        values = values.detach().cpu().numpy()
+    if not isinstance(values, np.ndarray) and isinstance(values, str | bytes | int | float):
+        raise ConfigError(f"events must be arrays of numbers, got {type(values).__name__}")
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"events must be arrays of numbers ({error})") from error
+    if array.dtype.hasobject:
+        raise ConfigError(f"events must be arrays of numbers, got {type(values).__name__} of Python objects")
+    return array
 
 
 def _mapped(
@@ -90,6 +171,13 @@ def _mapped(
         raise EventFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read ({told}); copy or save it again"
         ) from error
+    return _columns(path, arrays, size_hw, columns)
+
+
+def _columns(
+    path: Path, arrays: Mapping[str, np.ndarray], size_hw: tuple[int, int] | None, columns: str | None
+) -> tuple[dict[str, np.ndarray], str | None]:
+    """Return t, x, y and p of arrays by name, and the unit of time that a name says; "" is an array without a name."""
     if _has_places(arrays):
         xy = arrays["xy"]
         if xy.ndim != 2 or xy.shape[1] != 2:
@@ -108,9 +196,10 @@ def _mapped(
         return {field: named[name] for field, name in names.items()}, split_unit(names["t"])[1]
     order = columns or "txyp"
     if array.ndim != 2 or array.shape[1] != len(order):
+        turned = array.ndim == 2 and array.shape[0] == len(order)
         raise EventFileError(
             f"{path}: holds {array.dtype} {list(array.shape)}; it must be a structured array or [N, {len(order)}] with "
-            f"{', '.join(order)}"
+            f"{', '.join(order)}" + ("; transpose it" if turned else "")
         )
     if columns is None and array.dtype.kind in "iuf":
         order = infer_columns(path, np.asarray(array[:BLOCK_EVENTS]).astype(np.float64), size_hw)

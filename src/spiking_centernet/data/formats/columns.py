@@ -11,11 +11,11 @@ from spiking_centernet.data.formats.table import Meaning, check_columns, check_o
 
 
 class ColumnRecording(BlockRecording):
-    """Columns as a recording; its clock is moved to 0 at the first event."""
+    """Columns as a recording."""
 
     def __init__(
         self, path: str | os.PathLike[str], columns: Mapping[str, np.ndarray], *, kind: str,
-        size_hw: tuple[int, int] | None = None, unit: str | None = None,
+        size_hw: tuple[int, int] | None = None, unit: str | None = None, own_clock: bool = True,
     ):  # fmt: skip
         """Index columns.
 
@@ -25,6 +25,7 @@ class ColumnRecording(BlockRecording):
             kind: the format, in words.
             size_hw: height and width of the sensor in pixels; None takes the smallest that holds the events.
             unit: what times are counted in: "ns", "us", "ms" or "s"; None infers it.
+            own_clock: the clock is moved to 0 at the first event; see ``BlockRecording``.
 
         Raises:
             EventFileError: the columns are no events, or see ``BlockRecording``.
@@ -32,9 +33,9 @@ class ColumnRecording(BlockRecording):
         check_columns(Path(path), columns)
         self._columns = columns
         check_options(None, unit)
-        inferred = unit or infer_unit(Path(path), np.asarray(columns["t"][:BLOCK_EVENTS]))
-        self._meaning = Meaning(Path(path), inferred, len(columns["t"]), unit is not None)
-        super().__init__(path, kind=kind, size_hw=size_hw, own_clock=True)
+        self.unit = unit or infer_unit(Path(path), np.asarray(columns["t"][:BLOCK_EVENTS]))
+        self._meaning = Meaning(Path(path), self.unit, len(columns["t"]), unit is not None)
+        super().__init__(path, kind=kind, size_hw=size_hw, own_clock=own_clock)
 
     def _blocks(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         for key in spans(len(self._columns["t"]), BLOCK_EVENTS):

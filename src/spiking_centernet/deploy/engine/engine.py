@@ -14,9 +14,11 @@ from spiking_centernet.deploy.engine.ir import Network, unfold
 from spiking_centernet.deploy.engine.separable import factor, pays
 from spiking_centernet.deploy.engine.torch_fallback import PlainNetwork, float_layers, int8_layers
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.inference.predictor import predict
 from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.context import Observe, State, check_names
 from spiking_centernet.model.decoder import DecoderBlock
+from spiking_centernet.model.graph import Graph
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.ops.library import native
 
@@ -89,6 +91,11 @@ class Engine:
         return self.head.output(dict(zip(self._network.head_names, parts, strict=True))), new
 
     @property
+    def graph(self) -> Graph:
+        """The fused network's nodes."""
+        return self._network.graph
+
+    @property
     def neuron_names(self) -> list[str]:
         """The neuron layers in the order in which they compute."""
         return [name for block in self._network.blocks for name in block.names]
@@ -96,6 +103,10 @@ class Engine:
     def fuse(self) -> "Engine":
         """Return itself: it is fused."""
         return self
+
+    def predict(self, source: Any, **options: Any) -> Any:
+        """Detect in a recording, a folder, arrays, cubes or a live source; see :func:`spiking_centernet.predict`."""
+        return predict(source, self, **options)
 
     def __repr__(self) -> str:
         return f"Engine(precision={self.precision!r}, sparse={self.sparse!r})"

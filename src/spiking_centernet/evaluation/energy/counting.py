@@ -13,6 +13,7 @@ from spiking_centernet.errors import ConfigError, NotSpikingError
 from spiking_centernet.model import Detector, DetectorOutput
 from spiking_centernet.model.graph import convolution_of
 from spiking_centernet.model.neurons import PLIF, ReLU
+from spiking_centernet.model.operations import taps_met
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ Conv = nn.Conv2d | nn.ConvTranspose2d
 def reach(conv: Conv, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return which taps of a kernel an input position meets, by rows and by columns: 0 or 1, [kh, H] and [kw, W].
 
-    Input position ``i`` meets tap ``k`` if an output position ``o`` has ``o stride - padding + k dilation = i``; in a
-    transposed convolution, which writes what the other reads, if it has ``i stride - padding + k dilation = o``.
-    The pairs of position (y, x) with one weight kernel are then ``rows[:, y] x columns[:, x]``.
+    The pairs of position (y, x) with one weight kernel are then ``rows[:, y] x columns[:, x]``; see ``taps_met``.
 
     Raises:
         ConfigError: the padding repeats inputs instead of adding zeros.
@@ -155,21 +154,20 @@ def reach(conv: Conv, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
         kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
         span = dilation * (kernel - 1)
         if isinstance(conv, nn.ConvTranspose2d):
-            padding, extra = int(conv.padding[axis]), int(conv.output_padding[axis])
-            outputs = (size - 1) * stride - 2 * padding + span + extra + 1
-            position = np.arange(size) * stride - padding + np.arange(kernel)[:, None] * dilation  # [K, I]
-            taps.append(((position >= 0) & (position < outputs)).astype(np.int64))
-            continue
-        if isinstance(conv.padding, str):
-            before, both = (span // 2, span) if conv.padding == "same" else (0, 0)
+            before, extra = int(conv.padding[axis]), int(conv.output_padding[axis])
+            outputs = (size - 1) * stride - 2 * before + span + extra + 1
         else:
-            before, both = conv.padding[axis], 2 * conv.padding[axis]
-        outputs = (size + both - span - 1) // stride + 1
-        position = np.arange(outputs) * stride - before + np.arange(kernel)[:, None] * dilation  # [K, O]
-        met = np.zeros((kernel, size), np.int64)
-        for k in range(kernel):
-            met[k, position[k][(position[k] >= 0) & (position[k] < size)]] = 1
-        taps.append(met)
+            if isinstance(conv.padding, str):
+                before, both = (span // 2, span) if conv.padding == "same" else (0, 0)
+            else:
+                before, both = conv.padding[axis], 2 * conv.padding[axis]
+            outputs = (size + both - span - 1) // stride + 1
+        transposed = isinstance(conv, nn.ConvTranspose2d)
+        taps.append(
+            taps_met(
+                size, outputs, kernel=kernel, stride=stride, before=before, dilation=dilation, transposed=transposed
+            )
+        )
     return taps[0], taps[1]
 
 
