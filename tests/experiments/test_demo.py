@@ -7,6 +7,7 @@ from tiny import tiny_detector
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import open, read_boxes
+from spiking_centernet.data.io import sample
 from spiking_centernet.experiments.demo import match
 from spiking_centernet.model import weights
 from spiking_centernet.structures import Boxes, Detections

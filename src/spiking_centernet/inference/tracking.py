@@ -82,8 +82,7 @@ def _tracked(
 
 def _update(tracker: Any, result: Detections, here: np.ndarray) -> Iterator[tuple[int, int]]:
     """Show a tracker one instant; yield which detection has which of its numbers, -1 for none."""
-    import supervision
-
+    supervision = need("supervision", "tracking", "track")
     shown = supervision.Detections(
         xyxy=result.xyxy[here].astype(np.float64), confidence=result.scores[here], data={"index": here}
     )

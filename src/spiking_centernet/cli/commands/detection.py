@@ -1,7 +1,7 @@
 """Commands that detect: in a recording, live, and in the tour."""
 
 import contextlib
-import inspect
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -158,12 +158,12 @@ def detect(
         output.write_document(documents[0] if len(paths) == 1 else {"recordings": documents})
 
 
+@functools.wraps(detect)
 def predict(*arguments: Any, **options: Any) -> None:
     """Do what detect does, under the name that other detectors have for it."""
     detect(*arguments, **options)
 
 
-predict.__signature__ = inspect.signature(detect)  # pyright: ignore[reportFunctionMemberAccess]
 predict.__doc__ = (
     (detect.__doc__ or "").replace("Detect in", "The same as detect: detect in", 1).replace("scn detect", "scn predict")
 )

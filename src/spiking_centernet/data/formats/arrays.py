@@ -107,7 +107,7 @@ def packet_events(events: Any, *, columns: str | None = None, unit: str | None =
     has_names = isinstance(events, Mapping) or hasattr(events, "columns") or as_array(events).dtype.names
     if not has_names and columns is None:
         raise ConfigError(
-            f"{EVENTS}: a packet {list(np.shape(events))} without names of its columns; say them as in columns='txyp'"
+            f"{EVENTS}: a packet {list(as_array(events).shape)} whose columns have no names; say them: columns='txyp'"
         )
     matched, named_unit = _columns_in_memory(events, None, columns)
     check_columns(EVENTS, matched)
