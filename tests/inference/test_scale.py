@@ -13,7 +13,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.inference import detect_windows
 from spiking_centernet.inference.coverage import Coverage, filled_share
-from spiking_centernet.inference.recordings import detections_at
+from spiking_centernet.inference.recordings import detections_at, write_detections
 from spiking_centernet.model.scaling import merge, to_sensor
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 from tests.tiny import some_events, tiny_detector
@@ -129,7 +129,7 @@ def test_a_window_is_filled_from_its_first_event_on(t_us, share):
 
 def test_a_run_says_what_was_partly_empty_and_what_to_try(model, tmp_path):
     write_dat(tmp_path / "late_td.dat", EVENTS[EVENTS["t"] >= 60_000], SIZE_HW)
-    run = scn.detect(model, scn.open(tmp_path / "late_td.dat"), tmp_path, save=("json",), min_score=0.999)
+    run = write_detections(model, scn.open(tmp_path / "late_td.dat"), tmp_path, save=("json",), min_score=0.999)
     found = json.loads(run.paths["json"].read_text())
     best = max(
         float(one.scores.max(initial=0))
