@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spiking_centernet.errors import EXTRAS, MissingPackageError, install_hint, need
+from spiking_centernet.errors import EXTRAS, MissingPackageError, did_you_mean, install_hint, need
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {module for modules in EXTRAS.values() for module in modules}
@@ -60,3 +60,8 @@ def test_a_package_that_does_not_load_is_told_apart(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingPackageError, match=r"tracking needs broken_optional, which cannot be loaded \(libGL"):
         need("broken_optional", "tracking", "track")
+
+
+def test_known_names_are_never_empty():
+    assert did_you_mean("x", ["", ".npy", ".csv"]) == "; known: .csv, .npy"
+    assert did_you_mean("x", []) == did_you_mean("x", [""]) == "; known: none"

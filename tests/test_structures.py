@@ -131,3 +131,27 @@ def test_columns_of_a_wrong_shape_or_type_are_refused(columns, what):
     boxes = Boxes(np.zeros((2, 4), np.float32), np.zeros(2, np.int64))
     with pytest.raises(ValueError, match=what):
         replace(boxes, **columns)
+
+
+def test_boxes_and_detections_take_lists():
+    boxes = Boxes([[1, 2, 3, 4]], [0])
+    assert (boxes.xyxy.dtype, boxes.labels.dtype, boxes.track_ids.tolist()) == (np.float32, np.int64, [-1])
+    assert boxes.xyxy.tolist() == [[1, 2, 3, 4]]
+    assert Boxes([], []).xyxy.shape == (0, 4)
+    found = Detections([[1, 2, 3, 4]], [0.5], [1], 100)
+    assert (found.scores.dtype, found.above(0.5).labels.tolist()) == (np.float32, [1])
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "labels", "message"),
+    [
+        ([[1, 2, 3]], [0], r"xyxy must be \[N, 4\], got \[1, 3\]"),
+        ([[1, 2, 3, 4], [1]], [0, 0], "xyxy must be numbers of a regular shape"),
+        ([["a", 2, 3, 4]], [0], "xyxy must be numbers"),
+        ({"x": 1}, [0], "xyxy must be an array or a list, got dict"),
+        ([[1, 2, 3, 4]], [0, 1], r"labels must be \[1\] like xyxy"),
+    ],
+)
+def test_what_boxes_cannot_be_made_of_is_said(xyxy, labels, message):
+    with pytest.raises(ValueError, match=message):
+        Boxes(xyxy, labels)

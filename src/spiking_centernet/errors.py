@@ -61,10 +61,10 @@ class TrainingError(SpikingCenterNetError, RuntimeError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'? Known: ..."`` to append to an error about an unknown name."""
-    known = sorted(known)
+    known = sorted(filter(None, known))
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"; {hint}known: {', '.join(known)}"
+    return f"; {hint}known: {', '.join(known) or 'none'}"
 
 
 EXTRAS: dict[str, dict[str, str]] = {

@@ -1,6 +1,6 @@
 """The few types every room shares: events, boxes, detections, samples and batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
@@ -61,6 +61,30 @@ LARGEST_DENOMINATOR = 64
 def _check(ok: bool, message: str) -> None:
     if not ok:
         raise ValueError(message)
+
+
+COLUMN_KINDS = {
+    "xyxy": np.float32, "scores": np.float32, "labels": np.int64, "track_ids": np.int64, "box3d": np.float32,
+    "joints": np.float32,
+}  # fmt: skip
+"""What the columns of boxes and detections hold."""
+
+
+def _take_lists(owner: object, kinds: Mapping[str, type]) -> None:
+    """Make arrays of the lists among a new dataclass's fields; refuse what is neither list nor array."""
+    for name, kind in kinds.items():
+        if not hasattr(owner, name):
+            continue
+        value = getattr(owner, name)
+        if isinstance(value, list | tuple):
+            try:
+                value = np.asarray(value, kind)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ValueError(f"{name} must be numbers of a regular shape, got {str(value)[:100]}") from error
+            value = value.reshape(-1, 4) if name == "xyxy" and not value.size else value
+            object.__setattr__(owner, name, value)
+        is_array = isinstance(value, np.ndarray)
+        _check(is_array, f"{name} must be an array or a list, got {type(value).__name__}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,7 @@ def _fill_columns(objects: "Boxes | Detections") -> None:
     for name, make in unknown.items():
         if getattr(objects, name) is None:
             object.__setattr__(objects, name, make())
+    _take_lists(objects, COLUMN_KINDS)
     xyxy, joints = objects.xyxy, objects.joints
     _check(xyxy.ndim == 2 and xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(xyxy.shape)}")
     n = len(xyxy)

@@ -317,9 +317,8 @@ def test_train_runs_resumes_and_refuses_a_taken_folder(capsys, tmp_path, data):
     assert code == 0
     assert "best.safetensors" in out
     assert "epoch 1/1  step 5/5" in err
-    # A threshold no membrane reaches silences every layer: each is named once.
-    assert err.count("silent layers") == 1
-    assert "encoder.stem" in err
+    # A threshold no membrane reaches silences every layer, but so few steps say nothing.
+    assert "silent layers" not in err
     assert "\x1b" not in err
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["learning_rate"] == 1e-4
     assert "holds a run already" in fails(capsys, *argv)

@@ -3,7 +3,7 @@ import pytest
 
 from spiking_centernet import data as scn_events
 from spiking_centernet.data import write_dat
-from spiking_centernet.errors import EventFileError, WindowError
+from spiking_centernet.errors import ConfigError, EventFileError, WindowError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 
@@ -102,3 +102,20 @@ def test_an_unknown_suffix_names_the_known_ones(tmp_path):
         EventFileError, match=r"unknown kind of recording '.dta'; did you mean '.dat'\? known: .aedat, .aedat4, "
     ):
         scn_events.open(tmp_path / "clip.dta")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r: r.read(0.0, 0.1), lambda r: r.read(0, 1.0), lambda r: r.cube(0.1), lambda r: list(r.cubes([0.1])),
+        lambda r: r.stops_us(0.05), lambda r: list(r.windows(1000, 0.5)),
+    ],
+)  # fmt: skip
+def test_seconds_are_refused_where_microseconds_are_meant(clip, call):
+    with pytest.raises(WindowError, match=r"must be a whole number of microseconds, got .*round\(seconds"):
+        call(clip)
+
+
+def test_a_second_time_is_no_spec(clip):
+    with pytest.raises(ConfigError, match=r"spec must be a VoxelSpec, got 0\.1"):
+        clip.cube(200, 0.1)

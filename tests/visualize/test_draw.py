@@ -10,6 +10,7 @@ from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.evaluation.plots import pr_plot
 from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections
 from spiking_centernet.visualize.draw import (
+    CAPTION_PX,
     CLASS_COLOURS,
     THEMES,
     default_scale,
@@ -151,7 +152,10 @@ def test_truth_is_dashed_in_black_and_white():
 )
 def test_boxes_at_and_beyond_the_border_leave_the_size_alone(box):
     out = draw_boxes(BLACK, detections((*box, 0, 0.5)), truth(box), scale=2, caption="0.100 s")
-    assert out.shape == (480, 608, 3)
+    assert out.shape == (480 + CAPTION_PX, 608, 3)
+    bare = draw_boxes(BLACK, detections((*box, 0, 0.5)), truth(box), scale=2)
+    assert (out[:480] == bare).all()  # the caption hides nothing
+    assert (out[480:] == 235).any()
     assert (out == CLASS_COLOURS[0]).all(axis=2).any()
 
 

@@ -204,6 +204,26 @@ class _Command:
         return ConfigError(f"{option} takes {takes}, got {' '.join(given)!r}") if takes else error
 
 
+ARGUMENTS = {
+    "size_hw=(height, width)": "--size WIDTHxHEIGHT", "size_hw": "--size", "every_us": "--every_ms",
+    "shown_us": "--shown_ms",
+}  # fmt: skip
+"""What the functions behind the commands call an argument -> the option that it comes from."""
+
+
+def in_options(text: str, command: str | None) -> str:
+    """Return a message of the package with the options of a command for the arguments of Python functions."""
+    if command not in COMMANDS:
+        return text
+    parameters = inspect.signature(COMMANDS[command]).parameters.values()
+    options = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    known = {name: option for name, option in ARGUMENTS.items() if option.split()[0].removeprefix("--") in options}
+    known |= {name: f"--{name}" for name in options if "_" in name}
+    for name in sorted(known, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?!\w)", known[name], text)
+    return text
+
+
 def _recipe_fields(found: Namespace) -> dict[str, Any]:
     """Return the fields of the recipe that was named, or of the one that suits the data."""
     from spiking_centernet.training import recipes

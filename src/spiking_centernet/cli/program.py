@@ -3,10 +3,10 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from spiking_centernet.errors import SpikingCenterNetError
 from spiking_centernet.utils import progress
@@ -21,18 +21,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     from spiking_centernet.cli.commands import COMMANDS
 
     debug = os.environ.get("SCN_DEBUG") == "1"
+    command = None
     try:
         argv = sys.argv[1:] if argv is None else argv
         level = logging.WARNING if "--quiet" in argv else logging.DEBUG if debug else logging.INFO
         with warnings.catch_warnings(), _messages(level):
             if not debug:
-                warnings.showwarning = _warn
+                warnings.showwarning = lambda message, *_, **__: _warn(parser.in_options(str(message), command))
             command, arguments = parser.parse(argv)
             COMMANDS[command](**arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output, such as head, has seen enough. What is still buffered must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (SpikingCenterNetError, parser.ArgumentError, OSError, ModuleNotFoundError) as error:
         if debug:
             raise
-        sys.stderr.write(f"scn: error: {_one_line(error)}\n")
+        sys.stderr.write(f"scn: error: {parser.in_options(_one_line(error), command)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("scn: stopped\n")
@@ -68,8 +74,8 @@ def _one_line(error: Exception) -> str:
     return f"{text}; see scn --help" if type(error).__module__ == "argparse" else text
 
 
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    sys.stderr.write(f"scn: warning: {' '.join(str(message).split())}\n")
+def _warn(message: str) -> None:
+    sys.stderr.write(f"scn: warning: {' '.join(message.split())}\n")
 
 
 if __name__ == "__main__":

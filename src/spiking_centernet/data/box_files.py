@@ -109,7 +109,7 @@ def _check_columns(where: str, columns: dict[str, np.ndarray], classes: Sequence
     refuse(outside, "track_id", "which is not 0 to 4294967295; give every unknown track a number of its own")
     known = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
     unknown = (columns["class_id"] < 0) | (columns["class_id"] >= min(len(classes), MAX_CLASSES))
-    refuse(unknown, "class_id", f"known: {known}; give the data set's own classes")
+    refuse(unknown, "class_id", f"known: {known}; name the data set's own in classes.txt")
 
 
 def write_boxes(path: str | os.PathLike[str], boxes: np.ndarray, *, classes: Sequence[str] = CLASS_NAMES) -> None:

@@ -1,5 +1,6 @@
 """A recording, whatever its file format: windows of events in time."""
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.data.voxel import voxelize
-from spiking_centernet.errors import EventFileError, WindowError
+from spiking_centernet.errors import ConfigError, EventFileError, WindowError
 from spiking_centernet.structures import VoxelSpec
 
 MAX_PIXELS = 1 << 22
@@ -67,8 +68,8 @@ class Recording(ABC):
         """
         if start_us is None and stop_us is None and not self.num_events:
             return self._read(0, 0)
-        start_us = 0 if start_us is None else int(start_us)
-        stop_us = self.stop_us if stop_us is None else int(stop_us)
+        start_us = 0 if start_us is None else whole_us("start_us", start_us)
+        stop_us = self.stop_us if stop_us is None else whole_us("stop_us", stop_us)
         self._check_window(start_us, stop_us)
         return self._read(start_us, stop_us)
 
@@ -87,7 +88,9 @@ class Recording(ABC):
             EventFileError: If the events are damaged.
             ConfigError: If the cube would be too large.
         """
-        spec, stop_us = VoxelSpec() if spec is None else spec, int(stop_us)
+        spec, stop_us = VoxelSpec() if spec is None else spec, whole_us("stop_us", stop_us)
+        if not isinstance(spec, VoxelSpec):
+            raise ConfigError(f"spec must be a VoxelSpec, got {spec!r}; cube(stop_us, spec) takes the end of a window")
         self._check_window(stop_us - spec.window_us, stop_us)
         return self._cube(stop_us, spec)
 
@@ -102,7 +105,7 @@ class Recording(ABC):
             EventFileError, ConfigError: as ``cube``.
         """
         spec = VoxelSpec() if spec is None else spec
-        for stop_us in map(int, stops_us):
+        for stop_us in (whole_us("stops_us", stop_us) for stop_us in stops_us):
             yield stop_us, self._cube(stop_us, spec)
 
     def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
@@ -115,7 +118,7 @@ class Recording(ABC):
         Raises:
             WindowError: If ``every_us`` is not positive.
         """
-        if every_us <= 0:
+        if whole_us("every_us", every_us) <= 0:
             raise WindowError(f"every_us must be positive, got {every_us}")
         if not self.num_events:
             return range(0)
@@ -128,7 +131,7 @@ class Recording(ABC):
         Raises:
             WindowError: If a duration is not positive.
         """
-        if length_us <= 0:
+        if whole_us("length_us", length_us) <= 0:
             raise WindowError(f"length_us must be positive, got {length_us}")
         for stop_us in self.stops_us(every_us):
             # With gaps between short windows the last of them may begin after the last event.
@@ -144,6 +147,20 @@ class Recording(ABC):
                 f"{self.path}: window [{start_us}, {stop_us}) us lies outside the recording, "
                 f"which spans [0, {self.stop_us}) us; choose times inside"
             )
+
+
+def whole_us(name: str, value: object) -> int:
+    """Return a time as a whole number of microseconds.
+
+    Raises:
+        WindowError: It is none: seconds would be cut to 0.
+    """
+    try:
+        return operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        raise WindowError(
+            f"{name} must be a whole number of microseconds, got {value!r}; of seconds, round(seconds * 1_000_000)"
+        ) from None
 
 
 def check_size(path: Path, size_hw: tuple[int, int]) -> None:

@@ -25,6 +25,7 @@ MAX_HEADER_BYTES = 16 << 20
 PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How a pickle begins, or the zip around one: as the length of a header, senseless."""
 NO_PICKLES = "pickled checkpoints (.pt, .ckpt) are refused because loading one can run any code"
+HUB_TIMEOUT_S = 10.0
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -109,9 +110,7 @@ def _refuse_long_header(path: Path) -> None:
     if length > MAX_HEADER_BYTES:
         if start[:2] in PICKLED:
             raise WeightsError(f"{path}: not a safetensors file; {NO_PICKLES}")
-        raise WeightsError(
-            f"{path}: claims a header of {length} bytes, more than {MAX_HEADER_BYTES}; this is no weight file of ours"
-        )
+        raise WeightsError(f"{path}: is no weight file: it does not begin as safetensors do; give one of scn train")
 
 
 def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Detector:
@@ -207,13 +206,18 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def _from_hub(repository: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
+    name = f"model{SUFFIX}"
     try:
-        return Path(hf_hub_download(repository, f"model{SUFFIX}"))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsError(
-            f"{repository}: neither a file here nor a model on the hub that can be reached "
-            f"({type(error).__name__}); bundled weights: {', '.join(bundled()) or 'none'}"
-        ) from error
+        # Asked once and without retries: hf_hub_download tries for half a minute where there is no network.
+        get_hf_file_metadata(hf_hub_url(repository, name), timeout=HUB_TIMEOUT_S)
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:  # of the hub, or of whichever HTTP library it uses
+        try:
+            return Path(hf_hub_download(repository, name, local_files_only=True))
+        except Exception:  # not downloaded before either
+            raise WeightsError(
+                f"{repository}: neither a file here nor a model on the hub that can be reached "
+                f"({type(error).__name__}); bundled weights: {', '.join(bundled()) or 'none'}"
+            ) from error

@@ -15,6 +15,10 @@ EVERY_S = 30.0
 """Seconds between two lines: a log should be short."""
 
 
+SETTLED_STEP = 100
+"""Before, a silent layer means nothing: the learning rate is still rising, and the running means of batch norms still
+hold a share of their initial values."""
+
 OnRow = Callable[[dict[str, Any]], object]
 """Called with the metrics of a step or of a validation; ``num_steps`` is the last step of the run."""
 
@@ -82,6 +86,8 @@ class TrainingLog:
         return f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d} left"
 
     def _warn_of_silent_layers(self, row: dict[str, Any]) -> None:
+        if row["step"] < SETTLED_STEP:
+            return
         rates = {name.split("rate/", 1)[1]: rate for name, rate in row.items() if "rate/" in name}
         silent = {name for name, rate in rates.items() if rate < DEAD_BELOW}
         if new := sorted(silent - self._warned):

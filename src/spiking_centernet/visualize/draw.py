@@ -52,6 +52,9 @@ CLASS_COLOURS: tuple[Colour, ...] = (
 )
 """Box colours by label, repeated when there are more classes; none is near an event colour."""
 
+CAPTION_PX = 20
+"""Height of the line below a picture that holds its caption; even, as videos need it."""
+
 STRENGTH = (0.0, 0.65, 0.85, 1.0)
 """How far a pixel goes from the background to its colour after 0, 1, 2, and 3 or more events: edges outshine noise."""
 
@@ -133,10 +136,10 @@ def draw_boxes(
         truth: what is there; named only where there are no detections to name.
         class_names: what label 0, 1, ... is called; other labels are drawn as numbers.
         scale: how often each pixel is repeated; None takes ``default_scale``.
-        caption: a line of text for the bottom left corner.
+        caption: a line of text below the picture, so that it hides nothing.
 
     Returns:
-        a new uint8 [H * scale, W * scale, 3].
+        a new uint8 [H * scale, W * scale, 3], ``CAPTION_PX`` higher with a caption.
 
     Raises:
         ConfigError: the image is not uint8 [H, W, 3], or the scale is under 1.
@@ -163,9 +166,12 @@ def draw_boxes(
             pen.rectangle(corners, outline=colour, width=2)
             track = f" #{detections.track_ids[k]}" if detections.track_ids[k] >= 0 else ""
             _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}{track}", colour)
-    if caption:
-        _text(pen, (0, canvas.height), caption, (235, 235, 235), (18, 22, 33))
-    return np.asarray(canvas).copy()
+    if not caption:
+        return np.asarray(canvas).copy()
+    whole = PilImage.new("RGB", (canvas.width, canvas.height + CAPTION_PX), THEMES["dark"].background)
+    whole.paste(canvas)
+    _text(ImageDraw.Draw(whole), (0, whole.height), caption, (235, 235, 235), THEMES["dark"].background)
+    return np.asarray(whole).copy()
 
 
 def check_image(image: np.ndarray) -> None:

@@ -219,9 +219,22 @@ def test_classes_of_a_data_set_of_its_own(tmp_path):
         convert_file(tmp_path / "a.npy", tmp_path / "b.json", size_hw=SIZE_HW)
     convert_file(tmp_path / "a.npy", tmp_path / "b.json", size_hw=SIZE_HW, classes=names)
     assert coco.read(tmp_path / "b.json").classes == names
-    assert convert_file(tmp_path / "b.json", tmp_path / "c.npy").lost == (
-        "names of the classes (walker, cyclist, tram)",
-    )
+    for folder in ("new/train", "old/train", "named/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert convert_file(tmp_path / "b.json", tmp_path / "new" / "train" / "c_bbox.npy").lost == ()
+    assert (tmp_path / "new" / "train" / "classes.txt").read_text().split() == list(names)
+    write_boxes(tmp_path / "old" / "train" / "x_bbox.npy", boxes[:0])  # counts through GEN1's classes
+    convert_file(tmp_path / "b.json", tmp_path / "old" / "train" / "d_bbox.npy")
+    assert (tmp_path / "old" / "train" / "classes.txt").read_text().split() == ["car", "pedestrian", *names]
+    (tmp_path / "named" / "classes.txt").write_text("bus\ncyclist\n")
+    convert_file(tmp_path / "b.json", tmp_path / "named" / "train" / "e_bbox.npy")
+    assert (tmp_path / "named" / "classes.txt").read_text().split() == ["bus", "cyclist", "walker", "tram"]
+    ids = read_boxes(tmp_path / "a.npy", classes=names)["class_id"]
+    for path, place in (("new/train/c", [0, 1, 2]), ("old/train/d", [2, 3, 4]), ("named/train/e", [2, 1, 3])):
+        stored = read_boxes(tmp_path / f"{path}_bbox.npy", classes="abcde")["class_id"]
+        assert stored.tolist() == np.array(place)[ids].tolist()
+    convert_file(tmp_path / "named" / "train" / "e_bbox.npy", tmp_path / "e.json", size_hw=SIZE_HW)
+    assert coco.read(tmp_path / "e.json").classes == ("bus", "cyclist", "walker", "tram")
     assert convert_file(tmp_path / "b.json", tmp_path / "c.csv").lost == ()
     assert mot.read(tmp_path / "c.csv", classes=()).classes == names
 
@@ -424,3 +437,26 @@ def test_frames_a_second_are_as_good_as_the_time_between_them(tmp_path):
     assert read_boxes(tmp_path / "a_bbox.npy")["ts"].tolist() == [30_000_000]
     with pytest.raises(ConfigError, match="not both"):
         convert_file(path, tmp_path / "a_bbox.npy", fps=30, every_us=10)
+
+
+def test_the_json_of_detect_is_read(tmp_path):
+    box = {"class": "tram", "label": 1, "score": 0.5, "xyxy": [1, 2, 4, 6], "track_id": 3}
+    document = {
+        "recording": "a_td.dat", "size_hw": [6, 8], "classes": ["car", "tram"], "every_us": 50_000,
+        "instants": [{"t_us": 50_000, "boxes": []}, {"t_us": 100_000, "boxes": [box]}],
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    convert_file(tmp_path / "a.json", tmp_path / "b.json", to="coco")
+    found = coco.read(tmp_path / "b.json")
+    assert (found.classes, found.size_hw, found.instants_us.tolist()) == (("car", "tram"), (6, 8), [50_000, 100_000])
+    assert found.boxes.tolist() == [(100_000, 1.0, 2.0, 3.0, 4.0, 1, 0.5, 3)]
+    del box["score"]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(BoxFileError, match=r"is no JSON of scn detect \(KeyError: 'score'"):
+        convert_file(tmp_path / "a.json", tmp_path / "b.npy")
+
+
+def test_an_unknown_ending_is_told_the_known_ones(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"known: \.csv, .*\.txt, or no ending for a folder \(YOLO\)"):
+        convert_file(tmp_path / "a.json", tmp_path / "b.xml")

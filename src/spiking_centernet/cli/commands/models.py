@@ -16,11 +16,14 @@ def load_network(model: str, *, device: str = "cpu") -> "Detector":
     """Return a detector on a device of this machine.
 
     Raises:
-        ConfigError: If the machine has no such device.
+        ConfigError: If the machine has no such device, or a recording stands where the detector should.
         WeightsError: If the weights are missing or damaged.
     """
+    from spiking_centernet.data.io import OPENERS
     from spiking_centernet.model.weights import load
 
+    if Path(model).suffix.lower() in OPENERS:
+        raise ConfigError(f"{model} is a recording, no detector; the detector comes first, for example small {model}")
     return load(model, device=check_device(device))
 
 

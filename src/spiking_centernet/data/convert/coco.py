@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.data.convert import detections
 from spiking_centernet.data.convert.labels import (
     Labels,
     Row,
@@ -63,7 +64,7 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
     """Read the labels of one recording.
 
     Args:
-        path: the file.
+        path: the file; also one of ``scn detect``.
         every_us: microseconds between pictures that carry no ``t_us``; they count in the order of their names,
             numbers in them as numbers.
 
@@ -72,6 +73,8 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
     """
     try:
         document: dict[str, Any] = json.loads(read_text(path))
+        if detections.is_detections(document):
+            return detections.read(path, document)
         images = sorted(document["images"], key=lambda image: (image.get("t_us", 0), by_number(image["file_name"])))
         categories = sorted(document["categories"], key=lambda category: category["id"])
         label_of = {category["id"]: k for k, category in enumerate(categories)}

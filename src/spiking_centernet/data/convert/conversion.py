@@ -11,11 +11,14 @@ import numpy as np
 
 from spiking_centernet import data
 from spiking_centernet.data import DatWriter, Recording
+from spiking_centernet.data.box_files import MAX_CLASSES
 from spiking_centernet.data.convert import coco, mot, prophesee, yolo
 from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.io import OPENERS
+from spiking_centernet.data.layouts import BOXES_SUFFIX, CLASSES_FILE, read_class_names
 from spiking_centernet.errors import BoxFileError, ConfigError, did_you_mean
-from spiking_centernet.structures import CLASS_NAMES
+from spiking_centernet.structures import CLASS_NAMES, find_class
+from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.progress import track
 
 FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "dat")
@@ -54,7 +57,8 @@ def convert_file(
     """Convert labels or a recording.
 
     Args:
-        source: box file (``.npy``), COCO JSON, folder of YOLO text files, MOT text, or any recording.
+        source: box file (``.npy``), JSON of COCO or of ``scn detect``, folder of YOLO text files, MOT text, or any
+            recording.
         target: what to write.
         to: one of ``FORMATS``; None goes by the target's ending, a name without one is a folder for YOLO.
         size_hw: height and width of the sensor in pixels; None takes what the source or the recording beside it says.
@@ -76,7 +80,8 @@ def convert_file(
         every_us = 1_000_000 / Fraction(str(fps))
     if to is None:
         if target.suffix.lower() not in BY_SUFFIX:
-            raise ConfigError(f"{target}: cannot write {target.suffix!r}{did_you_mean(target.suffix, BY_SUFFIX)}")
+            known = did_you_mean(target.suffix, BY_SUFFIX)
+            raise ConfigError(f"{target}: cannot write {target.suffix!r}{known}, or no ending for a folder (YOLO)")
         to = BY_SUFFIX[target.suffix.lower()]
     elif to not in FORMATS:
         raise ConfigError(f"cannot convert to {to!r}{did_you_mean(to, FORMATS)}")
@@ -145,7 +150,8 @@ def _read(
         return coco.read(source, every_us=every_us)
     if kind == "MOT":
         return mot.read(source, classes=classes, every_us=every_us)
-    return prophesee.read(source, classes=classes or CLASS_NAMES)
+    named = read_class_names(source.parent, source.parent.parent)
+    return prophesee.read(source, classes=classes or named or CLASS_NAMES)
 
 
 def _write(to: str, target: Path, labels: Labels, stem: str) -> list[str]:
@@ -155,8 +161,33 @@ def _write(to: str, target: Path, labels: Labels, stem: str) -> list[str]:
         return yolo.write(target, labels, stem=stem)
     if to == "mot":
         return mot.write(target, labels)
-    lost = prophesee.write(target, labels, layout=to)
-    return lost if labels.classes == CLASS_NAMES else [*lost, f"names of the classes ({', '.join(labels.classes)})"]
+    named = _with_names_beside(target, labels)
+    return prophesee.write(target, named, layout=to)
+
+
+def _with_names_beside(target: Path, labels: Labels) -> Labels:
+    """Return labels whose ids count through ``classes.txt`` of the target's folder, after adding names it lacks."""
+    folders = target.parent, target.parent.parent
+    folder = next((folder for folder in folders if (folder / CLASSES_FILE).is_file()), target.parent)
+    before = read_class_names(folder)
+    if before is None:
+        if labels.classes == CLASS_NAMES:
+            return labels
+        # Box files that lie there without names count through GEN1's classes.
+        others = [path for path in target.parent.glob(f"*{BOXES_SUFFIX}") if path != target]
+        before = CLASS_NAMES if others else ()
+    new = [name for name in labels.classes if find_class(name, before) is None]
+    classes = (*before, *new)
+    place = np.array([find_class(name, classes) for name in labels.classes], np.int64)
+    if len(classes) > MAX_CLASSES:
+        raise BoxFileError(f"{target}: {len(classes)} classes are more than a box file's {MAX_CLASSES}; leave some out")
+    boxes = labels.boxes.copy()
+    boxes["class_id"] = place[boxes["class_id"]]
+    if new:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / CLASSES_FILE) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    return dataclasses.replace(labels, boxes=boxes, classes=classes)
 
 
 def _to_dat(recording: Recording, target: Path) -> Conversion:
