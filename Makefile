@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/core
 READY := $(VENV)/ready
 ROADS ?= data/roads
 SMALL_ROADS ?= data/small_roads
@@ -27,15 +28,20 @@ help: ## list the targets
 setup: $(READY) ## set up .venv with everything
 
 # torch comes first and by its exact version: left to the resolver, another build brings gigabytes of CUDA along.
-$(READY): pyproject.toml constraints.txt $(wildcard native/*)
+$(CORE): pyproject.toml constraints.txt $(wildcard native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip
 	$(BIN)/python -m pip install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+# The demo needs the core alone: a third of the space, most of the rest is for the tests.
+$(READY): $(CORE)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,formats,track,live,onnx,openvino,nir]" --group dev
 	touch $@
 
-demo: $(READY) ## simulate a drive, detect in it and in a real recording, evaluate, write demo/index.html
+demo: $(CORE) ## simulate a drive, detect in it and in a real recording, evaluate, write demo/index.html
 	$(BIN)/scn demo --out demo
 
 test: $(READY) ## check the code and run every test

@@ -1,5 +1,6 @@
 """What a user gets: the wheel holds every file of the package, and nothing else."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,31 @@ def test_the_wheel_states_licence_notice_and_command(wheel):
     about = Parser().parsestr(wheel.read(f"{folder}/METADATA").decode())
     assert (about["License-Expression"], about["Requires-Python"]) == ("Apache-2.0", ">=3.11")
     assert "scn = spiking_centernet.cli.program:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+
+
+def test_the_dockerfile_copies_what_is_there_and_runs_as_nobody():
+    """No docker here: its instructions are read, what they copy is looked for, and what they need is let through."""
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    assert {word for word, _ in lines} == {"FROM", "RUN", "WORKDIR", "COPY", "ARG", "USER", "ENTRYPOINT", "CMD"}
+    assert all(":" in rest for word, rest in lines if word == "FROM")  # a tag, not the latest
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = [name for word, rest in lines if word == "COPY" and "--from" not in rest for name in rest.split()[:-1]]
+    assert {"pyproject.toml", "native", "recipes", "src"} <= set(copied)
+    for name in copied:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in ignored
+    users = [rest for word, rest in lines if word == "USER"]
+    assert users
+    assert "root" not in users[-1]
+    assert '["scn"]' in dict(lines)["ENTRYPOINT"]
+
+
+def test_the_demo_needs_the_core_alone():
+    """The demo's environment has no extra; what it imports is among the package's own dependencies."""
+    rules = dict(re.findall(r"^([$(\w)-]+): (.*)$", (ROOT / "Makefile").read_text(), re.M))
+    assert rules["demo"].split()[0] == "$(CORE)"
+    assert rules["$(READY)"] == "$(CORE)"
 
 
 def test_the_pinned_versions_name_no_place():

@@ -69,6 +69,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 EXTRAS: dict[str, dict[str, str]] = {
     "train": {"lightning": "lightning", "tensorboard": "tensorboard"},
+    "wandb": {"wandb": "wandb"},
+    "mlflow": {"mlflow": "mlflow"},
     "energy": {"pynvml": "nvidia-ml-py"},
     "formats": {
         "h5py": "h5py", "hdf5plugin": "hdf5plugin", "lz4": "lz4", "zstandard": "zstandard", "rosbags": "rosbags",

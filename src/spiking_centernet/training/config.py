@@ -60,6 +60,7 @@ class Recipe:
         val_every: epochs between validations.
         early_stopping: stop after so many validations without a better AP; null for never.
         log_every: steps between rows of ``metrics.csv``.
+        logger: where the rows go besides: "tensorboard" in the run folder, "wandb" or "mlflow".
         checkpoint_every: steps between checkpoints; 0 for one an epoch.
         spikes: "uint8" keeps the spikes of the forward pass as bytes, "float" as they were computed.
         checkpoint_stages: keep only the stages' inputs and compute the rest again in the backward pass.
@@ -91,6 +92,7 @@ class Recipe:
     val_every: int = 1
     early_stopping: int | None = None
     log_every: int = 20
+    logger: Literal["tensorboard", "wandb", "mlflow"] = "tensorboard"
     checkpoint_every: int = 0
     spikes: str = "float"
     checkpoint_stages: bool = False
@@ -129,6 +131,9 @@ class Recipe:
         Memory(self.spikes, self.checkpoint_stages).checked()
         if self.spikes == "uint8" and self.penalty is not None and self.penalty.of == "operations":
             raise ConfigError("a penalty on operations sees no input that is kept as bytes; take spikes: float")
+        loggers = get_args(get_type_hints(type(self))["logger"])
+        if self.logger not in loggers:
+            raise ConfigError(f"unknown logger {self.logger!r}{did_you_mean(str(self.logger), loggers)}")
         if self.freeze not in (None, *FREEZABLE):
             raise ConfigError(f"unknown freeze {self.freeze!r}{did_you_mean(str(self.freeze), FREEZABLE)}")
         if self.freeze is not None and self.weights is None:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.layouts import locate
-from spiking_centernet.errors import ConfigError, WeightsError, need
+from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
 from spiking_centernet.model.weights import load, read_tensors, save, save_tensors
 from spiking_centernet.structures import Batch
+from spiking_centernet.training.loggers import BOARD, make_logger, require_logger
 from spiking_centernet.utils.files import atomic_write, naming_full_disk, remove_leftovers
 from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
 from spiking_centernet.visualize.plots import curves_plot
@@ -30,11 +31,10 @@ from spiking_centernet.visualize.plots import curves_plot
 CHECKPOINT = "last.safetensors"
 BEST = "best.safetensors"
 METRICS = "metrics.csv"
-BOARD = "tensorboard"
 PICTURES = 8
 
 
-FREE_TO_CHANGE = {"num_workers"}
+FREE_TO_CHANGE = {"num_workers", "logger"}
 """What a resumed run may have otherwise: it changes no result."""
 
 
@@ -52,7 +52,8 @@ class RunFolder:
         Raises:
             ConfigError: the folder is taken and ``resume`` is not given, or its run had another configuration.
         """
-        self.path = path
+        self.path, self._logger_kind = path, str(config.get("logger", BOARD))
+        require_logger(self._logger_kind)
         taken = path / "config.yaml"
         config = json.loads(json.dumps(config))
         if taken.is_file():
@@ -67,14 +68,14 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         with atomic_write(taken) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        self._board = None
+        self._logger: Any = None
 
     @property
     def _metrics(self) -> Path:
         return self.path / METRICS
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append a row to ``metrics.csv`` and TensorBoard; every row keeps its own columns, empty where it has none."""
+        """Append a row to ``metrics.csv`` and the logger; every row keeps its own columns, empty where it has none."""
         rows = read_metrics(self._metrics) if self._metrics.is_file() else []
         known = list(rows[0]) if rows else []
         new = [name for name in row if name not in known]
@@ -83,13 +84,12 @@ class RunFolder:
         else:
             with naming_full_disk(self._metrics), self._metrics.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, known).writerow(_plain(row))
-        if self._board is None:
-            self._board = need("tensorboard.summary", "training", "train").Writer(str(self.path / BOARD))
-        with naming_full_disk(self.path / BOARD):
-            for name, value in row.items():
-                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
-                    self._board.add_scalar(name, value, row["step"])
-            self._board.flush()
+        if self._logger is None:
+            self._logger = make_logger(self._logger_kind, self.path)
+        shown = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float) and math.isfinite(v)}
+        with naming_full_disk(self.path):
+            self._logger.log_metrics(shown, step=row["step"])
+            self._logger.save()
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
         text = io.StringIO(newline="")
@@ -160,7 +160,9 @@ class RunFolder:
         save_png(mosaic(pictures, 4), self.path / "pictures" / f"val_epoch{epoch:03d}.png")
 
     def finish(self) -> None:
-        """Draw the curves of the whole run."""
+        """Draw the curves of the whole run and close the logger."""
+        if self._logger is not None:
+            self._logger.finalize("success")
         rows = read_metrics(self._metrics)
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         panels = {"loss": ["loss"], "AP on validation": ["ap", "ap50"], "firing rate": ["firing_rate"]}

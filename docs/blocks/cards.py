@@ -1,0 +1,62 @@
+"""The model cards: one for every bundled weight file, from what the file says of itself and the results."""
+
+from typing import Any
+
+from blocks.common import Results, number, origin, table
+from spiking_centernet.model import PRESETS, Detector
+from spiking_centernet.model.weights import bundled, config_of, find, notes, sha256
+
+
+def cards(results: Results) -> str:
+    """A card for every bundled weight file."""
+    return "\n\n".join(_card(name, results) for name in sorted(bundled(), key=lambda name: (len(name), name)))
+
+
+def recipe_of(name: str) -> str:
+    """Return the file name of the recipe that made bundled weights."""
+    stem = name.replace("-", "_")
+    return f"{stem}_roads.yaml" if name in PRESETS else f"{stem}.yaml"
+
+
+def _card(name: str, results: Results) -> str:
+    config, noted = config_of(name), notes(name)
+    recipe: dict[str, Any] = noted["recipe"]
+    voxels, stem = config.voxels, name.replace("-", "_")
+    parameters = sum(p.numel() for p in Detector(config).parameters())
+    kind = "spiking network" if config.neuron.is_spiking else "ANN counterpart"
+    start = f"the weights `{recipe['weights']}`" if recipe.get("weights") else "random weights"
+    facts = [
+        ("task", f"boxes of {', '.join(config.classes)} in event recordings"),
+        ("network", f"{kind}, {config.neuron.kind} neurons, {parameters / 1e6:.2f} M parameters, output stride "
+                    f"{config.stride}"),
+        ("input", f"{voxels.window_us / 1000:g} ms of events as {voxels.num_steps} steps of {voxels.bins} x 2 "
+                  f"{voxels.mode} channels; trained at {config.deployment.trained_hw[1]} x "
+                  f"{config.deployment.trained_hw[0]} pixels"),
+        ("trained by", f"[{recipe_of(name)}](../recipes/{recipe_of(name)}) from {start}, seed {recipe['seed']}; these "
+                       f"weights are those of epoch {noted['epoch'] + 1}, step {noted['step']}"),
+        ("score threshold", f"{config.deployment.score_threshold:g}, chosen on the validation split"),
+        ("firing rate", f"{noted['firing_rate']:.1%} on the validation split"),
+        ("file", f"{find(name).stat().st_size / 1e6:.1f} MB, sha256 `{sha256(name)}`"),
+        ("license", "Apache-2.0"),
+    ]  # fmt: skip
+    parts = [f"## {name}", table(("", ""), facts, words=2)]
+    try:
+        measured = results[f"{stem}_roads"]
+    except FileNotFoundError:
+        parts.append("*Not scored yet.*")
+        return "\n\n".join(parts)
+    if measured.get("sha256", sha256(name)) != sha256(name):
+        raise ValueError(f"results/{stem}_roads.json was measured with other weights than the bundled ones")
+    rows = [
+        (f"`{protocol}`", number(s["ap"]), number(s["ap50"]), *(number(c["ap"]) for c in s["classes"]), s["num_truth"])
+        for protocol, s in measured["scores"].items()
+    ]
+    header = ("protocol", "AP", "AP50", *(f"AP {name}" for name in config.classes), "boxes")
+    parts += [
+        table(header, rows),
+        f"Simulated roads, split `{measured['split']}`, {measured['recordings']} clips. {origin(measured)}",
+        f"**Use:** research, and as a start for your own data: `scn train --data mine --weights {name}`. "
+        "**Limits:** trained and scored on SIMULATED recordings; [real recordings](real.md) shows "
+        "how that carries over. Boxes are not safe to act on where a miss can hurt somebody.",
+    ]
+    return "\n\n".join(parts)
