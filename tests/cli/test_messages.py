@@ -41,7 +41,7 @@ def test_a_command_whose_reader_has_seen_enough_ends_quietly(model, recording, c
 
 
 def test_swapped_arguments_are_told_apart(capsys, recording):
-    told = fails(capsys, "detect", recording, "nano")
+    told = fails(capsys, "stream", recording, "nano")
     assert f"{recording} is a recording, no detector; the detector comes first, for example small {recording}" in told
     assert "is no weight file: it does not begin as safetensors do" in fails(capsys, "val", __file__, "--data", "x")
 
