@@ -12,7 +12,7 @@ from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.run_dir import RunFolder
 from spiking_centernet.training.trainer import train
 
-ROW = {"step": 3, "loss": 0.5, "ap": float("nan")}
+ROW = {"step": 3, "loss": 0.5, "firing_rate": 0.25, "ap": float("nan"), "ap50": float("nan")}
 
 
 class Spy:
@@ -49,7 +49,7 @@ def test_rows_go_to_the_logger_of_the_recipe(monkeypatch, tmp_path, kind, name, 
     folder.finish()
     (logger,) = Spy.made
     assert logger.settings.items() >= settings.items()
-    assert logger.rows == [(3, {"loss": 0.5}), (4, {"loss": 0.5})]
+    assert logger.rows == [(3, {"loss": 0.5, "firing_rate": 0.25}), (4, {"loss": 0.5, "firing_rate": 0.25})]
     assert logger.ended == "success"
 
 
