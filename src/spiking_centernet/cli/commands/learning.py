@@ -27,7 +27,7 @@ def train(
         **fields: of the recipe
 
     Example:
-        scn train --data mine --weights small --freeze encoder
+        scn train fine_tune --data mine --weights small --freeze encoder
     """
     from spiking_centernet.data.layouts import locate
     from spiking_centernet.training.config import make_recipe
