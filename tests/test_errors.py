@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from spiking_centernet.cli.doctor import PURPOSES
 from spiking_centernet.errors import EXTRAS, MissingPackageError, did_you_mean, install_hint, need
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +21,7 @@ def test_the_table_holds_the_extras_of_the_project():
         for extra, lines in project["optional-dependencies"].items()
     }
     assert {extra: set(modules.values()) for extra, modules in EXTRAS.items()} == extras
+    assert PURPOSES.keys() == EXTRAS.keys()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda path: path.stem)

@@ -14,7 +14,8 @@ from spiking_centernet.ops.library import ISA_VARIABLE, PATH_VARIABLE, REBUILD, 
 from spiking_centernet.utils.provenance import cpu_model, has_native_bfloat16, num_cores, package_version
 
 PURPOSES = {
-    "train": "scn train", "energy": "joules of a GPU", "formats": "HDF5, AEDAT4, ROS and MATLAB recordings",
+    "train": "scn train", "wandb": "logger: wandb", "mlflow": "logger: mlflow", "energy": "joules of a GPU",
+    "formats": "HDF5, AEDAT4, ROS and MATLAB recordings",
     "track": "scn detect --track", "live": "scn stream from a camera or socket", "onnx": "scn export to .onnx",
     "openvino": "scn export to .xml", "nir": "scn export to .nir", "cluster": "--executor ray and slurm",
 }  # fmt: skip
