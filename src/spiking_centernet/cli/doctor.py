@@ -18,6 +18,7 @@ PURPOSES = {
     "formats": "HDF5, AEDAT4, ROS and MATLAB recordings",
     "track": "scn detect --track", "live": "scn stream from a camera or socket", "onnx": "scn export to .onnx",
     "openvino": "scn export to .xml", "nir": "scn export to .nir", "cluster": "--executor ray and slurm",
+    "results": "Result.to_supervision and Result.to_pandas",
 }  # fmt: skip
 """Extra -> what needs it."""
 

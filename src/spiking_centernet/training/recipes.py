@@ -50,7 +50,7 @@ def find_recipe(name: str | os.PathLike[str]) -> Path:
         return path  # whoever reads it says what is wrong with it
     if path.stem in bundled:
         return bundled[path.stem]
-    raise ConfigError(f"{name}: is neither a file nor a bundled recipe{did_you_mean(path.stem, bundled)}")
+    raise ConfigError(f"{name}: cannot be read: neither a file nor a bundled recipe{did_you_mean(path.stem, bundled)}")
 
 
 @dataclass(frozen=True)
