@@ -111,7 +111,8 @@ def test_the_run_folder_holds_what_it_should(whole, data):
     assert set(best["firing_rates"]) == set(load(out).neuron_names)
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 7, 8, 9, 12])
+# Before the first checkpoint, at the end of an epoch, within one, at the last step.
+@pytest.mark.parametrize("step", [1, 4, 7, 12])
 def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path, step):
     def stop(row):
         if row["step"] == step:
@@ -124,7 +125,7 @@ def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path
 
 
 # Checkpoints: step 2, step 4, end of epoch 0, step 6, step 8, end of epoch 1, step 10, step 12, end of epoch 2.
-@pytest.mark.parametrize("checkpoint", [1, 2, 3, 5, 8, 9])
+@pytest.mark.parametrize("checkpoint", [1, 2, 3, 9])
 def test_a_run_stopped_right_after_a_checkpoint_resumes_to_the_same_end(whole, data, tmp_path, checkpoint, monkeypatch):
     calls = []
     write = Trainer._checkpoint

@@ -26,10 +26,7 @@ ISA_VARIABLE = "SCN_ISA"
 """Environment variable: the instruction set to use instead of the best one."""
 
 
-REBUILD = (
-    "in a clone run `pip install --no-deps -e .`, elsewhere "
-    "`pip install --force-reinstall --no-deps --no-cache-dir spiking-centernet`"
-)
+REBUILD = "in a clone run `pip install --no-deps -e .`, elsewhere install the wheel again"
 """How to get a library that fits."""
 
 _MOST_FACTS = 1000
