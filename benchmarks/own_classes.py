@@ -57,7 +57,9 @@ class Roads(roads.Scene):
 
 
 def make_data(out: Path, seed: int) -> Path:
-    """Simulate the three splits and label the trucks."""
+    """Simulate the three splits and label the trucks, unless that was done before."""
+    if (out / "classes.txt").is_file():
+        return out
     frames_a_clip = 3  # labels every 250 ms, none at the end
     clips = Clips(train=FRAMES // frames_a_clip, val=8, test=24)
     simulate(out, seed=seed, clips=clips, duration_s=2.0, train_duration_s=1.0, make_scene=Roads, workers=1)
@@ -84,12 +86,13 @@ def count_boxes(data: Path, split: str) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=50, help="of both trainings; an epoch has 3 steps of 8 windows")
+    parser.add_argument("--epochs", type=int, default=25, help="of both trainings; an epoch has 3 steps of 8 windows")
+    parser.add_argument("--data", type=Path, help="keep the simulated recordings in this folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "own_classes.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = make_data(Path(folder) / "mine", options.seed)
+        data = make_data(options.data or Path(folder) / "mine", options.seed)
         fields = {"epochs": options.epochs, "val_every": options.epochs // 5, "seed": options.seed}
         fields |= {"early_stopping": None, "precision": "float32", "num_workers": 0}
         scratch = {"weights": None, "preset": "nano", "encoder_learning_rate": None}
