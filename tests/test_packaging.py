@@ -1,5 +1,6 @@
 """What a user gets: the wheel holds every file of the package, and nothing else."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -35,6 +36,20 @@ def test_the_wheel_holds_the_whole_package(wheel):
     assert packed == {str(path.relative_to(PACKAGE.parent)) for path in files} | library | recipes
     assert {"spiking_centernet/py.typed", "spiking_centernet/__init__.py"} <= packed
     assert any(name.startswith("spiking_centernet/assets/icns_roadside_cars/") for name in packed)
+
+
+def test_the_recipes_of_the_wheel_are_found_by_name(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in type(f).__module__]\n"
+        "from spiking_centernet.training import recipes; print(recipes.__file__, recipes.find_recipe('fine_tune'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == [
+        str(tmp_path / "spiking_centernet" / "training" / "recipes.py"),
+        str(tmp_path / "spiking_centernet" / "recipes" / "fine_tune.yaml"),
+    ], done.stderr
 
 
 def test_the_wheel_states_licence_notice_and_command(wheel):

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ MOST_VALIDATIONS = 20
 
 def bundled_recipes() -> dict[str, Path]:
     """Return the recipes that come with the package, by name."""
-    inside = Path(str(resources.files("spiking_centernet") / "recipes"))
-    # A source tree keeps them in its own folder; the build copies them into the package.
-    folder = inside if inside.is_dir() else Path(str(resources.files("spiking_centernet"))).parents[1] / "recipes"
+    package = Path(__file__).parents[1]
+    # A source tree keeps them in a folder of its own; the build copies them into the package.
+    folder = package / "recipes" if (package / "recipes").is_dir() else package.parents[1] / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
