@@ -16,6 +16,7 @@ from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.training.config import Recipe, make_recipe
 from spiking_centernet.training.spike_penalty import SpikePenalty
+from spiking_centernet.visualize.draw import CAPTION_PX
 
 NAMES = sorted(COMMANDS)
 RECORDINGS = {
@@ -222,7 +223,7 @@ def test_info_and_detect_on_real_recordings(capsys, tmp_path, recordings_dir, mo
         frames = list(video.decode(video=0))
         assert len(frames) == len(instants)
         assert float(video.streams.video[0].average_rate) == pytest.approx(1000 / every_ms, rel=1e-3)
-        assert frames[0].width / frames[0].height == pytest.approx(width / height, rel=0.01)
+        assert frames[0].width / (frames[0].height - CAPTION_PX) == pytest.approx(width / height, rel=0.01)
     assert stem.with_suffix(".png").is_file()
 
 
