@@ -9,6 +9,7 @@ trucks and labeled as such. Every network is scored on the same test clips under
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,11 @@ def main() -> None:
         data = make_data(options.data or Path(folder) / "mine", options.seed)
         fields = {"epochs": options.epochs, "val_every": options.epochs // 5, "seed": options.seed}
         fields |= {"early_stopping": None, "precision": "float32", "num_workers": 0}
-        scratch = {"weights": None, "preset": "nano", "encoder_learning_rate": None}
+        recipe = suggest_recipe(data, **fields)
+        scratch = replace(recipe, weights=None, preset="nano", encoder_learning_rate=None)
         rows = [{"start": "nano as bundled", "epochs": 0, **score(load("nano"), data)}]
-        for name, changes in (("from scratch", scratch), ("fine-tuned from nano", {})):
-            model = train(suggest_recipe(data, **fields, **changes), data, out=Path(folder) / name)
+        for name, chosen in (("from scratch", scratch), ("fine-tuned from nano", recipe)):
+            model = train(chosen, data, out=Path(folder) / name)
             rows.append({"start": name, "epochs": options.epochs, **score(model, data)})
             print(rows[-1])
         document = {
