@@ -124,6 +124,22 @@ def zoo(results: Results) -> str:
     return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n" + "\n\n".join(origins)
 
 
+def own_classes(results: Results) -> str:
+    """A third class from few labeled frames: before, fine-tuned, and from scratch."""
+    r = results["own_classes"]
+    rows = [
+        (row["start"], row["epochs"] * r["steps_an_epoch"] or "-",
+         *(number(row.get(f"ap50_{name}")) for name in r["classes"]))
+        for row in r["rows"]
+    ]  # fmt: skip
+    header = ("weights", "steps", *(f"AP50 {name}" for name in r["classes"]))
+    boxes = {split: ", ".join(f"{count} {name}" for name, count in r["boxes"][split].items()) for split in r["boxes"]}
+    return (
+        f"{table(header, rows)}\n\n{r['frames']} labeled frames to train on ({boxes['train']}); scored on other clips "
+        f"({boxes['test']}) under the protocol `{r['protocol']}`. One seed. {origin(r)}"
+    )
+
+
 def shipped(results: Results) -> str:
     """Accuracy and speed of the bundled weights."""
     r = results["shipped"]
