@@ -127,16 +127,20 @@ def test_a_box_behind_a_pasted_object_is_no_label():
     assert kept == {1, 2}
 
 
-def test_a_view_around_an_object_empties_the_rest():
+def test_a_view_empties_the_rest_and_is_around_an_object_about_every_second_time():
     box = (30, 20, 50, 40)
-    for seed in range(8):
+    most = (30 - 0.6 * 20, 20 - 0.6 * 20, 50 + 0.6 * 20, 40 + 0.6 * 20)
+    around = 0
+    for seed in range(40):
         scene = scene_of(box)
         found = changed(scene, seeds=(seed, 0, 0), isolate=1)
-        assert found.boxes.xyxy.tolist() == [list(box)]
-        most = (30 - 0.6 * 20, 20 - 0.6 * 20, 50 + 0.6 * 20, 40 + 0.6 * 20)
-        assert inside(found.events, most).all()
-        assert inside(scene.events, box).sum() == inside(found.events, box).sum()
         assert len(found.events) < len(scene.events)
+        if inside(found.events, most).all() and found.boxes.xyxy.tolist() == [list(box)]:
+            assert inside(scene.events, box).sum() == inside(found.events, box).sum()
+            around += 1
+        for left, top, right, bottom in found.boxes.xyxy:
+            assert (right - left) * (bottom - top) >= OFF.min_left * 400
+    assert 12 <= around <= 28
 
 
 def test_a_view_without_an_object_leaves_a_part():

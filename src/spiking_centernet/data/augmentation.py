@@ -36,7 +36,7 @@ class Augmentation:
         filled_range: the smallest and the largest share of the window that holds them.
         mix: probability that the events and boxes of another window are laid over this one.
         paste: probability that objects cut out of another window are put before this one.
-        isolate: probability that all but a part of the frame, around an object where there is one, is empty.
+        isolate: probability that all but a part of the frame, around an object or not, is empty.
         swap_polarity: probability that ON and OFF are exchanged.
         merge_polarity: probability that all events are ON.
         fault: probability of a sensor fault, any of ``CORRUPTIONS``, severity 1 to 3.

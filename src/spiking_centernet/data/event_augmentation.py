@@ -21,6 +21,9 @@ COVERED = 0.5
 VIEW = (1.0, 1.6)
 """Sides of the view that is left around an isolated object, times the object's."""
 
+AROUND_OBJECT = 0.5
+"""Share of the views that are around an object, where there is one."""
+
 WORST_FAULT = 3
 """Highest severity of a fault in training; beyond, little is left to learn from."""
 
@@ -150,10 +153,13 @@ def _pasted(scene: Scene, other: Scene | None, size_hw: tuple[int, int], rng: np
 
 
 def _isolated(scene: Scene, size_hw: tuple[int, int], settings: Augmentation, rng: np.random.Generator) -> Scene:
-    """Leave only a part of the frame, around an object where there is one; the rest of it is empty."""
+    """Leave only a part of the frame; the rest of it is empty.
+
+    One view in two is around an object: were it every one, a part that is full of events would mean an object.
+    """
     height, width = size_hw
-    which, wide, high, right, down = rng.random(5)
-    if len(scene.boxes):
+    which, wide, high, right, down, around = rng.random(6)
+    if len(scene.boxes) and around < AROUND_OBJECT:
         left, top, far, low = scene.boxes.xyxy[int(which * len(scene.boxes))].astype(np.float64)
         view_w, view_h = (
             (VIEW[0] + (VIEW[1] - VIEW[0]) * draw) * side for draw, side in ((wide, far - left), (high, low - top))
