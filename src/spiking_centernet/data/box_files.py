@@ -40,7 +40,7 @@ def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_N
             class.
     """
     path = Path(path)
-    stored = _read_npy(path)
+    stored = read_npy(path)
     names = stored.dtype.names
     if names is None or stored.ndim != 1:
         raise BoxFileError(f"{path}: must hold a flat structured array of boxes; export it in the GEN1 layout")
@@ -59,7 +59,12 @@ def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_N
     return boxes[np.argsort(boxes["ts"], kind="stable")]
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def read_npy(path: Path) -> np.ndarray:
+    """Return the array of a ``.npy`` file whose header fits its size; nothing is unpickled.
+
+    Raises:
+        BoxFileError: The file is missing or is no such file.
+    """
     try:
         with path.open("rb") as file:
             try:

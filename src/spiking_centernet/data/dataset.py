@@ -24,10 +24,11 @@ from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_
 from spiking_centernet.data.event_augmentation import Scene, augment_events, stretch
 from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.layouts import Layout, locate
+from spiking_centernet.data.object_files import Objects, read_beside
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize
 from spiking_centernet.errors import DatasetError, SpikingCenterNetError
-from spiking_centernet.structures import EVENT_DTYPE, Batch, Sample, VoxelSpec
+from spiking_centernet.structures import EVENT_DTYPE, Batch, Boxes, Calibration, Sample, VoxelSpec
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
@@ -35,12 +36,16 @@ MAX_OPEN = 64
 
 @dataclass(frozen=True)
 class LabelledRecording:
-    """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time)."""
+    """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time).
+
+    ``objects`` are the 3D boxes, joints and cameras beside them, None where there is no such file.
+    """
 
     name: str
     path: Path
     boxes_path: Path
     boxes: np.ndarray
+    objects: Objects | None = None
 
     @cached_property
     def instants_us(self) -> np.ndarray:
@@ -142,10 +147,10 @@ class FolderDataset(Dataset[Sample]):
         """
         which, t_us = self._place(index)
         recording, stored = self._opened(which)
-        boxes = boxes_at(stored, t_us)
+        boxes, calibration = self._labels(which, stored, t_us)
         name = self.recordings[which].name
         if self.augmentation is None:
-            return Sample(self._cube(recording, which, t_us), boxes, t_us, name)
+            return Sample(self._cube(recording, which, t_us), boxes, t_us, name, calibration)
         seeds = [self.seed, int(self._epoch), index % len(self)]
         if self.augmentation.changes_events:
             scene = self._augmented(which, t_us, seeds)
@@ -153,7 +158,11 @@ class FolderDataset(Dataset[Sample]):
             cube = voxelize(scene.events, stop_us=t_us, size_hw=recording.size_hw, spec=self.spec)
         else:
             cube = self._cube(recording, which, t_us)
-        return augment(Sample(cube, boxes, t_us, name), np.random.default_rng(seeds), self.augmentation)
+        return augment(Sample(cube, boxes, t_us, name, calibration), np.random.default_rng(seeds), self.augmentation)
+
+    def _labels(self, which: int, stored: np.ndarray, t_us: int) -> tuple[Boxes, Calibration | None]:
+        boxes, objects = boxes_at(stored, t_us), self.recordings[which].objects
+        return (boxes, None) if objects is None else (objects.attach(boxes, t_us), objects.calibration(t_us))
 
     def _cube(self, recording: Recording, which: int, t_us: int) -> torch.Tensor:
         if self._is_empty(recording, t_us, self.spec.window_us):
@@ -212,7 +221,7 @@ class FolderDataset(Dataset[Sample]):
         if stop_us != t_us:
             events = events.copy()
             events["t"] += stop_us - t_us
-        return Scene(events, boxes_at(boxes, t_us))
+        return Scene(events, self._labels(which, boxes, t_us)[0])
 
     def _opened(self, which: int) -> tuple[Recording, np.ndarray]:
         if which in self._open:
@@ -236,7 +245,13 @@ def _find_recordings(
     root: Path, split: str, layout: Layout, classes: Sequence[str], names: Collection[str] | None
 ) -> list[LabelledRecording]:
     recordings = [
-        LabelledRecording(files.name, files.events, files.boxes, layout.boxes(files, classes))
+        LabelledRecording(
+            files.name,
+            files.events,
+            files.boxes,
+            layout.boxes(files, classes),
+            read_beside(files.objects, files.camera, files.boxes),
+        )
         for files in layout.find(root, split)
         if names is None or files.name in names
     ]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.data.box_files import read_boxes
+from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
 
@@ -34,6 +35,16 @@ class Files:
     name: str
     events: Path
     boxes: Path
+
+    @property
+    def objects(self) -> Path:
+        """Where 3D boxes and joints lie, if the recording has them."""
+        return self.boxes.with_name(self.boxes.name.removesuffix(BOXES_SUFFIX) + OBJECTS_SUFFIX)
+
+    @property
+    def camera(self) -> Path:
+        """Where the camera lies, if it is known."""
+        return self.boxes.with_name(self.boxes.name.removesuffix(BOXES_SUFFIX) + CAMERA_SUFFIX)
 
 
 @dataclass(frozen=True)

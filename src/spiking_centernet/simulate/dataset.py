@@ -4,15 +4,14 @@ Every clip has its own stream of chance, made from the seed, its split and its i
 nor the order of the clips changes a byte.
 """
 
-import json
 import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,26 @@ import numpy as np
 from spiking_centernet.data.box_files import write_boxes
 from spiking_centernet.data.formats.dat_writer import DatWriter
 from spiking_centernet.data.recording import MAX_PIXELS
-from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
+from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError, did_you_mean
+from spiking_centernet.simulate.clips import (
+    LABELS,
+    SPLITS,
+    USUAL_CLIPS,
+    Clip,
+    Clips,
+    read_json,
+    write_json,
+    write_labels,
+)
 from spiking_centernet.simulate.conditions import CLEAR, Condition
 from spiking_centernet.simulate.profiles import ANY, Readout, profile_names, random_camera
 from spiking_centernet.simulate.sensor import Sensor, random_params
 from spiking_centernet.simulate.statistics import RecentEvents
-from spiking_centernet.simulate.worlds import WORLDS, SceneFactory, World, world_of
+from spiking_centernet.simulate.worlds import WORLDS, SceneFactory, world_of
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.utils.executors import Executor
-from spiking_centernet.utils.files import atomic_write, remove_leftovers
+from spiking_centernet.utils.files import remove_leftovers
 from spiking_centernet.utils.progress import Progress
-
-SPLITS = ("train", "val", "test")
 
 WINDOW_S = 0.1
 """What a detector sees of a label."""
@@ -41,72 +48,6 @@ WARM_UP_S = 0.05
 """The scene runs this long before time zero, for the slowest low-pass of a day to settle on a moving picture."""
 
 CHUNK_EVENTS = 200_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clips:
-    """How many clips each split has."""
-
-    train: int = 60
-    val: int = 12
-    test: int = 12
-
-    def __post_init__(self):
-        for split in SPLITS:
-            if getattr(self, split) < 0:
-                raise ConfigError(f"clips.{split} must not be negative, got {getattr(self, split)}")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip to make: everything that decides its bytes."""
-
-    out: Path
-    seed: int
-    split: str
-    index: int
-    duration_us: int
-    size_hw: tuple[int, int]
-    make_scene: SceneFactory | None = None
-    condition: Condition = CLEAR
-    world: World = WORLDS["roads"]
-    profile: str = ANY
-
-    @property
-    def name(self) -> str:
-        """Name of its files, without ``_td.dat`` or ``_bbox.npy``."""
-        return f"sim{self.seed}_{self.split}_{self.index:04d}"
-
-    @property
-    def events_path(self) -> Path:
-        """Where its events go."""
-        return self.out / self.split / f"{self.name}_td.dat"
-
-    @property
-    def boxes_path(self) -> Path:
-        """Where its boxes go."""
-        return self.out / self.split / f"{self.name}_bbox.npy"
-
-    @property
-    def report_path(self) -> Path:
-        """Where its description goes; written last, so it marks a finished clip."""
-        return self.out / ".clips" / f"{self.name}.json"
-
-    def rng(self) -> np.random.Generator:
-        """Return its own stream of chance; no two splits or indices share one."""
-        return np.random.default_rng(
-            np.random.SeedSequence(self.seed, spawn_key=(SPLITS.index(self.split), self.index))
-        )
-
-    def finished(self) -> dict[str, Any] | None:
-        """Return the description of the clip if all its files are there and as long as it says."""
-        if not (self.report_path.exists() and self.events_path.exists() and self.boxes_path.exists()):
-            return None
-        report = _read_json(self.report_path) or {}
-        sizes = {"events_bytes": self.events_path, "boxes_bytes": self.boxes_path}
-        if report.get("name") != self.name or report.get("split") != self.split:
-            return None
-        return report if all(report.get(key) == path.stat().st_size for key, path in sizes.items()) else None
 
 
 def step_us(speed_px_s: float, bounds_us: tuple[int, int] = WORLDS["roads"].step_range_us) -> int:
@@ -179,6 +120,7 @@ def make_clip(clip: Clip, advance: Callable[[float], object] | None = None) -> d
         least, per_px = clip.world.box_events
         boxes = [recent.filled(found, least, per_px + 1.5 * sensor.params.noise_hz * WINDOW_S) for found in boxes]
     write_boxes(clip.boxes_path, np.concatenate([np.empty(0, BOX_DTYPE), *boxes]))
+    write_labels(clip, scene, boxes, labels_us, warm_up_us)
     spent["write_s"] += clock() - began
     report = {
         "name": clip.name,
@@ -193,7 +135,7 @@ def make_clip(clip: Clip, advance: Callable[[float], object] | None = None) -> d
         "scene": scene.description,
         "sensor": drawn,
     }
-    _write_json(clip.report_path, report)
+    write_json(clip.report_path, report)
     return report | {"spent": spent}
 
 
@@ -216,7 +158,7 @@ def simulate(
     out: str | os.PathLike[str],
     *,
     seed: int = 0,
-    clips: Clips = Clips(),
+    clips: Clips = USUAL_CLIPS,
     duration_s: float = 8.0,
     train_duration_s: float | None = None,
     size_hw: tuple[int, int] = (240, 304),
@@ -226,6 +168,7 @@ def simulate(
     profile: str = ANY,
     make_scene: SceneFactory | None = None,
     condition: Condition = CLEAR,
+    labels: Sequence[str] = (),
     executor: Executor | None = None,
 ) -> Path:
     """Simulate a data set: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
@@ -248,6 +191,7 @@ def simulate(
         profile: camera of ``profiles.PROFILES``, "any" draws one for each clip; only for a world with cameras.
         make_scene: draws the scene of a clip instead of the world's own.
         condition: another threshold, only night, rain, flicker; the default changes nothing.
+        labels: of ``clips.LABELS``, to write beside the boxes; they change no byte of events and boxes.
         executor: where the clips are made, instead of ``workers`` processes here.
 
     Returns:
@@ -269,6 +213,10 @@ def simulate(
         raise ConfigError(f"the world {world!r} has no sensor profiles, got profile {profile!r}; leave it out")
     profile_names(profile)
     scene = make_scene or kind.make_scene
+    if unknown := sorted(set(labels) - set(LABELS)):
+        raise ConfigError(f"unknown labels {unknown[0]!r}{did_you_mean(unknown[0], LABELS)}")
+    if labels and make_scene is None and not kind.has_objects:
+        raise ConfigError(f"the world {world!r} has no labels beyond boxes; leave out labels, or take the world roads")
     label_us = kind.label_period_us
     duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s, label_us))
     if train_duration_s is not None:
@@ -282,17 +230,28 @@ def simulate(
         "scene": f"{scene.__module__}.{scene.__qualname__}",
         **({"profile": profile} if kind.has_profiles else {}),
         **condition.to_dict(),
+        **({"labels": sorted(labels)} if labels else {}),
     }
     description_path = out / "simulation.json"
     _check_folder(out, settings)
     jobs = [
         Clip(
-            out, seed, split, index, duration_us[split], (size_hw[0], size_hw[1]), make_scene, condition, kind, profile
+            out,
+            seed,
+            split,
+            index,
+            duration_us[split],
+            (size_hw[0], size_hw[1]),
+            make_scene,
+            condition,
+            kind,
+            profile,
+            tuple(sorted(labels)),
         )
         for split in SPLITS
         for index in range(getattr(clips, split))
     ]
-    _write_json(description_path, {**settings, "complete": False})
+    write_json(description_path, {**settings, "complete": False})
     finished = {job.name: report for job in jobs if (report := job.finished() if resume else None) is not None}
     todo = [job for job in jobs if job.name not in finished]
     jobs_done = [job for job in jobs if job.name in finished]
@@ -313,7 +272,7 @@ def simulate(
     for split in SPLITS:
         (out / split).mkdir(parents=True, exist_ok=True)
     reports = [finished[job.name] for job in jobs]
-    _write_json(description_path, {**settings, "complete": True, "clips": reports})
+    write_json(description_path, {**settings, "complete": True, "clips": reports})
     return description_path
 
 
@@ -333,37 +292,15 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
                 f"{out} already holds recordings that are not simulated ({foreign}); choose a new folder"
             )
         return
-    found = _read_json(description_path)
+    found = read_json(description_path)
     if found is None:
         raise DatasetError(f"{description_path} is damaged; choose a new folder, or delete this one first")
-    for key in settings.keys() | found.keys() & {"condition"}:
+    for key in settings.keys() | found.keys() & {"condition", "labels"}:
         if found.get(key) != settings.get(key):
             raise DatasetError(
                 f"{out} holds a simulation with {key} {found.get(key)}, not {settings.get(key)}; "
                 "choose a new folder, or delete this one first"
             )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=_plain) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return what a file holds, None where that is no mapping."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"a scene's description must be ready for JSON, got {type(value).__name__}")
 
 
 def _make_all(todo: list[Clip], workers: int, advance: Callable[[float], object]) -> Iterable[dict[str, Any]]:

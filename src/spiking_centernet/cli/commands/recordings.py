@@ -37,6 +37,7 @@ def simulate(
     flicker_hz: NonNegativeFloat = 0.0,
     world: World = "roads",
     profile: CameraProfile = "any",
+    labels: str = "",
     json: bool = False,
 ) -> None:
     """Simulate a labelled data set in GEN1's layout.
@@ -58,6 +59,7 @@ def simulate(
         flicker_hz: frequency at which all light flickers
         world: roads, or wide: any place, hand-held to fixed, any camera
         profile: event camera of the wide world
+        labels: beside the boxes, with commas; objects: 3D boxes, joints and the camera
         json: print the summary as one JSON document
 
     Example:
@@ -72,7 +74,7 @@ def simulate(
     simulate_dataset(
         out, seed=seed, duration_s=duration_s, train_duration_s=train_duration_s, workers=workers,
         size_hw=read_size(size), clips=Clips(train=train, val=val, test=test),
-        world=world, profile=profile,
+        world=world, profile=profile, labels=[name.strip() for name in labels.split(",") if name.strip()],
         condition=Condition(
             threshold_scale=threshold_scale, light=light, rain_mm_h=rain_mm_h, flicker_hz=flicker_hz,
         ),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.simulate import labels
 from spiking_centernet.simulate.render import frame, textures
 from spiking_centernet.simulate.render.ground import draw_ground_and_sky, draw_still
 from spiking_centernet.simulate.scene import street
@@ -12,7 +13,7 @@ from spiking_centernet.simulate.scene.actors import CAR_KINDS, Pool, add_car, ad
 from spiking_centernet.simulate.scene.camera import random_camera
 from spiking_centernet.simulate.scene.lighting import random_look, skyline
 from spiking_centernet.simulate.scene.traffic import PARKED, STEP_S, WALK, Plan, Traffic
-from spiking_centernet.structures import BOX_DTYPE
+from spiking_centernet.structures import BOX_DTYPE, Calibration
 
 MIN_VISIBLE = 0.35
 """Objects of which a smaller share of the silhouette is to be seen get no label."""
@@ -287,15 +288,7 @@ class Scene:
 
     def silhouettes(self, t_s: float) -> list[tuple[float, float, float, float, float, int, int]]:
         """Return visible share, left, top, right, bottom, class and track of every actor with a visible pixel."""
-        cam, _, length = self._prepare(t_s)
-        cam[12:15] *= LABEL_SCALE
-        self._ids.fill(-1)
-        seen, covered = np.zeros(length, np.int64), np.zeros(length, np.int64)
-        frame.draw_queue(
-            self._queue, length, self._placed, self._props, self._walls, self._shapes, self._pool, self._limb_shape,
-            cam, self._look.light, self._look.haze, self._facades,
-            (self._alpha2, self._alpha2, self._alpha2, self._acc2), False, self._ids, seen, covered,
-        )  # fmt: skip
+        _, length, seen, covered = self._mark(t_s)
         spans = np.zeros((length, 4))
         frame.boxes_of(self._ids, length, float(LABEL_SCALE), spans)
         result = []
@@ -307,6 +300,57 @@ class Scene:
             left, top, right, bottom = (float(v) for v in spans[q])
             result.append((seen[q] / covered[q], left, top, right, bottom, class_id, mover + 1))
         return result
+
+    def _mark(self, t_s: float) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+        """Number the pixels of the label buffer; return the frame's camera, what is queued, its seen and all pixels."""
+        cam, _, length = self._prepare(t_s)
+        enlarged = cam.copy()
+        enlarged[12:15] *= LABEL_SCALE
+        self._ids.fill(-1)
+        seen, covered = np.zeros(length, np.int64), np.zeros(length, np.int64)
+        frame.draw_queue(
+            self._queue, length, self._placed, self._props, self._walls, self._shapes, self._pool, self._limb_shape,
+            enlarged, self._look.light, self._look.haze, self._facades,
+            (self._alpha2, self._alpha2, self._alpha2, self._acc2), False, self._ids, seen, covered,
+        )  # fmt: skip
+        return cam, length, seen, covered
+
+    def calibration(self, t_s: float) -> Calibration:
+        """Return the camera at ``t_s``."""
+        return labels.calibration_of(self.camera_at(t_s))
+
+    def objects(self, t_s: float, boxes: np.ndarray) -> np.ndarray:
+        """Return the 3D box, visibility and joints of every box, rows of ``object_dtype`` in their order.
+
+        Args:
+            t_s: the time of the boxes.
+            boxes: BOX_DTYPE rows that :meth:`boxes` gave for this time, or some of them.
+        """
+        cam, length, seen, covered = self._mark(t_s)
+        camera = labels.calibration_of(cam)
+        to_level = labels.levelled_axes(cam)
+        numbers = {
+            int(self._placed[self._queue[q, 1], 4]) + 1: q for q in range(length) if self._queue[q, 0] == 0 and seen[q]
+        }
+        rows = labels.empty_rows(len(boxes))
+        for row, box in zip(rows, boxes, strict=True):
+            q = numbers[int(box["track_id"])]
+            actor = self._placed[self._queue[q, 1]]
+            first, last, length_m, width_m, height_m = self._shapes[int(actor[3])].tolist()
+            if actor[3] >= self._limb_shape:
+                box3d, points = labels.figure(cam, actor, height_m, self._pool[5][int(first) : int(last)])
+                points = (points - cam[:3]) @ to_level.T
+                row["joints3d"] = points
+                row["joints"] = labels.joints_seen(points, camera, self._ids, q, LABEL_SCALE, self.size_hw)
+            else:
+                place = float(actor[0]), float(actor[1])
+                box3d = labels.box_in_frame(cam, place, float(actor[2]), (height_m, width_m, length_m))
+            for name in ("ts", "track_id", "class_id"):
+                row[name] = box[name]
+            row["location"], row["dimensions"], row["yaw"] = box3d[:3], box3d[3:6], box3d[6]
+            row["visible"] = seen[q] / covered[q]
+            row["truncated"] = labels.truncation(box3d, camera, self.size_hw)
+        return rows
 
     def max_speed_px_s(self, t_s: float) -> float:
         """Return an estimate, from above, of the fastest motion in the image at ``t_s`` in pixels per second."""

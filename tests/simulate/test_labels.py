@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pytest
+from test_dataset import FEW, digests, make
+from toy_world import toy_scene
+
+from spiking_centernet.boxes3d import corners
+from spiking_centernet.data.box_files import read_boxes
+from spiking_centernet.data.object_files import read_cameras, read_objects
+from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.joint_sets import JOINTS_13
+from spiking_centernet.simulate.clips import Clips
+from spiking_centernet.simulate.dataset import simulate
+from spiking_centernet.simulate.labels import NEAREST_M, calibration_of, truncation
+from spiking_centernet.simulate.scene.scene import random_scene
+from spiking_centernet.structures import Calibration
+
+SIZE_HW = (120, 152)
+
+
+def test_labels_change_no_byte_of_events_and_boxes(tmp_path):
+    clips = Clips(train=1, val=0, test=0)
+    for name, labels in (("plain", ()), ("labelled", ("objects",))):
+        simulate(
+            tmp_path / name, seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=labels
+        )  # fmt: skip
+    plain, labelled = (digests(tmp_path / name) for name in ("plain", "labelled"))
+    name = "train/sim1_train_0000"
+    extra = {f"{name}_objects.npy", f"{name}_camera.npy"}
+    assert labelled.keys() - plain.keys() == extra
+    assert {k: labelled[k] for k in plain if k != "simulation.json"} == {
+        k: v for k, v in plain.items() if k != "simulation.json"
+    }
+    boxes = read_boxes(tmp_path / "labelled" / f"{name}_bbox.npy")
+    rows = read_objects(tmp_path / "labelled" / f"{name}_objects.npy", boxes)
+    assert len(boxes) > 0
+    for field in ("ts", "track_id", "class_id"):
+        np.testing.assert_array_equal(rows[field], boxes[field])
+    assert read_cameras(tmp_path / "labelled" / f"{name}_camera.npy")["ts"].tolist() == [250_000, 500_000]
+    # A clip without its labels is made again; a folder keeps to its labels.
+    (tmp_path / "labelled" / f"{name}_objects.npy").unlink()
+    simulate(tmp_path / "labelled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=["objects"])
+    assert digests(tmp_path / "labelled") == labelled
+    with pytest.raises(DatasetError, match="labels"):
+        simulate(tmp_path / "labelled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1)
+    assert json.loads((tmp_path / "labelled" / "simulation.json").read_text())["labels"] == ["objects"]
+
+
+def test_labels_that_a_world_lacks_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="unknown labels 'depth'"):
+        make(tmp_path / "a", labels=["depth"])
+    with pytest.raises(ConfigError, match="no labels beyond boxes"):
+        make(tmp_path / "b", make_scene=None, world="wide", labels=["objects"])
+    with pytest.raises(ConfigError, match="knows no 3D boxes"):
+        make(tmp_path / "c", make_scene=toy_scene, clips=FEW, labels=["objects"])
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """Box, object and camera of every labelled actor of a few scenes."""
+    found = []
+    for seed in range(4):
+        scene = random_scene(np.random.default_rng([5, seed]), size_hw=(240, 304), duration_s=3.0)
+        for t_s in (0.5, 1.0, 1.5, 2.0, 2.5):
+            boxes = scene.boxes(t_s, round(t_s * 1e6))
+            rows = scene.objects(t_s, boxes)
+            found += [(box, row, scene.calibration(t_s)) for box, row in zip(boxes, rows, strict=True)]
+    return found
+
+
+def rectangle(row, camera):
+    box3d = np.array([*row["location"], *row["dimensions"], row["yaw"]], np.float64)
+    points = camera.to_camera(corners(box3d))
+    uv = camera.focal * points[:, :2] / np.maximum(points[:, 2:], NEAREST_M) + camera.centre
+    return np.clip(uv.min(axis=0), 0, [304, 240]), np.clip(uv.max(axis=0), 0, [304, 240])
+
+
+@pytest.mark.parametrize(("class_id", "least"), [(0, 0.85), (1, 0.75)])
+def test_projected_cuboids_cover_unoccluded_boxes(labelled, class_id, least):
+    overlaps = []
+    for box, row, camera in labelled:
+        if box["class_id"] == class_id and row["visible"] > 0.98:
+            low, high = rectangle(row, camera)
+            first = np.array([box["x"], box["y"]], np.float64)
+            last = first + np.array([box["w"], box["h"]])
+            inside = np.maximum(np.minimum(high, last) - np.maximum(low, first), 0).prod()
+            overlaps.append(inside / ((high - low).prod() + (last - first).prod() - inside))
+    assert len(overlaps) > 10
+    assert np.median(overlaps) >= least
+
+
+def test_joints_that_are_seen_lie_in_the_box(labelled):
+    seen = 0
+    for box, row, _ in labelled:
+        joints = row["joints"][row["joints"][:, 2] == 2, :2]
+        low = np.array([box["x"], box["y"]]) - 2
+        assert (joints >= low).all()
+        assert (joints <= low + np.array([box["w"] + 4, box["h"] + 4])).all()
+        seen += len(joints)
+        if box["class_id"] == 0:
+            assert not row["joints"].any()
+    assert seen > 100
+
+
+def test_joints_are_the_3d_joints_as_the_camera_sees_them(labelled):
+    for _, row, camera in labelled:
+        known = row["joints"][:, 2] > 0
+        if known.any():
+            uv = camera.project(row["joints3d"].astype(np.float64))
+            np.testing.assert_allclose(row["joints"][known, :2], uv[known], atol=0.05)
+            names = JOINTS_13.names
+            # y points down: heads are above feet.
+            assert row["joints3d"][0, 1] < row["joints3d"][names.index("left_foot"), 1]
+
+
+def test_a_level_camera_is_not_turned_and_a_pitched_one_looks_down():
+    level = np.array([0, 0, 1.5, 1, 0, 0, 0, 0, -1, 0, 1, 0, 300, 152, 120], np.float64)
+    np.testing.assert_allclose(calibration_of(level).rotation, np.eye(3), atol=1e-12)
+    down, ahead = np.cos(0.3), np.sin(0.3)
+    pitched = np.array([0, 0, 1.5, 1, 0, 0, 0, -ahead, -down, 0, down, -ahead, 300, 152, 120])
+    # What is level ahead appears above the middle of a picture that looks down.
+    assert calibration_of(pitched).project(np.array([0.0, 0.0, 10.0]))[1] < 120
+
+
+def test_truncation_is_the_share_outside_the_frame():
+    camera = Calibration(np.full(2, 100.0), np.array([50.0, 50.0]))
+    far = np.array([0, 0.5, 1000.0, 1, 1, 1, 0])
+    assert truncation(far, camera, (100, 100)) == 0
+    half = np.array([500.0, 0.5, 1000.0, 100.0, 100.0, 1e-6, np.pi / 2 - np.pi / 2])
+    assert truncation(half, camera, (100, 100)) == pytest.approx(0.5, abs=0.01)
+    assert truncation(np.array([5000.0, 0, 1000, 1, 1, 1, 0]), camera, (100, 100)) == 1
