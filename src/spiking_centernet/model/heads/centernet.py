@@ -88,7 +88,7 @@ def gaussian_radius(height: float, width: float, min_overlap: float = MIN_OVERLA
     return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for b, c, a in roots)
 
 
-def _draw_gaussian(heatmap: np.ndarray, x: int, y: int, radius: int) -> None:
+def draw_gaussian(heatmap: np.ndarray, x: int, y: int, radius: int) -> None:
     """Raise ``heatmap`` [h, w] to a Gaussian of standard deviation ``(2 radius + 1) / 6`` around a pixel, in place."""
     height, width = heatmap.shape
     left, right = max(0, x - radius), min(width, x + radius + 1)
@@ -141,7 +141,7 @@ def make_targets(
             centre = (box[:2] + box[2:]) / 2
             x, y = box_fit.centre_cell(centre, size_hw)
             radius = max(0, int(gaussian_radius(math.ceil(box_wh[1]), math.ceil(box_wh[0]))))
-            _draw_gaussian(heatmap[b, label], x, y, radius)
+            draw_gaussian(heatmap[b, label], x, y, radius)
             wh[b, i] = box_wh
             offset[b, i] = centre - (x, y)
             index[b, i] = y * width + x
@@ -162,15 +162,20 @@ def focal_loss(logits: Float[Tensor, "B K h w"], heatmap: Float[Tensor, "B K h w
 
 
 def l1_at_centres(
-    prediction: Float[Tensor, "B 2 h w"],
-    target: Float[Tensor, "B M 2"],
+    prediction: Float[Tensor, "B D h w"],
+    target: Float[Tensor, "B M D"],
     index: Int[Tensor, "B M"],
-    mask: Bool[Tensor, "B M"],
+    mask: Bool[Tensor, "B M"] | Bool[Tensor, "B M D"],
 ) -> Float[Tensor, ""]:
     """Return the sum of absolute errors at the centres over the number of their values (CenterNet's ``RegL1Loss``)."""
-    at_centres = prediction.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 2))  # [B, M, 2]
-    error = (at_centres - target).abs() * mask[..., None]
-    return error.sum() / (2 * mask.sum() + 1e-4)
+    valid = mask if mask.ndim == 3 else mask[..., None].expand_as(target)
+    error = torch.where(valid, (values_at(prediction, index) - target).abs(), 0)
+    return error.sum() / (valid.sum() + 1e-4)
+
+
+def values_at(prediction: Float[Tensor, "B D h w"], index: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    """Return the values of a map at flat output pixels."""
+    return prediction.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, prediction.shape[1]))
 
 
 def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:

@@ -1,0 +1,187 @@
+"""Joints as maps: offsets from a person's cell, a heat of every joint, and its offset within the cell.
+
+After CenterNet's ``multi_pose`` (Zhou et al., arXiv 1904.07850, section 4.2).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spiking_centernet.model.heads.centernet import (
+    draw_gaussian,
+    focal_loss,
+    gaussian_radius,
+    l1_at_centres,
+    values_at,
+)
+from spiking_centernet.structures import Boxes
+
+WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0}
+"""Weights of the losses; the first is ours (CenterNet: 1), because people here are a tenth as tall."""
+
+MIN_JOINT_SCORE = 0.1
+"""Peaks of a joint's heat below this move no joint (CenterNet's code)."""
+
+REACH = 0.3
+"""A joint moves to its nearest peak within this share of the box's larger side (same source)."""
+
+
+@dataclass(frozen=True)
+class JointTargets:
+    """What the maps should answer for a batch, M being the most boxes of a sample and J the joints.
+
+    Attributes:
+        joints: [B, M, 2J], u and v of every joint minus the integer cell of its person, output pixels.
+        joints_mask: [B, M, 2J], True where the joint is labelled and inside the frame.
+        heatmap: [B, J, h, w], a Gaussian around every such joint.
+        joint_offset: [B, M J, 2], joint minus its own integer cell.
+        joint_index: [B, M J], flat output pixel of the joint.
+        joint_mask: [B, M J], True where such a joint stands.
+        index: [B, M], flat output pixel of the person.
+    """
+
+    joints: Float[Tensor, "B M J2"]
+    joints_mask: Bool[Tensor, "B M J2"]
+    heatmap: Float[Tensor, "B J h w"]
+    joint_offset: Float[Tensor, "B MJ 2"]
+    joint_index: Int[Tensor, "B MJ"]
+    joint_mask: Bool[Tensor, "B MJ"]
+    index: Int[Tensor, "B M"]
+
+
+def make_joint_targets(
+    boxes: Sequence[Boxes],
+    index: Int[Tensor, "B M"],
+    mask: Bool[Tensor, "B M"],
+    *,
+    num_joints: int,
+    size_hw: tuple[int, int],
+    stride: int,
+    labels: frozenset[int],
+) -> JointTargets:
+    """Return the targets of a batch.
+
+    Args:
+        boxes: the boxes of every sample, pixels of the input; samples without joints teach nothing here.
+        index: [B, M], flat output pixel of every box's peak, as of ``centernet.make_targets``.
+        mask: [B, M], True where a box has a peak.
+        num_joints: J.
+        size_hw: height and width of the network's output.
+        stride: input pixels an output pixel.
+        labels: classes that have joints.
+
+    Raises:
+        ValueError: A sample has another number of joints.
+    """
+    height, width = size_hw
+    batch, most = mask.shape
+    joints = np.zeros((batch, most, num_joints, 2), np.float32)
+    valid = np.zeros((batch, most, num_joints), bool)
+    heatmap = np.zeros((batch, num_joints, height, width), np.float32)
+    offset = np.zeros((batch, most, num_joints, 2), np.float32)
+    cells = np.zeros((batch, most, num_joints), np.int64)
+    peaks, has_peak = index.cpu().numpy(), mask.cpu().numpy()
+    for b, sample in enumerate(boxes):
+        count = sample.joints.shape[1]
+        if count not in (0, num_joints):
+            raise ValueError(f"a sample has {count} joints, the network {num_joints}; sets are never mapped")
+        if not count:
+            continue
+        points = sample.joints[..., :2] / np.float32(stride)
+        sides = _clipped_sides(sample.xyxy, stride, size_hw)
+        inside = (points >= 0).all(axis=-1) & (points < np.array([width, height], np.float32)).all(axis=-1)
+        inside &= sample.joints[..., 2] > 0
+        for i in np.flatnonzero(has_peak[b, : len(sample)] & np.isin(sample.labels, list(labels))):
+            radius = max(0, int(gaussian_radius(math.ceil(sides[i, 1]), math.ceil(sides[i, 0]))))
+            centre = np.array([peaks[b, i] % width, peaks[b, i] // width], np.float32)
+            for j in np.flatnonzero(inside[i]):
+                column, row = (int(v) for v in points[i, j])
+                joints[b, i, j] = points[i, j] - centre
+                offset[b, i, j] = points[i, j] - np.array([column, row], np.float32)
+                cells[b, i, j] = row * width + column
+                valid[b, i, j] = True
+                draw_gaussian(heatmap[b, j], column, row, radius)
+    device = index.device
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return JointTargets(
+        tensor(joints.reshape(batch, most, -1)), tensor(np.repeat(valid, 2, axis=2)), tensor(heatmap),
+        tensor(offset.reshape(batch, -1, 2)), tensor(cells.reshape(batch, -1)), tensor(valid.reshape(batch, -1)), index,
+    )  # fmt: skip
+
+
+def _clipped_sides(xyxy: np.ndarray, stride: int, size_hw: tuple[int, int]) -> np.ndarray:
+    """Return widths and heights [N, 2] in output pixels of boxes clipped as CenterNet's code clips them."""
+    scaled = xyxy / np.float32(stride)
+    scaled[:, 0::2] = scaled[:, 0::2].clip(0, size_hw[1] - 1)
+    scaled[:, 1::2] = scaled[:, 1::2].clip(0, size_hw[0] - 1)
+    return scaled[:, 2:] - scaled[:, :2]
+
+
+def joint_losses(
+    joints: Float[Tensor, "B J2 h w"],
+    heatmap: Float[Tensor, "B J h w"],
+    joint_offset: Float[Tensor, "B 2 h w"],
+    targets: JointTargets,
+) -> dict[str, Float[Tensor, ""]]:
+    """Return the loss of every part before weighting; see ``WEIGHTS``.
+
+    Args:
+        joints: offsets from the person's cell, output pixels.
+        heatmap: logits of every joint.
+        joint_offset: place within the joint's own cell.
+        targets: of the batch.
+    """
+    return {
+        "joints": l1_at_centres(joints, targets.joints, targets.index, targets.joints_mask),
+        "joint_heatmap": focal_loss(heatmap, targets.heatmap),
+        "joint_offset": l1_at_centres(joint_offset, targets.joint_offset, targets.joint_index, targets.joint_mask),
+    }
+
+
+def decode_joints(
+    joints: Float[Tensor, "B J2 h w"],
+    probabilities: Float[Tensor, "B J h w"],
+    joint_offset: Float[Tensor, "B 2 h w"],
+    place: Int[Tensor, "B N"],
+    boxes: Float[Tensor, "B N 4"],
+) -> tuple[Float[Tensor, "B N J 2"], Float[Tensor, "B N J"]]:
+    """Return u, v in output pixels of the joints of every person, and their scores.
+
+    A joint is regressed from its person's cell and moves to its nearest peak of heat if that scores more than
+    ``MIN_JOINT_SCORE`` and lies inside the person's box and nearer than ``REACH`` of the box's larger side. Its score
+    is the peak's, 0 where it did not move. Two people may take one peak, as in CenterNet.
+
+    Args:
+        joints: offsets from the person's cell, output pixels.
+        probabilities: heat of every joint in [0, 1].
+        joint_offset: place within the joint's own cell.
+        place: [B, N], flat output pixels of the people.
+        boxes: [B, N, 4], their boxes in output pixels.
+    """
+    width, num = probabilities.shape[-1], place.shape[1]
+    cell = torch.stack([place % width, place // width], dim=-1).to(joints.dtype)
+    regressed = values_at(joints, place).unflatten(-1, (-1, 2)) + cell[:, :, None]  # [B, N, J, 2]
+    alone = torch.where(F.max_pool2d(probabilities, 3, 1, 1) == probabilities, probabilities, 0)
+    scores, at = alone.flatten(2).topk(min(num, alone.shape[-1] * alone.shape[-2]))  # [B, J, K]
+    within = values_at(joint_offset, at.flatten(1)).unflatten(1, at.shape[1:])  # [B, J, K, 2]
+    peaks = torch.stack([at % width, at // width], dim=-1).to(within.dtype) + within
+    peaks = torch.where((scores > MIN_JOINT_SCORE)[..., None], peaks, -1e4)
+    by_joint = regressed.transpose(1, 2)  # [B, J, N, 2]
+    distance, nearest = torch.linalg.vector_norm(by_joint[:, :, :, None] - peaks[:, :, None], dim=-1).min(dim=-1)
+    target = peaks.gather(2, nearest[..., None].expand(-1, -1, -1, 2))
+    score = scores.gather(2, nearest)
+    low, high = boxes[:, None, :, :2], boxes[:, None, :, 2:]
+    largest = (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)[:, None]
+    moves = (target >= low).all(dim=-1) & (target <= high).all(dim=-1)
+    moves &= (score > MIN_JOINT_SCORE) & (distance <= REACH * largest)
+    found = torch.where(moves[..., None], target, by_joint)
+    return found.transpose(1, 2), torch.where(moves, score, 0).transpose(1, 2)
