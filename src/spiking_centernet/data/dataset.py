@@ -27,7 +27,7 @@ from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.object_files import Objects, read_beside
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize
-from spiking_centernet.errors import DatasetError, SpikingCenterNetError
+from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
 from spiking_centernet.structures import EVENT_DTYPE, Batch, Boxes, Calibration, Sample, VoxelSpec
 
 MAX_OPEN = 64
@@ -100,6 +100,10 @@ class FolderDataset(Dataset[Sample]):
             ConfigError: unknown layout or class, or an impossible setting.
         """
         layout, folder = locate(root, layout)
+        if augmentation is not None and augmentation.flip > 0 and not layout.mirrors:
+            raise ConfigError(
+                f"{layout.name}: a mirrored recording has another label; set augmentation.flip to 0 in the recipe"
+            )
         self.folder = folder / split
         self.classes = tuple(layout.classes if classes is None else classes)
         size_hw = size_hw or layout.size_hw

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.data import class_layouts
 from spiking_centernet.data.box_files import read_boxes
 from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
@@ -59,6 +60,7 @@ class Layout:
             through the names asked for.
         classes: the names that are scored.
         size_hw: height and width in pixels, where the files do not say.
+        mirrors: whether the mirrored picture keeps its label; a left hand's wave becomes a right hand's.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Layout:
     stored_classes: tuple[str, ...] | None
     classes: tuple[str, ...]
     size_hw: tuple[int, int] | None = None
+    mirrors: bool = True
 
     def boxes(self, files: Files, classes: Sequence[str]) -> np.ndarray:
         """Return the boxes of the classes asked for, their ids counting through those.
@@ -232,6 +235,14 @@ def _pedro(root: Path, split: str) -> list[Files]:
     return _pairs(split_folder(root, "numpy", split), ".npy", split_folder(root, "xml", split), ".xml")
 
 
+def _ncars(root: Path, split: str) -> list[Files]:
+    return [Files(name, events, events) for name, events in class_layouts.find_ncars(root, split)]
+
+
+def _gestures(root: Path, split: str) -> list[Files]:
+    return [Files(name, events, labels) for name, events, labels in class_layouts.find_gestures(root, split)]
+
+
 def _read_npy(files: Files, classes: Sequence[str]) -> np.ndarray:
     return read_boxes(files.boxes, classes=classes)
 
@@ -301,6 +312,14 @@ LAYOUTS = {
             ("pedestrian", "vehicle", "micro-mobility"), (720, 1280),
         ),
         Layout("pedro", _pedro, _read_pedro, ("person",), ("person",), PEDRO_HW),
+        Layout(
+            "ncars", _ncars, lambda files, classes: class_layouts.read_ncars(files.events),
+            class_layouts.NCARS_CLASSES, class_layouts.NCARS_CLASSES, class_layouts.NCARS_HW,
+        ),
+        Layout(
+            "dvs-gesture", _gestures, lambda files, classes: class_layouts.read_gestures(files.boxes),
+            class_layouts.GESTURES, class_layouts.GESTURES, class_layouts.GESTURE_HW, mirrors=False,
+        ),
     )
 }  # fmt: skip
 """Every layout by its name. The classes are those that papers score: 3 of 7 of 1 Mpx, 2 of 8 of DSEC-Det."""
