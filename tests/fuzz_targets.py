@@ -13,6 +13,7 @@ from pathlib import Path
 import fuzz_labels
 import fuzz_recordings
 import fuzz_runs
+import fuzz_tasks
 import numpy as np
 import torch
 from fuzz_files import file, folder, some_events
@@ -121,6 +122,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
         *fuzz_recordings.RECORDINGS,
         *fuzz_labels.LABELS,
         *fuzz_runs.RUNS,
+        fuzz_tasks.task_labels,
     )
 }
 """Every reader that is fuzzed by default."""
@@ -156,6 +158,8 @@ def seeds(name: str) -> list[bytes]:
         return fuzz_labels.seeds(name)
     if name in [target.__name__ for target in fuzz_runs.RUNS]:
         return fuzz_runs.seeds(name)
+    if name == "task_labels":
+        return fuzz_tasks.seeds()
     if name == "dat":
         write_dat(where / "a.dat", some_events(40), (24, 40))
         whole = (where / "a.dat").read_bytes()
