@@ -193,7 +193,7 @@ def test_scripts_exist(line):
     ("source", "text", "staged"),
     [
         ("README.md", "", ""),
-        ("README.md", "![a](docs/images/drive.png)", "![a](images/drive.png)"),
+        ("README.md", "![a](docs/images/drive.webp)", "![a](images/drive.webp)"),
         ("README.md", "[a](docs/training.md#on-a-gpu)", "[a](training.md#on-a-gpu)"),
         ("docs/training.md", "[a](../README.md)", "[a](index.md)"),
         ("docs/tutorials/detect.md", "[a](../formats.md)", "[a](../formats.md)"),

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import event_writers
+import numpy as np
 import pytest
 import toy_roads
 from tiny import some_events, tiny_detector
@@ -30,7 +31,9 @@ def test_every_example_is_tested():
 
 def test_detect_recording(tmp_path, capsys):
     weights = save(tiny_detector(), tmp_path / "tiny")
-    example("detect_recording").main(["--model", str(weights), "--min_score", "0.05", "--every_ms", "100"])
+    example("detect_recording").main(
+        ["sample-real", "--model", str(weights), "--min_score", "0.05", "--every_ms", "100"]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "icns_roadside_cars_td.dat: 6676 events, 346 x 260"
     instants = [line for line in lines if " ms: " in line]
@@ -57,7 +60,7 @@ def test_read_any_format(tmp_path, capsys):
     assert lines[0] == "digit.bin: N-MNIST .bin, 34 x 34, 500 events in"
     assert lines[2] == "drive.raw: RAW, EVT3, 34 x 34, 500 events in"
     assert lines[1] == lines[3]
-    example("read_any_format").main([])
+    example("read_any_format").main(["sample-real"])
     assert capsys.readouterr().out.startswith("icns_roadside_cars_td.dat: DAT version 2, event type 0, 346 x 260, 6676")
 
 
@@ -74,17 +77,43 @@ def test_convert_labels(tmp_path, capsys):
 
 def test_track_recording(tmp_path, capsys):
     weights = save(tiny_detector(), tmp_path / "tiny")
-    example("track_recording").main(["--model", str(weights), "--min_score", "0.05"])
+    example("track_recording").main(["sample-real", "--model", str(weights), "--min_score", "0.05"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"icns_roadside_cars_td.dat: {len(lines) - 1} tracks"
     assert len(lines) > 1
     assert all(line.split()[1] in ("car:", "pedestrian:") for line in lines[1:])
 
 
+def test_count_line_counts_each_object_once(tmp_path, capsys):
+    pytest.importorskip("trackers", reason="trackers is not installed")
+    import spiking_centernet as scn
+
+    def result(k, *boxes):
+        xyxy = np.array([box[:4] for box in boxes], np.float32).reshape(-1, 4)
+        tracks = np.array([box[4] for box in boxes], np.int64)
+        scores, labels = np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int64)
+        return scn.Result(xyxy, scores, labels, k * 50_000, tracks, size_hw=(60, 100), class_names=("car",))
+
+    # Track 1 goes right over x = 50, track 2 left, track 3 stays; track 4 turns round before the line.
+    moves = [(20 + 8 * k, 70 - 8 * k, 10, min(10 + 8 * k, 34)) for k in range(8)]
+    results = [
+        result(k, *((x, 12 * n, x + 10, 12 * n + 10, n + 1) for n, x in enumerate(row))) for k, row in enumerate(moves)
+    ]
+    zone, seen = example("count_line").count([results[0], result(9), *results[1:]], (50, 0, 50, 60))
+    assert sorted((zone.in_count, zone.out_count)) == [1, 1]
+    assert {number: len(there) for number, there in seen.items()} == {1: 8, 2: 8, 3: 8, 4: 8}
+    weights = save(tiny_detector(), tmp_path / "tiny")
+    words = ["sample-real", "--model", str(weights), "--min_score", "0.05", "--picture", str(tmp_path / "count.png")]
+    example("count_line").main(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f"{len(lines) - 1} tracks")
+    assert (tmp_path / "count.png").stat().st_size > 1_000
+
+
 @pytest.mark.parametrize(("mode", "instants"), [("windowed", 4), ("stateful", 9)])
 def test_stream_packets(tmp_path, capsys, mode, instants):
     weights = save(tiny_detector(), tmp_path / "tiny")
-    example("stream_packets").main(["--model", str(weights), "--mode", mode])
+    example("stream_packets").main(["sample-real", "--model", str(weights), "--mode", mode])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == instants
     assert lines[-1].endswith("the last")

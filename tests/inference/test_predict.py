@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import some_events, tiny_detector
 
 import spiking_centernet as scn
-from spiking_centernet.data import write_boxes, write_dat
+from spiking_centernet.data import label_instants, read_boxes, write_boxes, write_dat
 from spiking_centernet.errors import ConfigError, EventFileError, MissingPackageError
 from spiking_centernet.inference import Packet
 from spiking_centernet.inference.recordings import detections_at
@@ -377,3 +377,23 @@ def test_the_sample_is_there_without_a_file(tmp_path, monkeypatch):
     (tmp_path / "sample").write_text("mine")
     with pytest.raises(EventFileError):  # a file of that name comes first
         scn.open("sample")
+
+
+def test_the_samples_are_what_their_notices_say():
+    sample = scn.open("sample")
+    assert (sample.size_hw, sample.num_events, sample.stop_us) == ((240, 304), 312_709, 2_999_995)
+    boxes = read_boxes(sample.path.with_name("sample_bbox.npy"))
+    assert (len(boxes), len(label_instants(boxes))) == (63, 11)
+    assert sample.path.stat().st_size < 1_000_000
+    assert "scn simulate" in sample.path.with_name("NOTICE.txt").read_text()
+    assert scn.open("sample-real").num_events == 6676
+
+
+def test_an_archive_says_its_sensors_size(tmp_path, events):
+    columns = {name: events[name] for name in "txyp"}
+    np.savez(tmp_path / "a.npz", **columns, size_hw=np.array([60, 80]))
+    assert scn.open(tmp_path / "a.npz").size_hw == (60, 80)
+    assert scn.open(tmp_path / "a.npz", size_hw=(70, 90)).size_hw == (70, 90)
+    np.savez(tmp_path / "b.npz", **columns, size_hw=np.array([60.5, 80]))
+    with pytest.raises(EventFileError, match="size_hw"):
+        scn.open(tmp_path / "b.npz")

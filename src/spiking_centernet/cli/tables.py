@@ -8,6 +8,7 @@ from spiking_centernet.cli import output
 
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.description import RecordingInfo
+    from spiking_centernet.evaluation.comparison import Compared
     from spiking_centernet.evaluation.report import Scorecard
     from spiking_centernet.evaluation.robustness import Robustness
 
@@ -59,6 +60,36 @@ def scores(card: "Scorecard") -> None:
     output.show_text(f"{what}: {card.rates.overall():.2%} ({span})")
     if card.rates.dead():
         output.show_text(f"silent layers: {', '.join(card.rates.dead())}")
+
+
+def confusion(card: "Scorecard") -> None:
+    """Print what boxes were detected as, at the threshold that users see."""
+    told = card.confusion.to_dict()
+    rows = [(name, *row) for name, row in zip(told["rows"], told["counts"], strict=True)]
+    protocol = next(iter(card.scores))
+    title = f"boxes (rows) and what they were detected as, score at least {card.min_score:g}, protocol {protocol}"
+    output.show_table(title, ("is", *told["columns"]), rows)
+
+
+def comparison(compared: "Compared") -> None:
+    """Print two detectors side by side, and whether they differ."""
+    first, second = compared.sides
+    rows = [(name, _figure(a), _figure(b), _signed(a - b)) for name, a, b in compared.rows()]
+    score = compared.scores[0]
+    title = f"{score.num_truth} boxes at {score.num_instants} instants, protocol {score.protocol}"
+    output.show_table(title, ("", first.name, second.name, "difference"), rows)
+    output.show_text(
+        f"AP {compared.difference.describe()}, by drawing {compared.difference.num_recordings} recordings again and "
+        "again\none training run of each was scored: how much another seed changes is not in this interval"
+    )
+
+
+def _figure(value: float) -> str:
+    return "-" if value != value else f"{value:.0f}" if value == int(value) and value > 1 else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "-" if value != value else f"{value:+.0f}" if value == int(value) and value else f"{value:+.3f}"
 
 
 def faults(result: "Robustness") -> None:

@@ -46,7 +46,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 SAMPLES = {
-    "sample": "icns_roadside_cars/icns_roadside_cars_td.dat",
+    "sample": "sample/sample.npz",
     "sample-real": "icns_roadside_cars/icns_roadside_cars_td.dat",
 }
 """Recordings that come with the package, by the name that opens them: files of its folder ``assets``."""

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import FolderDataset
+from spiking_centernet.evaluation.box_matches import MIN_IOU, BySize, Confusion, by_size, confusion_of, match_frames
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
-from spiking_centernet.evaluation.plots import pr_plot
+from spiking_centernet.evaluation.plots import confusion_plot, pr_plot, sizes_plot
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
+from spiking_centernet.evaluation.prediction_files import FILE as PREDICTIONS
+from spiking_centernet.evaluation.prediction_files import save_predictions
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling
@@ -37,6 +40,9 @@ class Scorecard:
         predictions: what was scored.
         dataset: the frames.
         scaling: the scales at which the events were binned.
+        min_score: the threshold of the detections that users are shown, for the confusion and the sizes.
+        confusion: what boxes were detected as, at that threshold, under the first protocol.
+        sizes: recall and precision by size, likewise.
     """
 
     split: str
@@ -46,6 +52,9 @@ class Scorecard:
     predictions: Predictions
     dataset: FolderDataset
     scaling: Scaling
+    min_score: float
+    confusion: Confusion
+    sizes: BySize
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -56,6 +65,9 @@ class Scorecard:
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "firing_rate": self.rates.overall(),
             "firing_rates": self.rates.per_layer(),
+            "min_score": self.min_score,
+            "confusion": self.confusion.to_dict(),
+            "sizes": self.sizes.to_dict(),
         }
 
 
@@ -89,13 +101,20 @@ def score(
     predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
     scores = {name: predictions.score(name) for name in names}
     scaling = choose_scaling(scale, predictions.size_hw, model.config)
-    return Scorecard(split, scores, rates, model.config.neuron.is_spiking, predictions, dataset, scaling)
+    min_score = model.config.deployment.score_threshold
+    matches = match_frames(predictions, min_score=min_score, protocol=names[0])
+    confusion, sizes = confusion_of(matches, predictions.class_names), by_size(matches)
+    spiking = model.config.neuron.is_spiking
+    return Scorecard(split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes)
 
 
 def save(
     card: Scorecard, model: AnyDetector, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
 ) -> dict[str, Path]:
-    """Write ``score.json``, a ``pr_<protocol>.png`` for each protocol and ``mosaic.png``.
+    """Write scores, predictions and pictures.
+
+    These are ``score.json``, ``predictions.npz``, a ``pr_<protocol>.png`` for each protocol, ``confusion.png``,
+    ``sizes.png`` and ``mosaic.png``.
 
     Args:
         card: what :func:`score` returned.
@@ -104,7 +123,7 @@ def save(
         notes: what else to put into the JSON, plain values.
 
     Returns:
-        the files: "json", "mosaic", and "pr_<protocol>" for each protocol.
+        the files by name: "json", "predictions", "mosaic", "confusion", "sizes", and "pr_<protocol>" for each protocol.
     """
     out = Path(out)
     paths = {
@@ -113,6 +132,11 @@ def save(
     for name, result in card.scores.items():
         paths[f"pr_{name}"] = out / f"pr_{name}.png"
         pr_plot(result, paths[f"pr_{name}"])
+    paths["predictions"] = save_predictions(card.predictions, out / PREDICTIONS)
+    title = f"score at least {card.min_score:g}, IoU at least {MIN_IOU:g}, protocol {next(iter(card.scores))}"
+    paths |= {"confusion": out / "confusion.png", "sizes": out / "sizes.png"}
+    confusion_plot(card.confusion, paths["confusion"], title=title)
+    sizes_plot(card.sizes, paths["sizes"], title=title)
     paths["mosaic"] = out / "mosaic.png"
     save_png(draw_mosaic(card, model), paths["mosaic"])
     return paths

@@ -16,10 +16,14 @@ from spiking_centernet.cli.values import (
     Sparse,
     read_scale,
 )
+from spiking_centernet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from spiking_centernet.data import FolderDataset
+    from spiking_centernet.evaluation.comparison import Side
     from spiking_centernet.evaluation.energy.report import Costs
     from spiking_centernet.model import Detector
+    from spiking_centernet.model.scaling import Scale
 
 
 def val(
@@ -70,6 +74,7 @@ def val(
         if card.scaling.scales != (1.0,):
             output.show_text(str(card.scaling))
         tables.scores(card)
+        tables.confusion(card)
     if save is not None:
         notes = about | {"sha256": sha256(model), "precision": precision}
         files += report.save(card, detector, save, notes=notes).values()
@@ -84,6 +89,75 @@ def val(
         output.write_document(document | {"files": files})
     else:
         tables.files(files)
+
+
+def compare(
+    first: str,
+    second: str,
+    *,
+    data: str | None = None,
+    split: str = "val",
+    protocol: Protocol = "prophesee",
+    out: Path | None = None,
+    scale: list[ScaleWord] = ["auto"],  # noqa: B006
+    batch_size: PositiveInt = 8,
+    device: Device = "cpu",
+    json: bool = False,
+) -> None:
+    """Compare two detectors on the same recordings: scores, significance, pictures where they differ.
+
+    Args:
+        first: weights (bundled name, file, run folder, hub id), or a folder that val --save wrote
+        second: the same of the other
+        data: folder that holds the splits; weights need it, and so do the pictures
+        split: folder of the split
+        protocol: which boxes count
+        out: folder for comparison.json and differences.png
+        scale: resolution of the events over the sensor's, as val takes it
+        batch_size: windows at a time
+        device: what computes: cpu, cuda, cuda:1
+        json: print one JSON document
+
+    Example:
+        scn compare small nano --data roads --split test --out results/small_nano
+    """
+    from spiking_centernet.evaluation import comparison
+
+    if protocol == "all":
+        raise ConfigError("--protocol: compare under one protocol at a time")
+    sides, dataset = _sides(first, second, data, split, scale=read_scale(scale), batch_size=batch_size, device=device)
+    compared = comparison.compare_sides(*sides, protocol=protocol)
+    files = [] if out is None else list(comparison.save_comparison(compared, out, dataset=dataset).values())
+    if json:
+        output.write_document({**compared.to_dict(), "files": files})
+        return
+    tables.comparison(compared)
+    tables.files(files)
+
+
+def _sides(
+    first: str, second: str, data: str | None, split: str, *, scale: "Scale", batch_size: int, device: str
+) -> tuple[list["Side"], "FolderDataset | None"]:
+    """Return what two words stand for, and the split if its folder was given."""
+    from spiking_centernet.evaluation.comparison import Side, side_of_folder
+    from spiking_centernet.evaluation.prediction import dataset_for, predict
+
+    sides, dataset = [], None
+    for name in (first, second):
+        if (side := side_of_folder(name)) is not None:
+            sides.append(side)
+            continue
+        detector = load_network(name, device=device)
+        if data is None:
+            raise ConfigError(f"{name} are weights: give --data, the folder to score them on")
+        dataset = dataset_for(detector, data, split)
+        predictions = predict(detector, dataset, batch_size=batch_size, scale=scale)
+        sides.append(Side(name, predictions, detector.config.deployment.score_threshold))
+    if dataset is None and data is not None:
+        from spiking_centernet.data import FolderDataset
+
+        dataset = FolderDataset(data, split, classes=sides[0].predictions.class_names)
+    return sides, dataset
 
 
 def energy(

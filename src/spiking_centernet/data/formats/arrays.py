@@ -50,13 +50,14 @@ class ArrayRecording(ColumnRecording):
 
         Args:
             path: the file.
-            size_hw: height and width in pixels.
+            size_hw: height and width in pixels; None takes an archive's array ``size_hw``, if there is one.
             columns: the order of the columns of a plain array, such as "xypt"; None infers it, see ``infer_columns``.
             unit: what times are counted in: "ns", "us", "ms" or "s"; None infers it, see ``infer_unit``.
         """
         path = Path(path)
         check_options(columns, unit)
         matched, named_unit = _mapped(path, size_hw, columns)
+        size_hw = size_hw or _stored_size(path)
         kind = f"NumPy {path.suffix.lower()}"
         super().__init__(path, matched, kind=kind, size_hw=size_hw, unit=unit or named_unit, own_clock=False)
         self.kind = f"{kind}, times in {self.unit}"
@@ -215,6 +216,25 @@ def _plain(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         return _map_npy(file, path.stat().st_size)
 
+
+def _stored_size(path: Path) -> tuple[int, int] | None:
+    """Return height and width that an archive holds as its array ``size_hw``, None where it does not."""
+    if path.suffix.lower() != ".npz":
+        return None
+    with zipfile.ZipFile(path) as archive:
+        if "size_hw.npy" not in archive.namelist() or archive.getinfo("size_hw.npy").file_size > SIZE_BYTES:
+            return None
+        with archive.open("size_hw.npy") as file:
+            size_hw = np.lib.format.read_array(file, allow_pickle=False)
+    if size_hw.shape != (2,) or size_hw.dtype.kind not in "iu":
+        raise EventFileError(
+            f"{path}: its size_hw is {size_hw.dtype} {list(size_hw.shape)}; it must be height and width in pixels"
+        )
+    return int(size_hw[0]), int(size_hw[1])
+
+
+SIZE_BYTES = 4096
+"""Two numbers and a header take 144 bytes; what is longer is no ``size_hw``."""
 
 PACKED_BYTES = 4096
 """Packed bytes to read at a time: bzip2 makes up to 80 MB of so many, and holds them in memory."""

@@ -1,0 +1,86 @@
+"""Predictions as a file: ground truth and detections of every labelled frame, so that scores can be made again."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from spiking_centernet.errors import EvaluationError
+from spiking_centernet.evaluation.metrics import Instant
+from spiking_centernet.evaluation.prediction import Predictions
+from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.utils.files import atomic_write
+
+FILE = "predictions.npz"
+"""The name of the file in the folder that ``scn val --save`` writes."""
+
+
+def save_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> Path:
+    """Write predictions as one compressed file, whole or not at all.
+
+    Args:
+        predictions: of labelled frames.
+        path: the file, with the suffix ``.npz``.
+    """
+    frames = sorted(predictions.truth)
+    truth = [predictions.truth[frame] for frame in frames]
+    arrays: dict[str, Any] = {
+        "recordings": np.array([name for name, _ in frames], dtype=np.str_),
+        "t_us": np.array([t_us for _, t_us in frames], np.int64),
+        "size_hw": np.array(predictions.size_hw, np.int64),
+        "class_names": np.array(predictions.class_names, dtype=np.str_),
+        **_flat("truth", dict(enumerate(truth)), ("xyxy", "labels", "track_ids")),
+    }
+    found = {k: predictions.detections[f] for k, f in enumerate(frames) if f in predictions.detections}
+    arrays |= {"detected": np.array(sorted(found), np.int64), **_flat("found", found, ("xyxy", "scores", "labels"))}
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return Path(path)
+
+
+def load_predictions(path: str | os.PathLike[str]) -> Predictions:
+    """Return what :func:`save_predictions` wrote.
+
+    Raises:
+        EvaluationError: If there is no such file, or it is another.
+    """
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        frames: list[Instant] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
+        xyxy, labels, track_ids = _split(arrays, "truth", ("xyxy", "labels", "track_ids"))
+        truth = {frame: Boxes(*parts) for frame, *parts in zip(frames, xyxy, labels, track_ids, strict=True)}
+        detected = [frames[k] for k in arrays["detected"].tolist()]
+        columns = _split(arrays, "found", ("xyxy", "scores", "labels"))
+        found = {frame: Detections(*parts, frame[1]) for frame, *parts in zip(detected, *columns, strict=True)}
+        height, width = arrays["size_hw"].tolist()
+        return Predictions(truth, found, (height, width), tuple(arrays["class_names"].tolist()))
+    except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        told = " ".join(str(error).split())[:200]
+        raise EvaluationError(
+            f"{path}: holds no predictions ({told}); write them with scn val --save FOLDER, and give the folder"
+        ) from error
+
+
+def _flat(name: str, frames: Mapping[int, Boxes | Detections], fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the fields of every frame end to end, and how many rows each frame has."""
+    ordered = [frames[k] for k in sorted(frames)]
+    empty = {"xyxy": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32)}
+    arrays = {
+        f"{name}_{field}": np.concatenate(
+            [empty.get(field, np.zeros(0, np.int64)), *(getattr(each, field) for each in ordered)]
+        )
+        for field in fields
+    }
+    return {**arrays, f"{name}_rows": np.array([len(each) for each in ordered], np.int64)}
+
+
+def _split(arrays: Mapping[str, np.ndarray], name: str, fields: tuple[str, ...]) -> list[list[np.ndarray]]:
+    rows = arrays[f"{name}_rows"]
+    stops = np.cumsum(rows)
+    if any(len(arrays[f"{name}_{field}"]) != (stops[-1] if len(stops) else 0) for field in fields):
+        raise ValueError(f"{name} has another number of rows than its frames")
+    return [[arrays[f"{name}_{field}"][a - n : a] for a, n in zip(stops, rows, strict=True)] for field in fields]
