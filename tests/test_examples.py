@@ -13,8 +13,8 @@ from spiking_centernet.model.weights import load, save
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TESTED = {
-    "convert_labels", "detect_recording", "evaluate_folder", "export_nir", "export_onnx", "read_any_format",
-    "stream_packets", "track_recording", "train_tiny",
+    "convert_labels", "count_line", "detect_recording", "evaluate_folder", "export_nir", "export_onnx",
+    "read_any_format", "stream_packets", "track_recording", "train_tiny",
 }  # fmt: skip
 
 

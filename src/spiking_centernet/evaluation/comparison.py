@@ -95,11 +95,9 @@ class Compared:
         first, second = self.scores
         rows = [(told, getattr(first, name), getattr(second, name)) for told, name in names.items()]
         rows += [(f"AP {a.name}", a.ap, b.ap) for a, b in zip(first.classes, second.classes, strict=True)]
-        shown = [
-            (sum(m.num_found for m in side.values()), sum(m.num_false for m in side.values())) for side in self.matches
-        ]
-        rows.append(("boxes found", *(float(found) for found, _ in shown)))
-        rows.append(("false boxes", *(float(false) for _, false in shown)))
+        ours, theirs = (list(side.values()) for side in self.matches)
+        for told, count in (("boxes found", _num_found), ("false boxes", _num_false)):
+            rows.append((told, float(sum(map(count, ours))), float(sum(map(count, theirs)))))
         return rows
 
     def most_different(self, count: int = PICTURES) -> list[Instant]:
@@ -120,6 +118,14 @@ class Compared:
             "ap_difference": {**difference, "significant": self.difference.significant},
             "most_different": [list(key) for key in self.most_different()],
         }  # fmt: skip
+
+
+def _num_found(match: FrameMatch) -> int:
+    return match.num_found
+
+
+def _num_false(match: FrameMatch) -> int:
+    return match.num_false
 
 
 def _balance(match: FrameMatch) -> int:

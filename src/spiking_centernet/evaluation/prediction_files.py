@@ -54,8 +54,8 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
         xyxy, labels, track_ids = _split(arrays, "truth", ("xyxy", "labels", "track_ids"))
         truth = {frame: Boxes(*parts) for frame, *parts in zip(frames, xyxy, labels, track_ids, strict=True)}
         detected = [frames[k] for k in arrays["detected"].tolist()]
-        columns = _split(arrays, "found", ("xyxy", "scores", "labels"))
-        found = {frame: Detections(*parts, frame[1]) for frame, *parts in zip(detected, *columns, strict=True)}
+        rows = zip(detected, *_split(arrays, "found", ("xyxy", "scores", "labels")), strict=True)
+        found = {frame: Detections(boxes, scores, label, frame[1]) for frame, boxes, scores, label in rows}
         height, width = arrays["size_hw"].tolist()
         return Predictions(truth, found, (height, width), tuple(arrays["class_names"].tolist()))
     except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, EOFError, BadZipFile) as error:
