@@ -1,0 +1,118 @@
+"""The viewer's page as one file that needs no server."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.inference.clip import Clip
+from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.visualize import viewer
+
+MOST_FRAMES = 1200
+"""A file shows so many frames, a minute at 50 ms; a longer recording is shown by the server, or part by part."""
+
+MOST_EVENTS = 3_000_000
+"""A file holds so many events, about 3 bytes each; of more, every second, third, ... of a frame is kept."""
+
+MOST_SPIKE_CHARS = 8 << 20
+"""Characters of a file for the spikes of single neurons; while they are too many, the largest layer is left out."""
+
+
+def write_page(
+    clip: Clip,
+    path: str | os.PathLike[str],
+    *,
+    layers: Collection[str] | None = None,
+    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
+) -> Path:
+    """Write a clip as a page that stands alone.
+
+    Firing rates are kept of every layer by channel; the spikes of single neurons of as many layers as fit.
+
+    Args:
+        clip: what to show.
+        path: the file.
+        layers: keep the spikes of these layers alone; None: of every one.
+        progress: shows how far it is.
+
+    Raises:
+        ConfigError: the clip has more frames than ``MOST_FRAMES``, or a layer is unknown.
+        EventFileError: the events are damaged.
+    """
+    if len(clip) > MOST_FRAMES:
+        raise ConfigError(
+            f"a page holds {MOST_FRAMES} frames, this clip has {len(clip)}; choose a part of it, a longer time between "
+            "frames, or let scn view serve it"
+        )
+    about = {**clip.describe(), "kind": "file"}
+    known = {layer["name"] for model in about["models"] for layer in model["layers"]}
+    for name in () if layers is None else layers:
+        if name not in known:
+            raise ConfigError(f"unknown layer {name!r}{did_you_mean(name, known)}")
+    clip.frame_events = min(clip.frame_events, max(1, MOST_EVENTS // len(clip)))
+    numbers: Iterable[int] = range(len(clip))
+    numbers = numbers if progress is None else progress(numbers, len(clip), f"computing {about['title']}")
+    frames: list[dict[str, Any]] = []
+    spikes = _Spikes(len(about["models"]), known if layers is None else set(layers))
+    for number in numbers:
+        frame = clip.frame(number)
+        frames.append(frame.values)
+        spikes.add(frame.spikes)
+    for number, model in enumerate(about["models"]):
+        model["series"] = [
+            {name: frame["models"][number][name] for name in ("rate", "operations", "latency_ms")} for frame in frames
+        ]
+        for layer in model["layers"]:
+            layer["planes"] = layer["name"] in spikes.by_layer[number]
+        for frame, by_layer in zip(frames, spikes.frames(number), strict=True):
+            frame["models"][number]["spikes"] = by_layer
+    stride = max(frame["events"]["stride"] for frame in frames)
+    if stride > 1:
+        about["notes"].append(f"Where events are dense the file holds one of up to {stride}; detections used them all.")
+    path = Path(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(viewer.render(about, frames), encoding="utf-8")
+    return path
+
+
+class _Spikes:
+    """The packed spikes of every frame, kept below ``MOST_SPIKE_CHARS`` by leaving out the largest layers.
+
+    Args:
+        num_models: how many detectors there are.
+        layers: the layers to keep.
+
+    Attributes:
+        by_layer: for every detector the packed spikes of every frame, by layer.
+    """
+
+    def __init__(self, num_models: int, layers: Collection[str]):
+        self.by_layer: list[dict[str, list[str]]] = [{} for _ in range(num_models)]
+        self._wanted: list[set[str]] = [set(layers) for _ in range(num_models)]
+        self._num_frames = 0
+
+    def add(self, spikes: Sequence[Mapping[str, str]]) -> None:
+        """Take a frame's spikes by layer of every detector."""
+        for kept, wanted, of_model in zip(self.by_layer, self._wanted, spikes, strict=True):
+            for name in wanted & of_model.keys():
+                kept.setdefault(name, []).append(of_model[name])
+        self._num_frames += 1
+        sizes = {
+            (number, name): sum(map(len, texts))
+            for number, kept in enumerate(self.by_layer)
+            for name, texts in kept.items()
+        }
+        total = sum(sizes.values())
+        for (number, name), size in sorted(sizes.items(), key=lambda item: -item[1]):
+            if total <= MOST_SPIKE_CHARS:
+                break
+            total -= size
+            del self.by_layer[number][name]
+            self._wanted[number].remove(name)
+
+    def frames(self, number: int) -> Iterator[dict[str, str]]:
+        """Yield the kept spikes of a detector frame by frame."""
+        for k in range(self._num_frames):
+            yield {name: texts[k] for name, texts in self.by_layer[number].items()}
