@@ -38,7 +38,7 @@ $(CORE): pyproject.toml constraints.txt $(wildcard native/*)
 
 # The demo needs the core alone: a third of the space, most of the rest is for the tests.
 $(READY): $(CORE)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,formats,track,live,onnx,openvino,nir]" --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,formats,track,view,live,onnx,openvino,nir]" --group dev
 	touch $@
 
 demo: $(CORE) ## simulate a drive, detect in it and in a real recording, evaluate, write demo/index.html

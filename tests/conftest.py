@@ -58,3 +58,15 @@ def subprocess_env() -> dict[str, str]:
     """The environment in which a child process imports this package, installed or not."""
     source = str(TESTS.parent / "src")
     return os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """One headless Chromium for all tests of a process."""
+    import chromium
+
+    if chromium.EXECUTABLE is None:
+        pytest.skip("Chromium is not installed")
+    opened = chromium.Chromium(tmp_path_factory.mktemp("chromium"))
+    yield opened
+    opened.close()

@@ -17,7 +17,7 @@ import spiking_centernet as scn
 OPTIONAL = {
     "lightning", "tensorboard", "matplotlib", "av", "faster_coco_eval", "huggingface_hub", "safetensors", "PIL",
     "jsonargparse", "rich", "beartype", "pycocotools", "h5py", "hdf5plugin", "lz4", "zstandard", "trackers",
-    "supervision", "cv2",
+    "supervision", "cv2", "starlette", "uvicorn", "jinja2",
     "eventcv", "onnx", "onnxscript", "onnxruntime", "openvino",
     "nir",
 }  # fmt: skip

@@ -78,6 +78,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     },
     "track": {"trackers": "trackers"},
     "live": {"eventcv": "eventcv"},
+    "view": {"starlette": "starlette", "uvicorn": "uvicorn"},
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
     "openvino": {"openvino": "openvino", "onnx": "onnx", "onnxscript": "onnxscript"},
     "nir": {"nir": "nir"},

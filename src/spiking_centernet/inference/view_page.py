@@ -1,12 +1,13 @@
 """The viewer's page as one file that needs no server."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.inference.clip import Clip
+from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.visualize import viewer
 
@@ -25,7 +26,6 @@ def write_page(
     path: str | os.PathLike[str],
     *,
     layers: Collection[str] | None = None,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
 ) -> Path:
     """Write a clip as a page that stands alone.
 
@@ -35,7 +35,6 @@ def write_page(
         clip: what to show.
         path: the file.
         layers: keep the spikes of these layers alone; None: of every one.
-        progress: shows how far it is.
 
     Raises:
         ConfigError: the clip has more frames than ``MOST_FRAMES``, or a layer is unknown.
@@ -52,11 +51,9 @@ def write_page(
         if name not in known:
             raise ConfigError(f"unknown layer {name!r}{did_you_mean(name, known)}")
     clip.frame_events = min(clip.frame_events, max(1, MOST_EVENTS // len(clip)))
-    numbers: Iterable[int] = range(len(clip))
-    numbers = numbers if progress is None else progress(numbers, len(clip), f"computing {about['title']}")
     frames: list[dict[str, Any]] = []
     spikes = _Spikes(len(about["models"]), known if layers is None else set(layers))
-    for number in numbers:
+    for number in progress.track(range(len(clip)), f"computing {about['title']}"):
         frame = clip.frame(number)
         frames.append(frame.values)
         spikes.add(frame.spikes)

@@ -8,10 +8,11 @@ from spiking_centernet.cli.commands.learning import study, train
 from spiking_centernet.cli.commands.machine import doctor
 from spiking_centernet.cli.commands.recordings import convert, info, simulate
 from spiking_centernet.cli.commands.scoring import compare, energy, val
+from spiking_centernet.cli.commands.viewing import view
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "simulate": simulate, "info": info, "convert": convert, "train": train, "study": study, "val": val,
-    "compare": compare, "detect": detect, "predict": predict, "stream": stream, "energy": energy, "export": export,
-    "bench": bench, "doctor": doctor,
+    "compare": compare, "detect": detect, "predict": predict, "view": view, "stream": stream, "energy": energy,
+    "export": export, "bench": bench, "doctor": doctor,
 }  # fmt: skip
 """Every command by its name, in the order of the help."""
