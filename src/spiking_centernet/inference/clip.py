@@ -1,9 +1,9 @@
 """What the viewer shows of a recording: frame by frame its events, and what one or several detectors made of them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector, Detector
 from spiking_centernet.model.context import Observe
+from spiking_centernet.model.graph import Graph, graph_of
+from spiking_centernet.model.operations import synaptic_operations
+from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of
 from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections
 from spiking_centernet.visualize.viewer.packing import pack_bits, pack_bytes, pack_events
 
@@ -26,21 +29,6 @@ FRAME_EVENTS = 100_000
 
 COLUMNS = ("left", "top", "right", "bottom", "score", "label", "track")
 """A box of a frame, in pixels; track -1 is none."""
-
-
-class Counter(Protocol):
-    """Counts operations, as ``evaluation.energy.counting.OperationCounter`` does."""
-
-    def __call__(self, cube: Tensor, *, observe: Observe | None = None) -> Any:
-        """Compute windows [T, B, C, H, W] and count."""
-        ...
-
-    def result(self) -> Any:
-        """Return the sums so far, with ``synaptic`` and ``dense``."""
-        ...
-
-
-MakeCounter = Callable[[Detector], Counter]
 
 
 @dataclass
@@ -63,95 +51,111 @@ class Probe:
         name: what the page calls it.
         model: the detector; it is fused here once and left unchanged.
         size_hw: height and width of the sensor in pixels.
-        make_counter: counts operations; None does not. A compiled detector's are not counted.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``; a single one.
+
+    Attributes:
+        spec: how windows become cubes.
+
+    Raises:
+        ConfigError: the scale is impossible, or several.
     """
 
     def __init__(
-        self, name: str, model: AnyDetector, size_hw: tuple[int, int], *, make_counter: MakeCounter | None = None
+        self,
+        name: str,
+        model: AnyDetector,
+        size_hw: tuple[int, int],
+        *,
+        scale: Scale = "auto",
     ):
         self.name, self.config, self.head, self.size_hw = name, model.config, model.head, size_hw
+        scaling = choose_scaling(scale, size_hw, model.config)
+        if len(scaling.scales) > 1:
+            raise ConfigError(f"the viewer looks into a network at one scale, got {scale!r}; give one")
+        (self.spec,) = scaling.specs(model.config.voxels)
         self.threshold = model.config.deployment.score_threshold
         self.least_score = min(LEAST_SCORE, self.threshold)
         self._model, self._device = model.fuse(), model.device
         self._names = list(self._model.neuron_names)
-        counted = make_counter is not None and isinstance(self._model, Detector)
-        self._counter = make_counter(self._model) if counted else None  # pyright: ignore
-        self._synaptic = 0
+        self._graph: Graph | None = getattr(self._model, "graph", None)
+        if isinstance(self._model, Detector):
+            self._graph = graph_of(self._model)
         self.num_parameters = sum(p.numel() for p in model.parameters()) if isinstance(model, Detector) else None
 
-    def detect(self, cube: Tensor, t_us: int) -> tuple[Detections, Any]:
+    def detect(self, cube: Tensor, t_us: int, observe: Observe | None = None) -> tuple[Detections, Any]:
         """Return the detections and the raw output of a window's cube [T, C, H, W]."""
         with torch.inference_mode():
-            output, _ = self._model(cube[:, None].to(self._device), keep_state=False)
-        found = self.head.detections(output, [t_us], size_hw=self.size_hw, min_score=self.least_score)
+            output, _ = self._model(cube[:, None].to(self._device), keep_state=False, observe=observe)
+        found = detections_of(
+            self.head, output, [t_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=self.size_hw,
+            ratio=self.spec.ratio, min_score=self.least_score,
+        )  # fmt: skip
         return found[0], output
 
-    def look(self, cube: Tensor, t_us: int) -> tuple[Detections, dict[str, Any], dict[str, str], list[list[int]]]:
-        """Return the detections, what the page says of them, spikes by layer, and the layers' shapes [C, h, w]."""
-        began_s = time.perf_counter()
-        found, output = self.detect(cube, t_us)
-        latency_ms = (time.perf_counter() - began_s) * 1e3
-        seen = LayerWatch(len(cube))
-        if self._counter is None:
-            with torch.inference_mode():
-                self._model(cube[:, None].to(self._device), keep_state=False, observe=seen)
-            operations = None
-        else:
-            self._counter(cube[:, None].to(self._device), observe=seen)
-            total = int(self._counter.result().synaptic)
-            operations, self._synaptic = total - self._synaptic, total
-        values = {
-            "latency_ms": round(latency_ms, 3), "operations": operations,
-            "heatmap": packed_heatmap(output), **seen.values(self._names),
-        }  # fmt: skip
-        return found, values, seen.spikes, [seen.shapes[name] for name in self._names]
+    def look(self, cube: Tensor, t_us: int) -> "Look":
+        """Return the detections of a window's cube [T, C, H, W], and what made them."""
+        spikes: dict[str, Tensor] = {}
 
-    def describe(self, output: Any, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
-        """Return what the page should know of the detector."""
-        heatmap = getattr(output, "heatmap", None)
+        def observe(name: str, layer: Tensor) -> None:
+            # A copy: a compiled detector writes the next window into the same memory.
+            spikes[name] = layer != 0
+
+        began_s = time.perf_counter()
+        found, output = self.detect(cube, t_us, observe)
+        latency_ms = (time.perf_counter() - began_s) * 1e3
+        operations = None
+        if self._graph is not None:
+            operations = sum(synaptic_operations(self._graph, cube[:, None], spikes).values())
+        active = {name: spikes[name].cpu().numpy() for name in self._names}
+        values = {
+            "latency_ms": round(latency_ms, 3), "operations": operations, "heatmap": packed_heatmap(output),
+            **firing_values(active),
+        }  # fmt: skip
+        return Look(found, output, values, active)
+
+    def describe(self, look: "Look") -> dict[str, Any]:
+        """Return what the page should know of the detector, from a look at any window."""
+        heatmap = getattr(look.output, "heatmap", None)
         return {
             "name": self.name, "classes": list(self.config.classes), "threshold": self.threshold,
-            "least_score": self.least_score, "window_us": self.config.voxels.window_us,
-            "num_steps": self.config.voxels.num_steps, "spiking": self.config.neuron.is_spiking,
-            "parameters": self.num_parameters, "counted": self._counter is not None,
-            "heatmap_hw": None if heatmap is None else list(heatmap.shape[-2:]), "stride": self.head.stride,
-            "layers": [{"name": n, "shape": list(s)} for n, s in zip(self._names, shapes, strict=True)],
+            "least_score": self.least_score, "window_us": self.spec.window_us, "num_steps": self.spec.num_steps,
+            "spiking": self.config.neuron.is_spiking, "parameters": self.num_parameters,
+            "counted": self._graph is not None, "scale": str(self.spec.ratio),
+            "heatmap_hw": None if heatmap is None else list(heatmap.shape[-2:]),
+            "stride": float(self.head.stride / self.spec.ratio),
+            "layers": [{"name": name, "shape": list(active.shape[1:])} for name, active in look.active.items()],
         }  # fmt: skip
 
 
-class LayerWatch:
-    """Observes one forward pass of one window: packs the spikes of every layer and counts them by step and channel.
+@dataclass(frozen=True)
+class Look:
+    """What a detector made of one window.
 
-    Args:
-        num_steps: of the window.
-        keep_spikes: pack them; otherwise they are only counted.
+    Attributes:
+        found: the detections.
+        output: of the head, raw.
+        values: JSON values for the page: latency, operations, heatmap, firing rates.
+        active: bool [T, K, h, w] of every neuron layer by name: where its output is not zero.
     """
 
-    def __init__(self, num_steps: int, *, keep_spikes: bool = True):
-        self._num_steps, self._keep_spikes = num_steps, keep_spikes
-        self.spikes: dict[str, str] = {}
-        self.shapes: dict[str, list[int]] = {}
-        self._shares: dict[str, np.ndarray] = {}
+    found: Detections
+    output: Any
+    values: dict[str, Any]
+    active: dict[str, np.ndarray]
 
-    def __call__(self, name: str, spikes: Tensor) -> None:
-        """Take the output [T, K, h, w] of a layer."""
-        active = (spikes.detach() != 0).cpu().numpy()
-        self.shapes[name] = list(active.shape[1:])
-        self._shares[name] = active.mean((2, 3), dtype=np.float64)  # [T, K]
-        if self._keep_spikes:
-            self.spikes[name] = pack_bits(active)
 
-    def values(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return firing rates by layer, that of all neurons, and shares by step and channel as uint8 [T, sum of K]."""
-        neurons = [int(np.prod(self.shapes[name])) for name in names]
-        rates = [float(self._shares[name].mean()) for name in names]
-        overall = sum(n * rate for n, rate in zip(neurons, rates, strict=True)) / max(1, sum(neurons))
-        shares = np.concatenate([self._shares[name] for name in names], axis=1)
-        # Rounded up, so that a single spike is seen.
-        return {
-            "rates": [round(rate, 6) for rate in rates], "rate": round(overall, 6),
-            "channels": pack_bytes(np.ceil(shares * 255).astype(np.uint8)),
-        }  # fmt: skip
+def firing_values(active: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return firing rates by layer, that of all neurons, and shares by step and channel as packed uint8 [T, sum of K].
+
+    Args:
+        active: bool [T, K, h, w] by layer.
+    """
+    rates = [float(layer.mean()) for layer in active.values()]
+    overall = sum(int(layer.sum()) for layer in active.values()) / max(1, sum(layer.size for layer in active.values()))
+    shares = np.concatenate([layer.mean((2, 3)) for layer in active.values()], axis=1)
+    # Rounded up, so that a single spike is seen.
+    channels = pack_bytes(np.ceil(shares * 255).astype(np.uint8))
+    return {"rates": [round(rate, 6) for rate in rates], "rate": round(overall, 6), "channels": channels}
 
 
 def packed_heatmap(output: Any) -> str | None:
@@ -189,9 +193,10 @@ class _Tracks:
         self._found: dict[int, Detections] = {}
         self.least_score = min(CONTINUE_SCORE, start)
         self._ids: list[np.ndarray] = []
+        self._last: Detections
 
         def detections() -> Iterator[Detections]:
-            for stop_us, cube in recording.cubes(stops_us, probe.config.voxels):
+            for stop_us, cube in recording.cubes(stops_us, probe.spec):
                 found = self._found.pop(stop_us, None)
                 found = probe.detect(cube, stop_us)[0] if found is None else found
                 self._last = found
@@ -227,16 +232,16 @@ class Clip:
         every_us: microseconds between frames.
         start_us: frames begin after this time of the recording.
         stop_us: no frame ends later than the first that covers this time; None: the end of the recording.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``; a single one.
         track: number the objects, see ``tracking.track``.
         truth: BOX_DTYPE, shown at the frames whose end they stand at.
-        make_counter: counts operations; None does not.
 
     Attributes:
         stops_us: the ends of the frames' windows.
 
     Raises:
         WindowError: there is no event to show.
-        ConfigError: there is no detector, or the detectors have the same name.
+        ConfigError: there is no detector, or the scale is impossible.
         MissingPackageError: tracking without the package it needs.
     """
 
@@ -248,9 +253,9 @@ class Clip:
         every_us: int = 50_000,
         start_us: int = 0,
         stop_us: int | None = None,
+        scale: Scale = "auto",
         track: bool = False,
         truth: np.ndarray | None = None,
-        make_counter: MakeCounter | None = None,
     ):
         if not models:
             raise ConfigError("there is no detector to show; give at least one")
@@ -263,9 +268,7 @@ class Clip:
             raise WindowError(f"{recording.path}: there is nothing to show from {start_us} to {last_us} us; {why}")
         self.recording, self.every_us, self.truth, self.track = recording, every_us, truth, track
         self.frame_events = FRAME_EVENTS
-        self._probes = [
-            Probe(name, model, recording.size_hw, make_counter=make_counter) for name, model in models.items()
-        ]
+        self._probes = [Probe(name, model, recording.size_hw, scale=scale) for name, model in models.items()]
         self._tracks = [_Tracks(probe, recording, self.stops_us) for probe in self._probes] if track else None
 
     def __len__(self) -> int:
@@ -273,15 +276,11 @@ class Clip:
 
     def describe(self) -> dict[str, Any]:
         """Return what the page should know before any frame, JSON values."""
-        cubes = [self._cube(probe, self.stops_us[0]) for probe in self._probes]
         models = []
-        for number, (probe, cube) in enumerate(zip(self._probes, cubes, strict=True)):
-            _, output = probe.detect(cube, self.stops_us[0])
-            shapes = probe.look(cube, self.stops_us[0])[3]
-            about = probe.describe(output, shapes)
+        for number, probe in enumerate(self._probes):
+            models.append(probe.describe(probe.look(self._cube(probe, self.stops_us[0]), self.stops_us[0])))
             if self._tracks is not None:
-                about["threshold"] = self._tracks[number].least_score
-            models.append(about)
+                models[-1]["threshold"] = self._tracks[number].least_score
         return {
             "title": self.recording.path.name, "kind": "served", "size_hw": list(self.recording.size_hw),
             "every_us": self.every_us, "first_us": self.stops_us[0], "num_frames": len(self),
@@ -302,14 +301,14 @@ class Clip:
         if self.truth is not None:
             frame.values["truth"] = truth_rows(boxes_at(self.truth, t_us))
         for number, probe in enumerate(self._probes):
-            found, values, spikes, _ = probe.look(self._cube(probe, t_us), t_us)
-            ids = None if self._tracks is None else self._tracks[number].of(index, found)
-            frame.values["models"].append({"boxes": box_rows(found, ids), **values})
-            frame.spikes.append(spikes)
+            look = probe.look(self._cube(probe, t_us), t_us)
+            ids = None if self._tracks is None else self._tracks[number].of(index, look.found)
+            frame.values["models"].append({"boxes": box_rows(look.found, ids), **look.values})
+            frame.spikes.append({name: pack_bits(active) for name, active in look.active.items()})
         return frame
 
     def _cube(self, probe: Probe, stop_us: int) -> Tensor:
-        return next(self.recording.cubes([stop_us], probe.config.voxels))[1]
+        return next(self.recording.cubes([stop_us], probe.spec))[1]
 
     def _events(self, t_us: int) -> dict[str, int | str]:
         start_us = max(0, t_us - self.every_us)

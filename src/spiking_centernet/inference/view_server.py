@@ -4,7 +4,7 @@ import secrets
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from spiking_centernet.errors import ConfigError, SpikingCenterNetError, need
@@ -100,7 +100,7 @@ def make_app(shown: Clip | Feed, *, token: str, port: int) -> Any:
         return _answer(lambda: PlainTextResponse(frames[index].spikes[model][name]), PlainTextResponse)  # pyright: ignore
 
     async def live(request: Request) -> Response:
-        async def lines() -> Any:
+        async def lines() -> AsyncIterator[str]:
             async for name, text in shown.subscribe():  # pyright: ignore
                 yield f"event: {name}\ndata: {text}\n\n"
 

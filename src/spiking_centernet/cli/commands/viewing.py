@@ -8,9 +8,11 @@ from spiking_centernet.cli.values import (
     EnginePrecision,
     Milliseconds,
     NonNegativeInt,
+    ScaleWord,
     Size,
     Sparse,
     microseconds,
+    read_scale,
     read_size,
 )
 from spiking_centernet.errors import ConfigError
@@ -21,6 +23,7 @@ def view(
     *,
     model: list[str] = ["small"],  # noqa: B006
     every_ms: Milliseconds = 50.0,
+    scale: ScaleWord = "auto",
     start_ms: NonNegativeInt = 0,
     stop_ms: NonNegativeInt | None = None,
     track: bool = False,
@@ -43,6 +46,7 @@ def view(
         recording: a recording of any sensor size
         model: one or several to compare: bundled names, weight files, run folders or hub ids
         every_ms: milliseconds between frames
+        scale: resolution of the events over the sensor's: 0.5 is half; auto goes by the sensor
         start_ms: skip what lies before this time of the recording
         stop_ms: skip what lies after it; null: nothing
         track: number the objects; show what belongs to a track
@@ -62,20 +66,20 @@ def view(
     """
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.data import read_boxes
-    from spiking_centernet.evaluation.energy.counting import OperationCounter
     from spiking_centernet.inference.clip import Clip
 
     if layers is not None and save is None:
         raise ConfigError("--layers chooses what a file keeps; add --save, or leave it out: the server has them all")
-    repeated = sorted({name for name in model if model.count(name) > 1})
+    names = [_shown_name(name) for name in model]
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ConfigError(f"--model names {repeated[0]!r} twice; give each once")
     opened = open_recording(recording, size_hw=None if size is None else read_size(size), columns=columns, unit=unit)
-    detectors = {name: load_detector(name, precision=precision, sparse=sparse) for name in model}
+    detectors = {_shown_name(name): load_detector(name, precision=precision, sparse=sparse) for name in model}
     clip = Clip(
         detectors, opened, every_us=microseconds(every_ms), start_us=1000 * start_ms,
-        stop_us=None if stop_ms is None else 1000 * stop_ms, track=track,
-        truth=None if labels is None else read_boxes(labels), make_counter=OperationCounter,
+        stop_us=None if stop_ms is None else 1000 * stop_ms, scale="auto" if scale == "auto" else read_scale([scale]),
+        track=track, truth=None if labels is None else read_boxes(labels),
     )  # fmt: skip
     if save is not None:
         from spiking_centernet.inference.view_page import write_page
@@ -92,3 +96,9 @@ def view(
 
         webbrowser.open(server.address)
     server.run()
+
+
+def _shown_name(model: str) -> str:
+    """Return the name of a weight file or run folder without where it lies, any other name as it is."""
+    path = Path(model)
+    return path.name.removesuffix(".safetensors") if path.exists() else model

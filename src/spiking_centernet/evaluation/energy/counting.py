@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, NotSpikingError
 from spiking_centernet.model import Detector, DetectorOutput
-from spiking_centernet.model.context import Observe
 from spiking_centernet.model.graph import convolution_of
 from spiking_centernet.model.neurons import PLIF, ReLU
 from spiking_centernet.model.operations import taps_met
@@ -270,12 +269,8 @@ class OperationCounter:
             conv.register_forward_hook(functools.partial(self._meet, name))
 
     @torch.no_grad()
-    def __call__(self, cube: Tensor, *, observe: Observe | None = None) -> DetectorOutput:
+    def __call__(self, cube: Tensor) -> DetectorOutput:
         """Detect in windows [T, B, C, H, W] that start at rest, count, and return the network's output.
-
-        Args:
-            cube: the windows.
-            observe: is shown every layer's output, too, as ``Detector.forward`` does.
 
         Raises:
             ConfigError: the windows' steps or size are not those of the calls before, or they have no step.
@@ -286,14 +281,8 @@ class OperationCounter:
             raise ConfigError(
                 f"windows of {self._num_steps} steps were counted, these have {len(cube)}; count them apart"
             )
-
-        def see(name: str, spikes: Tensor) -> None:
-            self._fire(name, spikes)
-            if observe is not None:
-                observe(name, spikes)
-
         try:
-            output, _ = self._model(cube, observe=see, keep_state=False)
+            output, _ = self._model(cube, observe=self._fire, keep_state=False)
         finally:
             self._last = None
         self._num_steps = cube.shape[0]

@@ -209,6 +209,7 @@ $("plot-key").textContent = about.models.map((model, m) => `${m ? "dashed" : "so
 $("about").textContent = about.models.map((model) => [
   `${model.name}: windows of ${model.window_us / 1000} ms, ${model.num_steps} steps`,
   model.parameters ? `${(model.parameters / 1e6).toFixed(2)} M parameters` : "", `threshold ${model.threshold}`,
+  model.scale === "1" ? "" : `events binned at ${model.scale} of the sensor's resolution`,
 ].filter(Boolean).join(", ")).join("; ");
 setTheme(now.theme);
 if (about.kind === "live") toggle();
