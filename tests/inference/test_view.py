@@ -267,13 +267,41 @@ def test_a_page_without_room_for_spikes_leaves_out_the_largest_layers(place, tmp
     assert "one of up to" in about["notes"][0]
 
 
+def test_a_long_recording_is_cut_and_both_page_and_log_say_so(place, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(view_page, "MOST_FRAMES", 4)
+    model = weights.load(place / "one.safetensors")
+    text = write_page(Clip({"one": model}, open(place / "noise_td.dat")), tmp_path / "page.html").read_text()
+    assert "This file shows the first 4 of 9 frames" in text
+    assert "the first 4 of 9 frames" in caplog.text
+    assert len(json.loads(text.split('id="block-0">')[1].split("</script>")[0])) == 4
+
+
+@pytest.mark.parametrize("track", [False, True])
+def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path, track):
+    if track:
+        pytest.importorskip("trackers", reason="the extra [track] is not installed")
+    words = ["detect", place / "one.safetensors", place / "noise_td.dat", "--save", "json", "html", "--out", tmp_path]
+    assert main([*map(str, words), "--min_score", "0.2", *(["--track"] if track else [])]) == 0
+    (path,) = tmp_path.glob("*.html")
+    (place_json,) = tmp_path.glob("*.json")
+    frames = json.loads(place_json.read_text())["instants"]
+    assert sum(len(frame["boxes"]) for frame in frames) > 0
+    with browser.page(f"file://{path}") as tab:
+        tab.wait(f"{LAST} === '0'")
+        for number, frame in enumerate(frames):
+            tab.wait(f"{LAST} === '{number}' && ({ROWS})[0].length === {len(frame['boxes'])}")
+            if track:
+                ids = [int(row[3]) for row in tab.get(ROWS)[0]]
+                assert ids == [box["track_id"] for box in frame["boxes"]]
+            tab.press("ArrowRight")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--layers", "encoder.stem"), "add --save"),
         (("--save", "page.html", "--layers", "encoder.stme"), "did you mean 'encoder.stem'"),
         (("--start_ms", "500"), "nothing to show from 500000"),
-        (("--every_ms", "0.1", "--save", "page.html"), "a page holds 1200 frames"),
         (("--model", "nano", "nano"), "names 'nano' twice"),
     ],
 )

@@ -28,7 +28,7 @@ Corruption = Literal[
     "background_activity", "hot_pixels", "event_drop", "dead_pixels", "rate_cap", "refractory", "time_jitter",
     "polarity_flip", "downscale", "all",
 ]  # fmt: skip
-SaveFormat = Literal["mp4", "json", "npy", "png", "csv", "coco"]
+SaveFormat = Literal["mp4", "json", "npy", "png", "csv", "coco", "html"]
 LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "dat"]
 EnginePrecision = Literal["fp32", "bf16", "int8"]
 Sparse = Literal["auto", "never", "always"]

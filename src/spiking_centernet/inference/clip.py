@@ -51,6 +51,7 @@ class Probe:
         name: what the page calls it.
         model: the detector; it is fused here once and left unchanged.
         size_hw: height and width of the sensor in pixels.
+        min_score: where the page's threshold starts; None takes the network's ``score_threshold``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``; a single one.
 
     Attributes:
@@ -66,6 +67,7 @@ class Probe:
         model: AnyDetector,
         size_hw: tuple[int, int],
         *,
+        min_score: float | None = None,
         scale: Scale = "auto",
     ):
         self.name, self.config, self.head, self.size_hw = name, model.config, model.head, size_hw
@@ -73,7 +75,7 @@ class Probe:
         if len(scaling.scales) > 1:
             raise ConfigError(f"the viewer looks into a network at one scale, got {scale!r}; give one")
         (self.spec,) = scaling.specs(model.config.voxels)
-        self.threshold = model.config.deployment.score_threshold
+        self.threshold = model.config.deployment.score_threshold if min_score is None else min_score
         self.least_score = min(LEAST_SCORE, self.threshold)
         self._model, self._device = model.fuse(), model.device
         self._names = list(self._model.neuron_names)
@@ -232,6 +234,7 @@ class Clip:
         every_us: microseconds between frames.
         start_us: frames begin after this time of the recording.
         stop_us: no frame ends later than the first that covers this time; None: the end of the recording.
+        min_score: where the page's threshold starts; None takes every network's ``score_threshold``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``; a single one.
         track: number the objects, see ``tracking.track``.
         truth: BOX_DTYPE, shown at the frames whose end they stand at.
@@ -253,6 +256,7 @@ class Clip:
         every_us: int = 50_000,
         start_us: int = 0,
         stop_us: int | None = None,
+        min_score: float | None = None,
         scale: Scale = "auto",
         track: bool = False,
         truth: np.ndarray | None = None,
@@ -268,7 +272,9 @@ class Clip:
             raise WindowError(f"{recording.path}: there is nothing to show from {start_us} to {last_us} us; {why}")
         self.recording, self.every_us, self.truth, self.track = recording, every_us, truth, track
         self.frame_events = FRAME_EVENTS
-        self._probes = [Probe(name, model, recording.size_hw, scale=scale) for name, model in models.items()]
+        self._probes = [
+            Probe(name, model, recording.size_hw, min_score=min_score, scale=scale) for name, model in models.items()
+        ]
         self._tracks = [_Tracks(probe, recording, self.stops_us) for probe in self._probes] if track else None
 
     def __len__(self) -> int:

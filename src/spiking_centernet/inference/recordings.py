@@ -14,10 +14,12 @@ import torch
 from spiking_centernet.data import Recording, boxes_at, write_boxes
 from spiking_centernet.data.convert import Labels, coco, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
+from spiking_centernet.inference.clip import Clip
 from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
+from spiking_centernet.inference.view_page import write_page
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, detections_of, merge
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections, VoxelSpec
@@ -27,9 +29,9 @@ from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
 from spiking_centernet.visualize.video import VideoWriter
 
-FORMATS = ("mp4", "json", "npy", "png", "csv", "coco")
+FORMATS = ("mp4", "json", "npy", "png", "csv", "coco", "html")
 """What ``write_detections`` can write: a video, the boxes with their timestamps, a GEN1 box file, the fullest frame,
-tracks as MOT text, and COCO's JSON, with a picture's entry for every timestamp."""
+tracks as MOT text, COCO's JSON, with a picture's entry for every timestamp, and the viewer's page."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def write_detections(
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     stops_us = recording.stops_us(every_us)
     scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage()
+    if "html" in save and len(scaling.scales) > 1:
+        raise ConfigError("html shows a network at one scale; choose one (--scale), or leave it out")
     found: Iterable[Detections] = detections_at(
         model, recording, stops_us, min_score=least, scale=scaling.scales, coverage=coverage
     )
@@ -141,6 +145,12 @@ def write_detections(
                 "min_score": start_score, "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
         instants = [as_record(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": collect_provenance()})
+    if "html" in paths:
+        clip = Clip(
+            {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales, track=track,
+            truth=truth,
+        )  # fmt: skip
+        write_page(clip, paths["html"])
     return DetectionRun(results, scaling, coverage, paths)
 
 

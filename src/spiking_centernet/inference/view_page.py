@@ -1,5 +1,6 @@
 """The viewer's page as one file that needs no server."""
 
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.visualize import viewer
 
+LOG = logging.getLogger(__name__)
+
 MOST_FRAMES = 1200
-"""A file shows so many frames, a minute at 50 ms; a longer recording is shown by the server, or part by part."""
+"""A file shows so many frames, a minute at 50 ms; more of a recording are shown by the server, or part by part."""
 
 MOST_EVENTS = 3_000_000
 """A file holds so many events, about 3 bytes each; of more, every second, third, ... of a frame is kept."""
@@ -29,7 +32,7 @@ def write_page(
 ) -> Path:
     """Write a clip as a page that stands alone.
 
-    Firing rates are kept of every layer by channel; the spikes of single neurons of as many layers as fit.
+    Of more than ``MOST_FRAMES`` frames the first are shown, with a warning. Firing rates are kept of every layer by channel; the spikes of single neurons of as many layers as fit.
 
     Args:
         clip: what to show.
@@ -37,23 +40,22 @@ def write_page(
         layers: keep the spikes of these layers alone; None: of every one.
 
     Raises:
-        ConfigError: the clip has more frames than ``MOST_FRAMES``, or a layer is unknown.
+        ConfigError: a layer is unknown.
         EventFileError: the events are damaged.
     """
-    if len(clip) > MOST_FRAMES:
-        raise ConfigError(
-            f"a page holds {MOST_FRAMES} frames, this clip has {len(clip)}; choose a part of it, a longer time between "
-            "frames, or let scn view serve it"
-        )
-    about = {**clip.describe(), "kind": "file"}
+    num_frames = min(len(clip), MOST_FRAMES)
+    about = {**clip.describe(), "kind": "file", "num_frames": num_frames}
+    if num_frames < len(clip):
+        about["notes"].append(f"This file shows the first {num_frames} of {len(clip)} frames; scn view shows them all.")
+        LOG.warning("%s: the page shows the first %d of %d frames", path, num_frames, len(clip))
     known = {layer["name"] for model in about["models"] for layer in model["layers"]}
     for name in () if layers is None else layers:
         if name not in known:
             raise ConfigError(f"unknown layer {name!r}{did_you_mean(name, known)}")
-    clip.frame_events = min(clip.frame_events, max(1, MOST_EVENTS // len(clip)))
+    clip.frame_events = min(clip.frame_events, max(1, MOST_EVENTS // num_frames))
     frames: list[dict[str, Any]] = []
     spikes = _Spikes(len(about["models"]), known if layers is None else set(layers))
-    for number in progress.track(range(len(clip)), f"computing {about['title']}"):
+    for number in progress.track(range(num_frames), f"computing {about['title']}"):
         frame = clip.frame(number)
         frames.append(frame.values)
         spikes.add(frame.spikes)

@@ -100,7 +100,7 @@ def detect(
         inputs: a model (bundled name, weight file, run folder, hub id; small if none is named) and recordings, folders
             or patterns of any sensor size; "sample" comes with the package
         model: the model, if it is not among the inputs
-        save: what to write; csv holds tracks
+        save: what to write; csv holds tracks, html is a page to look through
         out: folder for the files
         every_ms: milliseconds between detections
         min_score: null: the threshold chosen in training
