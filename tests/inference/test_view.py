@@ -299,7 +299,10 @@ def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path, track)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--layers", "encoder.stem"), "add --save"),
+        (("--layers", "encoder.stem"), "--layers belongs to --save"),
+        (("--speed", "2"), "--speed belongs to --live"),
+        (("--live", "--track"), "leave it out"),
+        (("--scale", "pyramid"), "at one scale"),
         (("--save", "page.html", "--layers", "encoder.stme"), "did you mean 'encoder.stem'"),
         (("--start_ms", "500"), "nothing to show from 500000"),
         (("--model", "nano", "nano"), "names 'nano' twice"),

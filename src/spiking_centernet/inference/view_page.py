@@ -32,7 +32,8 @@ def write_page(
 ) -> Path:
     """Write a clip as a page that stands alone.
 
-    Of more than ``MOST_FRAMES`` frames the first are shown, with a warning. Firing rates are kept of every layer by channel; the spikes of single neurons of as many layers as fit.
+    Of more than ``MOST_FRAMES`` frames the first are shown, with a warning. Firing rates are kept of every layer by
+    channel; the spikes of single neurons of as many layers as fit.
 
     Args:
         clip: what to show.

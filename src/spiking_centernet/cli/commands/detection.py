@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spiking_centernet.cli import output, tables
-from spiking_centernet.cli.commands.models import load_detector, split_inputs
+from spiking_centernet.cli.commands.models import load_detector, open_source, split_inputs
 from spiking_centernet.cli.values import (
     Device,
     EnginePrecision,
@@ -26,7 +26,6 @@ from spiking_centernet.cli.values import (
     read_scale,
     read_size,
 )
-from spiking_centernet.errors import ConfigError
 from spiking_centernet.utils.progress import Progress
 
 LOG = logging.getLogger(__name__)
@@ -209,22 +208,16 @@ def stream(
     Example:
         scn stream nano drive_td.dat --mode stateful --speed 1 --save found.jsonl
     """
-    from spiking_centernet.data import open as open_recording
-    from spiking_centernet.inference import Camera, Replay, Summary, Udp, as_line
+    from spiking_centernet.inference import Summary, as_line
     from spiking_centernet.inference import stream as stream_detections
     from spiking_centernet.model.scaling import choose_scaling
 
     detector = load_detector(model)
     size_hw = None if size is None else read_size(size)
     with contextlib.ExitStack() as stack:
-        if source == "camera":
-            events = stack.enter_context(Camera())
-        elif source.startswith("udp:"):
-            if size_hw is None:
-                raise ConfigError("a socket does not say its sensor's size; give --size, width x height in pixels")
-            events = Udp(source.removeprefix("udp:"), size_hw, timestamps=timestamps)
-        else:
-            events = Replay(open_recording(source, size_hw=size_hw, columns=columns, unit=unit), speed=speed)
+        events = stack.enter_context(
+            open_source(source, speed=speed, size_hw=size_hw, columns=columns, unit=unit, timestamps=timestamps)
+        )
         scaling = choose_scaling("auto" if scale == "auto" else read_scale([scale]), events.size_hw, detector.config)
         if scaling.scales != (1.0,):
             sys.stderr.write(f"{scaling}\n")

@@ -1,7 +1,8 @@
-"""The detector that a command line asks for."""
+"""The detector and the source of events that a command line asks for."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from spiking_centernet.cli.values import check_device
 from spiking_centernet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from spiking_centernet.inference import EventSource
     from spiking_centernet.model import AnyDetector, Detector
 
 
@@ -78,3 +80,33 @@ def split_inputs(words: Sequence[str], model: str | None) -> tuple[str, list[str
     if not sources:
         raise ConfigError(f"give a recording behind the model, or the one that is here: {name} sample")
     return name, sources
+
+
+@contextmanager
+def open_source(
+    source: str,
+    *,
+    speed: float = 1.0,
+    size_hw: tuple[int, int] | None = None,
+    columns: str | None = None,
+    unit: str | None = None,
+    timestamps: bool = False,
+) -> "Iterator[EventSource]":
+    """Give a live source: "camera", "udp:HOST:PORT", or a recording that is replayed.
+
+    Raises:
+        ConfigError: If a socket comes without a size, or nothing is connected.
+        EventFileError: If the recording cannot be read.
+    """
+    from spiking_centernet.data import open as open_recording
+    from spiking_centernet.inference import Camera, Replay, Udp
+
+    if source == "camera":
+        with Camera() as camera:
+            yield camera
+    elif source.startswith("udp:"):
+        if size_hw is None:
+            raise ConfigError("a socket does not say its sensor's size; give --size, width x height in pixels")
+        yield Udp(source.removeprefix("udp:"), size_hw, timestamps=timestamps)
+    else:
+        yield Replay(open_recording(source, size_hw=size_hw, columns=columns, unit=unit), speed=speed)

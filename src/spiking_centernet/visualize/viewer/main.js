@@ -100,12 +100,17 @@ async function paint() {
     });
     list(panel, model, boxes);
     canvas.setAttribute("aria-label", `Events at ${(us * 1e-6).toFixed(3)} s with ${boxes.length} boxes of ${model.name}`);
-    panel.querySelector(".count").textContent = frame ? `${boxes.length} ${boxes.length === 1 ? "box" : "boxes"}` : "";
+    panel.querySelector(".count").textContent = frame ? `${boxes.length} ${boxes.length === 1 ? "box" : "boxes"}${lateness(frame)}` : "";
   }
   plots.draw(us);
   rates(frame);
   document.documentElement.dataset.frame = frame ? k : "";
   if (frame) spikes.draw(k, Number($("model").value), Number($("layer").value), $("view").value, Number($("step").value));
+}
+
+function lateness(frame) {
+  if (about.kind !== "live") return "";
+  return `, ${frame.lag_ms.toFixed(0)} ms behind${frame.skipped ? `, ${frame.skipped} windows skipped` : ""}`;
 }
 
 function visible(frame, m) {

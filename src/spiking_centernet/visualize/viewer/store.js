@@ -79,14 +79,15 @@ class Store {
 
   listen() {
     const source = new EventSource("live");
-    source.onmessage = async (message) => {
-      const raw = JSON.parse(message.data);
+    let before = Promise.resolve();
+    const add = async (raw) => {
       const k = this.first + this.count;
+      await this.take(k, raw);
       this.count++;
       if (this.count > LIVE_FRAMES) { this.count--; this.first++; this.series.forEach((s) => s.delete(this.first - 1)); }
-      await this.take(k, raw);
       this.changed(k);
     };
+    source.onmessage = (message) => { before = before.then(() => add(JSON.parse(message.data))); };
     source.addEventListener("end", (message) => { source.close(); this.failure = message.data; this.changed(-1); });
     source.onerror = () => { this.failure = "The stream is interrupted; is scn view still running?"; this.changed(-1); };
     source.onopen = () => { this.failure = ""; };
