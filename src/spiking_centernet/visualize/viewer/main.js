@@ -3,7 +3,7 @@
 const about = readJson("description"), look = readJson("look");
 document.documentElement.dataset.kind = about.kind;
 const calm = matchMedia("(prefers-reduced-motion: reduce)"), night = matchMedia("(prefers-color-scheme: dark)");
-const now = { us: about.first_us, playing: false, theme: night.matches ? "dark" : "light", drawn: -1, threshold: null };
+const now = { us: about.first_us, playing: false, theme: night.matches ? "dark" : "light", drawn: -1, threshold: null, listed: [] };
 const store = new Store(about, look, arrived);
 
 fillChoices(about);
@@ -50,8 +50,9 @@ function tick(at) {
     else want(wanted);
   }
   now.before = at;
-  // Without motion the picture changes only from frame to frame.
-  if (!calm.matches || store.indexAt(now.us) !== now.drawn) paint();
+  // Without motion, and live, the picture changes only from frame to frame.
+  const still = calm.matches || about.kind === "live";
+  if (!still || store.indexAt(now.us) !== now.drawn) paint();
   if (now.us >= store.lastUs && about.kind !== "live") toggle();
   else requestAnimationFrame(tick);
 }
@@ -64,8 +65,9 @@ function want(k) {
 
 function arrived(k) {
   if (about.kind === "live" && $("follow").checked && store.count) { now.us = store.lastUs; }
-  const near = Math.abs(k - store.indexAt(now.us)) <= RASTER_FRAMES || k < 0;
-  if (!now.playing && near) draw();
+  now.fresh = true;
+  const near = Math.abs(k - store.indexAt(now.us)) <= RASTER_FRAMES;
+  if (k < 0 || store.failure || (!now.playing && near)) draw();
   else if (!now.playing) plots.draw(now.us);
 }
 
@@ -98,14 +100,18 @@ async function paint() {
       trails: about.tracked && $("tracks").checked ? trails(k, m) : [],
       heatmap: bytes && { bytes, hw: model.heatmap_hw, stride: model.stride },
     });
-    list(panel, model, boxes);
+    list(panel, m, model, boxes);
     canvas.setAttribute("aria-label", `Events at ${(us * 1e-6).toFixed(3)} s with ${boxes.length} boxes of ${model.name}`);
     panel.querySelector(".count").textContent = frame ? `${boxes.length} ${boxes.length === 1 ? "box" : "boxes"}${lateness(frame)}` : "";
   }
   plots.draw(us);
-  rates(frame);
   document.documentElement.dataset.frame = frame ? k : "";
-  if (frame) spikes.draw(k, Number($("model").value), Number($("layer").value), $("view").value, Number($("step").value));
+  const looked = [k, $("model").value, $("layer").value, $("view").value, $("step").value, now.theme];
+  if (!frame || (!now.fresh && now.looked === looked.join())) return;
+  now.fresh = false;
+  now.looked = looked.join();
+  rates(frame);
+  spikes.draw(k, Number($("model").value), Number($("layer").value), $("view").value, Number($("step").value));
 }
 
 function lateness(frame) {
@@ -130,7 +136,10 @@ function trails(k, m) {
   return [...found.values()];
 }
 
-function list(panel, model, boxes) {
+function list(panel, m, model, boxes) {
+  const text = JSON.stringify(boxes);
+  if (now.listed[m] === text) return;
+  now.listed[m] = text;
   panel.querySelector("tbody").replaceChildren(...boxes.map((row) => {
     const line = document.createElement("tr");
     const cells = [model.classes[row[5]], row[4].toFixed(3), row.slice(0, 4).map((v) => v.toFixed(1)).join(", ")];

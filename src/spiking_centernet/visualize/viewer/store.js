@@ -45,11 +45,18 @@ class Store {
   /** Ask for a frame; changed() is called when it is there. */
   want(k) {
     if (k < this.first || k >= this.first + this.count || this.frames.has(k) || this.pending.has(k)) return;
-    if (this.about.kind === "live") return;
+    if (this.about.kind === "live" || this.resting) return;
     // One at a time: the server computes them one after the other, and what is shown comes before what is fetched ahead.
     if (this.about.kind === "served" && this.pending.size >= 2) return;
-    const load = this.load(k).then((raw) => this.take(k, raw), (error) => { this.failure = String(error.message || error); });
+    const load = this.load(k).then((raw) => this.take(k, raw), (error) => this.rest(error));
     this.pending.set(k, load.finally(() => { this.pending.delete(k); this.changed(k); }));
+  }
+
+  /** Ask for nothing for a second, so that a server that has ended is not asked without pause. */
+  rest(error) {
+    this.failure = String(error.message || error);
+    this.resting = true;
+    setTimeout(() => { this.resting = false; this.changed(-1); }, 1000);
   }
 
   async load(k) {
