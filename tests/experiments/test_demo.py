@@ -84,9 +84,12 @@ def test_the_tour(capsys, tmp_path):
     page = (out / "index.html").read_text()
     assert "simulated" in page
     links = re.findall(r'(?:src|poster)="([^"]+)"', page)
-    assert len(links) >= 6
+    assert len(links) >= 5
     assert all((out / link).stat().st_size > 0 for link in links)
     assert not re.search(r"(src|href)=\W?(http|/)", page)
+    views = re.findall(r'<iframe[^>]* src="([^"]+)"', page)
+    assert len(views) == 2
+    assert all("id=description" in (out / view).read_text() for view in views)
     result = json.loads((out / "demo.json").read_text())
     assert result["provenance"]["seed"] == 3
     assert result["real_clip"]["num_truth"] == 14

@@ -1,4 +1,4 @@
-"""One HTML page that stands alone: headline numbers, videos, pictures, bars and tables, light and dark.
+"""One HTML page that stands alone: headline numbers, views, pictures, bars and tables, light and dark.
 
 The markup lies in ``templates/``: ``page.html``, ``page.css`` and ``blocks.html``, which has a macro for every block.
 Jinja2 escapes whatever text it is given.
@@ -72,9 +72,9 @@ def paragraph(text: str) -> str:
     return _block("paragraph", text)
 
 
-def video(source: str, caption: str, *, poster: str | None = None) -> str:
-    """Return a video that lies at ``source``, relative to the page."""
-    return _block("video", source, caption, poster)
+def view(source: str, caption: str) -> str:
+    """Return the viewer's page that lies at ``source``, relative to the page, inside it."""
+    return _block("view", source, caption)
 
 
 def image(source: str, caption: str, *, kind: str = "wide") -> str:

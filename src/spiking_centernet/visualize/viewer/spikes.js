@@ -40,7 +40,7 @@ class Spikes {
         if (step < 0) for (let s = 0; s < steps; s++) n += bitOf(bytes, (s * channels + c) * h * w + i);
         else n = bitOf(bytes, (step * channels + c) * h * w + i);
         spikes += n;
-        this.set(image, left + (i % w), top + Math.floor(i / w), colors.ground, colors.ink, n / (step < 0 ? steps : 1));
+        this.set(image, left + (i % w), top + Math.floor(i / w), colors.ground, colors.ink, n ? 0.4 + (0.6 * n) / (step < 0 ? steps : 1) : 0);
       }
     }
     this.end(image);
