@@ -27,6 +27,7 @@ from spiking_centernet.cli.values import (
     read_scale,
     read_size,
 )
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.utils.progress import Progress
 
 LOG = logging.getLogger(__name__)
