@@ -92,15 +92,18 @@ class VoxelSpec:
     """How a window of events becomes a voxel cube.
 
     Attributes:
-        window_us: length of the window in microseconds.
+        window_us: length of the window in microseconds; with ``num_events`` the most that it may have.
         num_steps: time steps that the window is divided into.
         bins: micro time bins of a step; each is a channel of either polarity.
         mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255.
         scale: pixels of the cube over pixels of the sensor, along a side: 0.5 bins at half the sensor's resolution. An
             event at column x lies in column ``floor(x * scale)`` of the cube.
+        num_events: 0 for windows of ``window_us``; else a window reaches back until it holds so many events of the
+            sensor, and the steps divide the length that it comes to.
+        least_us: the least that a window of ``num_events`` reaches back, in microseconds.
 
     Raises:
-        ConfigError: If a whole number is less than 1, the mode unknown or the scale not from 1/64 to 1.
+        ConfigError: If a whole number is less than it can be, the mode unknown or the scale not from 1/64 to 1.
     """
 
     window_us: int = 100_000
@@ -108,11 +111,18 @@ class VoxelSpec:
     bins: int = 2
     mode: CubeMode = "binary"
     scale: float = field(default=1.0, metadata={"setting": False})
+    num_events: int = 0
+    least_us: int = 10_000
 
     def __post_init__(self):
-        for name in ("window_us", "num_steps", "bins"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("window_us", 1), ("num_steps", 1), ("bins", 1), ("num_events", 0), ("least_us", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.num_events and self.least_us > self.window_us:
+            raise ConfigError(
+                f"a window of {self.num_events} events must reach back {self.least_us} us and may {self.window_us} us; "
+                "give a least length up to the most"
+            )
         if self.mode not in get_args(CubeMode):
             raise ConfigError(f"unknown mode {self.mode!r}{did_you_mean(str(self.mode), get_args(CubeMode))}")
         if not 1 / LARGEST_DENOMINATOR <= self.scale <= 1:

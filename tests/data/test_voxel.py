@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from spiking_centernet import data as scn_events
 from spiking_centernet.data import voxelize, write_dat
+from spiking_centernet.data.voxel import window_start_us
 from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
@@ -216,3 +217,45 @@ def test_an_event_outside_the_sensor_is_outside_at_any_scale():
 def test_impossible_scales_are_refused(scale):
     with pytest.raises(ConfigError, match="scale must lie between 1/64 and 1"):
         VoxelSpec(scale=scale)
+
+
+def test_a_window_reaches_back_until_it_holds_its_events():
+    times_us = np.array([10, 20, 20, 30, 40, 70, 99])
+    spec = VoxelSpec(90, num_events=3, least_us=5)
+    # 99, 70 and 40 are three; of the two events at 20 both belong to a window that begins there.
+    assert [window_start_us(times_us, stop_us, spec) for stop_us in (100, 80, 41, 31)] == [40, 30, 20, 20]
+    # A fourth within the least length; fewer than three in the longest.
+    assert window_start_us(times_us, 100, VoxelSpec(90, num_events=1, least_us=50)) == 50
+    assert window_start_us(times_us, 25, VoxelSpec(90, num_events=4, least_us=5)) == -65
+    assert window_start_us(times_us, 100, VoxelSpec(35, num_events=3, least_us=5)) == 65
+    assert window_start_us(times_us[::-1].copy(), 100, spec) == 40
+    assert window_start_us(times_us, 100, VoxelSpec(90)) == 10
+
+
+@pytest.mark.parametrize("scale", [1, 0.5])
+@pytest.mark.parametrize("num_events", [1, 40, 700, 5_000])
+def test_the_steps_divide_the_length_that_a_window_comes_to(tmp_path, random_events, num_events, scale):
+    events = random_events(2_000, duration_us=100_000)
+    write_dat(tmp_path / "clip_td.dat", events, (24, 32))
+    spec = VoxelSpec(80_000, num_events=num_events, least_us=500, scale=scale)
+    start_us = window_start_us(events["t"], 90_000, spec)
+    inside = ((events["t"] >= start_us) & (events["t"] < 90_000)).sum()
+    assert inside >= min(num_events, ((events["t"] >= 10_000) & (events["t"] < 90_000)).sum())
+    fixed = VoxelSpec(90_000 - start_us, scale=scale)
+    expected = voxelize(events, stop_us=90_000, size_hw=(24, 32), spec=fixed)
+    assert torch.equal(voxelize(events, stop_us=90_000, size_hw=(24, 32), spec=spec), expected)
+    assert torch.equal(scn_events.open(tmp_path / "clip_td.dat").cube(90_000, spec), expected)
+    assert expected[0].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_events": -1}, "num_events must be at least 0"),
+        ({"num_events": 5, "least_us": 0}, "least_us must be at least 1"),
+        ({"num_events": 5, "least_us": 200_000}, "least length up to the most"),
+    ],
+)  # fmt: skip
+def test_impossible_counts_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        VoxelSpec(**settings)

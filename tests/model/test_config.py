@@ -112,6 +112,7 @@ def test_every_field_of_format_1_is_nested(old):
     later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1"}
     expected = {**old["nested"], "head": {**old["nested"]["head"], **later}}
     expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304]}
+    expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}
     assert config_to_dict(config) == expected
     # Every setting differs from its default, so that none can be forgotten or mixed up.
     assert len(differences(config, DetectorConfig())) == len(FORMAT_1_NAMES)

@@ -1,6 +1,7 @@
 """Events of a window -> voxel cube: one plane per time step, polarity and micro bin."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -25,7 +26,8 @@ def voxelize(
     An event at time t lies in cell ``(t - start_us) * num_steps * bins // window_us``, which is micro bin
     ``cell % bins`` of step ``cell // bins``; its channel is ``polarity * bins + micro bin``. The cells are aligned to
     the window, never to its first event; events outside the window are ignored. With a ``spec.scale`` below 1 its row
-    is ``floor(y * scale)`` and its column ``floor(x * scale)``.
+    is ``floor(y * scale)`` and its column ``floor(x * scale)``. With ``spec.num_events`` the window begins as
+    ``window_start_us`` says.
 
     Args:
         events: EVENT_DTYPE array in any order.
@@ -43,8 +45,30 @@ def voxelize(
     """
     spec = VoxelSpec() if spec is None else spec
     cube = empty_cube(stop_us, (int(size_hw[0]), int(size_hw[1])), spec)
+    if spec.num_events:
+        spec = replace(spec, num_events=0, window_us=int(stop_us) - window_start_us(events["t"], int(stop_us), spec))
     add_events(cube, events, stop_us=stop_us, size_hw=size_hw, spec=spec)
     return cube
+
+
+def window_start_us(t_us: np.ndarray, stop_us: int, spec: VoxelSpec) -> int:
+    """Return where a window begins that reaches back until it holds ``spec.num_events`` events.
+
+    It begins at the time of the event that many before its end, but ``spec.least_us`` before the end at the latest and
+    ``spec.window_us`` before it at the earliest; events of the time at which it begins belong to it. Where
+    ``num_events`` is 0 it begins ``window_us`` before its end.
+
+    Args:
+        t_us: times of events in microseconds, in any order; those of the longest window suffice.
+        stop_us: first microsecond after the window.
+        spec: number of events and limits.
+    """
+    longest_us = stop_us - spec.window_us
+    inside = t_us[(t_us >= longest_us) & (t_us < stop_us)]
+    before = len(inside) - spec.num_events
+    if not spec.num_events or before < 0:
+        return longest_us
+    return min(int(np.partition(inside, before)[before]), stop_us - spec.least_us)
 
 
 def add_events(
@@ -55,7 +79,7 @@ def add_events(
     size_hw: tuple[int, int],
     spec: VoxelSpec,
 ) -> None:
-    """Write more events into the cube of a window, in place; see ``voxelize``.
+    """Write more events into the cube of a window of ``spec.window_us``, in place; see ``voxelize``.
 
     Raises:
         EventFileError: If an event of the window lies outside the sensor or has a polarity other than 0 and 1; the

@@ -59,18 +59,17 @@ class Coverage:
             "best_score_t_us": self.best_us,
         }
 
-    def messages(self, *, num_boxes: int, min_score: float, window_us: int) -> list[str]:
+    def messages(self, *, num_boxes: int, min_score: float) -> list[str]:
         """Return what a user should know: windows without a past, and what to try where nothing was found.
 
         Args:
             num_boxes: how many boxes were found.
             min_score: boxes below were dropped.
-            window_us: length of a window.
         """
         texts, shares = [], self.partly_empty
         if shares:
             texts.append(
-                f"{len(shares)} of {len(self.filled)} windows of {window_us * 1e-3:g} ms are partly empty, on average "
+                f"{len(shares)} of {len(self.filled)} windows are partly empty, on average "
                 f"{sum(shares) / len(shares):.0%} filled: no event lies in what comes before, so scores may be lower"
             )
         if not num_boxes and self.best_score > 0:

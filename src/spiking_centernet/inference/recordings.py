@@ -19,7 +19,7 @@ from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, detections_of, merge
+from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, detections_of, merge, spec_for
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections, VoxelSpec
 from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
@@ -58,6 +58,7 @@ def write_detections(
     every_us: int = 50_000,
     min_score: float | None = None,
     scale: Scale = "auto",
+    voxels: VoxelSpec | None = None,
     speed: float = 1.0,
     shown_us: int = 40_000,
     truth: np.ndarray | None = None,
@@ -74,6 +75,7 @@ def write_detections(
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
             whose detections are merged, "auto" or "pyramid".
+        voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's.
         speed: of the video over real time; 0.1 is ten times slower.
         shown_us: how many microseconds of events before the instant a frame shows.
         truth: BOX_DTYPE, drawn dashed at the instants they stand at.
@@ -97,10 +99,10 @@ def write_detections(
     least = min(CONTINUE_SCORE, start_score) if track else start_score
     if not recording.num_events:
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
-    stops_us = recording.stops_us(every_us)
+    stops_us, spec = recording.stops_us(every_us), spec_for(model.config, voxels)
     scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage()
     found: Iterable[Detections] = detections_at(
-        model, recording, stops_us, min_score=least, scale=scaling.scales, coverage=coverage
+        model, recording, stops_us, min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage
     )
     if track:
         found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
@@ -137,8 +139,9 @@ def write_detections(
         coco.write(paths["coco"], labels, stem=stem)
     if "json" in paths:
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
-                "window_us": model.config.voxels.window_us, "classes": list(model.config.classes),
-                "min_score": start_score, "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
+                "window_us": spec.window_us, "window_events": spec.num_events or None,
+                "classes": list(model.config.classes), "min_score": start_score,
+                "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
         instants = [as_record(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": instants, "provenance": collect_provenance()})
     return DetectionRun(results, scaling, coverage, paths)
@@ -151,6 +154,7 @@ def detections_at(
     *,
     min_score: float | None = None,
     scale: Scale = "auto",
+    voxels: VoxelSpec | None = None,
     coverage: Coverage | None = None,
     inspector: Inspector | None = None,
 ) -> Iterator[Detections]:
@@ -164,6 +168,7 @@ def detections_at(
         stops_us: exclusive ends of the windows in microseconds, for example ``recording.stops_us(50_000)``.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         scale: as :func:`write_detections`.
+        voxels: as :func:`write_detections`.
         coverage: sees every window.
         inspector: keeps more of every window than its detections.
 
@@ -177,7 +182,8 @@ def detections_at(
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
     fused, device = model.fuse(), model.device
     observe = None if inspector is None else inspector.observe
-    specs, size_hw = choose_scaling(scale, recording.size_hw, config).specs(config.voxels), recording.size_hw
+    scaling, size_hw = choose_scaling(scale, recording.size_hw, config), recording.size_hw
+    specs = scaling.specs(spec_for(config, voxels))
 
     def detect_at(stop_us: int, spec: VoxelSpec) -> Detections:
         _, cube = next(recording.cubes([stop_us], spec))

@@ -14,7 +14,8 @@ from spiking_centernet.inference.runner import MODES, Answerer, StreamDetections
 from spiking_centernet.inference.sources import EventSource, packets_of
 from spiking_centernet.inference.windows import ClosedWindow, Packet, WindowCollector
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.model.scaling import Scale, choose_scaling
+from spiking_centernet.model.scaling import Scale, choose_scaling, spec_for
+from spiking_centernet.structures import VoxelSpec
 
 Mode = Literal["windowed", "stateful"]
 Policy = Literal["wait", "drop", "merge"]
@@ -36,6 +37,7 @@ class Stream:
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1 or "auto".
+        voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's.
         inspector: keeps more of every window, or step, than its detections.
 
     Attributes:
@@ -55,6 +57,7 @@ class Stream:
         min_score: float | None = None,
         readout_steps: int | None = None,
         scale: Scale = "auto",
+        voxels: VoxelSpec | None = None,
         inspector: Inspector | None = None,
     ):
         if mode not in MODES:
@@ -62,7 +65,11 @@ class Stream:
         self.scaling = choose_scaling(scale, size_hw, model.config)
         if len(self.scaling.scales) > 1:
             raise ConfigError(f"a stream is binned once, as it arrives: give one scale, got {scale!r}")
-        (voxels,) = self.scaling.specs(model.config.voxels)
+        (voxels,) = self.scaling.specs(spec_for(model.config, voxels))
+        if voxels.num_events and mode != "windowed":
+            raise ConfigError(
+                'a stateful stream advances by steps of one length; windows that count events need mode="windowed"'
+            )
         if every_us is not None and every_us < 1:
             raise ConfigError(f"every_us must be at least 1 microsecond, got {every_us}")
         if mode == "windowed":
@@ -144,6 +151,7 @@ def stream(
     min_score: float | None = None,
     readout_steps: int | None = None,
     scale: Scale = "auto",
+    voxels: VoxelSpec | None = None,
     size_hw: tuple[int, int] | None = None,
     policy: Policy = "wait",
     max_waiting: int = 4,
@@ -164,6 +172,7 @@ def stream(
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
         scale: at which the events are binned, as :class:`Stream`.
+        voxels: how windows are cut, as :class:`Stream`.
         size_hw: height and width of the sensor, for sources that do not say.
         policy: what happens while the network is busy. "wait": the source waits, nothing is lost. "drop" and "merge"
             read the source in a thread at its own pace; of more than ``max_waiting`` windows "drop" forgets the oldest,
@@ -185,14 +194,16 @@ def stream(
         raise ConfigError(f"unknown policy {policy!r}{did_you_mean(policy, POLICIES)}")
     if max_waiting < 1:
         raise ConfigError(f"max_waiting must be at least 1, got {max_waiting}")
-    if policy == "merge" and model.config.voxels.mode != "binary":
+    spec = spec_for(model.config, voxels)
+    if policy == "merge" and (spec.mode != "binary" or spec.num_events):
         raise ConfigError(
-            f'policy "merge" joins binary cubes, this network has voxels.mode {model.config.voxels.mode!r}; '
+            f'policy "merge" joins binary cubes of one length, here voxels.mode is {spec.mode!r} and a window '
+            f"{f'counts {spec.num_events} events' if spec.num_events else f'has {spec.window_us} us'}; "
             'take "drop" or "wait"'
         )
     flow = Stream(
         model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps, scale=scale,
-        inspector=inspector,
+        voxels=voxels, inspector=inspector,
     )  # fmt: skip
     packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
     if policy != "wait":

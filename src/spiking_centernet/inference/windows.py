@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spiking_centernet.data.voxel import add_events, empty_cube
+from spiking_centernet.data.voxel import add_events, empty_cube, voxelize
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.clock import StreamClock
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
@@ -58,7 +58,9 @@ class WindowCollector:
     """Sorts packets into windows that end at every multiple of ``every_us``, however the packets are cut.
 
     The first window ends at the first multiple after the first event, as in ``Recording.stops_us``; each is as long as
-    ``spec`` says. An event is binned on arrival into every window that is open for it; no event is kept.
+    ``spec`` says. An event is binned on arrival into every window that is open for it; no event is kept. Only where
+    ``spec`` counts events are those of the longest window kept, because how far a window reaches back is known once it
+    ends.
 
     Args:
         size_hw: height and width of the sensor in pixels.
@@ -91,6 +93,7 @@ class WindowCollector:
 
     def _start_again(self) -> None:
         self._open: deque[_OpenWindow] = deque()
+        self._kept: deque[np.ndarray] = deque()
         self._next_us: int | None = None
         self._last_event_us = 0
         self.newest_us = 0
@@ -177,6 +180,9 @@ class WindowCollector:
         if not len(events):
             return
         assert self._next_us is not None
+        if self.spec.num_events:
+            self._kept.append(events)
+            return
         last_us = int(events["t"][-1])
         stop_us = self._open[-1].stop_us + self.every_us if self._open else self._next_us
         while stop_us - self.spec.window_us <= last_us:
@@ -188,10 +194,21 @@ class WindowCollector:
     def _close(self, arrived_s: float) -> ClosedWindow:
         assert self._next_us is not None
         stop_us, self._next_us = self._next_us, self._next_us + self.every_us
+        if self.spec.num_events:
+            return ClosedWindow(stop_us - self.spec.window_us, stop_us, self._counted(stop_us), arrived_s, self.segment)
         opened = bool(self._open) and self._open[0].stop_us == stop_us
         # A silence of an hour is a hundred thousand windows: they share a cube.
         cube = self._open.popleft().cube if opened else self._nothing
         return ClosedWindow(stop_us - self.spec.window_us, stop_us, cube, arrived_s, self.segment)
+
+    def _counted(self, stop_us: int) -> torch.Tensor:
+        """Return the cube of a window that counts its events, and forget those that no later window holds."""
+        kept = np.concatenate([np.zeros(0, EVENT_DTYPE), *self._kept])
+        needed = kept[kept["t"] >= stop_us + self.every_us - self.spec.window_us]
+        self._kept = deque([needed] if len(needed) else [])
+        if not (kept["t"] >= stop_us - self.spec.window_us).any():
+            return self._nothing
+        return voxelize(kept, stop_us=stop_us, size_hw=self.size_hw, spec=self.spec)
 
 
 def _times(events: np.ndarray) -> np.ndarray:

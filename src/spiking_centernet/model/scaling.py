@@ -94,6 +94,23 @@ def choose_scaling(scale: Scale, size_hw: tuple[int, int], config: DetectorConfi
 _WORDS = ("auto", "pyramid")
 
 
+def spec_for(config: DetectorConfig, voxels: VoxelSpec | None) -> VoxelSpec:
+    """Return how windows are cut for a network: as asked for, or as it was trained.
+
+    Raises:
+        ConfigError: If the network cannot take such cubes, or the scale is said here.
+    """
+    if voxels is None:
+        return config.voxels
+    for name in ("num_steps", "bins", "mode"):
+        ours, theirs = getattr(voxels, name), getattr(config.voxels, name)
+        if ours != theirs:
+            raise ConfigError(f"voxels has {name} {ours!r}, the network was trained with {theirs!r}")
+    if voxels.scale != 1:
+        raise ConfigError("give the scale as scale, not in voxels: boxes are brought back by it")
+    return voxels
+
+
 def detections_of(
     head: Head,
     output: Any,

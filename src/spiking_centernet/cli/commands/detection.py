@@ -4,8 +4,9 @@ import contextlib
 import functools
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.commands.models import load_detector, split_inputs
@@ -30,6 +31,9 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.utils.progress import Progress
 
 LOG = logging.getLogger(__name__)
+
+if TYPE_CHECKING:  # the command starts without torch
+    from spiking_centernet.structures import VoxelSpec
 
 
 def demo(
@@ -83,6 +87,9 @@ def detect(
     every_ms: Milliseconds = 50.0,
     min_score: UnitFloat | None = None,
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
+    window_events: NonNegativeInt = 0,
+    least_ms: Milliseconds = 10.0,
+    most_ms: Milliseconds | None = None,
     speed: Speed = 1.0,
     shown_ms: Milliseconds = 40.0,
     track: bool = False,
@@ -106,6 +113,9 @@ def detect(
         min_score: null: the threshold chosen in training
         scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged and
             cost the sum of their squares; auto goes by the sensor
+        window_events: each window reaches back until it holds so many events; 0 for the network's fixed length
+        least_ms: with --window_events: the shortest window
+        most_ms: with --window_events: the longest window; null: the network's
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
@@ -135,6 +145,7 @@ def detect(
             detector,
             open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
             folder, save=save, track=track, scale=read_scale(scale),
+            voxels=_counting(config.voxels, window_events, least_ms, most_ms),
             every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
         )  # fmt: skip
         num_boxes = sum(len(found) for found in run.detections)
@@ -150,8 +161,7 @@ def detect(
             if run.scaling.scales != (1.0,):
                 output.show_text(f"{where}{run.scaling}")
             output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} instants{tracks}")
-            window_us = config.voxels.window_us
-            for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold, window_us=window_us):
+            for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold):
                 output.show_text(f"{where}{text}")
             tables.files(run.paths.values())
     if json:
@@ -169,6 +179,16 @@ predict.__doc__ = (
 )
 
 
+def _counting(spec: "VoxelSpec", num_events: int, least_ms: float, most_ms: float | None) -> "VoxelSpec | None":
+    """Return the network's windows counting events, None where they do not."""
+    if not num_events:
+        if most_ms is not None:
+            raise ConfigError("--most_ms bounds windows that count events; give --window_events, too")
+        return None
+    most_us = spec.window_us if most_ms is None else microseconds(most_ms)
+    return replace(spec, num_events=num_events, least_us=microseconds(least_ms), window_us=most_us)
+
+
 def stream(
     model: str,
     source: str,
@@ -181,6 +201,9 @@ def stream(
     min_score: UnitFloat | None = None,
     readout_steps: PositiveInt | None = None,
     scale: ScaleWord = "auto",
+    window_events: NonNegativeInt = 0,
+    least_ms: Milliseconds = 10.0,
+    most_ms: Milliseconds | None = None,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -200,6 +223,9 @@ def stream(
         min_score: null: the threshold chosen in training
         readout_steps: steps that a stateful result averages
         scale: resolution of the events over the sensor's: 0.5 is half; auto goes by the sensor
+        window_events: each window reaches back until it holds so many events; 0 for the network's fixed length
+        least_ms: with --window_events: the shortest window
+        most_ms: with --window_events: the longest window; null: the network's
         size: of the sensor in pixels; udp needs it
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -230,6 +256,7 @@ def stream(
             sys.stderr.write(f"{scaling}\n")
         answers = stream_detections(
             detector, events, scale=scaling.scales, mode=mode,
+            voxels=_counting(detector.config.voxels, window_events, least_ms, most_ms),
             every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
         )  # fmt: skip

@@ -124,6 +124,8 @@ class DatRecording(Recording):
         return self._attempt(lambda: self.dat.read(start_us, stop_us), lambda: self._fixed()._read(start_us, stop_us))
 
     def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
+        if spec.num_events:  # how far the window reaches back is known once its events are
+            return super()._cube(stop_us, spec)
         return self._attempt(lambda: self.dat.cube(stop_us, spec), lambda: self._fixed()._cube(stop_us, spec))
 
     def _fixed(self) -> "_Records":

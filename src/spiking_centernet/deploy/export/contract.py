@@ -104,13 +104,18 @@ def _in_order(state: State, layers: Sequence[str]) -> list[Tensor]:
 
 
 def require_plain(config: DetectorConfig) -> None:
-    """Refuse variants of the network, which no exported file holds.
+    """Refuse what no exported file holds: variants of the network, and windows that count events.
 
     Raises:
-        ExportError: it is one.
+        ExportError: it is one of them.
     """
     if config.variations:
         raise ExportError(f"networks with {config.variations} cannot be exported; run the detector itself")
+    if config.voxels.num_events:
+        raise ExportError(
+            f"an exported file says its window in microseconds, this network's reach back {config.voxels.num_events} "
+            "events; run the detector itself"
+        )
 
 
 def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None = None) -> Contract:
