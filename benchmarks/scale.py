@@ -9,6 +9,7 @@ scale 1. Writes ``results/scale.json``.
 """
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def seconds_a_window(model, dataset, rounds: int) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
+def rounded(value: float) -> float | None:
+    """Return a score with four digits, None where there is no box of its kind."""
+    return None if math.isnan(value) else round(value, 4)
+
+
 def row(name: str, folder: Path, split: str, weights: str, rounds: int, every: int) -> dict:
     """Return AP and relative time by scale of one model on one folder."""
     model = scn.load(weights)
@@ -59,7 +65,8 @@ def row(name: str, folder: Path, split: str, weights: str, rounds: int, every: i
         score = predictions.score(PROTOCOL)
         chosen = choose_scaling(scale, predictions.size_hw, model.config)
         scales[label] = {
-            "ap": round(score.ap, 4), "ap50": round(score.ap50, 4), "ms": round(1e3 * seconds[label], 1),
+            "ap": round(score.ap, 4), "ap50": round(score.ap50, 4), "ap_small": rounded(score.ap_small),
+            "ap_medium": rounded(score.ap_medium), "ap_large": rounded(score.ap_large), "ms": round(1e3 * seconds[label], 1),
             "time_ratio": round(seconds[label] / seconds["1"], 3), "pixel_ratio": round(chosen.cost, 3),
         }  # fmt: skip
         print(name, weights, label, scales[label], flush=True)
