@@ -66,7 +66,8 @@ def row(name: str, folder: Path, split: str, weights: str, rounds: int, every: i
         chosen = choose_scaling(scale, predictions.size_hw, model.config)
         scales[label] = {
             "ap": round(score.ap, 4), "ap50": round(score.ap50, 4), "ap_small": rounded(score.ap_small),
-            "ap_medium": rounded(score.ap_medium), "ap_large": rounded(score.ap_large), "ms": round(1e3 * seconds[label], 1),
+            "ap_medium": rounded(score.ap_medium), "ap_large": rounded(score.ap_large),
+            "ms": round(1e3 * seconds[label], 1),
             "time_ratio": round(seconds[label] / seconds["1"], 3), "pixel_ratio": round(chosen.cost, 3),
         }  # fmt: skip
         print(name, weights, label, scales[label], flush=True)

@@ -115,7 +115,7 @@ def test_coco_is_what_its_own_tools_read(tmp_path, box_file):
     truth = COCO(str(tmp_path / "b.json"))
     assert [truth.cats[k]["name"] for k in sorted(truth.cats)] == ["car", "pedestrian"]
     assert min(truth.anns) == 1
-    assert (truth.imgs[1]["width"], truth.imgs[1]["height"], truth.imgs[1]["file_name"]) == (304, 240, "a_250000.png")
+    assert (truth.imgs[1]["width"], truth.imgs[1]["height"], truth.imgs[1]["file_name"]) == (304, 240, "a_250000us.png")
     assert len(truth.getAnnIds(imgIds=[1])) == 3
 
 

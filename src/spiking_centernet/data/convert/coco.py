@@ -5,6 +5,7 @@ and ``confidence`` of a box. Nothing is lost.
 """
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,27 @@ from spiking_centernet.data.convert.labels import (
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.utils.files import atomic_write
 
+TIME_IN_NAME = r"_(\d+)us\.\w+$"
+"""How the names of pictures end; annotation tools keep names where they drop keys that they do not know."""
+
+
+def picture_name(stem: str, t_us: int) -> str:
+    """Return the name of the picture of a timestamp."""
+    return f"{stem}_{t_us}us.png"
+
+
+def picture_names(path: Path) -> list[str]:
+    """Return the names of the pictures of a file that :func:`read` has read."""
+    return [str(image["file_name"]) for image in json.loads(read_text(path)).get("images", ())]
+
+
+def _time_in_name(image: dict[str, Any]) -> int | None:
+    found = re.search(TIME_IN_NAME, str(image["file_name"]))
+    return int(found[1]) if found else None
+
 
 def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
-    """Write labels; pictures are called ``<stem>_<t_us>.png``.
+    """Write labels; pictures are called ``<stem>_<t_us>us.png``.
 
     Raises:
         BoxFileError: the sensor's size is not known.
@@ -50,7 +69,7 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
         "info": {"description": f"labels of {stem}"},
         "categories": [{"id": k, "name": name} for k, name in enumerate(labels.classes, start=1)],
         "images": [
-            {"id": k, "file_name": f"{stem}_{t_us}.png", "width": width, "height": height, "t_us": t_us}
+            {"id": k, "file_name": picture_name(stem, t_us), "width": width, "height": height, "t_us": t_us}
             for t_us, k in image_of.items()
         ],
         "annotations": annotations,
@@ -65,8 +84,8 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
 
     Args:
         path: the file; also one of ``scn detect``.
-        every_us: microseconds between pictures that carry no ``t_us``; they count in the order of their names,
-            numbers in them as numbers.
+        every_us: microseconds between pictures that carry no ``t_us`` and whose names do not say a time as
+            ``picture_name`` does; they count in the order of their names, numbers in them as numbers.
 
     Raises:
         BoxFileError: the file is no such JSON, or a time is missing.
@@ -75,7 +94,11 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         document: dict[str, Any] = json.loads(read_text(path))
         if detections.is_detections(document):
             return detections.read(path, document)
-        images = sorted(document["images"], key=lambda image: (image.get("t_us", 0), by_number(image["file_name"])))
+        images = document["images"]
+        for image in images:
+            if "t_us" not in image and (t_us := _time_in_name(image)) is not None:
+                image["t_us"] = t_us
+        images = sorted(images, key=lambda image: (image.get("t_us", 0), by_number(image["file_name"])))
         categories = sorted(document["categories"], key=lambda category: category["id"])
         label_of = {category["id"]: k for k, category in enumerate(categories)}
         classes = tuple(str(category["name"]) for category in categories)
