@@ -21,14 +21,14 @@ SIZE_HW = (56, 72)
 
 
 def moving_events():
-    """A square of 20 x 20 pixels that crosses the picture within a second."""
+    """A square of 20 x 20 pixels that crosses the picture within half a second, and the quiet second after it."""
     x, y = np.meshgrid(np.arange(20), np.arange(20))
     parts = []
-    for t_us in range(0, 1_000_000, 10_000):
+    for t_us in range(0, 500_000, 10_000):
         events = np.zeros(400, EVENT_DTYPE)
-        events["t"], events["x"], events["y"] = t_us, x.ravel() + t_us // 20_000, y.ravel() + 16
+        events["t"], events["x"], events["y"] = t_us, x.ravel() + t_us // 10_000, y.ravel() + 16
         parts.append(events)
-    return np.concatenate(parts)
+    return np.concatenate([*parts, np.array([(1_500_000, 0, 0, 0)], EVENT_DTYPE)])
 
 
 @pytest.fixture
@@ -38,18 +38,18 @@ def recording(tmp_path):
 
 
 def test_motion_becomes_a_folder_that_training_reads(recording, tmp_path):
-    stops_us = label_stops_us(recording, 100_000, 200_000, 800_000)
-    assert stops_us == [300_000, 400_000, 500_000, 600_000, 700_000, 800_000]
-    labels = boxes_by_motion(recording, stops_us, every_us=100_000, name="person")
+    stops_us = label_stops_us(recording, 50_000, 100_000, 500_000)
+    assert stops_us == list(range(150_000, 500_001, 50_000))
+    labels = boxes_by_motion(recording, stops_us, every_us=50_000, name="person")
     files = write_labels(recording, labels, tmp_path / "mine")
     assert files.events.samefile(recording.path)
     assert files.classes.read_text() == "person\n"
     dataset = FolderDataset(tmp_path / "mine", "train", classes=("person",))
-    assert len(dataset) == 6
+    assert len(dataset) == 8
     for sample in dataset:
         # The square is between the two places it had in the window of 50 ms.
-        left = (sample.t_us - 50_000) // 20_000
-        np.testing.assert_allclose(sample.boxes.xyxy, [[left, 16, left + 22, 36]], atol=2)
+        left = (sample.t_us - 50_000) // 10_000
+        np.testing.assert_allclose(sample.boxes.xyxy, [[left, 16, left + 24, 36]], atol=2)
 
 
 def test_a_detector_labels_what_it_detects(recording):
