@@ -30,7 +30,10 @@ DURATION_S = 8
 EVERY_MS = 250
 """Between timestamps: the simulator labels the roads at 4 Hz."""
 MATCH_IOU = 0.5
-TRAINING = "--epochs 12 --learning_rate 0.0005 --ema_decay 0.9 --batch_size 4 --val_every 12 --protocol none".split()
+TRAINING = [
+    *("--epochs", "12", "--learning_rate", "0.0005", "--ema_decay", "0.9", "--batch_size", "4", "--val_every", "12"),
+    *("--protocol", "none"),
+]
 
 
 def scn(*words: object) -> str:

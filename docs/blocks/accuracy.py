@@ -226,3 +226,41 @@ def study_block(name: str) -> Callable[[Results], str]:
 STUDIES = (
     "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "input", "paper_roads"
 )  # fmt: skip
+
+
+def own_recording(results: Results) -> str:
+    """What automatic labels are worth, and what fine-tuning on half a recording brings."""
+    r = results["own_recording"]
+    rows = [
+        (what, number(r[key]["ap"]), number(r[key]["ap50"]))
+        for what, key in ((f"`{r['weights']}` as it comes", "before"), ("fine-tuned on the first half", "after"))
+    ]
+    scores = table(("weights, second half of the recording", "AP", "AP50"), rows)
+
+    def told(key: str) -> str:
+        labels = r[key]
+        return f"{labels['matched']} of {labels['true_boxes']} true boxes, {labels['false']} boxes were false"
+
+    return (
+        f"{scores}\n\nProtocol `{r['protocol']}`, {r['frames']['train']} labeled frames with {r['boxes']['train']} "
+        f"boxes to train on, {r['frames']['val']} with {r['boxes']['val']} to test on. Before correction, the "
+        f"detector's labels of the first half covered (IoU {r['match_iou']}) {told('labels_by_model')}; those from "
+        f"motion, whatever their class, {told('labels_by_motion')}. {origin(r)}"
+    )
+
+
+def scale(results: Results) -> str:
+    """AP and time of a window by the scale at which events are binned."""
+    r = results["scale"]
+    rows = []
+    for row in r["rows"]:
+        height, width = row["size_hw"]
+        for label, cell in row["scales"].items():
+            name = f"{label} (`auto`)" if label == row["auto"] else label
+            rows.append(
+                (f"{width} x {height}, {row['data']}", name, number(cell["ap"]), number(cell["ap50"]),
+                 f"{cell['time_ratio']:.2f}")
+            )  # fmt: skip
+    models = ", ".join(f"`{name}`" for name in dict.fromkeys(row["model"] for row in r["rows"]))
+    head = ("simulated recordings", "scale", "AP", "AP50", "time of a window, scale 1 = 1")
+    return f"{table(head, rows, words=2)}\n\n{models}, protocol `{r['protocol']}`. {origin(r)}"
