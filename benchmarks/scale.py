@@ -23,7 +23,7 @@ from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.inference import detect_windows
 from spiking_centernet.model.scaling import choose_scaling
 
-SCALES = {"1": 1.0, "2/3": 2 / 3, "1/2": 1 / 2, "1/3": 1 / 3, "1/4": 1 / 4, "1/6": 1 / 6, "pyramid": "pyramid"}
+SCALES = {"1": 1.0, "2/3": 2 / 3, "1/2": 1 / 2, "1/3": 1 / 3, "1/4": 1 / 4, "pyramid": "pyramid"}
 PROTOCOL = "none"
 NUM_WINDOWS = 4
 
