@@ -58,10 +58,13 @@ def test_two_objects_are_two_boxes_the_larger_first():
     assert len(moving_boxes(square(10, 10, 8, 0), SIZE_HW, np.zeros((12, 16)), MotionSettings(trim=0))) == 0
 
 
-def test_parts_with_one_cell_between_them_are_one_object():
-    events = np.concatenate([square(16, 16, 16, 0), square(40, 16, 16, 0)])
+@pytest.mark.parametrize(("gap_px", "num_boxes"), [(8, 1), (16, 1), (24, 2)])
+def test_parts_with_up_to_two_cells_between_them_are_one_object(gap_px, num_boxes):
+    events = np.concatenate([square(16, 16, 16, 0), square(32 + gap_px, 16, 16, 0)])
     found = moving_boxes(events, SIZE_HW, np.zeros((12, 16)), MotionSettings(trim=0))
-    np.testing.assert_array_equal(found, [[16, 16, 56, 32]])
+    assert len(found) == num_boxes
+    np.testing.assert_array_equal(found[:, [0, 2]].min(), 16)
+    np.testing.assert_array_equal(found[:, [0, 2]].max(), 48 + gap_px)
 
 
 def test_a_few_stray_events_do_not_widen_a_box():

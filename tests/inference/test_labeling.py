@@ -134,6 +134,16 @@ def test_events_that_are_no_dat_file_are_copied(tmp_path):
     np.testing.assert_array_equal(scn.open(files.events).read(), recording.read())
 
 
+def test_a_dat_file_that_does_not_say_its_size_is_copied(tmp_path, recording):
+    raw = recording.path.read_bytes()
+    bare = tmp_path / "bare_td.dat"
+    bare.write_bytes(raw.replace(b"% Height 56\n", b"").replace(b"% Width 72\n", b""))
+    opened = scn.open(bare, size_hw=SIZE_HW)
+    labels = boxes_by_motion(opened, [300_000], every_us=100_000)
+    files = write_labels(opened, labels, tmp_path / "mine", pictures=False)
+    assert scn.open(files.events).size_hw == SIZE_HW
+
+
 def test_times_outside_the_recording_are_refused(recording):
     with pytest.raises(WindowError, match="choose other times"):
         label_stops_us(recording, 100_000, 5_000_000)

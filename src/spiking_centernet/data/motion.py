@@ -75,7 +75,7 @@ def moving_boxes(
     """Return a box for every connected component of cells in which something moves, largest first.
 
     A cell moves if it has ``min_events`` more events than twice its usual number; cells that touch, also at a corner or
-    with one cell between them, are one component. Its box holds its events but for a few at the edges.
+    with up to two cells between them, are one component. Its box holds its events but for a few at the edges.
 
     Args:
         events: EVENT_DTYPE of a window.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data import DatWriter, Recording, write_boxes
+from spiking_centernet.data import DatRecording, DatWriter, Recording, write_boxes
 from spiking_centernet.data.convert import Labels, coco
-from spiking_centernet.data.layouts import BOXES_SUFFIX
+from spiking_centernet.data.layouts import BOXES_SUFFIX, CLASSES_FILE, read_class_names
 from spiking_centernet.data.motion import MotionSettings, moving_boxes, usual_activity
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference.recordings import as_box_array, detections_at, events_before
@@ -162,7 +162,7 @@ def write_labels(
     out = Path(out)
     name = recording.path.stem.removesuffix("_td")
     paths = LabelFiles(
-        out / split / f"{name}_td.dat", out / split / f"{name}{BOXES_SUFFIX}", out / "classes.txt",
+        out / split / f"{name}_td.dat", out / split / f"{name}{BOXES_SUFFIX}", out / CLASSES_FILE,
         out / "coco" / f"{name}_{split}" / "annotations.json" if pictures else None,
     )  # fmt: skip
     _write_classes(paths.classes, labels.classes)
@@ -178,25 +178,26 @@ def write_labels(
 
 
 def _write_classes(path: Path, classes: tuple[str, ...]) -> None:
-    if path.is_file():
-        known = tuple(path.read_text(encoding="utf-8").split("\n"))
-        if tuple(name.strip() for name in known if name.strip()) != classes:
-            raise ConfigError(
-                f"{path}: names other classes than {', '.join(classes)}; label into another folder, or give --name"
-            )
-        return
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    known = read_class_names(path.parent)
+    if known is None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    elif known != classes:
+        raise ConfigError(
+            f"{path}: names other classes than {', '.join(classes)}: {', '.join(known)}; label into another folder, or "
+            "give --name"
+        )
 
 
 def _place_events(recording: Recording, target: Path) -> None:
     if target.exists() or target.is_symlink():
-        if recording.path.suffix == ".dat" and target.samefile(recording.path):
+        if target.exists() and recording.path.exists() and target.samefile(recording.path):
             return
         target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A copy where the file was repaired on reading, so that every reader sees the same events.
-    if recording.path.suffix == ".dat" and not (recording.num_dropped or recording.clock_us or recording.restarts_us):
+    # A copy where the file was repaired on reading or does not say its size, so that every reader sees the same events.
+    repaired = recording.num_dropped or recording.clock_us or recording.restarts_us
+    if isinstance(recording, DatRecording) and not repaired and recording.dat.header.size_hw == recording.size_hw:
         try:
             target.symlink_to(recording.path.resolve())
         except OSError:
