@@ -169,5 +169,5 @@ def test_the_command_labels_by_a_model(tmp_path, capsys):
     weights = scn.save(tiny_detector(), tmp_path / "tiny")
     words = ["label", str(tmp_path / "a_td.dat"), str(tmp_path / "mine"), "--model", str(weights), "--min_score", "0.2"]
     assert main([*words, "--no_pictures"]) == 0
-    assert "boxes of car, pedestrian at 5 timestamps" in capsys.readouterr().out
+    assert "boxes of car, pedestrian at 4 timestamps" in capsys.readouterr().out
     assert not (tmp_path / "mine" / "coco").exists()
