@@ -20,8 +20,8 @@ Scale = float | str | Sequence[float]
 Found = TypeVar("Found", bound=Detections)
 
 AUTO_SIDE = 2
-"""Cubes up to about twice as wide as those of training are left alone: zoom in training covers them, and a smaller scale
-loses what is far away. ``benchmarks/scale.py`` measures AP by scale on simulated recordings."""
+"""Cubes up to about twice as wide as those of training are left alone: zoom in training covers them, and a smaller
+scale loses what is far away. ``benchmarks/scale.py`` measures AP by scale on simulated recordings."""
 
 PYRAMID = (1.0, 0.5, 0.25)
 MERGE_IOU = 0.5
