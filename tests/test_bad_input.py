@@ -25,7 +25,7 @@ from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
 from spiking_centernet.training.config import read_recipe
 from spiking_centernet.training.run_dir import RunFolder, read_metrics
 
-INPUTS = 400
+INPUTS = 1000
 
 
 @pytest.mark.parametrize("name", list(fuzz_targets.TARGETS))
