@@ -321,7 +321,6 @@ def test_several_runs_at_once_give_the_same_results(ran, data, tmp_path):
             json.loads((o / f"runs/{row}/seed0/outcome.json").read_text()) for o in (out, tmp_path / "out")
         )
         assert at_once["tests"] == alone["tests"]
-        assert at_once["teacher_sha256"] == alone["teacher_sha256"]
 
 
 @pytest.mark.slow
