@@ -308,7 +308,8 @@ class Trainer:
         self.state.without_better += 1
         if ap > self.state.best_ap or (not score.num_truth and ap >= self.state.best_ap):
             self.state.best_ap, self.state.without_better = ap, 0
-            config = with_changes(model.config, {"deployment.score_threshold": best_threshold(score)})
+            deployment = {"score_threshold": best_threshold(score), "trained_hw": predictions.size_hw}
+            config = with_changes(model.config, {"deployment": deployment})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         log.show(row)
 
