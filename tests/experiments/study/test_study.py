@@ -398,7 +398,7 @@ def test_every_study_is_valid_and_says_how_to_run_it(path):
 def test_every_study_runs_with_a_one_step_budget(path, four_windows, tmp_path):
     """With a network and a schedule so small that all of them take seconds; what they vary stays."""
     plan = read_plan(path)
-    toy = {k: v for k, v in TOY.items() if k not in ("learning_rate", "network", "protocol")} | {"batch_size": 17}
+    toy = {k: v for k, v in TOY.items() if k not in ("learning_rate", "network", "protocol")} | {"batch_size": 2}
     changes = toy | {"network": {"encoder.widths": [8, 8, 16, 16], "encoder.convs_per_stage": 1, "head.width": 8}}
     small = tmp_path / path.name
     values = yaml.safe_load(path.read_text())
