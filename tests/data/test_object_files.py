@@ -23,8 +23,8 @@ CAMERA = Calibration(np.array([300.0, 300.0]), np.array([32.0, 24.0]))
 
 def boxes():
     rows = np.zeros(3, BOX_DTYPE)
-    for i, row in enumerate(rows):
-        row[:] = (T_US, 4 + 10 * i, 5, 8, 12, i % 2, 1, 7 - i)
+    for i in range(len(rows)):
+        rows[i] = (T_US, 4 + 10 * i, 5, 8, 12, i % 2, 1, 7 - i)
     return rows
 
 

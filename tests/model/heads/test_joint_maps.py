@@ -61,9 +61,11 @@ def test_joints_are_decoded_as_by_centernet(golden_dir, count):
 def test_targets_written_into_the_maps_decode_to_the_truth():
     rng = np.random.default_rng(3)
     size_hw, stride = (40, 50), 4
-    low = np.array([[8.0, 12.0], [90.0, 40.0]])
+    low = np.array([[8.0, 12.0], [92.0, 40.0]])
     xyxy = np.concatenate([low, low + np.array([60, 90])], axis=1).astype(np.float32)
-    uv = low[:, None] + rng.uniform(2, 58, (2, 13, 2))
+    # A cell of its own for every joint: the map of offsets is shared by all.
+    cells = np.stack([rng.permutation(14 * 14)[:13] for _ in low])
+    uv = low[:, None] + stride * np.stack([cells % 14, cells // 14], axis=2) + rng.uniform(0, stride, (2, 13, 2))
     boxes = Boxes(xyxy, np.zeros(2, np.int64), joints=np.concatenate([uv, np.full((2, 13, 1), 2)], axis=2).astype("f4"))
     targets = targets_of([boxes], size_hw)
     maps = {"joints": torch.zeros(1, 26, *size_hw), "joint_offset": torch.zeros(1, 2, *size_hw)}

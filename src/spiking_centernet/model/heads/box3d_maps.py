@@ -40,8 +40,8 @@ MIN_DIMENSION_M = 0.05
 BIN_CENTRES = (-math.pi / 2, math.pi / 2)
 """Centres of the two bins of the angle under which an object is seen (CenterNet's code)."""
 
-BIN_REACH = 2 * math.pi / 3
-"""A bin is right for angles nearer than this to its centre, so that the two overlap by a sixth of a turn each way."""
+BIN_NEAR, BIN_FAR = math.pi / 6, 5 * math.pi / 6
+"""The first bin is right below the one and above the other, the second mirrored: they overlap by a sixth of a turn."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,10 @@ def make_targets3d(
 def bins_of(alpha: Float[Tensor, "*n"]) -> tuple[Bool[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
     """Return which bins are right for an angle in [-pi, pi), and the angle minus either bin's centre."""
     residual = alpha[..., None] - torch.tensor(BIN_CENTRES, dtype=alpha.dtype, device=alpha.device)
-    turned = torch.remainder(residual + math.pi, 2 * math.pi) - math.pi
-    return turned.abs() < BIN_REACH, residual
+    # Compared as the definition states it, so that an angle on a border falls on the same side of it.
+    first, second = (alpha < BIN_NEAR) | (alpha > BIN_FAR), (alpha > -BIN_NEAR) | (alpha < -BIN_FAR)
+    right = torch.stack([first, second], dim=-1)
+    return right, residual
 
 
 def rotation_loss(
