@@ -16,8 +16,7 @@ from stamp import stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.data import Augmentation, FolderDataset
-from spiking_centernet.evaluation import Predictions
-from spiking_centernet.evaluation.prediction import predict
+from spiking_centernet.evaluation.prediction import Predictions, predict
 
 MATCH_IOU = 0.5
 

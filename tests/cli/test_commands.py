@@ -284,7 +284,8 @@ def test_val_under_all_protocols(capsys, tmp_path, data, model_path):
     assert 0 < saved["firing_rate"] < 1
     assert saved["model"] == model_path
     assert {"command", "commit", "machine", "versions"} <= set(saved["provenance"])
-    assert {path.name for path in out_dir.iterdir()} == {"score.json", "mosaic.png", *(f"pr_{n}.png" for n in names)}
+    shown = {"score.json", "predictions.npz", "mosaic.png", "confusion.png", "sizes.png"}
+    assert {path.name for path in out_dir.iterdir()} == {*shown, *(f"pr_{n}.png" for n in names)}
 
 
 def test_val_tells_what_is_wrong(capsys, tmp_path, data, model_path):

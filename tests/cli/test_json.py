@@ -16,7 +16,7 @@ from spiking_centernet.data import read_boxes, write_dat
 from spiking_centernet.data.io import sample
 from spiking_centernet.model import weights
 
-STREAMS_LINES = {"stream"}
+STREAMS_LINES = {"stream", "view"}
 """Writes a line of JSON for every result anyway."""
 
 

@@ -17,6 +17,7 @@ from spiking_centernet.errors import ConfigError, EventFileError, MissingPackage
 from spiking_centernet.inference import Packet
 from spiking_centernet.inference.recordings import detections_at
 from spiking_centernet.structures import BOX_DTYPE
+from spiking_centernet.visualize.draw import CAPTION_PX
 
 SIZE_HW = (56, 72)
 
@@ -308,7 +309,7 @@ def result(model, events):
 
 def test_a_picture(result, tmp_path):
     plain, overlaid = result.plot(enlarge=2), result.plot(enlarge=2, heatmap=True)
-    assert plain.shape == overlaid.shape == (2 * SIZE_HW[0], 2 * SIZE_HW[1], 3)
+    assert plain.shape == overlaid.shape == (2 * SIZE_HW[0] + CAPTION_PX, 2 * SIZE_HW[1], 3)
     assert (plain != overlaid).any()
     np.testing.assert_array_equal(np.asarray(Image.open(result.save(tmp_path / "a.png", enlarge=2))), plain)
     assert Image.open(result.save(tmp_path / "a.jpg")).format == "JPEG"
@@ -329,7 +330,7 @@ def test_show_opens_the_picture(result, monkeypatch):
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda self: shown.append(self.size))
     result.show(enlarge=1)
-    assert shown == [(SIZE_HW[1], SIZE_HW[0])]
+    assert shown == [(SIZE_HW[1], SIZE_HW[0] + CAPTION_PX)]
 
 
 def test_files_of_boxes(result, tmp_path):

@@ -16,7 +16,8 @@ from spiking_centernet.utils.provenance import cpu_model, has_native_bfloat16, n
 PURPOSES = {
     "train": "scn train", "wandb": "logger: wandb", "mlflow": "logger: mlflow", "energy": "joules of a GPU",
     "formats": "HDF5, AEDAT4, ROS and MATLAB recordings",
-    "track": "scn detect --track", "live": "scn stream from a camera or socket", "onnx": "scn export to .onnx",
+    "track": "scn detect --track", "view": "scn view", "live": "scn stream from a camera or socket",
+    "onnx": "scn export to .onnx",
     "openvino": "scn export to .xml", "nir": "scn export to .nir", "cluster": "--executor ray and slurm",
     "results": "Result.to_supervision and Result.to_pandas",
 }  # fmt: skip

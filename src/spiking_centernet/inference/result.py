@@ -98,7 +98,7 @@ class Result(Detections):
         keep = self.scores >= score
         return replace(
             self, xyxy=self.xyxy[keep], scores=self.scores[keep], labels=self.labels[keep],
-            track_ids=self.track_ids[keep],
+            track_ids=self.track_ids[keep], box3d=self.box3d[keep], joints=self.joints[keep],
         )  # fmt: skip
 
     def plot(
