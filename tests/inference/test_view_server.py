@@ -15,7 +15,6 @@ from spiking_centernet.inference.clip import Clip
 
 pytest.importorskip("starlette", reason="the extra [view] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [view] is not installed")
-from spiking_centernet.inference import Replay, stream
 from spiking_centernet.inference.view_live import LiveFeed
 from spiking_centernet.inference.view_server import ViewServer
 
