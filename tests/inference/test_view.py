@@ -276,9 +276,14 @@ def test_a_long_recording_is_cut_and_both_page_and_log_say_so(place, tmp_path, m
     assert len(json.loads(text.split('id="block-0">')[1].split("</script>")[0])) == 4
 
 
-def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path):
+@pytest.mark.parametrize("track", [False, True])
+def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path, track):
+    if track:
+        pytest.importorskip("trackers", reason="the extra [track] is not installed")
     words = ["detect", place / "one.safetensors", place / "noise_td.dat", "--save", "json", "html", "--out", tmp_path]
-    assert main([*map(str, words), "--min_score", "0.2"]) == 0
+    # Noise makes few boxes that belong to a track, and none of a high score.
+    how = ("--min_score", "0.1", "--track") if track else ("--min_score", "0.2")
+    assert main([*map(str, words), *how]) == 0
     (path,) = tmp_path.glob("*.html")
     (place_json,) = tmp_path.glob("*.json")
     frames = json.loads(place_json.read_text())["instants"]
@@ -287,6 +292,9 @@ def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path):
         tab.wait(f"{LAST} === '0'")
         for number, frame in enumerate(frames):
             tab.wait(f"{LAST} === '{number}' && ({ROWS})[0].length === {len(frame['boxes'])}")
+            if track:
+                ids = [int(row[3]) for row in tab.get(ROWS)[0]]
+                assert ids == [box["track_id"] for box in frame["boxes"]]
             tab.press("ArrowRight")
 
 

@@ -15,6 +15,7 @@ from spiking_centernet.inference.clip import Clip
 
 pytest.importorskip("starlette", reason="the extra [view] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [view] is not installed")
+from spiking_centernet.inference import Replay, stream
 from spiking_centernet.inference.view_live import LiveFeed
 from spiking_centernet.inference.view_server import ViewServer
 
@@ -178,6 +179,31 @@ class Breaking:
     def __iter__(self):
         yield some_events(2_000, 110_000)
         raise OSError("the camera stopped")
+
+
+@pytest.mark.parametrize("mode", ["windowed", "stateful"])
+def test_a_live_page_shows_what_the_stream_finds(browser, clip, mode):
+    detector = tiny_detector()
+    recording = clip.recording
+    feed = LiveFeed(
+        "tiny", detector, Replay(recording, speed=1000), title="live", mode=mode, min_score=0.2, policy="wait"
+    )
+    (*_, last) = stream(detector, recording, mode=mode, min_score=0.2)
+    with serving(feed) as address, browser.page(address) as tab:
+        tab.wait("document.querySelector('#notes').textContent.includes('The source has ended')")
+        tab.wait(f"Number(document.querySelector('#scrub').max) === {last.t_us}")
+        tab.press("End")
+        tab.wait(f"document.querySelectorAll('.panel tbody tr').length === {len(last)}")
+        scores = tab.get(
+            "[...document.querySelectorAll('.panel tbody tr')].map((row) => Number(row.cells[1].textContent))"
+        )
+        assert len(scores) == len(last) > 0
+        assert scores == pytest.approx(last.scores.tolist(), abs=6e-4)
+        tab.choose("#mode", "polarity")
+        assert tab.pixels(".picture")[2] >= 4
+        tab.choose("#view", "raster")
+        tab.wait("document.querySelector('#spikes-note').textContent.includes('over the steps')")
+        assert tab.complaints() == []
 
 
 def test_a_live_page_says_why_the_stream_ended(browser):

@@ -87,6 +87,7 @@ class Store {
   listen() {
     const source = new EventSource("live");
     let before = Promise.resolve();
+    const inTurn = (act) => { before = before.then(act).catch((error) => { this.failure = String(error); this.changed(-1); }); };
     const add = async (raw) => {
       const k = this.first + this.count;
       await this.take(k, raw);
@@ -94,8 +95,12 @@ class Store {
       if (this.count > LIVE_FRAMES) { this.count--; this.first++; this.series.forEach((s) => s.delete(this.first - 1)); }
       this.changed(k);
     };
-    source.onmessage = (message) => { before = before.then(() => add(JSON.parse(message.data))); };
-    source.addEventListener("end", (message) => { source.close(); this.failure = message.data; this.changed(-1); });
+    source.onmessage = (message) => inTurn(() => add(JSON.parse(message.data)));
+    // In turn, too: frames that are still being unpacked are no answer to what has ended.
+    source.addEventListener("end", (message) => {
+      source.close();
+      inTurn(() => { this.failure = message.data; this.changed(-1); });
+    });
     source.onerror = () => { this.failure = "The stream is interrupted; is scn view still running?"; this.changed(-1); };
     source.onopen = () => { this.failure = ""; };
   }
