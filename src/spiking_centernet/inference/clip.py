@@ -120,6 +120,7 @@ class Probe:
         heatmap = getattr(look.output, "heatmap", None)
         return {
             "name": self.name, "classes": list(self.config.classes), "threshold": self.threshold,
+            "own_threshold": self.config.deployment.score_threshold,
             "least_score": self.least_score, "window_us": self.spec.window_us, "num_steps": self.spec.num_steps,
             "spiking": self.config.neuron.is_spiking, "parameters": self.num_parameters,
             "counted": self._graph is not None, "scale": str(self.spec.ratio),

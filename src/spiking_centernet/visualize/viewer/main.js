@@ -222,7 +222,7 @@ $("plot-key").hidden = about.models.length < 2;
 $("plot-key").textContent = about.models.map((model, m) => `${m ? "dashed" : "solid"}: ${model.name}`).join(", ");
 $("about").textContent = about.models.map((model) => [
   `${model.name}: windows of ${model.window_us / 1000} ms, ${model.num_steps} steps`,
-  model.parameters ? `${(model.parameters / 1e6).toFixed(2)} M parameters` : "", `threshold ${model.threshold}`,
+  model.parameters ? `${(model.parameters / 1e6).toFixed(2)} M parameters` : "", `threshold ${model.own_threshold}`,
   model.scale === "1" ? "" : `events binned at ${model.scale} of the sensor's resolution`,
 ].filter(Boolean).join(", ")).join("; ");
 setTheme(now.theme);

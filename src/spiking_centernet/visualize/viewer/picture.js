@@ -106,7 +106,7 @@ class Picture {
   }
 
   tag(pen, box, text, color, unit) {
-    const size = 13 * unit;
+    const size = (this.canvas.clientWidth < 480 ? 10 : 13) * unit;
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const width = pen.measureText(text).width + 8 * unit, height = size * 1.4;
     // Above the box where there is room, else below it: inside it would hide what is shown.
