@@ -56,6 +56,8 @@ def test_swapped_arguments_are_told_apart(capsys, recording):
         ("val", "give size_hw", "give size_hw"),
         ("detect", "--min_score, a.min_score and min_scores", "--min_score, a.min_score and min_scores"),
         (None, "give size_hw", "give size_hw"),
+        ("info", "say the order (columns='xypt')", "say the order (--columns xypt)"),
+        ("info", "shape='xypt'", "shape='xypt'"),
     ],
 )
 def test_messages_name_the_options_of_the_command(command, text, told):

@@ -217,6 +217,9 @@ def in_options(text: str, command: str | None) -> str:
         return text
     parameters = inspect.signature(COMMANDS[command]).parameters.values()
     options = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    text = re.sub(
+        r"(?<![\w.-])(\w+)='(\w+)'", lambda said: f"--{said[1]} {said[2]}" if said[1] in options else said[0], text
+    )
     known = {name: option for name, option in ARGUMENTS.items() if option.split()[0].removeprefix("--") in options}
     known |= {name: f"--{name}" for name in options if "_" in name}
     for name in sorted(known, key=len, reverse=True):

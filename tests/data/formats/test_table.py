@@ -53,7 +53,7 @@ def test_plain_arrays_of_any_kind_and_order(tmp_path, events, kind, order):
 def test_columns_that_can_be_read_in_several_ways_are_refused(tmp_path, events):
     events["x"] = events["p"]
     path = write_text(tmp_path / "a.csv", events, "xypt")
-    with pytest.raises(EventFileError, match=r"no names and could be .*--columns xypt"):
+    with pytest.raises(EventFileError, match=r"no names and could be .*columns='xypt'"):
         scn_events.open(path, size_hw=SIZE_HW)
     np.testing.assert_array_equal(read(path, columns="xypt")[0], events)
 

@@ -143,7 +143,7 @@ def infer_columns(path: Path, rows: np.ndarray, size_hw: tuple[int, int] | None)
     example = " ".join(f"{value:g}" for value in rows[0])
     raise EventFileError(
         f"{path}: its columns have no names and {shown} (first row: {example}); p must be 0 and 1 or -1 and 1, t must "
-        "not run backwards: say the order with columns='xypt' (--columns xypt)"
+        "not run backwards: say the order with columns='xypt'"
     )
 
 
