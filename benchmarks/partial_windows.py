@@ -10,38 +10,20 @@ first. Writes ``results/partial_windows.json``.
 import argparse
 from pathlib import Path
 
-import numpy as np
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.data import Augmentation, FolderDataset
+from spiking_centernet.evaluation.box_matches import match_frames
 from spiking_centernet.evaluation.prediction import Predictions, predict
-
-MATCH_IOU = 0.5
 
 
 def recall(predictions: Predictions, threshold: float) -> dict[str, float | int]:
     """Return how many boxes there are, the share found, and false detections a frame."""
-    boxes = found = false = 0
-    for frame, truth in predictions.truth.items():
-        shown = predictions.detections[frame].above(threshold)
-        overlaps = iou_matrix(shown.xyxy, truth.xyxy)
-        free = np.ones(len(truth), bool)
-        for k in np.argsort(-shown.scores, kind="stable"):
-            fits = free & (overlaps[k] >= MATCH_IOU) & (truth.labels == shown.labels[k])
-            if fits.any():
-                free[np.argmax(np.where(fits, overlaps[k], 0))] = False
-                found += 1
-            else:
-                false += 1
-        boxes += len(truth)
-    frames = len(predictions.truth)
-    return {
-        "boxes": boxes,
-        "recall": round(found / max(1, boxes), 3),
-        "false_a_frame": round(false / max(1, frames), 3),
-    }
+    matches = match_frames(predictions, min_score=threshold, protocol="none").values()
+    boxes, found = sum(len(m.truth) for m in matches), sum(m.num_found for m in matches)
+    false = sum(m.num_false for m in matches) / max(1, len(matches))
+    return {"boxes": boxes, "recall": round(found / max(1, boxes), 3), "false_a_frame": round(false, 3)}
 
 
 def main() -> None:

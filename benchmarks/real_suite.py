@@ -38,6 +38,8 @@ from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.cli.values import read_scale
 from spiking_centernet.data import Window, boxes_at, label_instants, read_boxes
 from spiking_centernet.errors import EventFileError
+from spiking_centernet.evaluation.box_matches import match_frames
+from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.inference import detect_windows
 from spiking_centernet.model.scaling import Scale
 from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Detections
@@ -111,25 +113,20 @@ def detect(model, frames: list[Frame], name: str, scale: Scale) -> Iterator[tupl
 
 def count(model, frames: list[Frame], out: Path | None, scale: Scale, *, spared=lambda box, frame: False) -> Counts:
     """Match detections at the model's threshold with the ground truth of every frame, best score first."""
-    total = Counts()
+    total, threshold = Counts(), model.config.deployment.score_threshold
     for frame, every in detect(model, frames, frames[0].name, scale):
-        found = every.above(model.config.deployment.score_threshold)
+        key = frame.name, frame.t_us
+        predictions = Predictions({key: frame.truth}, {key: every}, frame.size_hw, CLASS_NAMES)
+        match = match_frames(predictions, min_score=threshold, protocol="none", min_iou=MATCH_IOU)[key]
         total.frames += 1
         total.truth += len(frame.truth)
         total.best_score = max(total.best_score, float(every.scores.max(initial=0)))
-        overlaps = iou_matrix(found.xyxy, frame.truth.xyxy)
-        free = np.ones(len(frame.truth), bool)
-        for k in range(len(found)):
-            fits = free & (overlaps[k] >= MATCH_IOU) & (frame.truth.labels == found.labels[k])
-            if fits.any():
-                free[np.argmax(np.where(fits, overlaps[k], 0))] = False
-                total.matched += 1
-            elif not spared(found.xyxy[k], frame):
-                total.false += 1
+        total.matched += match.num_found
+        total.false += sum(not spared(box, frame) for box in match.shown.xyxy[match.is_false])
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             image = events_image(frame.events, frame.size_hw)
-            save_png(draw_boxes(image, found, frame.truth, class_names=CLASS_NAMES), out / f"{frame.name}.png")
+            save_png(draw_boxes(image, match.shown, frame.truth, class_names=CLASS_NAMES), out / f"{frame.name}.png")
     return total
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 from spiking_centernet.boxes import area, iou_matrix
 from spiking_centernet.evaluation.metrics import Instant, Protocol, get_protocol
@@ -36,13 +36,19 @@ class FrameMatch:
     @property
     def num_found(self) -> int:
         """Boxes found with the right class."""
-        hit = self.taken >= 0
-        return int((self.shown.labels[self.taken[hit]] == self.truth.labels[hit]).sum())
+        return len(self.shown) - self.num_false
 
     @property
     def num_false(self) -> int:
         """Detections that found no box of their class."""
-        return len(self.shown) - self.num_found
+        return int(self.is_false.sum())
+
+    @property
+    def is_false(self) -> Bool[np.ndarray, " M"]:
+        """Which of the shown detections found no box of their class."""
+        hit = self.taken >= 0
+        right = self.shown.labels[self.taken[hit]] == self.truth.labels[hit]
+        return ~np.isin(np.arange(len(self.shown)), self.taken[hit][right])
 
 
 def match_frames(
