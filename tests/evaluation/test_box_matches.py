@@ -86,6 +86,32 @@ def test_every_box_and_detection_stands_once_in_the_matrix_and_hits_are_cocos():
         assert np.diag(counts)[:2].tolist() == hits
 
 
+@pytest.mark.parametrize(
+    ("found", "truth", "is_found", "is_false"),
+    [
+        ([], [], [], []),
+        ([(0, 0, 10, 10, 0, 0.9)], [], [], [True]),
+        ([], [(0, 0, 10, 10, 0)], [False], []),
+        ([(0, 0, 10, 10, 0, 0.9)], [(0, 0, 10, 10, 0)], [True], [False]),
+        ([(0, 0, 10, 10, 0, 0.9)], [(0, 0, 10, 10, 1)], [False], [True]),  # another class
+        ([(0, 0, 10, 5, 0, 0.9)], [(0, 0, 10, 10, 0)], [True], [False]),  # IoU exactly 0.5
+        ([(0, 0, 10, 4, 0, 0.9)], [(0, 0, 10, 10, 0)], [False], [True]),
+        ([(0, 0, 10, 10, 0, 0.9), (0, 0, 10, 9, 0, 0.5)], [(0, 0, 10, 10, 0)], [True], [False, True]),  # found once
+        (
+            [(0, 0, 10, 10, 0, 0.9)],
+            [(0, 0, 10, 6, 0), (0, 0, 10, 9, 0)],
+            [False, True],
+            [False],
+        ),  # the one it covers most
+    ],
+)
+def test_which_boxes_were_found_and_which_detections_found_none(found, truth, is_found, is_false):
+    (match,) = match_frames(predictions(boxes(*truth), detections(1, *found)), protocol="none", min_score=0.3).values()
+    assert match.is_found.tolist() == is_found
+    assert match.is_false.tolist() == is_false
+    assert (match.num_found, match.num_false) == (sum(is_found), sum(is_false))
+
+
 def test_by_size():
     truth = boxes((0, 0, 10, 10, 0), (100, 0, 140, 40, 0), (100, 100, 200, 200, 1))
     found = detections(1, (100, 0, 140, 40, 0, 0.9), (100, 100, 200, 180, 1, 0.8), (0, 200, 20, 220, 1, 0.7),

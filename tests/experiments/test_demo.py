@@ -1,46 +1,14 @@
 import json
 import re
 
-import numpy as np
 import pytest
 from tiny import tiny_detector
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import open, read_boxes
 from spiking_centernet.data.io import sample
-from spiking_centernet.experiments.demo import match
 from spiking_centernet.model import weights
-from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.visualize import html
-
-
-def boxes(*rows):
-    return Boxes(
-        np.array([row[:4] for row in rows], np.float32).reshape(-1, 4), np.array([row[4] for row in rows], np.int64)
-    )
-
-
-def found(*rows):
-    b = boxes(*rows)
-    return Detections(b.xyxy, np.linspace(0.9, 0.5, len(b)).astype(np.float32), b.labels, 0)
-
-
-@pytest.mark.parametrize(
-    ("detections", "truth", "expected"),
-    [
-        (found(), boxes(), []),
-        (found((0, 0, 10, 10, 0)), boxes(), [-1]),
-        (found(), boxes((0, 0, 10, 10, 0)), []),
-        (found((0, 0, 10, 10, 0)), boxes((0, 0, 10, 10, 0)), [0]),
-        (found((0, 0, 10, 10, 0)), boxes((0, 0, 10, 10, 1)), [-1]),  # another class
-        (found((0, 0, 10, 5, 0)), boxes((0, 0, 10, 10, 0)), [0]),  # IoU exactly 0.5
-        (found((0, 0, 10, 4, 0)), boxes((0, 0, 10, 10, 0)), [-1]),
-        (found((0, 0, 10, 10, 0), (0, 0, 10, 9, 0)), boxes((0, 0, 10, 10, 0)), [0, -1]),  # a box is found once
-        (found((0, 0, 10, 10, 0)), boxes((0, 0, 10, 6, 0), (0, 0, 10, 9, 0)), [1]),  # the one it overlaps most
-    ],
-)
-def test_matching(detections, truth, expected):
-    assert match(detections, truth).tolist() == expected
 
 
 def test_the_real_clip_ships_with_boxes_and_licence():

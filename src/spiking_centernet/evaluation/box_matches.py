@@ -36,7 +36,7 @@ class FrameMatch:
     @property
     def num_found(self) -> int:
         """Boxes found with the right class."""
-        return len(self.shown) - self.num_false
+        return int(self.is_found.sum())
 
     @property
     def num_false(self) -> int:
@@ -46,9 +46,13 @@ class FrameMatch:
     @property
     def is_false(self) -> Bool[np.ndarray, " M"]:
         """Which of the shown detections found no box of their class."""
-        hit = self.taken >= 0
-        right = self.shown.labels[self.taken[hit]] == self.truth.labels[hit]
-        return ~np.isin(np.arange(len(self.shown)), self.taken[hit][right])
+        return ~np.isin(np.arange(len(self.shown)), self.taken[self.is_found])
+
+    @property
+    def is_found(self) -> Bool[np.ndarray, " N"]:
+        """Which boxes were found with the right class."""
+        labels = np.append(self.shown.labels, -1)  # what was missed has no label
+        return labels[self.taken] == self.truth.labels
 
 
 def match_frames(

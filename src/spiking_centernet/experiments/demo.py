@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.data import Recording, boxes_at, label_instants, read_boxes
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation import report
+from spiking_centernet.evaluation.box_matches import match_frames
+from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.evaluation.report import GAP, Scorecard
 from spiking_centernet.inference.recordings import detections_at, events_before, write_detections
 from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import bundled, load
 from spiking_centernet.simulate.dataset import Clips, simulate
 from spiking_centernet.simulate.statistics import summarise
-from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize import html
 from spiking_centernet.visualize.draw import draw_boxes, events_image, mosaic, save_png
@@ -143,27 +143,6 @@ def run_demo(
     return run
 
 
-def match(found: Detections, truth: Boxes, min_iou: float = MATCH_IOU) -> np.ndarray:
-    """Give every detection, best first, the free box of its class that it overlaps most.
-
-    Args:
-        found: detections, best score first.
-        truth: boxes of the same instant.
-        min_iou: least intersection over union.
-
-    Returns:
-        int64 [N], the index of the box, -1 for none.
-    """
-    overlaps = iou_matrix(found.xyxy, truth.xyxy)
-    overlaps[found.labels[:, None] != truth.labels[None, :]] = 0
-    given = np.full(len(found), -1, np.int64)
-    for k in range(len(found)):
-        if len(truth) and overlaps[k].max() >= min_iou:
-            given[k] = overlaps[k].argmax()
-            overlaps[:, given[k]] = 0
-    return given
-
-
 def _labels_of(recording: Recording) -> Path:
     return recording.path.with_name(recording.path.name.replace("_td.dat", "_bbox.npy"))
 
@@ -171,18 +150,18 @@ def _labels_of(recording: Recording) -> Path:
 def _check_real(model: Detector, recording: Recording, picture: Path) -> RealCheck:
     """Detect exactly at the labelled instants, compare with the boxes drawn by hand, and picture both."""
     boxes = read_boxes(_labels_of(recording))
-    pictures, num_found, num_false = [], 0, 0
-    tracks: set[int] = set()
+    pictures, tracks, matches = [], set(), []
     for found in detections_at(model, recording, label_instants(boxes)):
-        truth = boxes_at(boxes, found.t_us)
-        given = match(found, truth)
-        num_found += int((given >= 0).sum())
-        num_false += int((given < 0).sum())
-        tracks |= set(truth.track_ids[given[given >= 0]].tolist())
+        truth, key = boxes_at(boxes, found.t_us), ("real", found.t_us)
+        predictions = Predictions({key: truth}, {key: found}, recording.size_hw, model.config.classes)
+        match = match_frames(predictions, min_score=0.0, protocol="none", min_iou=MATCH_IOU)[key]
+        matches.append(match)
+        tracks |= set(match.truth.track_ids[match.is_found].tolist())
         image = events_image(events_before(recording, found.t_us, REAL_SHOWN_US), recording.size_hw)
         caption = f"{found.t_us * 1e-6:.3f} s"
         pictures.append(draw_boxes(image, found, truth, class_names=model.config.classes, scale=2, caption=caption))
     save_png(mosaic(pictures, 4, ground=GAP), picture)
+    num_found, num_false = sum(m.num_found for m in matches), sum(m.num_false for m in matches)
     return RealCheck(len(boxes), num_found, num_false, len(tracks), len(np.unique(boxes["track_id"])))
 
 
