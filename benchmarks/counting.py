@@ -1,8 +1,8 @@
-"""What counting operations adds to inference, in time and memory, on windows of the labelled instants of a split.
+"""What counting operations adds to inference, in time and memory, on windows of the labeled frames of a split.
 
     python benchmarks/counting.py --data data/roads --split val
 
-The floor is the same merged network without the counter, on the same windows in the same process, one after the
+The baseline is the same fused network without the counter, on the same windows in the same process, one after the
 other; each round takes one batch through both. Memory is what the process holds of its own, mapped recordings apart,
 after the first and after the last round.
 """

@@ -3,7 +3,7 @@
     python benchmarks/domain_gap.py --real DIR --roads data/roads --wide data/wide [--out PICTURES]
 
 DIR holds the real recordings of ``real_suite.py``; what is not there is left out and said, and those of
-``tests/recordings`` always count. Each real recording stands beside the clips of both worlds that resemble it most by
+``tests/recordings`` always count. Each real recording stands next to the clips of both worlds that resemble it most by
 how the camera is held, all seen through windows as long as its own. Writes ``results/domain_gap.json`` and, with
 ``--out``, pictures of real and simulated events side by side. Only statistics are compared; the simulator's ranges were
 set with those of N-CARS' training crops in view, and no recording was used otherwise.
@@ -17,10 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from real_suite import RECORDINGS, Frame, crops, every, gen31, labelled, missing, pedro
+from real_suite import RECORDINGS, Frame, crops, every, gen31, labeled, missing, pedro
 from stamp import stamp, this_command, write_result
 
-from spiking_centernet.data import boxes_at, label_instants, read_boxes
+from spiking_centernet.data import boxes_at, label_timestamps, read_boxes
 from spiking_centernet.data.formats.dat import DatFile
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import Boxes
@@ -40,7 +40,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 @dataclass(frozen=True)
 class Counterpart:
-    """Which clips of a world stand beside a real recording: mounts and places that fit, crops of cars or frames."""
+    """Which clips of a world stand next to a real recording: mounts and places that fit, crops of cars or frames."""
 
     mounts: tuple[str, ...]
     places: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ def crop(frame: Frame, xyxy: np.ndarray) -> Frame:
 
 
 def simulated(folder: Path, counterpart: Counterpart, most: int) -> Iterator[Frame]:
-    """Yield labelled frames, or crops of cars, of the clips of a data set that fit, one a clip."""
+    """Yield labeled frames, or crops of cars, of the clips of a data set that fit, one a clip."""
     for clip in json.loads((folder / "simulation.json").read_text())["clips"]:
         scene = clip["scene"]
         if scene["mount"] not in counterpart.mounts or ("place" in scene and counterpart.places
@@ -118,7 +118,7 @@ def simulated(folder: Path, counterpart: Counterpart, most: int) -> Iterator[Fra
         path = folder / clip["split"] / f"{clip['name']}_td.dat"
         recording = DatFile(path)
         boxes = read_boxes(path.with_name(f"{clip['name']}_bbox.npy"))
-        times = [t for t in label_instants(boxes).tolist() if t >= WINDOW_US]
+        times = [t for t in label_timestamps(boxes).tolist() if t >= WINDOW_US]
         t_us = times[len(times) // 2] if times else 300_000
         if counterpart.car_crops and not times:
             continue
@@ -170,7 +170,7 @@ def real_frames(real: Path | None) -> Iterator[tuple[str, list[Frame] | str, int
     for name, file in (("bust", "bust.aedat4"), ("desk", "seq_0003_e.mat")):
         path = f"negatives/{file}"
         yield name, from_folder(path, lambda path=path: list(every(real / path, WINDOW_US, WINDOW_US))), WINDOW_US
-    yield "icns", labelled(RECORDINGS / "icns_roadside_cars" / "icns_roadside_cars_td.dat", WINDOW_US), WINDOW_US
+    yield "icns", labeled(RECORDINGS / "icns_roadside_cars" / "icns_roadside_cars_td.dat", WINDOW_US), WINDOW_US
     yield "gen31", gen31(WINDOW_US), WINDOW_US
 
 
@@ -196,7 +196,7 @@ def main():
     parser.add_argument("--real", type=Path, help="folder with pedro, ncars and negatives")
     parser.add_argument("--roads", type=Path, required=True, help="a data set of scn simulate --world roads")
     parser.add_argument("--wide", type=Path, required=True, help="a data set of scn simulate --world wide")
-    parser.add_argument("--most", type=int, default=200, help="most simulated windows beside each recording")
+    parser.add_argument("--most", type=int, default=200, help="most simulated windows next to each recording")
     parser.add_argument("--out", type=Path, help="folder for pictures, which show the recordings")
     options = parser.parse_args()
     rows = []

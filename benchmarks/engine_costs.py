@@ -1,7 +1,7 @@
 """Rates of the engine's kernels on this machine: where the constants of engine/costs.py come from.
 
-Processor time of one thread, best of several, so that other work on the machine matters little. What floats cost
-densely is oneDNN's matter: ``ONEDNN_MAX_CPU_ISA=AVX2`` in the environment shows it on a lesser processor.
+CPU time of one thread, best of several, so that other work on the machine matters little. What floats cost
+densely is oneDNN's matter: ``ONEDNN_MAX_CPU_ISA=AVX2`` in the environment shows it on a lesser CPU.
 
     python benchmarks/engine_costs.py --isa avx512 --precision fp32
 """
@@ -18,7 +18,7 @@ from spiking_centernet.deploy.engine.engine import DTYPES
 from spiking_centernet.deploy.engine.float import Convolution, float_spikes
 from spiking_centernet.deploy.engine.ir import Block
 from spiking_centernet.deploy.engine.packing import pack, pack_floats
-from spiking_centernet.deploy.engine.quantize import quantise
+from spiking_centernet.deploy.engine.quantize import int8_of
 from spiking_centernet.model import PLIF
 from spiking_centernet.ops.library import native
 
@@ -46,7 +46,7 @@ def measure(
         neurons=(PLIF(),),
     )  # fmt: skip
     dtype = DTYPES.get(precision)
-    packed = pack(block, quantise(block), (channels,)) if dtype is None else pack_floats(block, dtype, (channels,))
+    packed = pack(block, int8_of(block), (channels,)) if dtype is None else pack_floats(block, dtype, (channels,))
     source, target = Plane(5, size_hw, channels, 1), Plane(5, size_hw, channels, 1)
     source.inside[:] = (torch.rand(source.inside.shape, generator=rng) < rate).to(torch.uint8)
     layer = c_layer(

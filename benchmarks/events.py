@@ -1,4 +1,4 @@
-"""Decoding, random windows and binning, each beside the plain numpy way, interleaved in one process, one thread.
+"""Decoding, random windows and binning, each next to the plain numpy way, interleaved in one process, one thread.
 
 The numpy way is how the field's toolboxes do it: read records with np.fromfile, unpack by masks and shifts into a
 structured array, bisect the file with seeks for a window, and bin by np.add.at on floats.

@@ -1,4 +1,4 @@
-"""Size, parity, AP and time of every exported file beside the network itself, one thread, interleaved.
+"""Size, parity, AP and time of every exported file next to the network itself, one thread, interleaved.
 
 python benchmarks/export_formats.py --data data/roads --split val
 """
@@ -16,7 +16,7 @@ from stamp import stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.deploy.export import check, export_detector, run
 from spiking_centernet.deploy.export.contract import run_torch, run_window
-from spiking_centernet.deploy.export.parity import score, shipped_windows
+from spiking_centernet.deploy.export.parity import bundled_windows, score
 from spiking_centernet.evaluation.prediction import dataset_for
 
 FILES = ((".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".xml", "int8"), (".pt2", "float32"))
@@ -24,7 +24,7 @@ FILES = ((".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".xml", 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="data/roads", help="labelled folder; empty: no AP")
+    parser.add_argument("--data", default="data/roads", help="labeled folder; empty: no AP")
     parser.add_argument("--split", default="val")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--rounds", type=int, default=20)
@@ -49,7 +49,7 @@ def main():
         rows["network"] = {"megabytes": 4e-6 * sum(p.numel() for p in model.fuse().parameters())}
         if dataset is not None:
             rows["network"]["ap"] = score(runs["network"], contract, dataset)
-        cube = list(shipped_windows(contract))[1]
+        cube = list(bundled_windows(contract))[1]
         times_ms = {name: [] for name in runs}
         for _ in range(options.rounds):
             for name, network in runs.items():

@@ -4,7 +4,7 @@
 
 Trains by ``recipes/firing_rate_study.yaml``, one run folder a target and seed; runs that are finished are skipped and a
 stopped one is resumed, so that it may be killed at any time. Every finished run is scored under ``prophesee`` on val
-and test; the choice of a model looks at val alone. nano fires at 12 %, so that nothing is ever due at the highest
+and test; the choice of a model looks at val alone. nano spikes at 12 %, so that nothing is ever due at the highest
 target: that one is the control, the same fine-tuning for nothing. Writes ``results/firing_rate_study.json`` and the
 plot ``docs/images/firing_rate_study.png`` after every run.
 """
@@ -55,14 +55,14 @@ def scored(model, data: Path, split: str) -> dict[str, float | None]:
 
 
 def costed(model, data: Path, split: str) -> dict[str, float]:
-    """Return operations and reckoned energy of a model on a split."""
+    """Return operations and computed energy of a model on a split."""
     found = costs(model, data, split=split, measure_s=0)
     ops = found.operations
     return {
         "synaptic": ops.synaptic / ops.num_windows,
         "dense": ops.dense / ops.num_windows,
-        "memory_uj": found.bills["memory"].total() * 1e-6,
-        "horowitz45_uj": found.bills["horowitz45"].total() * 1e-6,
+        "memory_uj": found.breakdowns["memory"].total() * 1e-6,
+        "horowitz45_uj": found.breakdowns["horowitz45"].total() * 1e-6,
     }
 
 
@@ -70,7 +70,7 @@ def run_one(target: float, seed: int, data: Path, out: Path, recipe: Recipe) -> 
     """Train and score one run, or take what an earlier call left."""
     folder = out / f"{target:g}_seed{seed}"
     kept = folder / "study.json"
-    # Threads change nothing that is measured, so that a study may go on with another number of them.
+    # Threads change nothing that is measured, so that a study may resume with another number of them.
     key = json.loads(json.dumps(dataclasses.asdict(recipe) | {"num_threads": None, "data": str(data)}))
     if kept.is_file():
         before = json.loads(kept.read_text())

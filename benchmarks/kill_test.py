@@ -5,7 +5,7 @@
 After every kill no file under a final name may be damaged; the job is then started again until it ends, and what it
 leaves must equal what an undisturbed job leaves: the weights of a training tensor by tensor, the files of the others
 byte by byte, of a study the weights and the scores. Writes ``results/kill_test.json`` after every job; started again on
-the same commit, it goes on with the jobs that are left.
+the same commit, it resumes with the jobs that are left.
 """
 
 import argparse

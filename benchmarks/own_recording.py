@@ -3,7 +3,7 @@
     python benchmarks/own_recording.py [--out build/own] [--seed 11]
 
 A simulated drive stands for the user's recording, because its true boxes are known: they stand for labels corrected by
-hand, and they score. The first half is labelled (by the bundled weights and, for comparison, by motion), corrected,
+hand, and they score. The first half is labeled (by the bundled weights and, for comparison, by motion), corrected,
 converted as a COCO tool would give it back and trained on; the second half scores the weights before and after. Writes
 ``results/own_recording.json``.
 """
@@ -89,7 +89,7 @@ def main():
     corrected = out / "corrected.json"
     coco.write(corrected, Labels(first, CLASS_NAMES, SIZE_HW), stem=name)
     scn("label", corrected, mine)
-    # The second half, labelled by hand as well, scores.
+    # The second half, labeled by hand as well, scores.
     scn("label", recording, mine, "--model", WEIGHTS, "--split", "val", "--every_ms", EVERY_MS,
         "--start_s", HALF_US * 1e-6, "--no_pictures")  # fmt: skip
     write_boxes(mine / "val" / f"{name}_bbox.npy", second)

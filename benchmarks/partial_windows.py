@@ -2,7 +2,7 @@
 
     python benchmarks/partial_windows.py --data data/roads [--models small nano] [--filled_ms 100 60 40 20]
 
-Labelled frames of a simulated split; a window is emptied but for its last milliseconds. A box counts as found if a
+Labeled frames of a simulated split; a window is emptied but for its last milliseconds. A box counts as found if a
 detection of its class at the model's own threshold overlaps it by IoU 0.5, each detection for one box, best score
 first. Writes ``results/partial_windows.json``.
 """

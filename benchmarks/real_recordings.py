@@ -1,4 +1,4 @@
-"""What the shipped weights find in real recordings without boxes: two of static noise, one of a person close by."""
+"""What the bundled weights find in real recordings without boxes: two of static noise, one of a person close by."""
 
 import argparse
 from pathlib import Path

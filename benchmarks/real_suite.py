@@ -1,11 +1,11 @@
-"""Score weights on real, labelled recordings: a yardstick, never training data.
+"""Score weights on real, labeled recordings: a yardstick, never training data.
 
     python benchmarks/real_suite.py --real DIR [--models small nano ...] [--scale auto] [--out PICTURES]
 
-Nothing here is used to train, to choose a threshold, an epoch or a scale. The recordings' licences do not allow them
+Nothing here is used to train, to choose a threshold, an epoch or a scale. The recordings' licenses do not allow them
 into this repository: ``real_suite_files.json`` names for every file where it comes from and its SHA-256, in the folders
 expected below DIR. What is not there is left out and said; three recordings lie in ``tests/recordings`` and always
-run. Writes ``results/real_suite.json``, a row a model, and with ``--out`` a picture of every labelled frame (ground
+run. Writes ``results/real_suite.json``, a row a model, and with ``--out`` a picture of every labeled frame (ground
 truth dashed).
 
 What is measured, at the model's own threshold:
@@ -14,7 +14,7 @@ What is measured, at the model's own threshold:
 - ``ncars``: crops pasted into the middle of an empty frame of the training sensor's size; share of cars with a car box
   (touching the crop; with IoU 0.5), with a pedestrian box; share of backgrounds with any box; area under the ROC curve
   of the best car score;
-- ``negatives``: boxes per labelled frame where there is neither car nor whole pedestrian. For the bust, a pedestrian
+- ``negatives``: boxes per labeled frame where there is neither car nor whole pedestrian. For the bust, a pedestrian
   box over at least half of the frame frames the whole person and is not counted;
 - ``icns``: 14 boxes of two cars, drawn by hand;
 - ``gen31``: a person close to a fixed camera, of whom no head is seen. The box is where events have become more than
@@ -36,7 +36,7 @@ from stamp import ROOT, stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.cli.values import read_scale
-from spiking_centernet.data import Window, boxes_at, label_instants, read_boxes
+from spiking_centernet.data import Window, boxes_at, label_timestamps, read_boxes
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.evaluation.box_matches import match_frames
 from spiking_centernet.evaluation.prediction import Predictions
@@ -63,7 +63,7 @@ CELL_PX = 16
 
 @dataclass(frozen=True)
 class Frame:
-    """A labelled frame: the events of the window that ends at ``t_us``, and what is to be found in it."""
+    """A labeled frame: the events of the window that ends at ``t_us``, and what is to be found in it."""
 
     name: str
     events: np.ndarray
@@ -74,7 +74,7 @@ class Frame:
 
 @dataclass
 class Counts:
-    """Boxes of labelled frames: how many there are, how many were matched at IoU 0.5, and boxes that match none."""
+    """Boxes of labeled frames: how many there are, how many were matched at IoU 0.5, and boxes that match none."""
 
     frames: int = 0
     truth: int = 0
@@ -141,8 +141,8 @@ def pedro(folder: Path) -> list[Frame]:
         stop_us = int(events["t"][-1]) + 1
         rows = np.loadtxt(path.with_suffix(".txt"), ndmin=2)
         height, width = PEDRO_HW
-        centre, size = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height)
-        xyxy = np.concatenate([centre - size / 2, centre + size / 2], 1).astype(np.float32)
+        center, size = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height)
+        xyxy = np.concatenate([center - size / 2, center + size / 2], 1).astype(np.float32)
         truth = Boxes(xyxy, np.full(len(rows), PEDESTRIAN, np.int64))
         frames.append(Frame(path.stem, events, PEDRO_HW, stop_us, truth))
     return frames
@@ -199,12 +199,12 @@ def every(path: Path, length_us: int, step_us: int = 50_000) -> Iterator[Frame]:
         yield Frame(f"{path.stem}_{stop_us // 1000:05d}", events, recording.size_hw, stop_us, Boxes.empty())
 
 
-def labelled(path: Path, length_us: int) -> list[Frame]:
-    """Return the labelled frames of a recording with a box file beside it."""
+def labeled(path: Path, length_us: int) -> list[Frame]:
+    """Return the labeled frames of a recording with a box file next to it."""
     recording = scn.open(path)
     boxes = read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy")))
     frames = []
-    for t_us in label_instants(boxes).tolist():
+    for t_us in label_timestamps(boxes).tolist():
         events = recording.read(max(0, t_us - length_us), t_us)
         frames.append(Frame(f"icns_{t_us // 1000:05d}", events, recording.size_hw, t_us, boxes_at(boxes, t_us)))
     return frames
@@ -273,7 +273,7 @@ def score(name: str, real: Path | None, out: Path | None, scale: Scale) -> dict:
             ).row(),
         )  # fmt: skip
     icns = RECORDINGS / "icns_roadside_cars" / "icns_roadside_cars_td.dat"
-    put("icns", None, lambda: count(model, labelled(icns, length_us), pictures("icns"), scale).row())
+    put("icns", None, lambda: count(model, labeled(icns, length_us), pictures("icns"), scale).row())
     put("gen31", None, lambda: count(model, gen31(length_us), pictures("gen31"), scale).row())
     for noise in ("imx636_static_noise", "dvxplorer_static_noise"):
         path = RECORDINGS / noise / f"{noise}_td.dat"
@@ -285,7 +285,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="folder with pedro, ncars and negatives")
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="bundled names, weight files or run folders")
-    parser.add_argument("--out", type=Path, help="folder for pictures of every labelled frame")
+    parser.add_argument("--out", type=Path, help="folder for pictures of every labeled frame")
     parser.add_argument("--scale", nargs="+", default=["auto"], help="as of scn detect")
     parser.add_argument("--name", default="real_suite", help="of the result file")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""AP and firing rate of detectors behind sensor faults: the SNN, its ANN twin, the one trained with noise.
+"""AP and firing rate of detectors under sensor corruptions: the SNN, its ANN counterpart, the one trained with noise.
 
     python benchmarks/robustness.py --data data/clear --models nano runs/nano_relu --worlds data/night
 
@@ -34,7 +34,9 @@ def main() -> None:
     for name in arguments.models:
         model = load(name, device=arguments.device)
         card = report.score(model, arguments.data, split=arguments.split, protocols=[arguments.protocol])
-        result = robustness.score_faults(model, arguments.data, card, names=arguments.corruptions, seed=arguments.seed)
+        result = robustness.score_corruptions(
+            model, arguments.data, card, names=arguments.corruptions, seed=arguments.seed
+        )
         worlds = {}
         for folder in map(Path, arguments.worlds):
             there = report.score(model, folder, split=arguments.split, protocols=[arguments.protocol])

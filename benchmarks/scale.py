@@ -33,7 +33,7 @@ def seconds_a_window(model, dataset, rounds: int) -> dict[str, float]:
     windows, size_hw = [], None
     for clip in dataset.recordings[:NUM_WINDOWS]:
         recording = scn.open(clip.path)
-        stop_us = int(clip.instants_us[len(clip.instants_us) // 2])
+        stop_us = int(clip.timestamps_us[len(clip.timestamps_us) // 2])
         start_us = stop_us - model.config.voxels.window_us
         windows.append(Window(start_us, stop_us, recording.read(start_us, stop_us)))
         size_hw = recording.size_hw
@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=["small"])
     parser.add_argument("--split", default="test")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--every", type=int, default=4, help="labelled frames from one scored to the next")
+    parser.add_argument("--every", type=int, default=4, help="labeled frames from one scored to the next")
     parser.add_argument("--name", default="scale", help="of the result file")
     options = parser.parse_args()
     rows = []

@@ -1,4 +1,4 @@
-"""What every weight file that ships is worth and costs, compiled to int8: AP, and milliseconds a window.
+"""What every bundled weight file is worth and costs, compiled to int8: AP, and milliseconds a window.
 
     python benchmarks/shipped.py --data data/roads
 

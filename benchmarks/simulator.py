@@ -4,7 +4,7 @@
     python benchmarks/simulator.py --world wide --clips 60 --seconds 0.6
 
 Writes ``results/simulator_speed.json``, or ``simulator_speed_wide.json``. The first clip compiles and is
-not counted. Times are processor time, so other jobs on the machine slow them only through its caches.
+not counted. Times are CPU time, so other jobs on the machine slow them only through its caches.
 """
 
 import argparse

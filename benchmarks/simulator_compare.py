@@ -3,7 +3,7 @@
     python benchmarks/simulator_compare.py save before      # with the old version
     python benchmarks/simulator_compare.py compare before   # with the new one
 
-The clips are those of ``simulator_digests.py``. Frames are compared at the same instants, pixel by pixel, relative to
+The clips are those of ``simulator_digests.py``. Frames are compared at the same timestamps, pixel by pixel, relative to
 the brighter of both and at least 1; whole clips by their boxes and their number of events.
 """
 

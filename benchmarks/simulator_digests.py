@@ -3,7 +3,7 @@
     python benchmarks/simulator_digests.py > before.txt   # then change, print again, and diff
 
 Twelve short clips: two for each mount of the camera by day and by night. Frames and speeds count too, so a difference
-too small to move an event shows as well. ``--clips 2`` is a quick look. Digests of different kinds of processor differ.
+too small to move an event shows as well. ``--clips 2`` is a quick look. Digests of different kinds of CPU differ.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""AP of a stream in both modes, and of fewer steps, on a labelled folder.
+"""AP of a stream in both modes, and of fewer steps, on a labeled folder.
 
     python benchmarks/stateful_accuracy.py --data data/roads --split val
 
-- windowed: each labelled instant from rest, as ``scn val``.
-- last_steps: only the last 1..5 steps before the instant, from rest: a shorter window.
+- windowed: each labeled frame from zero-initialized state, as ``scn val``.
+- last_steps: only the last 1..5 steps before the timestamp, from zero-initialized state: a shorter window.
 - first_steps: the answer that the window allows after its first 1..5 steps, scored at the window's end; early_stop
   takes the first whose confidence reaches a value.
 - stateful: membranes carried from the recording's start, the last 1..5 steps averaged. Steps end on a fixed grid, so an
-  answer can be older than its instant by up to a step; the mean age is reported.
+  answer can be older than its timestamp by up to a step; the mean age is reported.
 """
 
 import argparse
@@ -75,11 +75,11 @@ def stateful(fused, dataset, scores, ages_us):
     config = scores.config
     step_us = config.voxels.window_us // config.voxels.num_steps
     step = replace(config.voxels, window_us=step_us, num_steps=1)
-    for labelled in track(dataset.recordings, "stateful"):
-        instants = sorted(t for name, t in scores.truth if name == labelled.name)
-        recording = scn.open(labelled.path)
+    for labeled in track(dataset.recordings, "stateful"):
+        timestamps = sorted(t for name, t in scores.truth if name == labeled.name)
+        recording = scn.open(labeled.path)
         state, recent, at_us = None, deque(maxlen=config.voxels.num_steps), 0
-        for t_us in instants:
+        for t_us in timestamps:
             while at_us + step_us <= t_us:
                 start_us, at_us = at_us, at_us + step_us
                 if start_us >= recording.stop_us:
@@ -89,7 +89,7 @@ def stateful(fused, dataset, scores, ages_us):
                 recent.append(output)
             ages_us.append(t_us - at_us)
             for steps in range(1, config.voxels.num_steps + 1):
-                scores.put(f"stateful {steps}", mean(list(recent)[-steps:]), (labelled.name, t_us))
+                scores.put(f"stateful {steps}", mean(list(recent)[-steps:]), (labeled.name, t_us))
 
 
 def main():

@@ -1,4 +1,4 @@
-"""How well the shipped weights track simulated objects: HOTA, CLEAR and identity scores at the labelled instants."""
+"""How well the bundled weights track simulated objects: HOTA, CLEAR and identity scores at the labeled frames."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ import numpy as np
 from stamp import stamp, this_command, write_result
 
 import spiking_centernet as scn
-from spiking_centernet.data import boxes_at, clean_boxes, label_instants, read_boxes
+from spiking_centernet.data import boxes_at, clean_boxes, label_timestamps, read_boxes
 from spiking_centernet.inference.tracking import CONTINUE_SCORE, score_tracks, track
 from spiking_centernet.utils import progress
 
@@ -36,7 +36,7 @@ def main():
         boxes = clean_boxes(read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy"))), recording.size_hw)
         detections = scn.stream(model, recording, every_us=EVERY_US, min_score=CONTINUE_SCORE)
         tracked = {d.t_us: d for d in track(detections, every_us=EVERY_US, start_score=start_score)}
-        for t_us in label_instants(boxes).tolist():
+        for t_us in label_timestamps(boxes).tolist():
             truth[path.stem, t_us] = boxes_at(boxes, t_us)
             if t_us in tracked:
                 found[path.stem, t_us] = tracked[t_us]

@@ -53,14 +53,14 @@ def rings(batch, seed, size_hw=SIZE_HW):
     rows, columns = np.indices(size_hw)
     cube, boxes = np.zeros((5, batch, 4, *size_hw), np.uint8), []
     for b in range(batch):
-        centres = rng.uniform((20, 20), (size_hw[0] - 20, size_hw[1] - 20), (12, 2))
+        centers = rng.uniform((20, 20), (size_hw[0] - 20, size_hw[1] - 20), (12, 2))
         radii = rng.uniform(8, 38, (12, 2))
         density = np.zeros(size_hw)
-        for (y, x), (high, wide) in zip(centres, radii, strict=True):
+        for (y, x), (high, wide) in zip(centers, radii, strict=True):
             ring = ((rows - y) / high) ** 2 + ((columns - x) / wide) ** 2
             density = np.maximum(density, np.exp(-np.abs(ring - 1) * 4))
         cube[:, b] = rng.random((5, 4, *size_hw)) < (density * 0.06 / density.mean()).clip(max=0.9)
-        corners = np.concatenate([(centres - radii)[:, ::-1], (centres + radii)[:, ::-1]], 1)[:3]
+        corners = np.concatenate([(centers - radii)[:, ::-1], (centers + radii)[:, ::-1]], 1)[:3]
         boxes.append(Boxes(corners.astype(np.float32), rng.integers(0, 2, 3), np.arange(3)))
     return torch.from_numpy(cube), boxes
 

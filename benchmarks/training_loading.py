@@ -26,7 +26,7 @@ VARIANT = "ours bfloat16"
 
 
 def write_recordings(root, count, duration_s, rate_per_s, rng):
-    """Write recordings with 20 labelled instants a second, two boxes each."""
+    """Write recordings with 20 labeled frames a second, two boxes each."""
     (root / "train").mkdir(parents=True)
     for i in range(count):
         events = np.zeros(int(duration_s * rate_per_s), EVENT_DTYPE)
@@ -34,9 +34,9 @@ def write_recordings(root, count, duration_s, rate_per_s, rng):
         events["x"], events["y"] = (rng.integers(0, size, len(events)) for size in SIZE_HW[::-1])
         events["p"] = rng.integers(0, 2, len(events))
         write_dat(root / "train" / f"clip{i}_td.dat", events, SIZE_HW)
-        instants_us = np.arange(100_000, int(duration_s * 1e6), 50_000)
-        boxes = np.zeros(2 * len(instants_us), BOX_DTYPE)
-        boxes["ts"] = instants_us.repeat(2)
+        timestamps_us = np.arange(100_000, int(duration_s * 1e6), 50_000)
+        boxes = np.zeros(2 * len(timestamps_us), BOX_DTYPE)
+        boxes["ts"] = timestamps_us.repeat(2)
         boxes["x"], boxes["y"] = rng.uniform(0, 200, len(boxes)), rng.uniform(0, 180, len(boxes))
         boxes["w"], boxes["h"], boxes["class_id"], boxes["confidence"] = 60, 40, rng.integers(0, 2, len(boxes)), 1
         write_boxes(root / "train" / f"clip{i}_bbox.npy", boxes)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import spiking_centernet as scn
-from spiking_centernet.data import boxes_at, label_instants, read_boxes
+from spiking_centernet.data import boxes_at, label_timestamps, read_boxes
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 
@@ -23,10 +23,10 @@ SHOWN_US = 2_500_000
 
 
 def score(path: Path, model: scn.Detector | scn.Engine) -> tuple[float, int]:
-    """Return AP of the detections that a film shows at its labelled frames, and the boxes of the rarer class."""
+    """Return AP of the detections that a film shows at its labeled frames, and the boxes of the rarer class."""
     boxes = read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy")))
-    instants = [t_us for t_us in label_instants(boxes).tolist() if 500_000 <= t_us <= 500_000 + SHOWN_US]
-    truth = {(path.stem, t_us): boxes_at(boxes, t_us) for t_us in instants}
+    timestamps = [t_us for t_us in label_timestamps(boxes).tolist() if 500_000 <= t_us <= 500_000 + SHOWN_US]
+    truth = {(path.stem, t_us): boxes_at(boxes, t_us) for t_us in timestamps}
     recording = scn.open(path)
     # Only what is shown counts: at the threshold, at these frames.
     found = {(path.stem, r.t_us): r for r in model.predict(recording, every_us=EVERY_US, stream=True)}

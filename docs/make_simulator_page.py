@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spiking_centernet.data import DatFile, boxes_at, read_boxes
 from spiking_centernet.simulate.dataset import WARM_UP_S, Clip
-from spiking_centernet.simulate.statistics import WINDOW_US, summarise
+from spiking_centernet.simulate.statistics import WINDOW_US, summarize
 from spiking_centernet.structures import CLASS_NAMES, Boxes
 from spiking_centernet.utils.provenance import collect_provenance, write_json
-from spiking_centernet.visualize.draw import CLASS_COLOURS, THEMES, events_image, mosaic, save_png
+from spiking_centernet.visualize.draw import CLASS_COLORS, THEMES, events_image, mosaic, save_png
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,7 +30,7 @@ PICTURES = {
     "sideways": (("test", 22, 1_500_000), ("test", 20, 1_000_000)),
     "static": (("test", 5, 1_250_000), ("test", 18, 1_500_000)),
 }
-"""Mount -> split, clip and labelled instant in microseconds of a day and of a night."""
+"""Mount -> split, clip and labeled frame in microseconds of a day and of a night."""
 
 SCALE = 2
 
@@ -62,14 +62,14 @@ def write_statistics(data: Path) -> Path:
         ignore=("results", "docs"),
     )  # fmt: skip
     result = {
-        **head, "simulated_by": simulated_by, "settings": described, "splits": summarise(data),
+        **head, "simulated_by": simulated_by, "settings": described, "splits": summarize(data),
         "scenes": dict(sorted(scenes.items())),
     }  # fmt: skip
     return write_json(ROOT / "results" / "roads_statistics.json", result)
 
 
 def picture(data: Path, seed: int, duration_us: int, split: str, index: int, t_us: int, light: str) -> list[np.ndarray]:
-    """Return the rendered frame and the events before it, both with the boxes of the instant."""
+    """Return the rendered frame and the events before it, both with the boxes of the timestamp."""
     clip = Clip(data, seed, split, index, duration_us, DatFile(_first(data, split)).size_hw or (240, 304))
     # As make_clip draws them, so that the frame is the one behind the events.
     scene_rng = clip.rng().spawn(3)[0]
@@ -94,7 +94,7 @@ def _first(data: Path, split: str) -> Path:
 
 
 def _seen(luminance: np.ndarray) -> np.ndarray:
-    """Return linear luminance as grey levels: exposed for the brightest percent, with a display's gamma."""
+    """Return linear luminance as gray levels: exposed for the brightest percent, with a display's gamma."""
     exposed = luminance / max(float(np.percentile(luminance, 99)), 1.0)
     return np.rint(255 * np.clip(exposed, 0, 1) ** (1 / 2.2)).astype(np.uint8)
 
@@ -106,7 +106,7 @@ def _boxed(image: np.ndarray, boxes: Boxes, caption: str, resampling: Image.Resa
     for label, xyxy in zip(boxes.labels.tolist(), (boxes.xyxy * SCALE).tolist(), strict=True):
         left, top, right, bottom = xyxy
         corners = (max(left, 0), max(top, 0), min(right, canvas.width) - 1, min(bottom, canvas.height) - 1)
-        pen.rectangle(corners, outline=CLASS_COLOURS[label], width=2)
+        pen.rectangle(corners, outline=CLASS_COLORS[label], width=2)
     font = _font(15)
     length = font.getlength(caption)
     pen.rectangle((0, canvas.height - 24, length + 14, canvas.height), fill=THEMES["dark"].background)
@@ -121,17 +121,17 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def _head(width: int) -> np.ndarray:
-    """Return a line that says what the columns and the colours are."""
+    """Return a line that says what the columns and the colors are."""
     canvas = Image.new("RGB", (width, 30), THEMES["dark"].background)
     pen, font = ImageDraw.Draw(canvas), _font(15)
     pen.text((7, 15), "luminance", fill=(235, 235, 235), font=font, anchor="lm")
     x = width // 2 + 10
-    for word, colour in (
+    for word, color in (
         ("ON", THEMES["dark"].on), ("OFF", THEMES["dark"].off),
-        *zip(CLASS_NAMES, CLASS_COLOURS, strict=False),
+        *zip(CLASS_NAMES, CLASS_COLORS, strict=False),
     ):  # fmt: skip
-        outline = colour if word in CLASS_NAMES else None
-        pen.rectangle((x, 9, x + 12, 21), fill=None if outline else colour, outline=outline, width=2)
+        outline = color if word in CLASS_NAMES else None
+        pen.rectangle((x, 9, x + 12, 21), fill=None if outline else color, outline=outline, width=2)
         pen.text((x + 19, 15), word, fill=(235, 235, 235), font=font, anchor="lm")
         x += 45 + int(font.getlength(word))
     return np.asarray(canvas)

@@ -1,4 +1,4 @@
-// Which of the compiled instruction sets this processor can run, best first.
+// Which of the compiled instruction sets this CPU can run, best first.
 #include "scn.h"
 
 EXPORT const char *scn_instruction_sets(void)

@@ -36,7 +36,7 @@ INLINE VecI widen(VecS v)
 #endif
 }
 
-// Which neurons fire: a mask register, or -1 and 0 in every lane.
+// Which neurons spike: a mask register, or -1 and 0 in every lane.
 #if defined(__AVX512F__)
 typedef __mmask16 Fired;
 INLINE Fired reach(VecF h, VecF threshold) { return _mm512_cmp_ps_mask((__m512)h, (__m512)threshold, _CMP_GE_OQ); }

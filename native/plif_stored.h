@@ -64,8 +64,8 @@ INLINE void TYPED(forward_few)(const STORED *restrict y, STORED *restrict spikes
 INLINE void TYPED(forward_lanes)(const STORED *in, STORED *out, float *v, i64 j, i64 room, PlifNeuron n,
                                  const PlifLayer *layer)
 {
-    const VecF centred = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j);
-    const VecF h = charge_any(centred * load_f(layer->scale + j) + load_f(layer->bias + j), load_f(v + j), n);
+    const VecF centered = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j);
+    const VecF h = charge_any(centered * load_f(layer->scale + j) + load_f(layer->bias + j), load_f(v + j), n);
     store((char *)(out + j), either(h >= n.threshold, (VecF){0} + 1.0f, (VecF){0}), room, sizeof *out);
     store_f(v + j, after_spike_any(h, n));
 }
@@ -83,7 +83,7 @@ INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *v, i64 n
     }
 }
 
-// v_first and v_last [N] may be NULL: start at rest, forget the end. `scratch` is [3 + parts][tile].
+// v_first and v_last [N] may be NULL: zero-initialized, the last not kept. `scratch` is [3 + parts][tile].
 EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const float *v_first, float *v_last,
                                        const PlifLayer *narrow, float *scratch)
 {
@@ -122,12 +122,12 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
     const PlifNeuron neuron = layer->neuron;
 #pragma omp simd
     for (i64 j = 0; j < n; j++) {
-        float centred[MOST_FEW], drive[MOST_FEW], h[MOST_FEW];
+        float centered[MOST_FEW], drive[MOST_FEW], h[MOST_FEW];
         float membrane = v[j];
 #pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
-            centred[t] = get(y[t * stride + j]) - mean[j];
-            const float x = centred[t] * scale[j] + bias[j];
+            centered[t] = get(y[t * stride + j]) - mean[j];
+            const float x = centered[t] * scale[j] + bias[j];
             drive[t] = x - membrane;
             h[t] = charge(x, membrane, neuron);
             membrane = after_spike(h[t], neuron);
@@ -140,7 +140,7 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
             grad_x[t * stride + j] = put(g_x);
             carried = g_h * (1.0f - neuron.q);
             g_sum += g_x;
-            gy_sum += g_x * centred[t];
+            gy_sum += g_x * centered[t];
             gq_sum += g_h * drive[t];
         }
         carry[j] = carried;
@@ -150,13 +150,13 @@ INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restr
     }
 }
 
-// One step of the way forward again: centred input, membrane before and after charging go to `row` [3][tile].
+// One step of the way forward again: centered input, membrane before and after charging go to `row` [3][tile].
 INLINE void TYPED(again_lanes)(const STORED *in, float *row, float *v, i64 j, i64 room, PlifNeuron n,
                                const PlifLayer *layer)
 {
-    const VecF centred = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j), before = load_f(v + j);
-    const VecF h = charge_any(centred * load_f(layer->scale + j) + load_f(layer->bias + j), before, n);
-    store_f(row + j, centred);
+    const VecF centered = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j), before = load_f(v + j);
+    const VecF h = charge_any(centered * load_f(layer->scale + j) + load_f(layer->bias + j), before, n);
+    store_f(row + j, centered);
     store_f(row + layer->tile + j, before);
     store_f(row + 2 * layer->tile + j, h);
     store_f(v + j, after_spike_any(h, n));
@@ -166,14 +166,14 @@ INLINE void TYPED(backward_lanes)(const STORED *grad, STORED *grad_x, const floa
                                   i64 room, PlifNeuron n, const PlifLayer *layer)
 {
     const i64 tile = layer->tile;
-    const VecF centred = load_f(row + j), before = load_f(row + tile + j), h = load_f(row + 2 * tile + j);
+    const VecF centered = load_f(row + j), before = load_f(row + tile + j), h = load_f(row + 2 * tile + j);
     const VecF g_h = grad_charged_any(load((const char *)(grad + j), room, sizeof *grad), load_f(carry + j), h, n);
     const VecF g_x = grad_input_any(g_h, n);
-    const VecF x = centred * load_f(layer->scale + j) + load_f(layer->bias + j);
+    const VecF x = centered * load_f(layer->scale + j) + load_f(layer->bias + j);
     store((char *)(grad_x + j), g_x, room, sizeof *grad_x);
     store_f(carry + j, grad_membrane_any(g_h, n));
     add_to(sums + j, g_x);
-    add_to(sums + tile + j, g_x * centred);
+    add_to(sums + tile + j, g_x * centered);
     add_to(sums + 2 * tile + j, grad_leak_any(g_h, x, before, n));
 }
 
@@ -201,7 +201,7 @@ INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *gr
 }
 
 // Writes the gradient at the neurons' input, and to the first of `partial` [parts][3][C] the sums per channel of it, of it
-// times the centred y, and of the gradient of q. v_first, grad_v_last (read) and grad_v_first (written) may be NULL.
+// times the centered y, and of the gradient of q. v_first, grad_v_last (read) and grad_v_first (written) may be NULL.
 // `scratch` is [3 + parts * part_rows][tile].
 EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, const float *v_first,
                                         const float *grad_v_last, STORED *grad_x, float *grad_v_first,

@@ -6,7 +6,7 @@
 
 // Columns of sums that are computed together: a pixel of a step is one.
 #define GROUP 6
-// Pixels of a row whose sums are kept until their neurons fire: steps * pixels columns of sums stay in the first cache.
+// Pixels of a row whose sums are kept until their neurons spike: steps * pixels columns of sums stay in the first cache.
 #define MAX_COLUMNS 96
 
 // Where one row of one sample's output goes, for the channels from k on: what both ways do around their sums.
@@ -42,7 +42,7 @@ INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
     };
 }
 
-// Pixels lie padded_channels apart, too far for the processor to see what comes next.
+// Pixels lie padded_channels apart, too far for the CPU to see what comes next.
 INLINE void prefetch(const float *next, i64 size, const int write)
 {
     for (i64 i = 0; next && i < size; i += 16)

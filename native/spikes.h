@@ -42,7 +42,7 @@ typedef struct {
     const void *event_weights;    // [padded_channels / event_block][kernel (x)][kernel (y)][C][event_block]: float32, or
                                   // bytes as events.c tells
     const float *scale, *bias, *q, *threshold;
-    const float *old_membranes;  // [B][H][W][padded_channels], NULL at rest
+    const float *old_membranes;  // [B][H][W][padded_channels], NULL: zero-initialized
     float *membranes;            // the same after the last step; NULL: not wanted
     float *counts;               // [B][H][W][padded_channels]: spikes summed over the steps; NULL: not wanted
     i64 num_steps, batch, kernel, stride, height, width, padded_channels, dense_block, event_block;

@@ -27,7 +27,7 @@ def evt2_words(events) -> list[int]:
 
 
 def evt21_words(events) -> list[tuple[int, int]]:
-    """Pairs of the half with the type and the half with the mask; neighbours of one row, time and polarity share."""
+    """Pairs of the half with the type and the half with the mask; neighbors of one row, time and polarity share."""
     words, high = [], None
     for t, x, y, p in events.tolist():
         if t >> 6 != high:

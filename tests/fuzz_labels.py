@@ -40,10 +40,10 @@ def labels(data: bytes) -> int:
     else:
         found = prophesee.read(file(data, "a.npy"), classes=CLASSES)
     _check_boxes(found.boxes, len(found.classes))
-    assert (np.diff(found.instants_us) > 0).all()
-    assert (found.instants_us >= 0).all()
+    assert (np.diff(found.timestamps_us) > 0).all()
+    assert (found.timestamps_us >= 0).all()
     assert found.size_hw is None or 0 < min(found.size_hw) <= max(found.size_hw) <= 1 << 16
-    _write_again(Labels(found.boxes, found.classes, found.size_hw or SIZE_HW, found.instants_us), choice >> 5)
+    _write_again(Labels(found.boxes, found.classes, found.size_hw or SIZE_HW, found.timestamps_us), choice >> 5)
     return len(found.boxes)
 
 

@@ -118,9 +118,9 @@ def detections(data: bytes) -> object:
     except (ValueError, RecursionError):
         record = {}
     np.save(folder() / "a_detections.npy", np.zeros(2, FOUND_DTYPE))
-    size_hw, instants_us, rows = _read_detections(folder(), "a", record if isinstance(record, dict) else {})
+    size_hw, timestamps_us, rows = _read_detections(folder(), "a", record if isinstance(record, dict) else {})
     assert min(size_hw) > 0
-    return instants_us, rows
+    return timestamps_us, rows
 
 
 RUNS = (run_folder, outcome, task_record, datagrams, curve, detections)

@@ -23,7 +23,7 @@ from spiking_centernet.data import (
     boxes_at,
     clean_boxes,
     corrupt,
-    label_instants,
+    label_timestamps,
     read_boxes,
     voxelize,
     write_boxes,
@@ -56,9 +56,9 @@ def boxes(data: bytes) -> int:
     for name in ("x", "y", "w", "h", "confidence"):
         assert np.isfinite(found[name]).all()
     kept = clean_boxes(found, (240, 304))
-    instants = label_instants(kept)
-    assert (instants >= 0).all()
-    return sum(len(boxes_at(kept, int(t_us))) for t_us in instants[:3])
+    timestamps = label_timestamps(kept)
+    assert (timestamps >= 0).all()
+    return sum(len(boxes_at(kept, int(t_us))) for t_us in timestamps[:3])
 
 
 def weight_file(data: bytes) -> str:

@@ -67,7 +67,7 @@ def damaged_lzma() -> bytes:
         ("a.npy", npy(np.array([[2**62, 0, 0, 1]])), "has t 4611686018427387904"),
         ("a.npz", damaged_lzma(), "cannot be read"),
         ("a.raw", b"% evt 3.0\n% geometry 99999999x9\n% end\n\x01\x80\x01\x20", "larger than any known"),
-        ("a.raw", b"% evt 3.0\n% geometry 0x0\n% end\n", "0 x 0 pixels is none"),
+        ("a.raw", b"% evt 3.0\n% geometry 0x0\n% end\n", "0 x 0 pixels is invalid"),
         ("a.raw", b"% evt 3.0\n% geometry " + b"9" * 3000 + b"x9\n% end\n", "larger than any known"),
         ("a.csv", b"900000000000000000,1,1,1\n", "a time before 0 or after"),
     ],
@@ -100,7 +100,7 @@ def test_aedat4_files_that_once_slipped_through(tmp_path):
     start = b"#!AER-DAT4.0\r\n"
     for damage, words in (
         ((b'type="int">40', b'type="int">4e'), "header at byte 14 cannot be read"),
-        ((b'type="int">40', b'type="int">-4'), "pixels is none"),
+        ((b'type="int">40', b'type="int">-4'), "pixels is invalid"),
         ((b'<node name="4"', b'<node name="x"'), "header at byte 14 cannot be read"),
         ((start, start + b"\xff\xff\xff\xff"), "inside its header"),
     ):

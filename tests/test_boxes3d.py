@@ -6,8 +6,8 @@ from spiking_centernet.structures import Calibration
 
 
 @pytest.fixture
-def levelled(golden_dir):
-    z = np.load(golden_dir / "tasks" / "levelled.npz")
+def leveled(golden_dir):
+    z = np.load(golden_dir / "tasks" / "leveled.npz")
     boxes = np.concatenate([z["location"], z["dims_hwl"], z["yaw"][:, None]], axis=1)
     cameras = [
         Calibration(np.full(2, f), np.array([x, y]), r)
@@ -37,12 +37,12 @@ def test_corners_and_projections_are_those_of_kitti(golden_dir):
     np.testing.assert_allclose(homogeneous[..., :2] / homogeneous[..., 2:], z["projected"], rtol=1e-4, atol=1e-3)
     # Every corner is half a diagonal away from the middle.
     half = np.linalg.norm(boxes[:, 3:6], axis=1) / 2
-    np.testing.assert_allclose(np.linalg.norm(found - boxes3d.centres(boxes)[:, None], axis=2).T, [half] * 8)
+    np.testing.assert_allclose(np.linalg.norm(found - boxes3d.centers(boxes)[:, None], axis=2).T, [half] * 8)
 
 
-def test_cameras_that_pitch_and_roll_see_levelled_boxes(levelled):
-    z, boxes, cameras = levelled
-    middle = boxes3d.centres(boxes)
+def test_cameras_that_pitch_and_roll_see_leveled_boxes(leveled):
+    z, boxes, cameras = leveled
+    middle = boxes3d.centers(boxes)
     for i, camera in enumerate(cameras):
         np.testing.assert_allclose(camera.matrix, z["projection"][i], rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(camera.project(middle[i]), z["centre_uv"][i], rtol=1e-9)
@@ -53,8 +53,8 @@ def test_cameras_that_pitch_and_roll_see_levelled_boxes(levelled):
     np.testing.assert_allclose(boxes3d.yaw_of(z["alpha"], middle), boxes[:, 6], atol=1e-9)
 
 
-def test_a_mirror_turns_boxes_and_cameras_round_and_twice_is_the_identity(levelled):
-    z, boxes, cameras = levelled
+def test_a_mirror_turns_boxes_and_cameras_round_and_twice_is_the_identity(leveled):
+    z, boxes, cameras = leveled
     width = int(z["width"])
     mirrored = boxes3d.flipped(boxes)
     np.testing.assert_allclose(mirrored[:, :3], z["flipped_location"])
@@ -62,17 +62,17 @@ def test_a_mirror_turns_boxes_and_cameras_round_and_twice_is_the_identity(levell
     np.testing.assert_allclose(boxes3d.flipped(mirrored), boxes, atol=1e-12)
     for i, camera in enumerate(cameras):
         other = camera.flipped(width)
-        assert other.centre[0] == pytest.approx(z["flipped_cx"][i])
+        assert other.center[0] == pytest.approx(z["flipped_cx"][i])
         np.testing.assert_allclose(other.rotation, z["flipped_rotation"][i], atol=1e-12)
-        uv = other.project(boxes3d.centres(mirrored[i]))
+        uv = other.project(boxes3d.centers(mirrored[i]))
         assert uv[0] == pytest.approx(z["flipped_centre_u"][i])
         np.testing.assert_allclose(other.flipped(width).rotation, camera.rotation)
-        np.testing.assert_allclose(other.flipped(width).centre, camera.centre)
+        np.testing.assert_allclose(other.flipped(width).center, camera.center)
 
 
-def test_a_zoomed_camera_sees_the_same_metres(levelled):
-    _, boxes, cameras = levelled
-    point = boxes3d.centres(boxes[0])
+def test_a_zoomed_camera_sees_the_same_metres(leveled):
+    _, boxes, cameras = leveled
+    point = boxes3d.centers(boxes[0])
     zoomed = cameras[0].zoomed(1.5, (12.0, -7.5))
     np.testing.assert_allclose(zoomed.project(point), (cameras[0].project(point) - [-7.5, 12.0]) * 1.5)
 
@@ -81,7 +81,7 @@ def test_a_zoomed_camera_sees_the_same_metres(levelled):
     ("settings", "what"),
     [
         ({"focal": np.array([0.0, 1.0])}, "focal must be positive"),
-        ({"centre": np.array([np.nan, 1.0])}, "centre must be finite"),
+        ({"center": np.array([np.nan, 1.0])}, "center must be finite"),
         ({"rotation": np.eye(3) * 1.001}, "orthonormal"),
         ({"rotation": np.diag([-1.0, 1, 1])}, "right-handed"),
         ({"translation": np.zeros(2)}, "translation must be"),
@@ -89,4 +89,4 @@ def test_a_zoomed_camera_sees_the_same_metres(levelled):
 )
 def test_an_impossible_camera_is_refused(settings, what):
     with pytest.raises(ValueError, match=what):
-        Calibration(**{"focal": np.ones(2), "centre": np.ones(2)} | settings)
+        Calibration(**{"focal": np.ones(2), "center": np.ones(2)} | settings)

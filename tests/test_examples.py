@@ -36,9 +36,9 @@ def test_detect_recording(tmp_path, capsys):
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "icns_roadside_cars_td.dat: 6676 events, 346 x 260"
-    instants = [line for line in lines if " ms: " in line]
-    assert [line.split()[0] for line in instants] == ["100", "200"]
-    assert len(lines) - 1 - len(instants) == sum(int(line.split()[2]) for line in instants) > 0
+    timestamps = [line for line in lines if " ms: " in line]
+    assert [line.split()[0] for line in timestamps] == ["100", "200"]
+    assert len(lines) - 1 - len(timestamps) == sum(int(line.split()[2]) for line in timestamps) > 0
 
 
 def test_evaluate_folder(tmp_path, capsys):
@@ -110,12 +110,12 @@ def test_count_line_counts_each_object_once(tmp_path, capsys):
     assert (tmp_path / "count.png").stat().st_size > 1_000
 
 
-@pytest.mark.parametrize(("mode", "instants"), [("windowed", 4), ("stateful", 9)])
-def test_stream_packets(tmp_path, capsys, mode, instants):
+@pytest.mark.parametrize(("mode", "timestamps"), [("windowed", 4), ("stateful", 9)])
+def test_stream_packets(tmp_path, capsys, mode, timestamps):
     weights = save(tiny_detector(), tmp_path / "tiny")
     example("stream_packets").main(["sample-real", "--model", str(weights), "--mode", mode])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == instants
+    assert len(lines) == timestamps
     assert lines[-1].endswith("the last")
 
 

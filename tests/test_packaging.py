@@ -52,7 +52,7 @@ def test_the_recipes_of_the_wheel_are_found_by_name(wheel, tmp_path):
     ], done.stderr
 
 
-def test_the_wheel_states_licence_notice_and_command(wheel):
+def test_the_wheel_states_license_notice_and_command(wheel):
     folder = next(name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name)
     assert {f"{folder}/licenses/LICENSE", f"{folder}/licenses/NOTICE"} <= set(wheel.namelist())
     about = Parser().parsestr(wheel.read(f"{folder}/METADATA").decode())

@@ -83,7 +83,7 @@ def test_a_mirror_twice_is_the_identity_on_every_column():
     left, right = JOINTS_13.names.index("left_hand"), JOINTS_13.names.index("right_hand")
     np.testing.assert_allclose(once.boxes.joints[:, left, 0], 64 - before.boxes.joints[:, right, 0], rtol=1e-6)
     assert once.calibration is not None
-    np.testing.assert_allclose(once.calibration.centre, [33.0, 22.0])
+    np.testing.assert_allclose(once.calibration.center, [33.0, 22.0])
 
 
 def test_a_zoom_leaves_metres_alone_and_moves_joints_with_the_picture():

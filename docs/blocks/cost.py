@@ -17,8 +17,8 @@ def nano_energy(results: Results) -> str:
         ("synaptic operations", f"{window['synaptic'] / 1e6:.0f} M", "pairs whose input is a spike"),
         ("membrane updates", f"{window['membrane_updates'] / 1e6:.2f} M", "a multiplication and an addition each"),
         *(
-            (f"energy, `{name}`", f"{bill['total']:.0f} uJ", "arithmetic on counts")
-            for name, bill in r["energy_uj_per_window"].items()
+            (f"energy, `{name}`", f"{breakdown['total']:.0f} uJ", "arithmetic on counts")
+            for name, breakdown in r["energy_uj_per_window"].items()
         ),
     ]
     evens = ", ".join(
@@ -38,8 +38,8 @@ def gpu_joules(results: Results) -> str:
     r = results["nano_gpu_energy"]
     j = r["joules"]
     shares = " and ".join(
-        f"{j['per_window'] * 1e6 / bill['total']:.1f} times the estimate of `{name}` for the same windows"
-        for name, bill in r["energy_uj_per_window"].items()
+        f"{j['per_window'] * 1e6 / breakdown['total']:.1f} times the estimate of `{name}` for the same windows"
+        for name, breakdown in r["energy_uj_per_window"].items()
     )
     settled = "" if j["settled"] else " (the time was up before the interval was within 5 %)"
     return (
@@ -57,13 +57,13 @@ def nano_sparse(results: Results) -> str:
         with (results.folder / f"{log}_training.csv").open(newline="") as file:
             on_val = max(float(row["ap"]) for row in csv.DictReader(file) if row["ap"])
         score, cost = results[f"{name}_roads"], results[f"{name}_energy"]
-        bills = cost["energy_uj_per_window"]
+        breakdowns = cost["energy_uj_per_window"]
         kept.append((on_val, score["scores"]["prophesee"]["ap"]))
         rows.append(
             (f"`{name.replace('_', '-')}`", number(on_val), number(score["scores"]["prophesee"]["ap"]),
              number(score["scores"]["prophesee"]["ap50"]), f"{score['firing_rate']:.1%}",
-             f"{cost['per_window']['synaptic'] / 1e6:.0f} M", f"{bills['horowitz45']['total']:.0f} uJ",
-             f"{bills['memory']['total']:.0f} uJ")
+             f"{cost['per_window']['synaptic'] / 1e6:.0f} M", f"{breakdowns['horowitz45']['total']:.0f} uJ",
+             f"{breakdowns['memory']['total']:.0f} uJ")
         )  # fmt: skip
         origins += [origin(score), origin(cost)]
     header = ("weights", "AP val", "AP", "AP50", "firing rate", "synaptic operations", "`horowitz45`", "`memory`")

@@ -1,4 +1,4 @@
-"""Pure geometry of 3D boxes: x, y, z of the bottom face's middle, height, width, length, yaw, in the levelled frame."""
+"""Pure geometry of 3D boxes: x, y, z of the bottom face's middle, height, width, length, yaw, in the leveled frame."""
 
 import math
 
@@ -13,22 +13,22 @@ def wrap(angle: np.ndarray) -> np.ndarray:
     return np.where(wrapped >= math.pi, -math.pi, wrapped).astype(np.asarray(angle).dtype)
 
 
-def alpha_of(yaw: np.ndarray, centre: Float[np.ndarray, "*N 3"]) -> np.ndarray:
+def alpha_of(yaw: np.ndarray, center: Float[np.ndarray, "*N 3"]) -> np.ndarray:
     """Return the angle under which boxes are seen, ``wrap(yaw - atan2(x, z))``: KITTI's alpha.
 
     Args:
         yaw: [*N], radians about the y axis: 0 faces +x, the heading is ``(cos yaw, 0, -sin yaw)``.
-        centre: [*N, 3], the middle of the box in the levelled frame, metres.
+        center: [*N, 3], the middle of the box in the leveled frame, metres.
     """
-    return wrap(yaw - np.arctan2(centre[..., 0], centre[..., 2]))
+    return wrap(yaw - np.arctan2(center[..., 0], center[..., 2]))
 
 
-def yaw_of(alpha: np.ndarray, centre: Float[np.ndarray, "*N 3"]) -> np.ndarray:
+def yaw_of(alpha: np.ndarray, center: Float[np.ndarray, "*N 3"]) -> np.ndarray:
     """Return the yaw of boxes seen under ``alpha``; see :func:`alpha_of`."""
-    return wrap(alpha + np.arctan2(centre[..., 0], centre[..., 2]))
+    return wrap(alpha + np.arctan2(center[..., 0], center[..., 2]))
 
 
-def centres(box3d: Float[np.ndarray, "*N 7"]) -> Float64[np.ndarray, "*N 3"]:
+def centers(box3d: Float[np.ndarray, "*N 7"]) -> Float64[np.ndarray, "*N 3"]:
     """Return the middles of boxes, half a height above the bottom faces' middles, metres."""
     box3d = np.asarray(box3d, np.float64)
     up = np.zeros_like(box3d[..., :3])

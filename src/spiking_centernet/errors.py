@@ -56,7 +56,7 @@ class MissingPackageError(SpikingCenterNetError, ImportError):
 
 
 class TrainingError(SpikingCenterNetError, RuntimeError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

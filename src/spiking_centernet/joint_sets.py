@@ -1,4 +1,4 @@
-"""The sets of joints that people are labelled with: names, OKS sigmas, left-right pairs, limbs to draw."""
+"""The sets of joints that people are labeled with: names, OKS sigmas, left-right pairs, limbs to draw."""
 
 from dataclasses import dataclass
 

@@ -25,7 +25,7 @@ BOX_DTYPE = np.dtype(
         ("track_id", "<u4"),
     ]
 )
-"""One labelled box as GEN1 stores it, 33 packed bytes: ``x, y`` the top-left corner in pixels, ``ts`` microseconds."""
+"""One labeled box as GEN1 stores it, 33 packed bytes: ``x, y`` the top-left corner in pixels, ``ts`` microseconds."""
 
 MAX_ROTATION_ERROR = 1e-4
 """How far the product of a rotation with its transpose may lie from the identity."""
@@ -219,26 +219,26 @@ def concatenate(parts: Sequence[PerObject]) -> PerObject:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A pinhole camera: how metres of the levelled camera frame become pixels.
+    """A pinhole camera: how meters of the leveled camera frame become pixels.
 
-    The levelled frame stands at the camera, x right, y down along gravity, z forward and level; 3D boxes live in it, as
-    KITTI's live in that of its rectified camera. ``p_camera = rotation p_levelled + translation``, and
-    ``(u, v) = focal p_camera[:2] / p_camera[2] + centre``; pixel i covers [i, i + 1).
+    The leveled frame stands at the camera, x right, y down along gravity, z forward and level; 3D boxes live in it, as
+    KITTI's live in that of its rectified camera. ``p_camera = rotation p_leveled + translation``, and
+    ``(u, v) = focal p_camera[:2] / p_camera[2] + center``; pixel i covers [i, i + 1).
 
     Attributes:
         focal: float64 [2], focal lengths along x and y in pixels.
-        centre: float64 [2], principal point in pixels.
-        rotation: float64 [3, 3], levelled to camera axes.
-        translation: float64 [3] in metres; 0 where the camera is the origin.
+        center: float64 [2], principal point in pixels.
+        rotation: float64 [3, 3], leveled to camera axes.
+        translation: float64 [3] in meters; 0 where the camera is the origin.
     """
 
     focal: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
     rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
     translation: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
     def __post_init__(self):
-        for name, shape in (("focal", (2,)), ("centre", (2,)), ("rotation", (3, 3)), ("translation", (3,))):
+        for name, shape in (("focal", (2,)), ("center", (2,)), ("rotation", (3, 3)), ("translation", (3,))):
             array = np.asarray(getattr(self, name), np.float64)
             _check(array.shape == shape, f"{name} must be {list(shape)}, got {list(array.shape)}")
             _check(bool(np.isfinite(array).all()), f"{name} must be finite, got {array.tolist()}")
@@ -252,47 +252,47 @@ class Calibration:
 
     @property
     def matrix(self) -> np.ndarray:
-        """The projection float64 [3, 4] of homogeneous levelled points: KITTI's P2."""
-        intrinsics = np.array([[self.focal[0], 0, self.centre[0]], [0, self.focal[1], self.centre[1]], [0, 0, 1]])
+        """The projection float64 [3, 4] of homogeneous leveled points: KITTI's P2."""
+        intrinsics = np.array([[self.focal[0], 0, self.center[0]], [0, self.focal[1], self.center[1]], [0, 0, 1]])
         return intrinsics @ np.column_stack([self.rotation, self.translation])
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """Return points [..., 3] of the levelled frame in camera axes, metres."""
+        """Return points [..., 3] of the leveled frame in camera axes, meters."""
         return np.asarray(points, np.float64) @ self.rotation.T + self.translation
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Return u, v [..., 2] in pixels of points [..., 3] of the levelled frame; those behind the camera mislead."""
+        """Return u, v [..., 2] in pixels of points [..., 3] of the leveled frame; those behind the camera mislead."""
         camera = self.to_camera(points)
-        return self.focal * camera[..., :2] / camera[..., 2:] + self.centre
+        return self.focal * camera[..., :2] / camera[..., 2:] + self.center
 
     def unproject(self, uv: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return levelled points [..., 3] at pixels [..., 2] and depths [...] along the camera's own axis in metres."""
+        """Return leveled points [..., 3] at pixels [..., 2] and depths [...] along the camera's own axis in meters."""
         depth = np.asarray(depth, np.float64)[..., None]
-        rays = np.concatenate([(np.asarray(uv, np.float64) - self.centre) / self.focal, np.ones_like(depth)], axis=-1)
+        rays = np.concatenate([(np.asarray(uv, np.float64) - self.center) / self.focal, np.ones_like(depth)], axis=-1)
         return (depth * rays - self.translation) @ self.rotation
 
     def flipped(self, width: int) -> "Calibration":
         """Return the camera of the mirrored picture, ``width`` pixels wide."""
         mirror = np.diag([-1.0, 1.0, 1.0])
-        centre = np.array([width - self.centre[0], self.centre[1]])
-        return Calibration(self.focal, centre, mirror @ self.rotation @ mirror, mirror @ self.translation)
+        center = np.array([width - self.center[0], self.center[1]])
+        return Calibration(self.focal, center, mirror @ self.rotation @ mirror, mirror @ self.translation)
 
     def zoomed(self, factor: float, top_left: tuple[float, float]) -> "Calibration":
         """Return the camera of the view that begins at ``top_left`` (row, column) and is enlarged by ``factor``."""
         top, left = top_left
-        return Calibration(factor * self.focal, factor * (self.centre - [left, top]), self.rotation, self.translation)
+        return Calibration(factor * self.focal, factor * (self.center - [left, top]), self.rotation, self.translation)
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Labelled boxes of one instant.
+    """Labeled boxes of one timestamp.
 
     Attributes:
         xyxy: float32 [N, 4], left, top, right, bottom in pixels.
         labels: int64 [N], index of the class, from 0.
         track_ids: int64 [N], one number per object and recording; -1 where unknown.
-        box3d: float32 [N, 7], x, y, z of the middle of the bottom face, height, width, length in metres and yaw in
-            radians, in the levelled camera frame; rows of NaN where unknown.
+        box3d: float32 [N, 7], x, y, z of the middle of the bottom face, height, width, length in meters and yaw in
+            radians, in the leveled camera frame; rows of NaN where unknown.
         joints: float32 [N, J, 3], u and v in pixels and COCO's visibility: 0 unknown, 1 hidden, 2 visible; J is 0 where
             there are none.
     """
@@ -317,13 +317,13 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Detections:
-    """Detected boxes of one instant, best score first.
+    """Detected boxes of one timestamp, best score first.
 
     Attributes:
         xyxy: float32 [N, 4], left, top, right, bottom in pixels.
         scores: float32 [N] in [0, 1].
         labels: int64 [N], index of the class, from 0.
-        t_us: the instant (exclusive end of the window) in microseconds of the recording.
+        t_us: the timestamp (exclusive end of the window) in microseconds of the recording.
         track_ids: int64 [N], one number per object and recording; -1 where unknown.
         box3d: float32 [N, 7] as of :class:`Boxes`; rows of NaN where unknown.
         joints: float32 [N, J, 3], u and v in pixels and the joint's score in [0, 1].
@@ -352,7 +352,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name.
+    """One labeled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name.
 
     ``calibration`` is the camera's at ``t_us``, None where unknown.
     """

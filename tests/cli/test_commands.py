@@ -35,7 +35,7 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder of one split with two recordings of noise and a box at five instants each."""
+    """A folder of one split with two recordings of noise and a box at five timestamps each."""
     root = tmp_path_factory.mktemp("data")
     for split in ("train", "val"):
         for k in range(2):
@@ -205,12 +205,12 @@ def test_info_and_detect_on_real_recordings(capsys, tmp_path, recordings_dir, mo
     found = json.loads(stem.with_suffix(".json").read_text())
     assert found["size_hw"] == [height, width]
     assert found["provenance"]["versions"]["torch"]
-    instants = found["instants"]
+    timestamps = found["instants"]
     step_us = every_ms * 1000
-    assert [i["t_us"] for i in instants] == [instants[0]["t_us"] + k * step_us for k in range(len(instants))]
-    rows = [(i["t_us"], box) for i in instants for box in i["boxes"]]
+    assert [i["t_us"] for i in timestamps] == [timestamps[0]["t_us"] + k * step_us for k in range(len(timestamps))]
+    rows = [(i["t_us"], box) for i in timestamps for box in i["boxes"]]
     assert rows
-    assert re.search(rf"{len(rows)} boxes at {len(instants)} instants", out)
+    assert re.search(rf"{len(rows)} boxes at {len(timestamps)} timestamps", out)
     boxes = read_boxes(tmp_path / f"{name}_detections_bbox.npy")
     assert len(boxes) == len(rows)
     np.testing.assert_array_equal(boxes["ts"], [t_us for t_us, _ in rows])
@@ -221,7 +221,7 @@ def test_info_and_detect_on_real_recordings(capsys, tmp_path, recordings_dir, mo
     assert (boxes["x"] + boxes["w"]).max() <= width + 1e-3
     with av.open(str(stem.with_suffix(".mp4"))) as video:
         frames = list(video.decode(video=0))
-        assert len(frames) == len(instants)
+        assert len(frames) == len(timestamps)
         assert float(video.streams.video[0].average_rate) == pytest.approx(1000 / every_ms, rel=1e-3)
         assert frames[0].width / (frames[0].height - CAPTION_PX) == pytest.approx(width / height, rel=0.01)
     assert stem.with_suffix(".png").is_file()
@@ -238,7 +238,7 @@ def test_info_counts_unsorted_events_and_hot_pixels(capsys, tmp_path):
     (tmp_path / "hot_td.dat").write_bytes(raw)
     code, out, err = run(capsys, "info", tmp_path / "hot_td.dat")
     assert code == 0
-    assert re.search(r"unsorted events\W+1\W", out)
+    assert re.search(r"out-of-order events\W+1\W", out)
     assert re.search(r"hot pixels\W+1, 30\.", out)
     assert err.startswith("scn: warning: ")
     assert err.count("\n") == 1
@@ -273,12 +273,12 @@ def test_val_under_all_protocols(capsys, tmp_path, data, model_path):
     code, out, err = run(capsys, "val", model_path, "--data", data, "--protocol", "all", "--save", out_dir)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
-    assert "val: 2 recordings, 10 labelled instants" in out
+    assert "val: 2 recordings, 10 labeled frames" in out
     assert "firing rate" in out
     saved = json.loads((out_dir / "score.json").read_text())
     names = {"prophesee", "prophesee-script", "cordone", "none"}
     assert set(saved["scores"]) == names
-    # Prophesee skips the first half second, so 2 of 5 instants of each recording do not count.
+    # Prophesee skips the first half second, so 2 of 5 timestamps of each recording do not count.
     assert [saved["scores"][n]["num_truth"] for n in ("none", "prophesee")] == [10, 6]
     assert all(saved["scores"][n]["self_ap"] == pytest.approx(1) for n in names)
     assert 0 < saved["firing_rate"] < 1

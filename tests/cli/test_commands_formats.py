@@ -79,7 +79,7 @@ def test_every_format_is_described_detected_in_and_converted(capsys, tmp_path, m
     argv = ["--out", tmp_path, "--save", "json", "--min_score", "0.05", "--size", "72x56"]
     assert run(capsys, "detect", model_path, path, *argv)[0] == 0
     assert json.loads((tmp_path / "a_detections.json").read_text())["instants"] == wanted
-    assert any(instant["boxes"] for instant in wanted)
+    assert any(timestamp["boxes"] for timestamp in wanted)
     code, out, _ = run(capsys, "convert", path, tmp_path / "b_td.dat", "--size", "72x56")
     assert (code, re.search("8000 events", out) is not None) == (0, True)
     write_dat(tmp_path / "c_td.dat", noise, SIZE_HW)
@@ -94,7 +94,7 @@ def test_a_size_that_is_none(capsys, tmp_path):
 def test_convert_says_what_is_lost(capsys, tmp_path):
     boxes = sample("sample-real").with_name("icns_roadside_cars_bbox.npy")
     code, out, _ = run(capsys, "convert", boxes, tmp_path / "a.json")
-    assert (code, out.splitlines()[0]) == (0, "read Prophesee boxes, 14 boxes at 7 instants")
+    assert (code, out.splitlines()[0]) == (0, "read Prophesee boxes, 14 boxes at 7 timestamps")
     assert out.splitlines()[2:] == ["lost: nothing"]
     _, out, _ = run(capsys, "convert", tmp_path / "a.json", tmp_path / "yolo", "--to", "yolo")
     assert out.splitlines()[2:] == ["lost: track ids (YOLO's labels have none)"]
@@ -121,10 +121,10 @@ def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
     code, out, _ = run(capsys, "detect", model_path, sample("sample-real"), *argv)
     assert code == 0
     stem = tmp_path / "icns_roadside_cars_detections"
-    instants = json.loads(stem.with_suffix(".json").read_text())["instants"]
-    ids = [box["track_id"] for instant in instants for box in instant["boxes"]]
+    timestamps = json.loads(stem.with_suffix(".json").read_text())["instants"]
+    ids = [box["track_id"] for timestamp in timestamps for box in timestamp["boxes"]]
     assert ids
-    assert re.search(rf"{len(ids)} boxes at {len(instants)} instants, {len(set(ids))} tracks", out)
+    assert re.search(rf"{len(ids)} boxes at {len(timestamps)} timestamps, {len(set(ids))} tracks", out)
     boxes = read_boxes(tmp_path / "icns_roadside_cars_detections_bbox.npy")
     assert boxes["track_id"].tolist() == ids
     assert len(ids) > len(set(ids))

@@ -70,8 +70,8 @@ def test_a_folder_gives_every_recording_its_files(capsys, tmp_path, model_path, 
     assert [each["recording"] for each in told] == [str(drives / f"{n}_td.dat") for n in ("a", "b", "far/a")]
     for each, name in zip(told, ("a", "b", "far/a"), strict=True):
         assert each["files"]["json"] == str(out / f"{name}_detections.json")
-        instants = json.loads((out / f"{name}_detections.json").read_text())["instants"]
-        assert sum(len(instant["boxes"]) for instant in instants) == each["boxes"] > 0
+        timestamps = json.loads((out / f"{name}_detections.json").read_text())["instants"]
+        assert sum(len(timestamp["boxes"]) for timestamp in timestamps) == each["boxes"] > 0
 
 
 def test_predict_is_detect(capsys, tmp_path, model_path, drives):

@@ -30,15 +30,15 @@ def run(capsys, *argv):
 
 
 @pytest.mark.parametrize(
-    ("mode", "instants"), [("windowed", [50, 100, 150, 200, 250]), ("stateful", range(20, 221, 20))]
+    ("mode", "timestamps"), [("windowed", [50, 100, 150, 200, 250]), ("stateful", range(20, 221, 20))]
 )
-def test_stream_writes_a_line_of_json_for_every_answer(capsys, place, tmp_path, mode, instants):
+def test_stream_writes_a_line_of_json_for_every_answer(capsys, place, tmp_path, mode, timestamps):
     words = ("stream", place / "tiny.safetensors", place / "noise_td.dat", "--mode", mode, "--speed", "1000",
              "--policy", "wait", "--min_score", "0.01")  # fmt: skip
     code, out, err = run(capsys, *words)
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["t_us"] for line in lines] == [1000 * t for t in instants]
+    assert [line["t_us"] for line in lines] == [1000 * t for t in timestamps]
     assert all(line["latency_ms"] > 0 and line["num_skipped"] == 0 for line in lines)
     assert sum(len(line["boxes"]) for line in lines) > 0
     assert err.startswith(f"{len(lines)} answers, ")

@@ -18,11 +18,11 @@ def test_says_which_native_kernels_are_in_use(monkeypatch):
     monkeypatch.setattr(doctor, "why_missing", lambda: None)
     found = finding("native kernels")
     assert found.ok
-    assert found.found == "portable (this processor runs avx2, portable), /place/_native.so"
+    assert found.found == "portable (this CPU runs avx2, portable), /place/_native.so"
 
 
-@pytest.mark.parametrize(("variable", "remedy"), [(None, "install a C compiler"), ("off", "unset SCN_NATIVE")])
-def test_says_why_there_are_none_and_how_to_get_them(monkeypatch, variable, remedy):
+@pytest.mark.parametrize(("variable", "fix"), [(None, "install a C compiler"), ("off", "unset SCN_NATIVE")])
+def test_says_why_there_are_none_and_how_to_get_them(monkeypatch, variable, fix):
     monkeypatch.delenv("SCN_NATIVE", raising=False)
     if variable is not None:
         monkeypatch.setenv("SCN_NATIVE", variable)
@@ -30,7 +30,7 @@ def test_says_why_there_are_none_and_how_to_get_them(monkeypatch, variable, reme
     found = finding("native kernels")
     assert not found.ok
     assert found.found.startswith("none (not built): ")
-    assert found.remedy.startswith(remedy)
+    assert found.fix.startswith(fix)
 
 
 def test_shows_a_library_that_does_not_fit(monkeypatch):
@@ -44,4 +44,4 @@ def test_shows_a_library_that_does_not_fit(monkeypatch):
     found = finding("native kernels")
     assert not found.ok
     assert "does not fit" in found.found
-    assert "pip install" in found.remedy
+    assert "pip install" in found.fix

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_centernet.data import boxes_at, clean_boxes, label_instants, read_boxes, write_boxes
+from spiking_centernet.data import boxes_at, clean_boxes, label_timestamps, read_boxes, write_boxes
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import BOX_DTYPE
 
@@ -137,7 +137,7 @@ def test_a_writer_refuses_what_the_reader_would(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# --- cleaning and instants -------------------------------------------------------------------------------------------
+# --- cleaning and timestamps ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_writer_refuses_what_the_reader_would(tmp_path):
         ([box(w=0)], []),
         ([box(x=32), box(y=-4, track_id=1), box(x=-40, track_id=2)], []),
     ],
-    ids=["none", "one", "last", "last of each", "apart", "classes", "instants", "left", "corner", "zero", "outside"],
+    ids=["none", "one", "last", "last of each", "apart", "classes", "timestamps", "left", "corner", "zero", "outside"],
 )
 def test_cleaning(given, kept):
     boxes = boxes_of(*given)
@@ -163,10 +163,10 @@ def test_cleaning(given, kept):
     assert clean_boxes(boxes, (24, 32)).tolist() == kept
 
 
-def test_instants_and_what_stands_there():
+def test_timestamps_and_what_stands_there():
     boxes = boxes_of(box(ts=20, track_id=7), box(ts=20, x=5, class_id=1), box(ts=40))
-    assert label_instants(boxes).tolist() == [20, 40]
-    assert label_instants(boxes[:0]).tolist() == []
+    assert label_timestamps(boxes).tolist() == [20, 40]
+    assert label_timestamps(boxes[:0]).tolist() == []
     here = boxes_at(boxes, 20)
     assert here.xyxy.tolist() == [[1, 2, 4, 6], [5, 2, 8, 6]]
     assert here.labels.tolist() == [0, 1]

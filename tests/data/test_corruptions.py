@@ -98,9 +98,9 @@ def test_levels_are_met(severity):
     counts = np.bincount(capped["t"] // 1000, minlength=100)
     assert counts.max() <= level("rate_cap") * 1000
     assert np.array_equal(counts, np.minimum(np.bincount(events["t"] // 1000, minlength=100), level("rate_cap") * 1000))
-    centre = np.zeros(4000, EVENT_DTYPE)
-    centre["t"] = 50_000
-    moved = corrupt(centre, "time_jitter", severity, **WINDOW)["t"]
+    center = np.zeros(4000, EVENT_DTYPE)
+    center["t"] = 50_000
+    moved = corrupt(center, "time_jitter", severity, **WINDOW)["t"]
     assert moved.std() == pytest.approx(level("time_jitter") * 1000, rel=0.05)
 
 

@@ -19,15 +19,15 @@ def boxes_at_times(*times_us):
 
 @pytest.fixture
 def root(tmp_path, random_events):
-    """Three clips of half a second; the second is labelled twice at one instant, the third never."""
+    """Three clips of half a second; the second is labeled twice at one timestamp, the third never."""
     times = {"a": (50_000, 250_000, 500_000), "b": (0, 300_000, 300_000), "c": ()}
-    for seed, (name, instants) in enumerate(times.items()):
+    for seed, (name, timestamps) in enumerate(times.items()):
         write_dat(tmp_path / "train" / f"{name}_td.dat", random_events(3_000, size_hw=SIZE_HW, seed=seed), SIZE_HW)
-        write_boxes(tmp_path / "train" / f"{name}_bbox.npy", boxes_at_times(*instants))
+        write_boxes(tmp_path / "train" / f"{name}_bbox.npy", boxes_at_times(*timestamps))
     return tmp_path
 
 
-def test_samples_are_the_windows_before_every_labelled_instant(root, random_events):
+def test_samples_are_the_windows_before_every_labeled_timestamp(root, random_events):
     dataset = FolderDataset(root, "train")
     assert len(dataset) == 5
     told = [(sample.recording, sample.t_us, len(sample.boxes)) for sample in dataset]
@@ -47,7 +47,7 @@ def test_a_label_before_the_first_whole_window_has_an_empty_past(root):
     assert early[3:].any()
 
 
-def test_no_event_at_or_after_the_instant_is_seen(root):
+def test_no_event_at_or_after_the_timestamp_is_seen(root):
     events = np.array([(249_999, 0, 0, 1), (250_000, 1, 0, 1), (250_001, 2, 0, 1)], EVENT_DTYPE)
     write_dat(root / "val" / "d_td.dat", events, SIZE_HW)
     write_boxes(root / "val" / "d_bbox.npy", boxes_at_times(250_000))
@@ -126,7 +126,7 @@ def test_windows_of_another_length_show_their_time_faster_or_more_slowly(root):
                 continue
             length_us = round(factor * plain.spec.window_us)
             expected = plain._opened(plain._place(index)[0])[0].cube(t_us, VoxelSpec(window_us=length_us)).sum()
-            # Events of neighbouring microseconds may fall on each other, or lie a microsecond beyond a cell's border.
+            # Events of neighboring microseconds may fall on each other, or lie a microsecond beyond a cell's border.
             assert abs(int(dataset[index].cube.sum()) - int(expected)) <= 0.02 * int(expected) + 2
             assert dataset[index].boxes.xyxy.tolist() == plain[index].boxes.xyxy.tolist()
 
@@ -200,13 +200,13 @@ def test_a_folder_without_recordings_says_what_it_holds(root):
 
 def test_missing_box_file(root):
     (root / "train" / "b_bbox.npy").unlink()
-    with pytest.raises(DatasetError, match=r"b_bbox\.npy is missing beside b_td\.dat \(1 of its kind\)"):
+    with pytest.raises(DatasetError, match=r"b_bbox\.npy is missing next to b_td\.dat \(1 of its kind\)"):
         FolderDataset(root, "train")
 
 
 def test_box_file_without_recording(root):
     (root / "train" / "b_td.dat").unlink()
-    with pytest.raises(DatasetError, match=r"b_td\.dat is missing beside b_bbox\.npy"):
+    with pytest.raises(DatasetError, match=r"b_td\.dat is missing next to b_bbox\.npy"):
         FolderDataset(root, "train")
 
 
@@ -253,7 +253,7 @@ def test_real_clip_with_its_boxes(recordings_dir, tmp_path):
 def test_few_labels_after_the_last_event_have_empty_windows(root):
     write_boxes(root / "train" / "a_bbox.npy", boxes_at_times(200_000, 250_000, 700_000))
     dataset = FolderDataset(root, "train")
-    with pytest.warns(UserWarning, match="1 of 3 labelled instants lie more than a window after the last event"):
+    with pytest.warns(UserWarning, match="1 of 3 labeled frames lie more than a window after the last event"):
         samples = [dataset[k] for k in range(3)]
     assert [bool(sample.cube.any()) for sample in samples] == [True, True, False]
     assert [len(sample.boxes) for sample in samples] == [1, 1, 1]

@@ -127,7 +127,7 @@ def test_dsec_without_sequences_or_boxes_is_refused(tmp_path):
     events_path = tmp_path / "train" / "zurich" / "events" / "left" / "events.h5"
     events_path.parent.mkdir(parents=True)
     events_path.touch()
-    with pytest.raises(DatasetError, match=r"tracks\.npy is missing beside"):
+    with pytest.raises(DatasetError, match=r"tracks\.npy is missing next to"):
         FolderDataset(tmp_path, "train", layout="dsec-det")
 
 

@@ -54,7 +54,7 @@ def test_two_objects_are_two_boxes_the_larger_first():
     found = moving_boxes(events, SIZE_HW, np.zeros((12, 16)), MotionSettings(trim=0))
     np.testing.assert_array_equal(found, [[60, 40, 100, 80], [10, 10, 26, 26]])
     assert found.dtype == np.float32
-    # An object of a few pixels is none.
+    # An object of a few pixels is invalid.
     assert len(moving_boxes(square(10, 10, 8, 0), SIZE_HW, np.zeros((12, 16)), MotionSettings(trim=0))) == 0
 
 

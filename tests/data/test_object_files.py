@@ -64,7 +64,7 @@ def test_augmentation_moves_what_lies_beside_the_boxes(tmp_path):
     sample = FolderDataset(folder(tmp_path), "train", augmentation=flips)[0]
     np.testing.assert_array_equal(sample.boxes.box3d[:, 0], [0, -1, -2])
     assert sample.calibration is not None
-    assert sample.calibration.centre[0] == 64 - 32
+    assert sample.calibration.center[0] == 64 - 32
 
 
 def test_a_class_left_out_takes_its_object_along(tmp_path):

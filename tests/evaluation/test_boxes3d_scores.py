@@ -83,7 +83,7 @@ def test_the_whole_score_is_the_golden_one_and_truth_against_itself_is_perfect(s
 
 def test_boxes_without_metres_are_left_out_and_none_at_all_is_said():
     unknown = Boxes(np.zeros((1, 4), np.float32), np.zeros(1, np.int64))
-    with pytest.raises(EvaluationError, match="no labelled box has a 3D box"):
+    with pytest.raises(EvaluationError, match="no labeled box has a 3D box"):
         evaluate_boxes3d({("a", 1): unknown}, {}, class_names=("car",))
     rows = np.array([[0, 0, 1, 1, 10, 1, 1, 1, 0.0]])
     score = evaluate_boxes3d({("a", 1): unknown, ("a", 2): as_boxes(rows)}, {}, class_names=("car",))

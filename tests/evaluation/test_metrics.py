@@ -29,7 +29,7 @@ def found(t_us, *rows) -> Detections:
     return Detections(table[:, :4], table[:, 5], table[:, 4].astype(np.int64), t_us)
 
 
-def by_instant(golden_dir, suffix):
+def by_timestamp(golden_dir, suffix):
     out = {}
     for k in range(4):
         table = np.load(golden_dir / f"rec{k}_{suffix}.npy")
@@ -57,19 +57,19 @@ def by_instant(golden_dir, suffix):
 def test_golden_statistics(golden_dir, key, protocol, tolerance_us):
     expected = json.loads((golden_dir / "coco_expected.json").read_text())[key]
     score = evaluate_boxes(
-        by_instant(golden_dir, "bbox"),
-        by_instant(golden_dir, "detections_bbox"),
+        by_timestamp(golden_dir, "bbox"),
+        by_timestamp(golden_dir, "detections_bbox"),
         size_hw=GEN1,
         protocol=protocol,
         tolerance_us=tolerance_us,
     )
     np.testing.assert_allclose([getattr(score, name) for name in COCO_ORDER], expected, rtol=0, atol=1e-6)
-    # The labels are 50 ms apart: only the wider tolerance reaches the neighbours.
+    # The labels are 50 ms apart: only the wider tolerance reaches the neighbors.
     assert (score.self_ap < 0.5) == (tolerance_us == 50_000)
 
 
 def pycocotools_statistics(truth, detections, class_names):
-    """The reference implementation, on boxes already filtered and instants already matched."""
+    """The reference implementation, on boxes already filtered and timestamps already matched."""
     import contextlib
     import io
 
@@ -99,11 +99,11 @@ def pycocotools_statistics(truth, detections, class_names):
     return [math.nan if value == -1 else value for value in run.stats]
 
 
-def scene(seed, *, instants, max_truth, max_found, truth_classes=(0, 1), found_classes=(0, 1), score_levels=1000):
+def scene(seed, *, timestamps, max_truth, max_found, truth_classes=(0, 1), found_classes=(0, 1), score_levels=1000):
     """Random truth, and detections of which half are jittered truth."""
     rng = np.random.default_rng(seed)
     truth, detections = {}, {}
-    for k in range(instants):
+    for k in range(timestamps):
         key = ("clip", 1_000_000 + 250_000 * k)
         n, m = rng.integers(0, max_truth + 1), rng.integers(0, max_found + 1)
         low, side = rng.uniform(0, 180, (n, 2)), rng.uniform(4, 120, (n, 2))
@@ -126,16 +126,16 @@ def scene(seed, *, instants, max_truth, max_found, truth_classes=(0, 1), found_c
 @pytest.mark.parametrize(
     "settings",
     [
-        {"instants": 1, "max_truth": 0, "max_found": 0},
-        {"instants": 3, "max_truth": 0, "max_found": 5},
-        {"instants": 3, "max_truth": 5, "max_found": 0},
-        {"instants": 12, "max_truth": 8, "max_found": 12},
-        {"instants": 12, "max_truth": 8, "max_found": 12, "score_levels": 1},
-        {"instants": 12, "max_truth": 8, "max_found": 12, "score_levels": 4},
-        {"instants": 8, "max_truth": 6, "max_found": 8, "truth_classes": (1,)},
-        {"instants": 8, "max_truth": 6, "max_found": 8, "found_classes": (0,)},
-        {"instants": 8, "max_truth": 6, "max_found": 8, "truth_classes": (0,), "found_classes": (1,)},
-        {"instants": 2, "max_truth": 30, "max_found": 500, "score_levels": 50},
+        {"timestamps": 1, "max_truth": 0, "max_found": 0},
+        {"timestamps": 3, "max_truth": 0, "max_found": 5},
+        {"timestamps": 3, "max_truth": 5, "max_found": 0},
+        {"timestamps": 12, "max_truth": 8, "max_found": 12},
+        {"timestamps": 12, "max_truth": 8, "max_found": 12, "score_levels": 1},
+        {"timestamps": 12, "max_truth": 8, "max_found": 12, "score_levels": 4},
+        {"timestamps": 8, "max_truth": 6, "max_found": 8, "truth_classes": (1,)},
+        {"timestamps": 8, "max_truth": 6, "max_found": 8, "found_classes": (0,)},
+        {"timestamps": 8, "max_truth": 6, "max_found": 8, "truth_classes": (0,), "found_classes": (1,)},
+        {"timestamps": 2, "max_truth": 30, "max_found": 500, "score_levels": 50},
     ],
     ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()),
 )
@@ -147,7 +147,7 @@ def test_same_as_pycocotools(settings, seed):
     np.testing.assert_allclose([getattr(score, name) for name in COCO_ORDER], expected, rtol=0, atol=1e-9)
 
 
-def test_more_than_a_hundred_detections_per_instant_are_cut_at_the_best():
+def test_more_than_a_hundred_detections_per_timestamp_are_cut_at_the_best():
     truth = {("a", 1_000_000): boxes((10, 10, 60, 60, 0))}
     misses = [(100, 100, 150, 150, 0, 0.9)] * 100
     hit_last = found(1_000_000, *misses, (10, 10, 60, 60, 0, 0.5))
@@ -208,7 +208,7 @@ def test_which_times_count(t_us, kept_by):
     assert {name for name, protocol in PROTOCOLS.items() if protocol.keep(xyxy, t_us, GEN1)[0]} == kept_by
 
 
-def test_an_emptied_instant_costs_precision_only_where_it_is_scored():
+def test_an_emptied_timestamp_costs_precision_only_where_it_is_scored():
     truth = {("a", 1_000_000): boxes((10, 10, 60, 60, 0)), ("a", 2_000_000): boxes((10, 10, 15, 15, 0))}
     detections = {
         ("a", 1_000_000): found(1_000_000, (10, 10, 60, 60, 0, 0.5)),
@@ -261,7 +261,7 @@ def test_no_truth_has_no_score(detections):
     assert score.num_detections_unlabelled == len(detections)
 
 
-def test_the_tolerance_merges_neighbours_of_ground_truth():
+def test_the_tolerance_merges_neighbors_of_ground_truth():
     truth = {("a", 1_000_000 + 50_000 * k): boxes((10 + 30 * k, 10, 60 + 30 * k, 60, 0)) for k in range(5)}
     own = {k: Detections(b.xyxy, np.full(1, 0.5, np.float32), b.labels, k[1]) for k, b in truth.items()}
     exact = evaluate_boxes(truth, own, size_hw=GEN1)
@@ -277,8 +277,8 @@ def test_the_tolerance_merges_neighbours_of_ground_truth():
         ({("a", 1): boxes((0, 0, math.nan, 9, 0))}, {}, "ground truth of 'a' at 1 us: a box is not finite"),
         ({("a", 1): boxes((0, 0, 9, 9, 2))}, {}, "labels reach from 2 to 2"),
         ({}, {("a", 1): found(1, (0, 0, 9, 9, 0, math.nan))}, "detections of 'a' at 1 us: a score is not finite"),
-        ({}, {("a", 1): found(2, (0, 0, 9, 9, 0, 0.5))}, "file them under their own instant"),
-        ({("a", 1): boxes()}, {("a", 2): found(2)}, "no detection lies at a labelled instant"),
+        ({}, {("a", 1): found(2, (0, 0, 9, 9, 0, 0.5))}, "file them under their own timestamp"),
+        ({("a", 1): boxes()}, {("a", 2): found(2)}, "no detection lies at a labeled frame"),
         (
             {("a", 1): boxes((5, 5, 5, 9, 0))},
             {},

@@ -53,7 +53,7 @@ def test_truth_against_itself_is_perfect(count):
     assert (score.num_people, score.num_matched, score.joint_set) == (12, 12, count)
 
 
-def test_people_labelled_the_wrong_way_round_are_right_when_swapped():
+def test_people_labeled_the_wrong_way_round_are_right_when_swapped():
     truth, found = people()
     for key, own in found.items():
         found[key] = Detections(
@@ -84,7 +84,7 @@ def test_nobody_and_nobody_detected():
     truth, _ = people()
     assert evaluate_pose(truth, {}, label=1).ap == 0
     without = {key: Boxes(b.xyxy, b.labels) for key, b in truth.items()}
-    with pytest.raises(EvaluationError, match="no labelled person has joints"):
+    with pytest.raises(EvaluationError, match="no labeled person has joints"):
         evaluate_pose(without, {}, label=1)
     assert (
         evaluate_pose(

@@ -33,7 +33,7 @@ def test_the_data_set_is_cut_as_the_network_was_trained(model, data):
         dataset_for(model, data, "test")
 
 
-def test_every_labelled_instant_is_predicted_whatever_the_batch_size(model, data):
+def test_every_labeled_timestamp_is_predicted_whatever_the_batch_size(model, data):
     dataset = dataset_for(model, data, "val")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     predictions = predict(model, dataset, batch_size=4)

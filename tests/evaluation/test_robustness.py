@@ -10,7 +10,7 @@ from spiking_centernet.cli.program import main
 from spiking_centernet.data import CORRUPTIONS
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation import report
-from spiking_centernet.evaluation.robustness import corruption_names, plot, save, score_faults
+from spiking_centernet.evaluation.robustness import corruption_names, plot, save, score_corruptions
 from spiking_centernet.model import weights
 
 
@@ -27,7 +27,7 @@ def model():
 @pytest.fixture(scope="module")
 def result(model, data):
     card = report.score(model, data, protocols=["none"])
-    return score_faults(model, data, card, names=["event_drop", "background_activity"], severities=(1, 5))
+    return score_corruptions(model, data, card, names=["event_drop", "background_activity"], severities=(1, 5))
 
 
 def test_noise_makes_the_network_fire_and_loss_silences_it(result):

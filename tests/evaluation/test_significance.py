@@ -27,12 +27,12 @@ def matches_of(truth, found, protocol="cordone"):
     return match_recordings(Predictions(truth, found, SIZE_HW, ("car", "pedestrian")), protocol)
 
 
-def world(seed, num_recordings=4, instants=3, most=6):
+def world(seed, num_recordings=4, timestamps=3, most=6):
     """Return ground truth and detections: some boxes found well, some roughly, some missed, some false."""
     rng = np.random.default_rng(seed)
     truth, found = {}, {}
     for r in range(num_recordings):
-        for t in range(1, instants + 1):
+        for t in range(1, timestamps + 1):
             count = int(rng.integers(0, most))
             corner = rng.uniform(0, 200, (count, 2))
             xyxy = np.concatenate([corner, corner + rng.uniform(15, 60, (count, 2))], axis=1)
@@ -53,12 +53,12 @@ def coco(truth, found, protocol="cordone"):
     return score.ap, score.ap50, score.ap75
 
 
-def repeated(by_instant, weights):
+def repeated(by_timestamp, weights):
     """Return the recordings as often as they were drawn, each copy under a name of its own."""
-    names = sorted({name for name, _ in by_instant})
+    names = sorted({name for name, _ in by_timestamp})
     return {
         (f"{name}.{copy}", t): value
-        for (name, t), value in by_instant.items()
+        for (name, t), value in by_timestamp.items()
         for copy in range(weights[names.index(name)])
     }
 
@@ -77,7 +77,7 @@ def test_ap_is_that_of_coco(seed, protocol):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=3, max_size=3).filter(any))
 def test_ap_of_a_resample_is_that_of_coco_on_repeated_recordings(seed, weights):
-    truth, found = world(seed, num_recordings=3, instants=2)
+    truth, found = world(seed, num_recordings=3, timestamps=2)
     matches = matches_of(truth, found)
     ours = average_precision(matches, np.array(weights)).mean()
     theirs = coco(repeated(truth, weights), repeated(found, weights))[0]

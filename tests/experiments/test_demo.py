@@ -11,7 +11,7 @@ from spiking_centernet.model import weights
 from spiking_centernet.visualize import html
 
 
-def test_the_real_clip_ships_with_boxes_and_licence():
+def test_the_real_clip_ships_with_boxes_and_license():
     recording = open(sample("sample-real"))
     assert (recording.size_hw, recording.num_events) == ((260, 346), 6676)
     assert len(read_boxes(sample("sample-real").with_name("icns_roadside_cars_bbox.npy"))) == 14

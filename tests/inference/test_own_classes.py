@@ -34,7 +34,7 @@ def test_own_names_are_in_pictures_json_and_coco(monkeypatch, tmp_path):
     assert main([str(word) for word in words]) == 0
     found = json.loads((tmp_path / "drive_detections.json").read_text())
     assert found["classes"] == ["forklift", "crane"]
-    names = {box["class"] for instant in found["instants"] for box in instant["boxes"]}
+    names = {box["class"] for timestamp in found["instants"] for box in timestamp["boxes"]}
     assert names
     assert names <= {"forklift", "crane"}
     assert written

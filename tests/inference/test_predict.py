@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import some_events, tiny_detector
 
 import spiking_centernet as scn
-from spiking_centernet.data import label_instants, read_boxes, write_boxes, write_dat
+from spiking_centernet.data import label_timestamps, read_boxes, write_boxes, write_dat
 from spiking_centernet.errors import ConfigError, EventFileError, MissingPackageError
 from spiking_centernet.inference import Packet
 from spiking_centernet.inference.recordings import detections_at
@@ -384,7 +384,7 @@ def test_the_samples_are_what_their_notices_say():
     sample = scn.open("sample")
     assert (sample.size_hw, sample.num_events, sample.stop_us) == ((240, 304), 312_709, 2_999_995)
     boxes = read_boxes(sample.path.with_name("sample_bbox.npy"))
-    assert (len(boxes), len(label_instants(boxes))) == (63, 11)
+    assert (len(boxes), len(label_timestamps(boxes))) == (63, 11)
     assert sample.path.stat().st_size < 1_000_000
     assert "scn simulate" in sample.path.with_name("NOTICE.txt").read_text()
     assert scn.open("sample-real").num_events == 6676

@@ -23,15 +23,15 @@ def recording(tmp_path) -> Recording:
     return open(tmp_path / "noise_td.dat")
 
 
-def test_a_recording_without_events_has_no_instants(tmp_path):
+def test_a_recording_without_events_has_no_timestamps(tmp_path):
     write_dat(tmp_path / "empty_td.dat", np.zeros(0, EVENT_DTYPE), SIZE_HW)
     assert list(stream(tiny_detector(), open(tmp_path / "empty_td.dat"))) == []
 
 
-def test_instants_are_multiples_until_every_event_was_seen(recording):
-    instants = [found.t_us for found in stream(tiny_detector(), recording, every_us=EVERY_US)]
-    assert instants == list(range(EVERY_US, STOP_US + EVERY_US, EVERY_US))[: len(instants)]
-    assert instants[-1] == 450_000
+def test_timestamps_are_multiples_until_every_event_was_seen(recording):
+    timestamps = [found.t_us for found in stream(tiny_detector(), recording, every_us=EVERY_US)]
+    assert timestamps == list(range(EVERY_US, STOP_US + EVERY_US, EVERY_US))[: len(timestamps)]
+    assert timestamps[-1] == 450_000
 
 
 def test_a_late_start_is_not_waited_for(tmp_path):
@@ -41,9 +41,9 @@ def test_a_late_start_is_not_waited_for(tmp_path):
 
 
 def test_detections_are_those_of_predict_to_the_bit(tmp_path, recording):
-    instants = range(EVERY_US, STOP_US + EVERY_US, EVERY_US)
-    boxes = np.zeros(len(instants), BOX_DTYPE)
-    boxes["ts"], boxes["w"], boxes["h"] = list(instants), 10, 10
+    timestamps = range(EVERY_US, STOP_US + EVERY_US, EVERY_US)
+    boxes = np.zeros(len(timestamps), BOX_DTYPE)
+    boxes["ts"], boxes["w"], boxes["h"] = list(timestamps), 10, 10
     (tmp_path / "val").mkdir()
     recording.path.rename(tmp_path / "val" / "noise_td.dat")
     write_boxes(tmp_path / "val" / "noise_bbox.npy", boxes)
@@ -52,7 +52,7 @@ def test_detections_are_those_of_predict_to_the_bit(tmp_path, recording):
     moved = open(tmp_path / "val" / "noise_td.dat")
     streamed = list(stream(model, moved, every_us=EVERY_US, min_score=0.0))
     offline = list(detections_at(model, moved, moved.stops_us(EVERY_US), min_score=0.0))
-    assert len(streamed) == len(offline) == len(instants) == len(expected)
+    assert len(streamed) == len(offline) == len(timestamps) == len(expected)
     for found in (*streamed, *offline):
         wanted = expected["noise", found.t_us]
         assert len(found) > 0

@@ -15,7 +15,7 @@ pytest.importorskip("trackers")
 
 
 def seen(t, *objects):
-    """Detections of an instant from (left, score, label) of 20 x 10 boxes, best first."""
+    """Detections of a timestamp from (left, score, label) of 20 x 10 boxes, best first."""
     objects = sorted(objects, key=lambda o: -o[1])
     left = np.array([o[0] for o in objects], np.float32)
     xyxy = np.stack([left, left * 0 + 5, left + 20, left * 0 + 15], axis=1).reshape(-1, 4)
@@ -23,9 +23,9 @@ def seen(t, *objects):
     return Detections(xyxy, scores, np.array([o[2] for o in objects], np.int64), (t + 1) * EVERY_US)
 
 
-def followed(instants, **settings):
+def followed(timestamps, **settings):
     settings = {"every_us": EVERY_US, "start_score": 0.5} | settings
-    return [(list(zip(r.labels.tolist(), r.track_ids.tolist(), strict=True))) for r in track(instants, **settings)]
+    return [(list(zip(r.labels.tolist(), r.track_ids.tolist(), strict=True))) for r in track(timestamps, **settings)]
 
 
 def test_no_detections():
@@ -35,8 +35,8 @@ def test_no_detections():
 
 def test_two_that_cross_in_different_classes_keep_their_numbers():
     """A car from left to right and a pedestrian back meet in the middle; the car is the surer one before, not after."""
-    instants = [seen(k, (5 * k, 0.9 if k < 10 else 0.6, 0), (100 - 5 * k, 0.8, 1)) for k in range(20)]
-    told = followed(instants)
+    timestamps = [seen(k, (5 * k, 0.9 if k < 10 else 0.6, 0), (100 - 5 * k, 0.8, 1)) for k in range(20)]
+    told = followed(timestamps)
     assert told[0] == []  # a box seen once is no track yet
     number = dict(told[1])
     assert sorted(number.values()) == [1, 2]
@@ -59,12 +59,12 @@ def test_an_object_that_is_gone_for_a_second_comes_back_as_another(gap, same):
 
 
 def test_nothing_of_the_callers_is_changed_and_boxes_stay_as_they_were():
-    instants = [seen(k, (3 * k, 0.9, 0), (100, 0.7, 1)) for k in range(3)]
-    before = [d.xyxy.copy() for d in instants]
-    last = list(track(instants, every_us=EVERY_US, start_score=0.5))[-1]
-    np.testing.assert_array_equal(last.xyxy, instants[-1].xyxy)
-    np.testing.assert_array_equal(last.scores, instants[-1].scores)
-    assert all((d.xyxy == b).all() and (d.track_ids == -1).all() for d, b in zip(instants, before, strict=True))
+    timestamps = [seen(k, (3 * k, 0.9, 0), (100, 0.7, 1)) for k in range(3)]
+    before = [d.xyxy.copy() for d in timestamps]
+    last = list(track(timestamps, every_us=EVERY_US, start_score=0.5))[-1]
+    np.testing.assert_array_equal(last.xyxy, timestamps[-1].xyxy)
+    np.testing.assert_array_equal(last.scores, timestamps[-1].scores)
+    assert all((d.xyxy == b).all() and (d.track_ids == -1).all() for d, b in zip(timestamps, before, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_box_arrays_hold_the_numbers_and_one_of_its_own_for_what_has_none():
     assert as_box_array([tracked, seen(1, (1, 0.9, 0), (50, 0.8, 0))])["track_id"].tolist() == [7, 8, 9]
 
 
-def labelled(*objects):
+def labeled(*objects):
     """Boxes from (left, label, track)."""
     found = seen(0, *((left, 1, label) for left, label, _ in objects))
     return Boxes(found.xyxy, found.labels, np.array([number for *_, number in objects], np.int64))
@@ -108,8 +108,8 @@ TRUTH = [[(5 * k, 0, 3), (100, 1, 8)] for k in range(10)]
 
 
 def score(rows):
-    found = {key: numbered(key[1], *rows[key[1]]) for key in keyed(TRUTH, labelled) if rows[key[1]] is not None}
-    return score_tracks(keyed(TRUTH, labelled), found)
+    found = {key: numbered(key[1], *rows[key[1]]) for key in keyed(TRUTH, labeled) if rows[key[1]] is not None}
+    return score_tracks(keyed(TRUTH, labeled), found)
 
 
 def test_the_truth_scores_one():
@@ -143,7 +143,7 @@ def test_a_wrong_class_is_a_miss_and_a_false_box():
 
 
 def test_two_recordings_do_not_share_numbers():
-    truth = keyed(TRUTH, labelled)
+    truth = keyed(TRUTH, labeled)
     truth |= {("b", k): boxes for (_, k), boxes in truth.items()}
     found = {key: numbered(0, *[(left, label, n + (7 if key[0] == "b" else 0)) for left, label, n in TRUTH[key[1]]])
              for key in truth}  # fmt: skip
@@ -151,7 +151,7 @@ def test_two_recordings_do_not_share_numbers():
 
 
 def test_what_cannot_be_scored():
-    with pytest.raises(EvaluationError, match="no labelled instants"):
+    with pytest.raises(EvaluationError, match="no labeled frames"):
         score_tracks({}, {})
     with pytest.raises(EvaluationError, match="a: a box has no track"):
         score_tracks({("a", 1): Boxes(np.zeros((1, 4), np.float32), np.zeros(1, np.int64))}, {})

@@ -15,6 +15,6 @@ def test_firing_rates_in_closed_form():
         rates("never", torch.zeros(1, 1, 2, 2))
     assert rates.per_layer() == {"large": 0.5, "small": 3 / 8, "never": 0}
     assert rates.overall() == (120 + 3) / 256
-    assert rates.dead() == ["never"]
+    assert rates.silent() == ["never"]
     with pytest.raises(ConfigError, match="'other' is no layer of the network"):
         rates("other", torch.zeros(1, 1, 2, 2))

@@ -29,7 +29,7 @@ def case(num, channels, height, width, out_channels, kernel, stride):
 @pytest.mark.parametrize("numbers", CASES, ids=str)
 def test_equals_torchs_convolution_and_its_gradient(numbers):
     conv, cube = case(*numbers)
-    assert event_conv.takes(cube, conv)
+    assert event_conv.supports(cube, conv)
     out = event_conv.event_convolution(cube, conv)
     weight = conv.weight.detach().double().requires_grad_()
     expected = F.conv2d(cube.double(), weight, None, conv.stride, conv.padding)
@@ -53,7 +53,7 @@ def test_no_events_give_nothing():
 def test_autocast_rounds_weights_and_sums_once():
     conv, cube = case(*CASES[2])
     with torch.autocast("cpu", torch.bfloat16):
-        assert event_conv.takes(cube, conv)
+        assert event_conv.supports(cube, conv)
         out = event_conv.event_convolution(cube, conv)
     expected = F.conv2d(cube.float(), conv.weight.detach().bfloat16().float(), None, 2, 3).bfloat16()
     assert out.dtype == torch.bfloat16
@@ -78,20 +78,20 @@ def test_does_not_depend_on_the_number_of_threads():
 
 def test_floats_inference_and_hooks_take_torchs_convolution():
     conv, cube = case(*CASES[1])
-    assert not event_conv.takes(cube.float(), conv)
+    assert not event_conv.supports(cube.float(), conv)
     with torch.no_grad():
-        assert not event_conv.takes(cube, conv)
+        assert not event_conv.supports(cube, conv)
     with torch.autocast("cpu", torch.float16):
-        assert not event_conv.takes(cube, conv)
+        assert not event_conv.supports(cube, conv)
     conv.register_forward_pre_hook(lambda *_: None)
-    assert not event_conv.takes(cube, conv)
+    assert not event_conv.supports(cube, conv)
 
 
 def test_many_events_take_torchs_convolution():
     rare, dense = ((torch.rand(10, 4, 60, 76) < share).to(torch.uint8) for share in (0.05, 0.2))
-    assert event_conv.pays(rare)
-    assert not event_conv.pays(dense)
-    assert event_conv.pays(torch.zeros(1, 4, 8, 8, dtype=torch.uint8))
+    assert event_conv.is_faster(rare)
+    assert not event_conv.is_faster(dense)
+    assert event_conv.is_faster(torch.zeros(1, 4, 8, 8, dtype=torch.uint8))
 
 
 def test_a_network_trains_alike_on_bytes_and_on_floats(monkeypatch):

@@ -40,7 +40,7 @@ def test_equals_norm_and_convolution(case, dtype):
     (norm, conv), (same_norm, same_conv) = modules(*case[:4]), modules(*case[:4])
     x = (torch.randn(batch, num_in, height, width) + 0.3).to(dtype)
     ours, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
-    assert norm_conv.takes(ours, norm)
+    assert norm_conv.supports(ours, norm)
     out = norm_conv.norm_convolution(ours, norm, conv, padding=padding)
     expected = same_conv.double()(same_norm.double()(F.pad(theirs, (padding,) * 4)))
     share = 1e-5 if dtype == torch.float32 else 3e-2
@@ -102,7 +102,7 @@ def test_a_decoder_block_trains_alike_with_and_without_a_hook():
 @pytest.mark.parametrize("setting", [{"momentum": None}, {"affine": False}, {"track_running_stats": False}])
 def test_other_norms_are_refused(setting):
     x = torch.zeros(1, 3, 2, 2)
-    assert norm_conv.takes(x, nn.BatchNorm2d(3).train())
-    assert not norm_conv.takes(x, nn.BatchNorm2d(3).eval())
-    assert not norm_conv.takes(x, nn.BatchNorm2d(3, **setting).train())
-    assert not norm_conv.takes(x.double(), nn.BatchNorm2d(3).train())
+    assert norm_conv.supports(x, nn.BatchNorm2d(3).train())
+    assert not norm_conv.supports(x, nn.BatchNorm2d(3).eval())
+    assert not norm_conv.supports(x, nn.BatchNorm2d(3, **setting).train())
+    assert not norm_conv.supports(x.double(), nn.BatchNorm2d(3).train())

@@ -314,7 +314,7 @@ def test_neurons_the_kernel_does_not_know_go_the_long_way(monkeypatch, kind, opt
 
 @pytest.mark.parametrize("setting", [{"momentum": None}, {"affine": False}, {"track_running_stats": False}])
 def test_norms_the_kernel_does_not_know_are_refused(setting):
-    assert plif.takes_norm(nn.BatchNorm2d(3).train())
-    assert not plif.takes_norm(nn.BatchNorm2d(3).eval())
-    assert not plif.takes_norm(None)
-    assert not plif.takes_norm(nn.BatchNorm2d(3, **setting).train())
+    assert plif.supports_norm(nn.BatchNorm2d(3).train())
+    assert not plif.supports_norm(nn.BatchNorm2d(3).eval())
+    assert not plif.supports_norm(None)
+    assert not plif.supports_norm(nn.BatchNorm2d(3, **setting).train())

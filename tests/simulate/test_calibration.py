@@ -32,7 +32,7 @@ def test_statistics_of_known_events():
     assert found["pixels_by_count"] == pytest.approx([0.7, 0.1, 0, 0, 0.1, 0, 0, 0, 0, 0])
 
 
-def test_neighbours_that_fire_together_correlate():
+def test_neighbors_that_fire_together_correlate():
     pairs = [(t, x, y, 1) for t, (x, y) in enumerate([(0, 0), (1, 0), (0, 2), (1, 2)])]
     assert noise_statistics(np.array(pairs, EVENT_DTYPE), (4, 2), SECOND)["neighbour_correlation"] == pytest.approx(1)
 

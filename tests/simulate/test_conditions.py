@@ -76,7 +76,7 @@ def test_rain_is_a_function_of_time_and_falls():
     assert (wet == again).all()
     assert (wet != plain).any((1, 2)).all()
     rain = _Rain(np.random.default_rng(0), 10, (240, 304))
-    # 8000 / 2.53 exp(-2.53) = 252 drops of 1 mm and more a cubic metre, in a pyramid of 16.8 m3.
+    # 8000 / 2.53 exp(-2.53) = 252 drops of 1 mm and more a cubic meter, in a pyramid of 16.8 m3.
     assert len(rain._x) == pytest.approx(252 * 16.8, rel=0.1)
     assert rain._speed_px_s.max() <= 9.65 * 304 / 0.3
     heavy, light = (_Rain(np.random.default_rng(0), r, (240, 304)) for r in (50, 2))

@@ -12,7 +12,7 @@ from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.simulate import dataset
 from spiking_centernet.simulate.dataset import Clip, Clips, simulate, step_us
 from spiking_centernet.simulate.scene.scene import random_scene
-from spiking_centernet.simulate.statistics import events_per_box, summarise
+from spiking_centernet.simulate.statistics import events_per_box, summarize
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 SIZE_HW = (24, 40)
@@ -205,7 +205,7 @@ def test_nothing_moves_more_than_a_pixel_a_step_within_the_bounds(speed, expecte
 
 
 def test_the_summary_counts_what_was_written(data, tmp_path):
-    summary = summarise(data)
+    summary = summarize(data)
     train = summary["train"]
     description = json.loads((data / "simulation.json").read_text())
     clips = [clip for clip in description["clips"] if clip["split"] == "train"]
@@ -216,7 +216,7 @@ def test_the_summary_counts_what_was_written(data, tmp_path):
     assert train["boxes_per_size"] == {"small": 4, "medium": 0, "large": 0}
     assert train["event_rate_mev_s"]["max"] == pytest.approx(max(clip["events"] for clip in clips) / 0.6e6, rel=0.05)
     with pytest.raises(DatasetError, match="no recordings"):
-        summarise(tmp_path)
+        summarize(tmp_path)
 
 
 def test_events_are_counted_inside_each_box_and_its_window(tmp_path):

@@ -21,30 +21,30 @@ SIZE_HW = (120, 152)
 
 def test_labels_change_no_byte_of_events_and_boxes(tmp_path):
     clips = Clips(train=1, val=0, test=0)
-    for name, labels in (("plain", ()), ("labelled", ("objects",))):
+    for name, labels in (("plain", ()), ("labeled", ("objects",))):
         simulate(
             tmp_path / name, seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=labels
         )  # fmt: skip
-    plain, labelled = (digests(tmp_path / name) for name in ("plain", "labelled"))
+    plain, labeled = (digests(tmp_path / name) for name in ("plain", "labeled"))
     name = "train/sim1_train_0000"
     extra = {f"{name}_objects.npy", f"{name}_camera.npy"}
-    assert labelled.keys() - plain.keys() == extra
-    assert {k: labelled[k] for k in plain if k != "simulation.json"} == {
+    assert labeled.keys() - plain.keys() == extra
+    assert {k: labeled[k] for k in plain if k != "simulation.json"} == {
         k: v for k, v in plain.items() if k != "simulation.json"
     }
-    boxes = read_boxes(tmp_path / "labelled" / f"{name}_bbox.npy")
-    rows = read_objects(tmp_path / "labelled" / f"{name}_objects.npy", boxes)
+    boxes = read_boxes(tmp_path / "labeled" / f"{name}_bbox.npy")
+    rows = read_objects(tmp_path / "labeled" / f"{name}_objects.npy", boxes)
     assert len(boxes) > 0
     for field in ("ts", "track_id", "class_id"):
         np.testing.assert_array_equal(rows[field], boxes[field])
-    assert read_cameras(tmp_path / "labelled" / f"{name}_camera.npy")["ts"].tolist() == [250_000, 500_000]
+    assert read_cameras(tmp_path / "labeled" / f"{name}_camera.npy")["ts"].tolist() == [250_000, 500_000]
     # A clip without its labels is made again; a folder keeps to its labels.
-    (tmp_path / "labelled" / f"{name}_objects.npy").unlink()
-    simulate(tmp_path / "labelled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=["objects"])
-    assert digests(tmp_path / "labelled") == labelled
+    (tmp_path / "labeled" / f"{name}_objects.npy").unlink()
+    simulate(tmp_path / "labeled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=["objects"])
+    assert digests(tmp_path / "labeled") == labeled
     with pytest.raises(DatasetError, match="labels"):
-        simulate(tmp_path / "labelled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1)
-    assert json.loads((tmp_path / "labelled" / "simulation.json").read_text())["labels"] == ["objects"]
+        simulate(tmp_path / "labeled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1)
+    assert json.loads((tmp_path / "labeled" / "simulation.json").read_text())["labels"] == ["objects"]
 
 
 def test_labels_that_a_world_lacks_are_refused(tmp_path):
@@ -57,8 +57,8 @@ def test_labels_that_a_world_lacks_are_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def labelled():
-    """Box, object and camera of every labelled actor of a few scenes."""
+def labeled():
+    """Box, object and camera of every labeled actor of a few scenes."""
     found = []
     for seed in range(4):
         scene = random_scene(np.random.default_rng([5, seed]), size_hw=(240, 304), duration_s=3.0)
@@ -72,15 +72,15 @@ def labelled():
 def rectangle(row, camera):
     box3d = np.array([*row["location"], *row["dimensions"], row["yaw"]], np.float64)
     points = camera.to_camera(corners(box3d))
-    uv = camera.focal * points[:, :2] / np.maximum(points[:, 2:], NEAREST_M) + camera.centre
+    uv = camera.focal * points[:, :2] / np.maximum(points[:, 2:], NEAREST_M) + camera.center
     return np.clip(uv.min(axis=0), 0, [304, 240]), np.clip(uv.max(axis=0), 0, [304, 240])
 
 
 # Cuboids of people fit less well than the 0.75 that is wanted: the median is 0.67.
 @pytest.mark.parametrize(("class_id", "least"), [(0, 0.85), (1, 0.65)])
-def test_projected_cuboids_cover_unoccluded_boxes(labelled, class_id, least):
+def test_projected_cuboids_cover_unoccluded_boxes(labeled, class_id, least):
     overlaps = []
-    for box, row, camera in labelled:
+    for box, row, camera in labeled:
         if box["class_id"] == class_id and row["visible"] > 0.98:
             low, high = rectangle(row, camera)
             first = np.array([box["x"], box["y"]], np.float64)
@@ -91,9 +91,9 @@ def test_projected_cuboids_cover_unoccluded_boxes(labelled, class_id, least):
     assert np.median(overlaps) >= least
 
 
-def test_joints_that_are_seen_lie_in_the_box(labelled):
+def test_joints_that_are_seen_lie_in_the_box(labeled):
     seen = 0
-    for box, row, _ in labelled:
+    for box, row, _ in labeled:
         joints = row["joints"][row["joints"][:, 2] == 2, :2]
         low = np.array([box["x"], box["y"]]) - 2
         assert (joints >= low).all()
@@ -104,8 +104,8 @@ def test_joints_that_are_seen_lie_in_the_box(labelled):
     assert seen > 100
 
 
-def test_joints_are_the_3d_joints_as_the_camera_sees_them(labelled):
-    for _, row, camera in labelled:
+def test_joints_are_the_3d_joints_as_the_camera_sees_them(labeled):
+    for _, row, camera in labeled:
         known = row["joints"][:, 2] > 0
         if known.any():
             uv = camera.project(row["joints3d"].astype(np.float64))

@@ -63,7 +63,7 @@ def test_a_limb_is_as_wide_as_its_projection_even_under_a_pixel(radius_m):
 
 def test_a_texture_lies_where_the_plane_says():
     build = Builder()
-    # One tile over 2.56 m at 5 m, 20 px a metre: 100 texels a metre, five texels a pixel.
+    # One tile over 2.56 m at 5 m, 20 px a meter: 100 texels a meter, five texels a pixel.
     cover = Skin(50.0, "stripes", 2, 1.0, 0.0)
     build.polygon([(5, 1.28, -1), (5, -1.28, -1), (5, -1.28, 1), (5, 1.28, 1)], cover)
     build.close()

@@ -1,4 +1,4 @@
-"""A bright block that slides over a grey ground: a world whose events and boxes are known."""
+"""A bright block that slides over a gray ground: a world whose events and boxes are known."""
 
 import os
 

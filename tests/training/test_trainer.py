@@ -259,7 +259,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_p
 
 def test_a_taken_folder_is_not_trained_over(whole, data):
     before = (whole[0] / "last.safetensors").read_bytes()
-    with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
+    with pytest.raises(ConfigError, match="holds a run already; continue it with --resume"):
         train(recipe(checkpoint_every=2), data, out=whole[0])
     with pytest.raises(ConfigError, match=r"learning_rate was 0\.005, is 0\.001"):
         train(recipe(checkpoint_every=2, learning_rate=1e-3), data, out=whole[0], resume=True)

@@ -11,7 +11,7 @@ from spiking_centernet.evaluation.plots import pr_plot
 from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections
 from spiking_centernet.visualize.draw import (
     CAPTION_PX,
-    CLASS_COLOURS,
+    CLASS_COLORS,
     THEMES,
     default_scale,
     draw_boxes,
@@ -56,18 +56,18 @@ def test_no_events_give_the_background(theme):
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize(("polarity", "colour"), [(1, "on"), (0, "off")])
-def test_polarities_have_their_colours(theme, polarity, colour):
+@pytest.mark.parametrize(("polarity", "color"), [(1, "on"), (0, "off")])
+def test_polarities_have_their_colors(theme, polarity, color):
     image = events_image(events(*[(t, 4, 2, polarity) for t in range(3)]), (3, 5), theme=theme)
-    assert tuple(image[2, 4]) == getattr(THEMES[theme], colour)
+    assert tuple(image[2, 4]) == getattr(THEMES[theme], color)
     image[2, 4] = THEMES[theme].background
     assert (image == THEMES[theme].background).all()
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_polarities_differ_in_lightness(theme):
-    def lightness(colour):
-        return np.dot(colour, (0.299, 0.587, 0.114))
+    def lightness(color):
+        return np.dot(color, (0.299, 0.587, 0.114))
 
     assert lightness(theme.on) - lightness(theme.off) > 80
 
@@ -104,13 +104,13 @@ def test_without_boxes_the_picture_is_only_enlarged(nothing):
     np.testing.assert_array_equal(image, before)
 
 
-@pytest.mark.parametrize("label", [0, 1, len(CLASS_COLOURS)])
-def test_a_detection_has_the_colour_of_its_class_on_its_edge(label):
+@pytest.mark.parametrize("label", [0, 1, len(CLASS_COLORS)])
+def test_a_detection_has_the_color_of_its_class_on_its_edge(label):
     out = draw_boxes(BLACK, detections((100, 80, 140, 120, label, 0.9)), scale=2)
-    colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
+    color = CLASS_COLORS[label % len(CLASS_COLORS)]
     assert out.shape == (480, 608, 3)
     for edge in (out[160, 200:280], out[239, 200:280], out[160:240, 200], out[160:240, 279]):
-        assert (edge == colour).all()
+        assert (edge == color).all()
     assert (out[162:238, 202:278] == 0).all()
     assert (out[160:240, 280] == 0).all()
     assert (out[240] == 0).all()
@@ -121,7 +121,7 @@ def test_text_stands_above_the_box_or_below_it():
     low = draw_boxes(BLACK, detections((100, 60, 140, 100, 0, 0.9)), scale=1)
     for out in (high, low):
         ground = out[41:59, 100:140].reshape(-1, 3)
-        assert (ground == CLASS_COLOURS[0]).all(axis=1).mean() > 0.5
+        assert (ground == CLASS_COLORS[0]).all(axis=1).mean() > 0.5
         assert (ground == 0).all(axis=1).any()
     assert (high[:2] == 0).all()
     assert (low[101:] == 0).all()
@@ -136,14 +136,14 @@ def test_different_names_and_scores_read_differently():
 
 
 def test_truth_is_dashed_in_black_and_white():
-    grey = np.full((100, 100, 3), 128, np.uint8)
-    out = draw_boxes(grey, detections(), truth((20, 30, 80, 90)), scale=1)
+    gray = np.full((100, 100, 3), 128, np.uint8)
+    out = draw_boxes(gray, detections(), truth((20, 30, 80, 90)), scale=1)
     top = out[30, 20:80]
     assert (top[:6] == 255).all()
     assert (top[6:12] == 0).all()
     assert set(np.unique(top)) == {0, 255}
     assert (out[32:88, 22:78] == 128).all()  # with detections given, truth carries no text
-    named = draw_boxes(grey, None, truth((20, 30, 80, 90)), scale=1)
+    named = draw_boxes(gray, None, truth((20, 30, 80, 90)), scale=1)
     assert (named[12:29, 21:45] != 128).any(axis=2).all()
 
 
@@ -156,12 +156,12 @@ def test_boxes_at_and_beyond_the_border_leave_the_size_alone(box):
     bare = draw_boxes(BLACK, detections((*box, 0, 0.5)), truth(box), scale=2)
     assert (out[:480] == bare).all()  # the caption hides nothing
     assert (out[480:] == 235).any()
-    assert (out == CLASS_COLOURS[0]).all(axis=2).any()
+    assert (out == CLASS_COLORS[0]).all(axis=2).any()
 
 
 def test_the_best_detection_lies_on_top():
     out = draw_boxes(BLACK, detections((100, 80, 140, 120, 0, 0.9), (100, 80, 140, 120, 1, 0.4)), scale=1)
-    assert (out[80, 100:140] == CLASS_COLOURS[0]).all()
+    assert (out[80, 100:140] == CLASS_COLORS[0]).all()
 
 
 @pytest.mark.parametrize(

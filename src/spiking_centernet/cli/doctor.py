@@ -1,4 +1,4 @@
-"""What this machine has, what it lacks, and the line that mends it."""
+"""What this machine has, what it lacks, and the command that fixes it."""
 
 import importlib.metadata
 import os
@@ -32,12 +32,12 @@ LITTLE_DISK_GB = 2.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination: what was looked at, what was found, whether it is well, and the remedy if not."""
+    """One line of the examination: what was looked at, what was found, whether it is well, and the fix if not."""
 
     what: str
     found: str
     ok: bool = True
-    remedy: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
@@ -45,7 +45,7 @@ def examine() -> list[Finding]:
     findings = [
         Finding("spiking-centernet", package_version()),
         Finding("python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
-        Finding("processor", f"{cpu_model()}; cores: {num_cores()}"),
+        Finding("CPU", f"{cpu_model()}; cores: {num_cores()}"),
         Finding("torch", f"{torch.__version__}; threads: {torch.get_num_threads()}"),
         Finding("native bfloat16", "yes" if has_native_bfloat16() else "no: training computes in float32"),
         _kernels(),
@@ -78,26 +78,24 @@ def _kernels() -> Finding:
             "native kernels", str(error), False, f"unset {' '.join(set_by_hand)}" if set_by_hand else REBUILD
         )
     if missing is not None:
-        remedy = f"unset {PATH_VARIABLE}" if PATH_VARIABLE in os.environ else NO_COMPILER
-        return Finding(
-            "native kernels", f"none ({missing}): torch computes the same, several times slower", False, remedy
-        )
+        fix = f"unset {PATH_VARIABLE}" if PATH_VARIABLE in os.environ else NO_COMPILER
+        return Finding("native kernels", f"none ({missing}): torch computes the same, several times slower", False, fix)
     library = native()
     assert library is not None
     sets = ", ".join(library.instruction_sets)
-    return Finding("native kernels", f"{library.instruction_set} (this processor runs {sets}), {library.path}")
+    return Finding("native kernels", f"{library.instruction_set} (this CPU runs {sets}), {library.path}")
 
 
 def _load() -> Finding:
     if not hasattr(os, "getloadavg"):
         return Finding("load", "this system does not say")
     load, cores = os.getloadavg()[0], num_cores()
-    # PyTorch's threads spin while they wait: two of them confined to one busy core took about 40 times the processor
+    # PyTorch's threads spin while they wait: two of them confined to one busy core took about 40 times the CPU
     # time of one thread for the same windows.
     threads = torch.get_num_threads()
     busy = threads > 1 and (threads > cores or load > cores / 2)
-    remedy = "other work holds the cores: with OMP_NUM_THREADS=1 detection is many times faster now"
-    return Finding("load", f"{load:.1f} in the last minute; cores: {cores}", not busy, remedy)
+    fix = "other work holds the cores: with OMP_NUM_THREADS=1 detection is many times faster now"
+    return Finding("load", f"{load:.1f} in the last minute; cores: {cores}", not busy, fix)
 
 
 def _gpu() -> Finding:
@@ -105,7 +103,7 @@ def _gpu() -> Finding:
         return Finding("GPU", ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())))
     if torch.backends.mps.is_available():
         return Finding("GPU", "Apple MPS")
-    return Finding("GPU", "none; everything runs on the processor")
+    return Finding("GPU", "none; everything runs on the CPU")
 
 
 def _codec() -> Finding:

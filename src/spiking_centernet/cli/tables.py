@@ -1,4 +1,4 @@
-"""What recordings, scores and faults look like on a terminal."""
+"""What recordings, scores and corruptions look like on a terminal."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from spiking_centernet.cli import output
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.description import RecordingInfo
     from spiking_centernet.evaluation.comparison import Compared
-    from spiking_centernet.evaluation.report import Scorecard
+    from spiking_centernet.evaluation.report import EvaluationReport
     from spiking_centernet.evaluation.robustness import Robustness
 
 
@@ -30,19 +30,19 @@ def recording(found: "RecordingInfo") -> None:
         ("events", f"{found.num_events:,}"),
         ("rate", "-" if found.rate_hz is None else f"{found.rate_hz / 1e6:.4f} Mev/s"),
         ("ON share", _share(found.on_share)),
-        ("unsorted events", f"{found.num_unsorted:,}"),
+        ("out-of-order events", f"{found.num_unsorted:,}"),
         ("dropped events", f"{found.num_dropped:,}"),
         ("segments of the clock", f"{found.num_segments:,}"),
         ("silent pixels", _share(found.silent_share)),
         ("hot pixels", f"{found.hot_pixels:,}, {_share(found.hot_event_share)} of the events"),
-        ("boxes beside it", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
+        ("box file", "no box file" if found.num_boxes is None else f"{found.num_boxes:,}"),
     ]
     output.show_table("", ("what", "found"), rows, words=2)
 
 
-def scores(card: "Scorecard") -> None:
+def scores(card: "EvaluationReport") -> None:
     """Print scores under every protocol, by class, and the firing rates."""
-    title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labelled instants"
+    title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labeled frames"
     rows = [
         (name, *map(_number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
         for name, s in card.scores.items()
@@ -58,11 +58,11 @@ def scores(card: "Scorecard") -> None:
     what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN counterpart)"
     span = f"layers {min(rates.values()):.2%} to {max(rates.values()):.2%}"
     output.show_text(f"{what}: {card.rates.overall():.2%} ({span})")
-    if card.rates.dead():
-        output.show_text(f"silent layers: {', '.join(card.rates.dead())}")
+    if card.rates.silent():
+        output.show_text(f"silent layers: {', '.join(card.rates.silent())}")
 
 
-def confusion(card: "Scorecard") -> None:
+def confusion(card: "EvaluationReport") -> None:
     """Print what boxes were detected as, at the threshold that users see."""
     told = card.confusion.to_dict()
     rows = [(name, *row) for name, row in zip(told["rows"], told["counts"], strict=True)]
@@ -76,7 +76,7 @@ def comparison(compared: "Compared") -> None:
     first, second = compared.sides
     rows = [(name, _figure(a), _figure(b), _signed(a - b)) for name, a, b in compared.rows()]
     score = compared.scores[0]
-    title = f"{score.num_truth} boxes at {score.num_instants} instants, protocol {score.protocol}"
+    title = f"{score.num_truth} boxes at {score.num_instants} timestamps, protocol {score.protocol}"
     output.show_table(title, ("", first.name, second.name, "difference"), rows)
     output.show_text(
         f"AP {compared.difference.describe()}, by drawing {compared.difference.num_recordings} recordings again and "
@@ -92,15 +92,15 @@ def _signed(value: float) -> str:
     return "-" if value != value else f"{value:+.0f}" if value == int(value) and value else f"{value:+.3f}"
 
 
-def faults(result: "Robustness") -> None:
-    """Print AP and firing rate behind every fault."""
+def corruptions(result: "Robustness") -> None:
+    """Print AP and firing rate under every corruption."""
     rows = []
     for name in result.names():
         found = [f for f in result.faults if f.fault.name == name]
         rows.append((name, "AP", *(_number(f.score.ap) for f in found), _number(result.mean_retention(name), ".0%")))
         rows.append(("", "firing rate", *(f"{f.firing_rate:.1%}" for f in found), ""))
     severities = sorted({f.fault.severity for f in result.faults})
-    title = f"{result.split} behind faults, {result.clean.protocol}: clean AP {_number(result.clean.ap)}"
+    title = f"{result.split} under corruptions, {result.clean.protocol}: clean AP {_number(result.clean.ap)}"
     output.show_table(title, ("corruption", "", *map(str, severities), "AP kept"), rows, words=2)
     worst = result.most_active()
     output.show_text(

@@ -77,7 +77,7 @@ def read_scale(words: Sequence[str]) -> str | tuple[float, ...]:
     """Return what --scale gives: "auto", "pyramid", or numbers, also written as fractions.
 
     Raises:
-        ConfigError: If a word stands beside others, or nothing is given.
+        ConfigError: If a word stands next to others, or nothing is given.
     """
     if any(word in ("auto", "pyramid") for word in words):
         if len(words) > 1:

@@ -6,7 +6,7 @@ from spiking_centernet.data.augmentation import flip as flip
 from spiking_centernet.data.augmentation import zoom as zoom
 from spiking_centernet.data.box_files import boxes_at as boxes_at
 from spiking_centernet.data.box_files import clean_boxes as clean_boxes
-from spiking_centernet.data.box_files import label_instants as label_instants
+from spiking_centernet.data.box_files import label_timestamps as label_timestamps
 from spiking_centernet.data.box_files import read_boxes as read_boxes
 from spiking_centernet.data.box_files import write_boxes as write_boxes
 from spiking_centernet.data.corruptions import CORRUPTIONS as CORRUPTIONS
@@ -14,7 +14,7 @@ from spiking_centernet.data.corruptions import Fault as Fault
 from spiking_centernet.data.corruptions import corrupt as corrupt
 from spiking_centernet.data.dataset import FolderDataset as FolderDataset
 from spiking_centernet.data.dataset import Guarded as Guarded
-from spiking_centernet.data.dataset import LabelledRecording as LabelledRecording
+from spiking_centernet.data.dataset import LabeledRecording as LabeledRecording
 from spiking_centernet.data.dataset import collate as collate
 from spiking_centernet.data.dataset import collate_guarded as collate_guarded
 from spiking_centernet.data.dataset import prefetch as prefetch

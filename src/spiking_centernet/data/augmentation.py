@@ -39,7 +39,7 @@ class Augmentation:
         isolate: probability that all but a part of the frame, around an object or not, is empty.
         swap_polarity: probability that ON and OFF are exchanged.
         merge_polarity: probability that all events are ON.
-        fault: probability of a sensor fault, any of ``CORRUPTIONS``, severity 1 to 3.
+        fault: probability of a sensor corruption, any of ``CORRUPTIONS``, severity 1 to 3.
     """
 
     flip: float = 0.5
@@ -103,7 +103,7 @@ def flip(sample: Sample) -> Sample:
     width = sample.cube.shape[-1]
     xyxy = sample.boxes.xyxy[:, [2, 1, 0, 3]]
     xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
-    # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
+    # numpy copies in the calling thread; torch would start threads of its own alongside those that compute.
     mirrored = torch.from_numpy(np.ascontiguousarray(sample.cube.numpy()[..., ::-1]))
     boxes = replace(
         sample.boxes, xyxy=xyxy, box3d=boxes3d.flipped(sample.boxes.box3d),
@@ -123,7 +123,7 @@ def zoom(
 ) -> Sample:
     """Show the view of 1 / ``factor`` of the frame that begins at ``top_left``, at full size.
 
-    A pixel of the result is the pixel of the original under its centre, so a binary cube stays binary; what lies
+    A pixel of the result is the pixel of the original under its center, so a binary cube stays binary; what lies
     outside the original is empty.
 
     Args:

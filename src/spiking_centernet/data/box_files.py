@@ -1,4 +1,4 @@
-"""Box files (``*_bbox.npy``) in the layouts of GEN1 and of 1 Mpx, and what lies at an instant."""
+"""Box files (``*_bbox.npy``) in the layouts of GEN1 and of 1 Mpx, and what lies at a timestamp."""
 
 import math
 import os
@@ -19,7 +19,7 @@ MAX_PX = 1e6
 MAX_CLASSES = 256
 """What a class id of one byte can tell apart."""
 REPEATED_IOU = 0.5
-"""Two boxes of one instant, track and class that overlap so far are one object, labelled again."""
+"""Two boxes of one timestamp, track and class that overlap so far are one object, labeled again."""
 MAX_CONFIDENCE = float(np.finfo(np.float32).max)
 FIELDS = BOX_DTYPE.names or ()
 ALIASES = {"ts": ("ts", "t"), "confidence": ("confidence", "class_confidence")}
@@ -83,7 +83,7 @@ def read_npy(path: Path) -> np.ndarray:
                 )
             return np.frombuffer(file.read(needed), dtype).reshape(shape)
     except FileNotFoundError as error:
-        raise BoxFileError(f"{path}: no such box file; it must lie beside its recording") from error
+        raise BoxFileError(f"{path}: no such box file; it must lie next to its recording") from error
     except (OSError, ValueError) as error:
         if isinstance(error, BoxFileError):
             raise
@@ -138,7 +138,7 @@ def write_boxes(path: str | os.PathLike[str], boxes: np.ndarray, *, classes: Seq
 def clean_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Keep the last of boxes that label one object twice, clip to the frame, drop what has no size left.
 
-    Boxes of one instant label one object twice if they share track and class and overlap by half or more. Boxes that
+    Boxes of one timestamp label one object twice if they share track and class and overlap by half or more. Boxes that
     share a track number and lie apart are different objects whose tracks nobody numbered.
 
     Args:
@@ -157,7 +157,7 @@ def clean_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _repeated(boxes: np.ndarray) -> np.ndarray:
-    """Return which boxes a later one of the same instant, track and class covers by half or more, bool [N]."""
+    """Return which boxes a later one of the same timestamp, track and class covers by half or more, bool [N]."""
     keys = np.stack([boxes["ts"], boxes["track_id"].astype(np.uint64), boxes["class_id"].astype(np.uint64)], axis=1)
     _, group, size = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
     repeated = np.zeros(len(boxes), bool)
@@ -171,7 +171,7 @@ def _repeated(boxes: np.ndarray) -> np.ndarray:
     return repeated
 
 
-def label_instants(boxes: np.ndarray) -> np.ndarray:
+def label_timestamps(boxes: np.ndarray) -> np.ndarray:
     """Return the times in microseconds at which boxes stand, int64, sorted, each once."""
     return np.unique(boxes["ts"]).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""A folder of recordings and box files -> labelled windows; no preprocessing step and no cache.
+"""A folder of recordings and box files -> labeled windows; no preprocessing step and no cache.
 
 Making the next items while the last one is being worked on.
 """
@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 
 from spiking_centernet.data.augmentation import Augmentation, augment
-from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_instants
+from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_timestamps
 from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
 from spiking_centernet.data.event_augmentation import Scene, augment_events, stretch
 from spiking_centernet.data.formats.dat_recording import DatRecording
@@ -35,10 +35,10 @@ MAX_OPEN = 64
 
 
 @dataclass(frozen=True)
-class LabelledRecording:
+class LabeledRecording:
     """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time).
 
-    ``objects`` are the 3D boxes, joints and cameras beside them, None where there is no such file.
+    ``objects`` are the 3D boxes, joints and cameras next to them, None where there is no such file.
     """
 
     name: str
@@ -48,15 +48,15 @@ class LabelledRecording:
     objects: Objects | None = None
 
     @cached_property
-    def instants_us(self) -> np.ndarray:
-        """The labelled times in microseconds, int64, sorted."""
-        return label_instants(self.boxes)
+    def timestamps_us(self) -> np.ndarray:
+        """The labeled times in microseconds, int64, sorted."""
+        return label_timestamps(self.boxes)
 
 
 class FolderDataset(Dataset[Sample]):
-    """Every labelled instant of every recording in ``root/split``, laid out like GEN1.
+    """Every labeled frame of every recording in ``root/split``, laid out like GEN1.
 
-    A sample is the window that ends, exclusively, at the instant. Only the box files are read for the
+    A sample is the window that ends, exclusively, at the timestamp. Only the box files are read for the
     index; a recording is opened when one of its windows is asked for. Copies may be sent to worker processes.
 
     Attributes:
@@ -110,7 +110,7 @@ class FolderDataset(Dataset[Sample]):
         self.spec = VoxelSpec() if spec is None else spec
         self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
         self.recordings = _find_recordings(folder, split, layout, self.classes, names)
-        self._stops = np.cumsum([len(recording.instants_us) for recording in self.recordings])
+        self._stops = np.cumsum([len(recording.timestamps_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._open: OrderedDict[int, tuple[Recording, np.ndarray]] = OrderedDict()
@@ -125,8 +125,8 @@ class FolderDataset(Dataset[Sample]):
         """Choose the epoch that the augmentation is a function of."""
         self._epoch.fill_(epoch)
 
-    def locate(self, index: int) -> tuple[LabelledRecording, int]:
-        """Return the recording and the instant in microseconds of a sample.
+    def locate(self, index: int) -> tuple[LabeledRecording, int]:
+        """Return the recording and the timestamp in microseconds of a sample.
 
         Raises:
             IndexError: there is no such sample.
@@ -139,11 +139,11 @@ class FolderDataset(Dataset[Sample]):
             raise IndexError(f"sample {index} of {len(self)} in {self.folder}")
         index %= len(self)
         which = int(np.searchsorted(self._stops, index, side="right"))
-        instants_us = self.recordings[which].instants_us
-        return which, int(instants_us[index - self._stops[which]])
+        timestamps_us = self.recordings[which].timestamps_us
+        return which, int(timestamps_us[index - self._stops[which]])
 
     def __getitem__(self, index: int) -> Sample:
-        """Return one labelled window.
+        """Return one labeled window.
 
         Raises:
             DatasetError: the boxes do not belong to the recording.
@@ -207,17 +207,17 @@ class FolderDataset(Dataset[Sample]):
             factor = float(np.exp(low + (high - low) * length_draw))
 
         def another(number: int) -> Scene | None:
-            other, instant_us = self._place(number % len(self))
+            other, timestamp_us = self._place(number % len(self))
             if self._opened(other)[0].size_hw != size_hw:
                 return None
-            return self._scene(other, instant_us, stop_us=t_us)
+            return self._scene(other, timestamp_us, stop_us=t_us)
 
         scene = self._scene(which, t_us, stop_us=t_us, factor=factor)
         scope = scope_of(size_hw, max(0, t_us - self.spec.window_us), max(1, t_us), [*seeds, 1])
         return augment_events(scene, self.augmentation, scope, seeds=seeds, another=another)
 
     def _scene(self, which: int, t_us: int, *, stop_us: int, factor: float = 1.0) -> Scene:
-        """Return a window ``factor`` times as long before an instant, as if it were a usual one before ``stop_us``."""
+        """Return a window ``factor`` times as long before a time, as if it were a usual one before ``stop_us``."""
         recording, boxes = self._opened(which)
         events = self._events(recording, which, t_us, round(factor * self.spec.window_us))
         if factor != 1.0:
@@ -231,15 +231,15 @@ class FolderDataset(Dataset[Sample]):
         if which in self._open:
             self._open.move_to_end(which)
             return self._open[which]
-        labelled = self.recordings[which]
-        if labelled.path.suffix == ".dat":
-            recording: Recording = DatRecording(labelled.path, size_hw=self.size_hw, scan=False)
+        labeled = self.recordings[which]
+        if labeled.path.suffix == ".dat":
+            recording: Recording = DatRecording(labeled.path, size_hw=self.size_hw, scan=False)
         else:
             from spiking_centernet.data import open as open_recording
 
-            recording = open_recording(labelled.path, size_hw=self.size_hw)
-        _check_times(labelled, recording, self.spec.window_us)
-        self._open[which] = recording, clean_boxes(labelled.boxes, recording.size_hw)
+            recording = open_recording(labeled.path, size_hw=self.size_hw)
+        _check_times(labeled, recording, self.spec.window_us)
+        self._open[which] = recording, clean_boxes(labeled.boxes, recording.size_hw)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
         return self._open[which]
@@ -247,9 +247,9 @@ class FolderDataset(Dataset[Sample]):
 
 def _find_recordings(
     root: Path, split: str, layout: Layout, classes: Sequence[str], names: Collection[str] | None
-) -> list[LabelledRecording]:
+) -> list[LabeledRecording]:
     recordings = [
-        LabelledRecording(
+        LabeledRecording(
             files.name,
             files.events,
             files.boxes,
@@ -267,19 +267,19 @@ def _find_recordings(
     return recordings
 
 
-def _check_times(labelled: LabelledRecording, recording: Recording, window_us: int) -> None:
+def _check_times(labeled: LabeledRecording, recording: Recording, window_us: int) -> None:
     """Refuse boxes of which half or more lie after the events; say it of fewer, whose windows are empty."""
-    instants_us = labelled.instants_us
-    late = int((instants_us - window_us >= recording.stop_us).sum())
-    if 0 < 2 * late < len(instants_us):
+    timestamps_us = labeled.timestamps_us
+    late = int((timestamps_us - window_us >= recording.stop_us).sum())
+    if 0 < 2 * late < len(timestamps_us):
         warnings.warn(
-            f"{labelled.boxes_path}: {late} of {len(instants_us)} labelled instants lie more than a window after the "
+            f"{labeled.boxes_path}: {late} of {len(timestamps_us)} labeled frames lie more than a window after the "
             f"last event ({recording.stop_us} us); their windows are empty",
             stacklevel=2,
         )
-    elif len(instants_us) and (late or instants_us[-1] + window_us <= recording.start_us):
+    elif len(timestamps_us) and (late or timestamps_us[-1] + window_us <= recording.start_us):
         raise DatasetError(
-            f"{labelled.boxes_path}: boxes stand at {instants_us[0]} to {instants_us[-1]} us, but "
+            f"{labeled.boxes_path}: boxes stand at {timestamps_us[0]} to {timestamps_us[-1]} us, but "
             f"{recording.path.name} holds events from {recording.start_us} to {recording.stop_us} us; "
             "the two do not belong together"
         )
@@ -296,7 +296,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         told = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
         raise DatasetError(f"a batch needs cubes of one size, got {told}; load one kind of recording at a time")
     return Batch(
-        # numpy copies in the calling thread; torch would start threads of its own beside those that compute.
+        # numpy copies in the calling thread; torch would start threads of its own next to those that compute.
         torch.from_numpy(np.stack([sample.cube.numpy() for sample in samples], axis=1)),
         [sample.boxes for sample in samples],
         [sample.t_us for sample in samples],

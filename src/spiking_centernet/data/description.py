@@ -11,8 +11,8 @@ from spiking_centernet import data
 HOT_HZ = 50.0
 """A pixel that fires more often than this over the whole recording may be hot; noise of sound pixels is under 1 Hz."""
 
-HOT_OVER_NEIGHBOURS = 5.0
-"""A hot pixel fires this many times as often as the median of its eight neighbours; moving edges cross them all."""
+HOT_OVER_NEIGHBORS = 5.0
+"""A hot pixel fires this many times as often as the median of its eight neighbors; moving edges cross them all."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class RecordingInfo:
         num_dropped: events left out, see ``Recording``.
         num_segments: how often the camera's clock starts.
         silent_share: share of the pixels without any event.
-        hot_pixels: pixels above 50 events/s and five times the median of their neighbours.
+        hot_pixels: pixels above 50 events/s and five times the median of their neighbors.
         hot_event_share: their share of the events; None without events.
-        num_boxes: boxes in the box file beside it; None without one.
+        num_boxes: boxes in the box file next to it; None without one.
     """
 
     path: Path
@@ -71,7 +71,7 @@ def describe(
 
     Raises:
         EventFileError: the format is unknown or the file damaged.
-        BoxFileError: the box file beside it is damaged.
+        BoxFileError: the box file next to it is damaged.
     """
     recording = data.open(path, size_hw=size_hw, columns=columns, unit=unit)
     height, width = recording.size_hw
@@ -119,7 +119,7 @@ def hot_pixels(counts: np.ndarray, duration_s: float) -> np.ndarray:
     padded = np.pad(counts, 1, mode="reflect") if min(counts.shape) > 1 else np.pad(counts, 1)
     for y, x in np.argwhere(counts > HOT_HZ * duration_s):
         around = np.delete(padded[y : y + 3, x : x + 3].ravel(), 4)
-        hot[y, x] = counts[y, x] > HOT_OVER_NEIGHBOURS * np.median(around)
+        hot[y, x] = counts[y, x] > HOT_OVER_NEIGHBORS * np.median(around)
     return hot
 
 

@@ -25,7 +25,7 @@ AROUND_OBJECT = 0.5
 """Share of the views that are around an object, where there is one."""
 
 WORST_FAULT = 3
-"""Highest severity of a fault in training; beyond, little is left to learn from."""
+"""Highest severity of a corruption in training; beyond, little is left to learn from."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def augment_events(
     """Change a window at random; the same seeds give the same.
 
     Another window is mixed in or objects are cut out of it and pasted; the view is narrowed to a part; the past is
-    emptied; polarities are exchanged or merged; events are lost, noise is added, a sensor fault applied. All in this
+    emptied; polarities are exchanged or merged; events are lost, noise is added, a corruption applied. All in this
     order, which is that of the world, the scene and the sensor.
 
     Args:
@@ -115,7 +115,7 @@ def _joined(*parts: np.ndarray) -> np.ndarray:
 
 
 def _of_other_camera(boxes: Boxes) -> Boxes:
-    """Return boxes of another window, whose metres are those of another camera: unknown here."""
+    """Return boxes of another window, whose meters are those of another camera: unknown here."""
     return replace(boxes, box3d=np.full_like(boxes.box3d, np.nan))
 
 
@@ -177,7 +177,7 @@ def _isolated(scene: Scene, size_hw: tuple[int, int], settings: Augmentation, rn
 
 
 def _inside(events: np.ndarray, xyxy: np.ndarray) -> np.ndarray:
-    """Return whether the centre of an event's pixel lies in a box, bool [N]."""
+    """Return whether the center of an event's pixel lies in a box, bool [N]."""
     x, y = events["x"] + 0.5, events["y"] + 0.5
     return (x >= xyxy[0]) & (x < xyxy[2]) & (y >= xyxy[1]) & (y < xyxy[3])
 

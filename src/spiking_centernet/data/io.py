@@ -53,7 +53,7 @@ SAMPLES = {
 
 
 def sample(name: str = "sample") -> Path:
-    """Return the file of a recording that comes with the package; see ``SAMPLES`` and the NOTICE.txt beside it."""
+    """Return the file of a recording that comes with the package; see ``SAMPLES`` and the NOTICE.txt next to it."""
     return Path(str(resources.files("spiking_centernet") / "assets" / SAMPLES[name]))
 
 

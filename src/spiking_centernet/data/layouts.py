@@ -2,7 +2,7 @@
 
 Definitions over one folder reader; none of these data sets comes with this package, and its tests write small files in
 their layouts. Sources: GEN1 (arXiv 2001.08499), 1 Mpx (arXiv 2009.13436), DSEC-Det (github.com/uzh-rpg/dsec-det),
-eTraM (arXiv 2403.19976; the boxes beside the events have its baselines' three classes, says
+eTraM (arXiv 2403.19976; the boxes next to the events have its baselines' three classes, says
 github.com/eventbasedvision/eTraM/issues/6, and those of all eight come in archives of their own), PEDRo
 (github.com/SSIGPRO/PEDRo-Event-Based-Dataset).
 """
@@ -75,7 +75,7 @@ class Layout:
         """Return the boxes of the classes asked for, their ids counting through those.
 
         Raises:
-            ConfigError: a class is none of this data set's.
+            ConfigError: a class is not one of this data set's.
             BoxFileError: the box file is damaged.
         """
         stored_classes = self.stored_classes or _named_beside(files) or _by_position(files, classes)
@@ -94,7 +94,7 @@ class Layout:
 
 
 def _named_beside(files: Files) -> tuple[str, ...] | None:
-    """Return the names in ``classes.txt`` beside the boxes or in the folder that holds the splits."""
+    """Return the names in ``classes.txt`` next to the boxes or in the folder that holds the splits."""
     return read_class_names(files.boxes.parent, files.boxes.parent.parent)
 
 
@@ -196,11 +196,11 @@ def _pairs(
         found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5)) or "nothing"
         raise DatasetError(f"{folder}: holds no recording *{events_suffix}; found: {found}")
     boxed = {path.name.removesuffix(boxes_suffix) for path in boxes_folder.glob(f"*{boxes_suffix}")}
-    unlabelled, orphans = sorted(set(names) - boxed), sorted(boxed - set(names))
-    for missing, suffix, other in ((unlabelled, boxes_suffix, events_suffix), (orphans, events_suffix, boxes_suffix)):
+    unlabeled, orphans = sorted(set(names) - boxed), sorted(boxed - set(names))
+    for missing, suffix, other in ((unlabeled, boxes_suffix, events_suffix), (orphans, events_suffix, boxes_suffix)):
         if missing:
             raise DatasetError(
-                f"{folder}: {missing[0]}{suffix} is missing beside {missing[0]}{other} "
+                f"{folder}: {missing[0]}{suffix} is missing next to {missing[0]}{other} "
                 f"({len(missing)} of its kind); add it, or remove the other"
             )
     return [Files(name, folder / f"{name}{events_suffix}", boxes_folder / f"{name}{boxes_suffix}") for name in names]
@@ -223,7 +223,7 @@ def _dsec(root: Path, split: str) -> list[Files]:
         boxes = sequence / "object_detections" / "left" / "tracks.npy"
         for path, other in ((events, boxes), (boxes, events)):
             if other.is_file() and not path.is_file():
-                raise DatasetError(f"{path} is missing beside {other}; add it, or remove the other")
+                raise DatasetError(f"{path} is missing next to {other}; add it, or remove the other")
         if events.is_file():
             found.append(Files(sequence.name, events, boxes))
     if not found:

@@ -1,4 +1,4 @@
-"""3D boxes, joints and cameras beside a box file: ``*_objects.npy`` and ``*_camera.npy``."""
+"""3D boxes, joints and cameras next to a box file: ``*_objects.npy`` and ``*_camera.npy``."""
 
 import os
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ CAMERA_DTYPE = np.dtype(
     [
         ("ts", "<u8"),
         ("focal", "<f8", (2,)),
-        ("centre", "<f8", (2,)),
+        ("center", "<f8", (2,)),
         ("rotation", "<f8", (3, 3)),
         ("translation", "<f8", (3,)),
     ]
 )
-"""The camera of one labelled timestamp; the fields are those of :class:`Calibration`."""
+"""The camera of one labeled timestamp; the fields are those of :class:`Calibration`."""
 
 MAX_JOINTS = 1000
 
@@ -30,9 +30,9 @@ MAX_JOINTS = 1000
 def object_dtype(num_joints: int = 0) -> np.dtype:
     """Return the type of a row of ``*_objects.npy``: one for every row of the box file, with its ``ts`` and track.
 
-    ``location`` x, y, z of the bottom face's middle and ``dimensions`` height, width, length in metres, ``yaw`` in
-    radians, all in the levelled camera frame; ``visible`` the share of the silhouette that is to be seen, ``truncated``
-    the share outside the frame; ``joints`` u, v in pixels and visibility, ``joints3d`` x, y, z in metres.
+    ``location`` x, y, z of the bottom face's middle and ``dimensions`` height, width, length in meters, ``yaw`` in
+    radians, all in the leveled camera frame; ``visible`` the share of the silhouette that is to be seen, ``truncated``
+    the share outside the frame; ``joints`` u, v in pixels and visibility, ``joints3d`` x, y, z in meters.
     """
     fields: list[tuple] = [
         ("ts", "<u8"), ("track_id", "<u4"), ("class_id", "u1"), ("location", "<f4", (3,)), ("dimensions", "<f4", (3,)),
@@ -73,14 +73,14 @@ class Objects:
         return replace(boxes, box3d=box3d, joints=joints)
 
     def calibration(self, t_us: int) -> Calibration | None:
-        """Return the camera at a labelled timestamp, None where the file does not say."""
+        """Return the camera at a labeled timestamp, None where the file does not say."""
         if self.cameras is None:
             return None
         at = int(np.searchsorted(self.cameras["ts"], t_us))
         if at == len(self.cameras) or self.cameras["ts"][at] != t_us:
             return None
         row = self.cameras[at]
-        return Calibration(row["focal"], row["centre"], row["rotation"], row["translation"])
+        return Calibration(row["focal"], row["center"], row["rotation"], row["translation"])
 
 
 def num_joints_of(dtype: np.dtype) -> int:
@@ -89,7 +89,7 @@ def num_joints_of(dtype: np.dtype) -> int:
 
 
 def read_beside(objects: Path, camera: Path, boxes: Path) -> Objects | None:
-    """Return what lies beside a box file, None where it has no objects.
+    """Return what lies next to a box file, None where it has no objects.
 
     Args:
         objects: path of the objects.
@@ -109,7 +109,7 @@ def read_objects(path: str | os.PathLike[str], boxes: np.ndarray) -> np.ndarray:
 
     Args:
         path: the file.
-        boxes: all rows of the box file beside it, with ``ts`` (or ``t``) and ``track_id``.
+        boxes: all rows of the box file next to it, with ``ts`` (or ``t``) and ``track_id``.
 
     Returns:
         Rows of ``object_dtype``; without joints where the file has none.
@@ -137,21 +137,21 @@ def read_objects(path: str | os.PathLike[str], boxes: np.ndarray) -> np.ndarray:
     names = boxes.dtype.names or ()
     if "track_id" not in names:
         raise BoxFileError(
-            f"{path}: the boxes beside it have no track_id that its rows could name; export both together"
+            f"{path}: the boxes next to it have no track_id that its rows could name; export both together"
         )
     times = boxes["ts" if "ts" in names else "t"]
     known = set(zip(times.astype(np.int64).tolist(), boxes["track_id"].astype(np.int64).tolist(), strict=True))
     orphan = next((i for i, key in enumerate(keys.tolist()) if tuple(key) not in known), None)
     if orphan is not None:
         raise BoxFileError(
-            f"{path}: row {orphan} (ts {keys[orphan][0]}, track {keys[orphan][1]}) has no box in the box file beside "
+            f"{path}: row {orphan} (ts {keys[orphan][0]}, track {keys[orphan][1]}) has no box in the box file next to "
             "it; export both together"
         )
     return rows
 
 
 def read_cameras(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the cameras of a recording's labelled timestamps.
+    """Read the cameras of a recording's labeled timestamps.
 
     Returns:
         CAMERA_DTYPE array, sorted by time.
@@ -166,12 +166,12 @@ def read_cameras(path: str | os.PathLike[str]) -> np.ndarray:
         _take(path, stored, rows, name)
     for i, row in enumerate(rows):
         try:
-            Calibration(row["focal"], row["centre"], row["rotation"], row["translation"])
+            Calibration(row["focal"], row["center"], row["rotation"], row["translation"])
         except ValueError as error:
             raise BoxFileError(f"{path}: row {i}: {error}; export the camera again") from error
     rows = rows[np.argsort(rows["ts"], kind="stable")]
     if (np.diff(rows["ts"]) == 0).any():
-        raise BoxFileError(f"{path}: two rows have the same ts; keep one camera for each labelled timestamp")
+        raise BoxFileError(f"{path}: two rows have the same ts; keep one camera for each labeled timestamp")
     return rows
 
 
@@ -212,7 +212,7 @@ def _check_rows(path: Path, rows: np.ndarray) -> None:
         *(("joints",) if num_joints_of(rows.dtype) else ()),
     ):
         refuse(~np.isfinite(rows[name]), name, "which is no finite number; remove or correct the row")
-    refuse(rows["dimensions"] <= 0, "dimensions", "which must be positive: height, width, length in metres")
+    refuse(rows["dimensions"] <= 0, "dimensions", "which must be positive: height, width, length in meters")
     if num_joints_of(rows.dtype):
         visibility = rows["joints"][..., 2]
         bad = ~np.isin(visibility, (0, 1, 2))
@@ -230,11 +230,11 @@ def write_objects(path: str | os.PathLike[str], rows: np.ndarray) -> None:
 
 
 def write_cameras(path: str | os.PathLike[str], cameras: dict[int, Calibration]) -> None:
-    """Write the camera of every labelled timestamp in microseconds, whole or not at all."""
+    """Write the camera of every labeled timestamp in microseconds, whole or not at all."""
     rows = np.zeros(len(cameras), CAMERA_DTYPE)
     for row, (t_us, camera) in zip(rows, sorted(cameras.items()), strict=True):
         row["ts"] = t_us
-        for name in ("focal", "centre", "rotation", "translation"):
+        for name in ("focal", "center", "rotation", "translation"):
             row[name] = getattr(camera, name)
     _save(path, rows)
 

@@ -172,7 +172,7 @@ def check_size(path: Path, size_hw: tuple[int, int]) -> None:
     # Numbers of thousands of digits are no sizes, and no text either.
     height, width = (min(max(side, -1), MAX_PIXELS + 1) for side in size_hw)
     if height < 1 or width < 1:
-        raise EventFileError(f"{path}: a sensor of {width} x {height} pixels is none; give its size_hw")
+        raise EventFileError(f"{path}: a sensor of {width} x {height} pixels is invalid; give its size_hw")
     if height * width > MAX_PIXELS:
         raise EventFileError(
             f"{path}: a sensor of {width} x {height} pixels is larger than any known ({MAX_PIXELS} pixels); the file "

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from spiking_centernet.boxes import area, iou_matrix
-from spiking_centernet.evaluation.metrics import Instant, Protocol, get_protocol
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol, get_protocol
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections
 
@@ -19,7 +19,7 @@ SIZE_EDGES_PX = (0, 16, 24, 32, 48, 64, 96, 128, 192)
 
 @dataclass(frozen=True)
 class FrameMatch:
-    """Boxes and detections of one labelled frame that belong together.
+    """Boxes and detections of one labeled frame that belong together.
 
     Attributes:
         truth: the boxes that count under the protocol.
@@ -57,14 +57,14 @@ class FrameMatch:
 
 def match_frames(
     predictions: Predictions, *, min_score: float, protocol: str | Protocol = "prophesee", min_iou: float = MIN_IOU
-) -> dict[Instant, FrameMatch]:
+) -> dict[FrameKey, FrameMatch]:
     """Match detections to ground truth one to one at a threshold.
 
     Best first, every detection takes the free box of its class that it overlaps most, as COCO does; those left over
     then take, likewise, a box of another class.
 
     Args:
-        predictions: of labelled frames.
+        predictions: of labeled frames.
         min_score: of the detections that count.
         protocol: which boxes count; the same filter falls on ground truth and detections.
         min_iou: least overlap.
@@ -122,7 +122,7 @@ class Confusion:
                 "counts": self.counts.tolist()}  # fmt: skip
 
 
-def confusion_of(matches: Mapping[Instant, FrameMatch], class_names: tuple[str, ...]) -> Confusion:
+def confusion_of(matches: Mapping[FrameKey, FrameMatch], class_names: tuple[str, ...]) -> Confusion:
     """Return the confusion matrix of matched frames."""
     last = len(class_names)
     counts = np.zeros((last + 1, last + 1), np.int64)
@@ -172,7 +172,7 @@ class BySize:
                 "num_shown": self.num_shown.tolist(), **rounded}  # fmt: skip
 
 
-def by_size(matches: Mapping[Instant, FrameMatch], edges_px: tuple[int, ...] = SIZE_EDGES_PX) -> BySize:
+def by_size(matches: Mapping[FrameKey, FrameMatch], edges_px: tuple[int, ...] = SIZE_EDGES_PX) -> BySize:
     """Return recall and precision of matched frames by size."""
     counts = np.zeros((5, len(edges_px)), np.int64)  # boxes, found at 0.5 and 0.75, detections, right ones
     for match in matches.values():

@@ -53,7 +53,7 @@ class DistanceScore:
 
 @dataclass(frozen=True)
 class Score3D:
-    """Centre-distance AP of 3D boxes.
+    """Center-distance AP of 3D boxes.
 
     Attributes:
         classes: the score of every class.
@@ -182,8 +182,8 @@ def evaluate_boxes3d(
     """Score 3D boxes by their distance on the ground.
 
     Args:
-        truth: the boxes of every labelled frame; rows of NaN in ``box3d`` are left out.
-        detections: the detections of labelled frames; those without a 3D box are left out.
+        truth: the boxes of every labeled frame; rows of NaN in ``box3d`` are left out.
+        detections: the detections of labeled frames; those without a 3D box are left out.
         class_names: what label 0, 1, ... is called.
         max_range_m: by class, beyond which nothing is scored; a class that is missing has no limit.
 
@@ -194,7 +194,7 @@ def evaluate_boxes3d(
     total = sum(map(len, truth.values()))
     if total and not known:
         raise EvaluationError(
-            "no labelled box has a 3D box; simulate with --labels objects, or lay *_objects.npy beside the boxes"
+            "no labeled box has a 3D box; simulate with --labels objects, or lay *_objects.npy next to the boxes"
         )
     if not all(np.isfinite(d.scores).all() for d in detections.values()):
         raise EvaluationError("a detection's score is not finite; look for a diverged network")

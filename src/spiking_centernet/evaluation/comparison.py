@@ -1,4 +1,4 @@
-"""Two detectors on the same labelled frames: scores side by side, whether they differ, and where."""
+"""Two detectors on the same labeled frames: scores side by side, whether they differ, and where."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import torch
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.box_matches import FrameMatch, match_frames
-from spiking_centernet.evaluation.metrics import Instant, Protocol, Score
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.evaluation.prediction_files import FILE, load_predictions
 from spiking_centernet.evaluation.significance import (
@@ -29,7 +29,7 @@ from spiking_centernet.visualize.draw import Image, draw_boxes, events_image, ev
 NUM_RESAMPLES = 1000
 PICTURES = 6
 GAP = (60, 66, 80)
-"""Colour between the pictures."""
+"""Color between the pictures."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Compared:
     sides: tuple[Side, Side]
     scores: tuple[Score, Score]
     difference: Comparison
-    matches: tuple[dict[Instant, FrameMatch], dict[Instant, FrameMatch]]
+    matches: tuple[dict[FrameKey, FrameMatch], dict[FrameKey, FrameMatch]]
 
     def rows(self) -> list[tuple[str, float, float]]:
         """Return name and value of both for every line of a table."""
@@ -100,7 +100,7 @@ class Compared:
             rows.append((told, float(sum(map(count, ours))), float(sum(map(count, theirs)))))
         return rows
 
-    def most_different(self, count: int = PICTURES) -> list[Instant]:
+    def most_different(self, count: int = PICTURES) -> list[FrameKey]:
         """Return the frames in which one does better than the other by most boxes, the greatest difference first."""
         first, second = self.matches
         gain = {key: _balance(first[key]) - _balance(second[key]) for key in first}
@@ -176,7 +176,7 @@ def compare_sides(
     return Compared(sides, scores, compare(ours, theirs, num_recordings=num_recordings), frames)
 
 
-def draw_differences(compared: Compared, dataset: FolderDataset, frames: Sequence[Instant]) -> Image:
+def draw_differences(compared: Compared, dataset: FolderDataset, frames: Sequence[FrameKey]) -> Image:
     """Picture frames in two columns, the first detector left: detections solid, ground truth dashed.
 
     Args:

@@ -85,7 +85,7 @@ def _match(overlap, scores, real, own, covered, limit, threshold, counting, angl
     """Match one picture; return true and false positives and the sum of similarities.
 
     ``real`` and ``own`` say of boxes and detections: 0 counts, 1 is neutral, -1 is not there. ``covered`` is the share
-    of a detection that lies in one region where nobody labelled. Without ``counting`` the
+    of a detection that lies in one region where nobody labeled. Without ``counting`` the
     scores of the matches are written to ``hits`` and their number is returned first.
     """
     taken = np.zeros(len(own), np.bool_)

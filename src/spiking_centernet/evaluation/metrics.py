@@ -12,11 +12,11 @@ from spiking_centernet.boxes import area, xyxy_to_xywh
 from spiking_centernet.errors import ConfigError, EvaluationError, did_you_mean
 from spiking_centernet.structures import CLASS_NAMES, Boxes, Detections, concatenate, select
 
-Instant = tuple[str, int]
+FrameKey = tuple[str, int]
 """A recording's name and a time in its microseconds."""
 
 MAX_DETECTIONS = 100
-"""Detections of one class scored at one instant, best first (COCO's largest setting)."""
+"""Detections of one class scored at one timestamp, best first (COCO's largest setting)."""
 
 SELF_AP_SLACK = 1e-9
 """COCO divides by ``matches + eps``, so a perfect precision may end one rounding below 1."""
@@ -35,11 +35,11 @@ class Protocol:
     """Which boxes count; the same filter falls on ground truth and detections.
 
     Attributes:
-        name: the word to state beside every number.
+        name: the word to state next to every number.
         skip_us: boxes at or before this time in microseconds do not count; None counts all.
         gen1_px: least diagonal and least side in pixels on sensors up to 640 px wide.
         megapixel_px: the same on wider sensors.
-        score_emptied: whether labelled instants whose boxes were all filtered away are still scored (detections
+        score_emptied: whether labeled frames whose boxes were all filtered away are still scored (detections
             there are false positives).
     """
 
@@ -62,7 +62,7 @@ class Protocol:
 
         Args:
             xyxy: [N, 4] in pixels.
-            t_us: their instant in microseconds of the recording.
+            t_us: their timestamp in microseconds of the recording.
             size_hw: height and width of the sensor in pixels.
 
         Returns:
@@ -122,14 +122,14 @@ class Score:
 
     Attributes:
         protocol: name of the protocol.
-        tolerance_us: 0 for exact instants, else the half width of the official grouping.
+        tolerance_us: 0 for exact timestamps, else the half width of the official grouping.
         ap: average precision over IoU 0.5 to 0.95, 100 detections, mean over the classes with ground truth.
         ap50: at IoU 0.5.
         ap75: at IoU 0.75.
         ap_small: boxes under 32 x 32 pixels.
         ap_medium: boxes from 32 x 32 to 96 x 96 pixels.
         ap_large: boxes above.
-        ar1: average recall with 1 detection per class and instant.
+        ar1: average recall with 1 detection per class and timestamp.
         ar10: with 10.
         ar100: with 100.
         ar_small: with 100, boxes under 32 x 32 pixels.
@@ -137,14 +137,14 @@ class Score:
         ar_large: with 100, boxes above.
         classes: the score of each class.
         self_ap: ground truth scored against itself under the same settings: 1, less only with a tolerance that merges
-            neighbouring instants.
-        num_instants: labelled instants scored.
+            neighboring timestamps.
+        num_instants: labeled frames scored.
         num_truth: ground truth boxes scored.
         num_detections: detections scored.
         num_truth_filtered: ground truth boxes the protocol left out.
         num_detections_filtered: detections the protocol left out.
-        num_detections_unlabelled: detections that passed the filter at instants that are not scored, left out.
-        num_instants_undetected: scored instants for which not even an empty result was given.
+        num_detections_unlabelled: detections that passed the filter at timestamps that are not scored, left out.
+        num_instants_undetected: scored timestamps for which not even an empty result was given.
     """
 
     protocol: str
@@ -198,8 +198,8 @@ def get_protocol(protocol: str | Protocol) -> Protocol:
 
 
 def evaluate_boxes(
-    truth: Mapping[Instant, Boxes],
-    detections: Mapping[Instant, Detections],
+    truth: Mapping[FrameKey, Boxes],
+    detections: Mapping[FrameKey, Detections],
     *,
     size_hw: tuple[int, int],
     protocol: str | Protocol = "prophesee",
@@ -209,20 +209,20 @@ def evaluate_boxes(
     """Score detections against ground truth.
 
     Args:
-        truth: the boxes of every labelled instant; an instant with empty boxes is labelled "nothing here".
-        detections: the detections by instant; instants that are not labelled are counted and left out.
+        truth: the boxes of every labeled frame; a timestamp with empty boxes is labeled "nothing here".
+        detections: the detections by timestamp; timestamps that are not labeled are counted and left out.
         size_hw: height and width of the sensor in pixels; it decides the protocol's least sizes.
         protocol: a name of ``PROTOCOLS`` or a protocol of your own.
         class_names: what label 0, 1, ... is called.
-        tolerance_us: 0 takes detections of exactly the labelled instant. The official toolbox takes all within
-            50 000 us either side, which merges neighbours above 10 Hz: only for parity with numbers made that way.
+        tolerance_us: 0 takes detections of exactly the labeled frame. The official toolbox takes all within
+            50 000 us either side, which merges neighbors above 10 Hz: only for parity with numbers made that way.
 
     Returns:
         The statistics with their protocol and counts.
 
     Raises:
         ConfigError: unknown protocol, negative tolerance.
-        EvaluationError: not finite boxes or scores, unknown labels, detections filed under a wrong instant, no instant
+        EvaluationError: not finite boxes or scores, unknown labels, detections under a wrong timestamp, no timestamp
             in common, or ground truth that does not score 1 against itself.
     """
     protocol = get_protocol(protocol)
@@ -233,16 +233,16 @@ def evaluate_boxes(
     _check_detections(detections)
     if truth and detections and tolerance_us == 0 and not truth.keys() & detections.keys():
         raise EvaluationError(
-            f"no detection lies at a labelled instant: labels start at {min(truth)}, detections at {min(detections)}; "
+            f"no detection lies at a labeled frame: labels start at {min(truth)}, detections at {min(detections)}; "
             "check that both name recordings alike and count microseconds from the recording's start"
         )
 
     counted = {k: select(b, protocol.keep(b.xyxy, k[1], size_hw)) for k, b in truth.items()}
     kept = {k: select(d, protocol.keep(d.xyxy, k[1], size_hw)) for k, d in detections.items()}
-    instants = sorted(k for k, boxes in counted.items() if protocol.score_emptied or len(boxes))
-    gt = [counted[k] for k in instants]
+    timestamps = sorted(k for k, boxes in counted.items() if protocol.score_emptied or len(boxes))
+    gt = [counted[k] for k in timestamps]
     perfect = {
-        k: Detections(b.xyxy, np.ones(len(b), np.float32), b.labels, k[1]) for k, b in zip(instants, gt, strict=True)
+        k: Detections(b.xyxy, np.ones(len(b), np.float32), b.labels, k[1]) for k, b in zip(timestamps, gt, strict=True)
     }
 
     exact_self_ap = _coco(gt, list(perfect.values()), class_names)["ap"]
@@ -250,12 +250,12 @@ def evaluate_boxes(
         raise EvaluationError(
             f"ground truth scored against itself gives AP {exact_self_ap:.4f} instead of 1: {_self_cause(perfect)}"
         )
-    near = _near(instants, kept, tolerance_us)
+    near = _near(timestamps, kept, tolerance_us)
     matched = [_joined([kept[k] for k in found]) for found in near]
     result = _coco(gt, matched, class_names)
     self_ap = exact_self_ap
     if tolerance_us:
-        merged = [_joined([perfect[k] for k in found]) for found in _near(instants, perfect, tolerance_us)]
+        merged = [_joined([perfect[k] for k in found]) for found in _near(timestamps, perfect, tolerance_us)]
         self_ap = _coco(gt, merged, class_names)["ap"]
 
     used = {k for found in near for k in found}
@@ -266,7 +266,7 @@ def evaluate_boxes(
         **{name: result[name] for name in _STATISTICS},
         classes=result["classes"],
         self_ap=self_ap,
-        num_instants=len(instants),
+        num_instants=len(timestamps),
         num_truth=num_truth,
         num_detections=sum(map(len, matched)),
         num_truth_filtered=sum(map(len, truth.values())) - num_truth,
@@ -276,8 +276,8 @@ def evaluate_boxes(
     )
 
 
-def _check_boxes(by_instant: Mapping[Instant, Boxes] | Mapping[Instant, Detections], num_classes: int, what: str):
-    for (recording, t_us), boxes in by_instant.items():
+def _check_boxes(by_timestamp: Mapping[FrameKey, Boxes] | Mapping[FrameKey, Detections], num_classes: int, what: str):
+    for (recording, t_us), boxes in by_timestamp.items():
         where = f"{what} of {recording!r} at {t_us} us"
         if not np.isfinite(boxes.xyxy).all():
             raise EvaluationError(f"{where}: a box is not finite; drop it or repair its source")
@@ -288,24 +288,26 @@ def _check_boxes(by_instant: Mapping[Instant, Boxes] | Mapping[Instant, Detectio
             )
 
 
-def _check_detections(detections: Mapping[Instant, Detections]):
+def _check_detections(detections: Mapping[FrameKey, Detections]):
     for (recording, t_us), found in detections.items():
         where = f"detections of {recording!r} at {t_us} us"
         if not np.isfinite(found.scores).all():
             raise EvaluationError(f"{where}: a score is not finite; look for a diverged network or a division by zero")
         if found.t_us != t_us:
-            raise EvaluationError(f"{where} say they are of {found.t_us} us; file them under their own instant")
+            raise EvaluationError(f"{where} say they are of {found.t_us} us; file them under their own timestamp")
 
 
-def _near(instants: list[Instant], detections: Mapping[Instant, Detections], tolerance_us: int) -> list[list[Instant]]:
-    """Return for every labelled instant the detections' instants that count for it, in time order."""
+def _near(
+    timestamps: list[FrameKey], detections: Mapping[FrameKey, Detections], tolerance_us: int
+) -> list[list[FrameKey]]:
+    """Return for every labeled frame the detections' timestamps that count for it, in time order."""
     if tolerance_us == 0:
-        return [[k] if k in detections else [] for k in instants]
+        return [[k] if k in detections else [] for k in timestamps]
     times: dict[str, list[int]] = {}
     for recording, t_us in sorted(detections):
         times.setdefault(recording, []).append(t_us)
     near = []
-    for recording, t_us in instants:
+    for recording, t_us in timestamps:
         own = times.get(recording, [])
         own = own[bisect.bisect_left(own, t_us - tolerance_us) : bisect.bisect_right(own, t_us + tolerance_us)]
         near.append([(recording, t) for t in own])
@@ -318,7 +320,7 @@ def _joined(parts: list[Detections]) -> Detections:
     return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
-def _self_cause(perfect: Mapping[Instant, Detections]) -> str:
+def _self_cause(perfect: Mapping[FrameKey, Detections]) -> str:
     for (recording, t_us), boxes in perfect.items():
         where = f"in {recording!r} at {t_us} us"
         if (area(boxes.xyxy) <= 0).any():
@@ -371,7 +373,7 @@ def _class_score(name: str, category: int, accumulated: dict | None, gt: list[di
     precision = np.full((10, 101), math.nan)  # [IoU,recall]
     scores = np.full(101, math.nan)  # [recall]
     if accumulated is not None and num_truth:
-        # The last two axes are area (0: all) and detections per instant (-1: the most).
+        # The last two axes are area (0: all) and detections per timestamp (-1: the most).
         precision = accumulated["precision"][:, :, category - 1, 0, -1]
         scores = accumulated["scores"][0, :, category - 1, 0, -1]
     return ClassScore(

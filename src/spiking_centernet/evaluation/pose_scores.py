@@ -31,7 +31,7 @@ STATISTICS = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75
 
 @dataclass(frozen=True)
 class PoseScore:
-    """The score of people's joints; NaN without labelled people.
+    """The score of people's joints; NaN without labeled people.
 
     Attributes:
         joint_set: how many joints, the key of ``JOINT_SETS``, whose sigmas the OKS is taken with.
@@ -39,11 +39,11 @@ class PoseScore:
         ap50: at OKS 0.5.
         ap75: at OKS 0.75.
         ar: average recall over the same range.
-        swapped_ap: ``ap`` with every detection labelled left and right as fits its frame better.
+        swapped_ap: ``ap`` with every detection labeled left and right as fits its frame better.
         swapped_ap50: the same at OKS 0.5.
-        pck: by share of the box's larger side, joints within it over all labelled joints of matched people.
+        pck: by share of the box's larger side, joints within it over all labeled joints of matched people.
         mpjpe_px: mean distance of the joints of matched people in pixels.
-        num_people: labelled people scored.
+        num_people: labeled people scored.
         num_matched: those whose box was matched.
     """
 
@@ -79,7 +79,7 @@ def oks(
 ) -> np.ndarray:
     """Return object keypoint similarity [N, M] of every pair (cocodataset.org, "Keypoint Evaluation").
 
-    The mean of ``exp(-d^2 / (2 area (2 sigma)^2))`` over the labelled joints; for a person without a labelled joint d
+    The mean of ``exp(-d^2 / (2 area (2 sigma)^2))`` over the labeled joints; for a person without a labeled joint d
     is the distance beyond a box twice as large.
 
     Args:
@@ -91,15 +91,15 @@ def oks(
     """
     variance = (2 * np.asarray(sigmas)) ** 2
     apart = found[None, :, :, :2].astype(np.float64) - truth[:, None, :, :2]  # [N, M, J, 2]
-    labelled: np.ndarray = np.greater(truth[:, :, 2], 0)
+    labeled: np.ndarray = np.greater(truth[:, :, 2], 0)
     low, sides = boxes_xywh[:, :2], boxes_xywh[:, 2:]
     first, last = (low - sides)[:, None, None], (low + 2 * sides)[:, None, None]
     points = found[None, :, :, :2].astype(np.float64)
     beyond = np.maximum(np.maximum(first - points, points - last), 0)
-    none = np.asarray(labelled).sum(axis=1) == 0
+    none = np.asarray(labeled).sum(axis=1) == 0
     apart[none] = beyond[none]
     exponent = (apart**2).sum(axis=-1) / variance / (areas[:, None, None] + np.spacing(1)) / 2
-    counted = np.where(none[:, None], True, labelled)[:, None]
+    counted = np.where(none[:, None], True, labeled)[:, None]
     return (np.exp(-exponent) * counted).sum(axis=-1) / counted.sum(axis=-1)
 
 
@@ -133,8 +133,8 @@ def evaluate_pose(
     """Score the joints of one class.
 
     Args:
-        truth: the boxes of every labelled frame; people without a labelled joint are ignored.
-        detections: the detections of labelled frames; those without joints are left out.
+        truth: the boxes of every labeled frame; people without a labeled joint are ignored.
+        detections: the detections of labeled frames; those without joints are left out.
         label: of the people.
         joint_set: names and sigmas; None takes the set of as many joints.
 
@@ -145,7 +145,7 @@ def evaluate_pose(
     counts = {b.joints.shape[1] for b in people.values() if len(b)} - {0}
     if not counts and any(map(len, people.values())):
         raise EvaluationError(
-            "no labelled person has joints; simulate with --labels objects, or lay *_objects.npy beside the boxes"
+            "no labeled person has joints; simulate with --labels objects, or lay *_objects.npy next to the boxes"
         )
     if len(counts) > 1:
         raise EvaluationError(f"the labels mix sets of {sorted(counts)} joints; score one set at a time")
@@ -197,11 +197,11 @@ def _coco(people: Mapping[Frame, Boxes], found: Mapping[Frame, Detections], join
         images.append({"id": image_id})
         areas = _areas(boxes)
         for i, (xywh, joints) in enumerate(zip(xyxy_to_xywh(boxes.xyxy).tolist(), boxes.joints, strict=True)):
-            labelled = int((joints[:, 2] > 0).sum())
+            labeled = int((joints[:, 2] > 0).sum())
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": xywh,
                 "area": float(areas[i]), "keypoints": joints.astype(np.float64).ravel().tolist(),
-                "num_keypoints": labelled, "ignore": int(not labelled),
+                "num_keypoints": labeled, "ignore": int(not labeled),
             })  # fmt: skip
         own = found.get(key)
         if own is not None:
@@ -232,10 +232,10 @@ def _distances(people: Mapping[Frame, Boxes], found: Mapping[Frame, Detections])
                 continue
             best = int(overlap.argmax())
             free[best] = False
-            labelled = boxes.joints[best, :, 2] > 0
-            if labelled.any():
+            labeled = boxes.joints[best, :, 2] > 0
+            if labeled.any():
                 matched += 1
-                apart = own.joints[k, labelled, :2].astype(np.float64) - boxes.joints[best, labelled, :2]
+                apart = own.joints[k, labeled, :2].astype(np.float64) - boxes.joints[best, labeled, :2]
                 distances.append(np.hypot(apart[:, 0], apart[:, 1]))
-                sides.append(np.full(labelled.sum(), (boxes.xyxy[best, 2:] - boxes.xyxy[best, :2]).max(), np.float64))
+                sides.append(np.full(labeled.sum(), (boxes.xyxy[best, 2:] - boxes.xyxy[best, :2]).max(), np.float64))
     return np.concatenate(distances), np.concatenate(sides), matched

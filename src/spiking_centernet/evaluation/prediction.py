@@ -1,4 +1,4 @@
-"""A detector on a folder of recordings: predictions for every labelled frame, and their score."""
+"""A detector on a folder of recordings: predictions for every labeled frame, and their score."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
 from spiking_centernet.errors import ConfigError, EvaluationError
-from spiking_centernet.evaluation.metrics import Instant, Protocol, Score, evaluate_boxes
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, evaluate_boxes
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
@@ -22,17 +22,17 @@ from spiking_centernet.utils.progress import track
 
 @dataclass(frozen=True)
 class Predictions:
-    """Ground truth and detections of labelled frames, by recording and timestamp in microseconds.
+    """Ground truth and detections of labeled frames, by recording and timestamp in microseconds.
 
     Attributes:
-        truth: the boxes of every labelled frame.
-        detections: the detections of every labelled frame.
+        truth: the boxes of every labeled frame.
+        detections: the detections of every labeled frame.
         size_hw: height and width of the sensor in pixels; (0, 0) without frames.
         class_names: what label 0, 1, ... is called.
     """
 
-    truth: Mapping[Instant, Boxes]
-    detections: Mapping[Instant, Detections]
+    truth: Mapping[FrameKey, Boxes]
+    detections: Mapping[FrameKey, Detections]
     size_hw: tuple[int, int]
     class_names: tuple[str, ...]
 
@@ -63,7 +63,7 @@ class Predictions:
         truth = {frame: boxes for part in parts for frame, boxes in part.truth.items()}
         detections = {frame: boxes for part in parts for frame, boxes in part.detections.items()}
         if len(truth) != sum(len(part.truth) for part in parts):
-            raise EvaluationError("a labelled frame lies in two of the predictions to merge; give each frame once")
+            raise EvaluationError("a labeled frame lies in two of the predictions to merge; give each frame once")
         return Predictions(
             {frame: truth[frame] for frame in sorted(truth)},
             {frame: detections[frame] for frame in sorted(detections)},
@@ -100,7 +100,7 @@ def predict(
     observe: Observe | None = None,
     scale: Scale = 1.0,
 ) -> Predictions:
-    """Detect in every labelled frame of a data set; boxes in the sensor's pixels.
+    """Detect in every labeled frame of a data set; boxes in the sensor's pixels.
 
     Args:
         model: the detector; it is fused here and left unchanged.
@@ -168,8 +168,8 @@ def _predict_at(
     """Detect at one scale; ``sensor_hw`` is the sensor's size, None that of the cubes."""
     loader = DataLoader(Guarded(dataset), batch_size, collate_fn=collate_guarded, num_workers=num_workers)
     batches: Iterable[Batch] = raising(loader)
-    truth: dict[Instant, Boxes] = {}
-    found: dict[Instant, Detections] = {}
+    truth: dict[FrameKey, Boxes] = {}
+    found: dict[FrameKey, Detections] = {}
     size_hw: tuple[int, int] | None = None
     for batch in track(batches, "detecting", len(loader)):
         before, size_hw = size_hw, (batch.cube.shape[-2], batch.cube.shape[-1])

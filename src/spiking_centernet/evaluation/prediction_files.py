@@ -1,4 +1,4 @@
-"""Predictions as a file: ground truth and detections of every labelled frame, so that scores can be made again."""
+"""Predictions as a file: ground truth and detections of every labeled frame, so that scores can be made again."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from spiking_centernet.errors import EvaluationError
-from spiking_centernet.evaluation.metrics import Instant
+from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.utils.files import atomic_write
@@ -22,7 +22,7 @@ def save_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> 
     """Write predictions as one compressed file, whole or not at all.
 
     Args:
-        predictions: of labelled frames.
+        predictions: of labeled frames.
         path: the file, with the suffix ``.npz``.
     """
     frames = sorted(predictions.truth)
@@ -50,7 +50,7 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
     try:
         with np.load(Path(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        frames: list[Instant] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
+        frames: list[FrameKey] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
         xyxy, labels, track_ids = _split(arrays, "truth", ("xyxy", "labels", "track_ids"))
         truth = {frame: Boxes(*parts) for frame, *parts in zip(frames, xyxy, labels, track_ids, strict=True)}
         detected = [frames[k] for k in arrays["detected"].tolist()]

@@ -25,18 +25,18 @@ from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of
 PICTURES = 12
 COLUMNS = 4
 GAP = (60, 66, 80)
-"""Colour between the pictures of a mosaic, at ease on light and dark pages."""
+"""Color between the pictures of a mosaic, at ease on light and dark pages."""
 
 
 @dataclass(frozen=True)
-class Scorecard:
+class EvaluationReport:
     """Scores of one detector on one split.
 
     Attributes:
         split: name of the split.
         scores: by protocol.
-        rates: how often the neurons fired, by layer and overall.
-        spiking: whether the layers spike; an ANN twin's "rates" are shares of outputs that are not zero.
+        rates: how often the neurons spiked, by layer and overall.
+        spiking: whether the layers spike; an ANN counterpart's "rates" are shares of outputs that are not zero.
         predictions: what was scored.
         dataset: the frames.
         scaling: the scales at which the events were binned.
@@ -79,8 +79,8 @@ def score(
     protocols: Sequence[str] = ("prophesee",),
     batch_size: int = 8,
     scale: Scale = "auto",
-) -> Scorecard:
-    """Detect once at every labelled instant of a split and score under each protocol.
+) -> EvaluationReport:
+    """Detect once at every labeled frame of a split and score under each protocol.
 
     Args:
         model: the detector.
@@ -105,11 +105,11 @@ def score(
     matches = match_frames(predictions, min_score=min_score, protocol=names[0])
     confusion, sizes = confusion_of(matches, predictions.class_names), by_size(matches)
     spiking = model.config.neuron.is_spiking
-    return Scorecard(split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes)
+    return EvaluationReport(split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes)
 
 
 def save(
-    card: Scorecard, model: AnyDetector, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
+    card: EvaluationReport, model: AnyDetector, out: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
 ) -> dict[str, Path]:
     """Write scores, predictions and pictures.
 
@@ -142,8 +142,8 @@ def save(
     return paths
 
 
-def draw_mosaic(card: Scorecard, model: AnyDetector) -> np.ndarray:
-    """Picture ground truth (dashed) and the detections shown by default (solid) at instants spread over the split."""
+def draw_mosaic(card: EvaluationReport, model: AnyDetector) -> np.ndarray:
+    """Picture ground truth (dashed) and the detections shown by default (solid) at timestamps spread over the split."""
     dataset = card.dataset
     pictures = []
     for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).round().astype(int):

@@ -12,7 +12,7 @@ from spiking_centernet.data.corruptions import CORRUPTIONS, SEVERITIES, Fault
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import Score
 from spiking_centernet.evaluation.prediction import dataset_for, predict
-from spiking_centernet.evaluation.report import Scorecard
+from spiking_centernet.evaluation.report import EvaluationReport
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.utils.files import atomic_write
@@ -21,13 +21,13 @@ from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 @dataclass(frozen=True)
 class FaultScore:
-    """What a detector is worth behind one fault.
+    """What a detector is worth under one corruption.
 
     Attributes:
         fault: name and severity.
         score: under the protocol of the clean score.
         retention: its AP over the clean one; NaN where that is 0 or has no ground truth.
-        firing_rate: of all neurons together; of an ANN twin, the share of outputs that are not zero.
+        firing_rate: of all neurons together; of an ANN counterpart, the share of outputs that are not zero.
         firing_ratio: firing rate over the clean one; NaN where that is 0.
     """
 
@@ -40,7 +40,7 @@ class FaultScore:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Scores of one detector behind every fault asked for, beside its clean score."""
+    """Scores of one detector under every corruption asked for, next to its clean score."""
 
     split: str
     clean: Score
@@ -48,7 +48,7 @@ class Robustness:
     faults: tuple[FaultScore, ...]
 
     def most_active(self) -> FaultScore:
-        """Return the fault that makes the network fire most: what it costs in energy, an attacker can cause."""
+        """Return the corruption under which the network spikes most: what it costs in energy, an attacker can cause."""
         return max(self.faults, key=lambda f: f.firing_rate)
 
     def mean_retention(self, name: str | None = None) -> float:
@@ -110,25 +110,25 @@ def corruption_names(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def score_faults(
+def score_corruptions(
     model: AnyDetector,
     data: str | os.PathLike[str],
-    card: Scorecard,
+    card: EvaluationReport,
     *,
     names: Sequence[str] = ("all",),
     severities: Sequence[int] = SEVERITIES,
     seed: int = 0,
     batch_size: int = 8,
 ) -> Robustness:
-    """Score a detector behind each fault under the first protocol of its clean scorecard.
+    """Score a detector under each corruption under the first protocol of its clean evaluation report.
 
     Args:
         model: the detector.
         data: folder that holds the splits.
-        card: the detector's clean scorecard on one of them.
+        card: the detector's clean evaluation report on one of them.
         names: of ``CORRUPTIONS``, or ("all",).
         severities: which of 1 to 5.
-        seed: of what is random in the faults.
+        seed: of what is random in the corruptions.
         batch_size: windows at a time.
 
     Raises:
@@ -171,8 +171,8 @@ def plot(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str])
     """
     from matplotlib.figure import Figure
 
-    colours = itertools.cycle(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"))
-    of_detector = dict(zip(results, colours, strict=False))
+    colors = itertools.cycle(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"))
+    of_detector = dict(zip(results, colors, strict=False))
     names = list(next(iter(results.values()))["corruptions"])
     across = min(3, len(names))
     down = -(-len(names) // across)

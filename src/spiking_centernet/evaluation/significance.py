@@ -52,7 +52,7 @@ def match_recordings(predictions: Predictions, protocol: str | Protocol) -> Matc
     """Match detections to ground truth as COCO does, under a protocol's filter.
 
     Args:
-        predictions: of labelled frames; frames without detections may be missing among them.
+        predictions: of labeled frames; frames without detections may be missing among them.
         protocol: name of the protocol, or one of your own.
 
     Raises:

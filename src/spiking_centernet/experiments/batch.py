@@ -19,7 +19,7 @@ from spiking_centernet.data import boxes_at, clean_boxes
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data.layouts import Files, Layout, locate
 from spiking_centernet.errors import DatasetError
-from spiking_centernet.evaluation.metrics import Instant, Protocol, Score
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import find, load
@@ -106,7 +106,7 @@ class Task:
 
 
 def run_tasks(tasks: Sequence[Task], executor: Executor | None = None) -> dict[str, dict[str, Any]]:
-    """Run the tasks that are not done and write ``manifest.json`` beside their files.
+    """Run the tasks that are not done and write ``manifest.json`` next to their files.
 
     Args:
         tasks: all of one folder, each with a name of its own.
@@ -133,7 +133,7 @@ def run_tasks(tasks: Sequence[Task], executor: Executor | None = None) -> dict[s
         name, error = min(failed.items())
         raise DatasetError(
             f"{len(failed)} of {len(tasks)} recordings failed; {name}: {error or type(error).__name__}. "
-            "The others are done: mend this and run the same again"
+            "The others are done: fix this and run the same again"
         ) from error
     done = {name: record for name, record in records.items() if record is not None}
     if tasks:
@@ -230,14 +230,14 @@ def _are_whole(numbers: object) -> TypeGuard[list[int]]:
 
 
 def _read_detections(out: Path, name: str, record: dict[str, Any]) -> tuple[tuple[int, int], list[int], np.ndarray]:
-    """Return the size, the instants and the detections that a task noted.
+    """Return the size, the timestamps and the detections that a task noted.
 
     Raises:
         DatasetError: they are not what :func:`_detect` writes.
     """
     values = record.get("values")
     noted: dict[str, Any] = values if isinstance(values, dict) else {}
-    size_hw, instants_us = noted.get("size_hw"), noted.get("instants")
+    size_hw, timestamps_us = noted.get("size_hw"), noted.get("instants")
     path = out / f"{name}_detections.npy"
     try:
         rows = np.load(path, allow_pickle=False)
@@ -245,7 +245,7 @@ def _read_detections(out: Path, name: str, record: dict[str, Any]) -> tuple[tupl
         raise DatasetError(f"{path}: cannot be read ({error}); delete it and run the same again") from error
     if (
         not _are_whole(size_hw)
-        or not _are_whole(instants_us)
+        or not _are_whole(timestamps_us)
         or len(size_hw) != 2
         or min(size_hw) < 1
         or rows.dtype != FOUND_DTYPE
@@ -254,7 +254,7 @@ def _read_detections(out: Path, name: str, record: dict[str, Any]) -> tuple[tupl
         raise DatasetError(
             f"{out / RECORDS / f'{name}.json'}: is no record of detections; delete it and run the same again"
         )
-    return (size_hw[0], size_hw[1]), instants_us, rows
+    return (size_hw[0], size_hw[1]), timestamps_us, rows
 
 
 def evaluate_recordings(
@@ -294,14 +294,14 @@ def evaluate_recordings(
         )
         for r in dataset.recordings if len(r.boxes)
     ]  # fmt: skip
-    truth: dict[Instant, Boxes] = {}
-    found: dict[Instant, Detections] = {}
+    truth: dict[FrameKey, Boxes] = {}
+    found: dict[FrameKey, Detections] = {}
     size_hw = (0, 0)
     boxes = {r.name: r.boxes for r in dataset.recordings}
     for name, record in run_tasks(tasks, executor).items():
-        size_hw, instants_us, rows = _read_detections(out, name, record)
+        size_hw, timestamps_us, rows = _read_detections(out, name, record)
         cleaned = clean_boxes(boxes[name], size_hw)
-        for t_us in instants_us:
+        for t_us in timestamps_us:
             here = rows[rows["t"] == t_us]
             truth[name, t_us] = boxes_at(cleaned, t_us)
             found[name, t_us] = Detections(here["xyxy"], here["score"], here["label"], t_us)

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data import Recording, boxes_at, label_instants, read_boxes
+from spiking_centernet.data import Recording, boxes_at, label_timestamps, read_boxes
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.box_matches import match_frames
 from spiking_centernet.evaluation.prediction import Predictions
-from spiking_centernet.evaluation.report import GAP, Scorecard
+from spiking_centernet.evaluation.report import GAP, EvaluationReport
 from spiking_centernet.inference.recordings import detections_at, events_before, write_detections
 from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import bundled, load
 from spiking_centernet.simulate.dataset import Clips, simulate
-from spiking_centernet.simulate.statistics import summarise
+from spiking_centernet.simulate.statistics import summarize
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize import html
 from spiking_centernet.visualize.draw import draw_boxes, events_image, mosaic, save_png
@@ -62,7 +62,7 @@ class DemoRun:
     page: Path
     files: dict[str, Path] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    card: Scorecard = field(init=False)
+    card: EvaluationReport = field(init=False)
     real: RealCheck = field(init=False)
 
 
@@ -83,7 +83,7 @@ def run_demo(
         seed: of the simulated clips; they are of the split "test", whose chance no training clip shares.
         clips: how many clips to simulate.
         duration_s: length of each in seconds.
-        workers: processes that simulate; None takes one per processor.
+        workers: processes that simulate; None takes one per CPU.
 
     Raises:
         WeightsError: the weights are missing or damaged.
@@ -130,7 +130,7 @@ def run_demo(
         run.real = _check_real(detector, recording, out / "real" / "mosaic.png")
         run.files["real_mosaic"] = out / "real" / "mosaic.png"
     with part("write the page"):
-        summary = summarise(data)["test"]
+        summary = summarize(data)["test"]
         stamp = collect_provenance(seed=seed)
         _write_page(run, detector, str(model), summary, stamp)
     run.files["result"] = write_json(
@@ -148,10 +148,10 @@ def _labels_of(recording: Recording) -> Path:
 
 
 def _check_real(model: Detector, recording: Recording, picture: Path) -> RealCheck:
-    """Detect exactly at the labelled instants, compare with the boxes drawn by hand, and picture both."""
+    """Detect exactly at the labeled frames, compare with the boxes drawn by hand, and picture both."""
     boxes = read_boxes(_labels_of(recording))
     pictures, tracks, matches = [], set(), []
-    for found in detections_at(model, recording, label_instants(boxes)):
+    for found in detections_at(model, recording, label_timestamps(boxes)):
         truth, key = boxes_at(boxes, found.t_us), ("real", found.t_us)
         predictions = Predictions({key: truth}, {key: found}, recording.size_hw, model.config.classes)
         match = match_frames(predictions, min_score=0.0, protocol="none", min_iou=MATCH_IOU)[key]
@@ -196,7 +196,7 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
     page.section(
         "A simulated drive",
         html.view(link("drive_html"), "A frame every 50 ms; dashed boxes are the truth."),
-        html.image(link("mosaic"), "Labelled instants spread over all clips, the last 20 to 40 ms of events."),
+        html.image(link("mosaic"), "Labeled frames spread over all clips, the last 20 to 40 ms of events."),
     )  # fmt: skip
     page.section(
         "Scores on the simulated clips",
@@ -215,13 +215,13 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
         "A real recording",
         html.paragraph(
             f"A street seen by a DAVIS346. Of {real.num_truth} boxes of {real.num_tracks} driving cars, drawn by hand "
-            f"on the camera's grey frames, {real.num_found} were found at IoU {MATCH_IOU:g} ({real.tracks_found} of "
+            f"on the camera's gray frames, {real.num_found} were found at IoU {MATCH_IOU:g} ({real.tracks_found} of "
             f"{real.num_tracks} cars), with {real.num_false} other boxes, at score {threshold:g}. Too few to measure "
             "accuracy: a check that what was learned in simulation carries over at all."
         ),
         html.view(link("real_html"), "A frame every 5 ms; dashed boxes are drawn by hand."),
-        html.image(link("real_mosaic"), "The labelled instants, the last 30 ms of events."),
-        html.paragraph("Recording: MIT licence, (c) 2020 International Centre for Neuromorphic Systems."),
+        html.image(link("real_mosaic"), "The labeled frames, the last 30 ms of events."),
+        html.paragraph("Recording: MIT license, (c) 2020 International Centre for Neuromorphic Systems."),
     )  # fmt: skip
     page.section(f"{kind[0].upper()}{kind[1:]} by layer", html.bars(run.card.rates.per_layer()))
     rate = summary["event_rate_mev_s"]

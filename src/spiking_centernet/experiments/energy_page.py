@@ -17,7 +17,7 @@ from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.visualize import html
 
 SPIKES, CONTROL = "#D55E00", "#0072B2"
-"""Colours in plots, of Okabe and Ito's set, which every kind of colour vision tells apart."""
+"""Colors in plots, of Okabe and Ito's set, which every kind of color vision tells apart."""
 
 INK = "#7b8593"
 """Letters and axes of plots without a ground: 3.7 times as dark as a white page, 4.4 times as light as the dark one."""
@@ -25,8 +25,8 @@ INK = "#7b8593"
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]], int]
 """Title, header, rows, and how many columns are words."""
 
-ENERGY, BREAK_EVEN = "Energy by two models", "Against an equal quantised ANN"
-PUBLISHED = "Published energies, reckoned alike"
+ENERGY, BREAK_EVEN = "Energy by two models", "Against an equal quantized ANN"
+PUBLISHED = "Published energies, computed alike"
 REMARKS = {
     ENERGY: "horowitz45 is the papers' convention: 4.6 pJ a multiply-accumulate, 0.9 pJ an addition (45 nm, float32), "
     "memory free. memory adds every read and write of weights, membranes and spikes (SRAM of 10, 20 and 100 pJ for 4 "
@@ -54,7 +54,7 @@ def write_page(
         found: what :func:`costs` returned.
         out: the folder.
         model: what the network is called.
-        clip: name of a recording, and where and when the layers fire in it.
+        clip: name of a recording, and where and when the layers spike in it.
         curve: a result of the firing rate study; its AP-energy curve is shown.
         stamp: where the numbers come from.
 
@@ -68,15 +68,15 @@ def write_page(
     page = html.Page(
         f"What a detection costs {model}",
         f"Counted on {ops.num_windows} windows, split {found.split} ({found.recordings} recordings); "
-        f"a window has {ops.num_steps} time steps. The network is merged for inference.",
+        f"a window has {ops.num_steps} time steps. The network is fused for inference.",
     )
     page.tiles(
         {
             rate: f"{ops.rate:.1%}",
             "synaptic operations a window": f"{ops.synaptic / ops.num_windows / 1e6:.0f} M",
             "dense operations a window": f"{ops.dense / ops.num_windows / 1e6:.0f} M",
-            "by horowitz45, a window": _energy(found.bills["horowitz45"].total()),
-            "with memory, a window": _energy(found.bills["memory"].total()),
+            "by horowitz45, a window": _energy(found.breakdowns["horowitz45"].total()),
+            "with memory, a window": _energy(found.breakdowns["memory"].total()),
         }
     )
     page.note(found.verdict)
@@ -98,9 +98,9 @@ def write_page(
         when_plot(activity, out / "when.png")
         page.section(
             f"Where and when spikes happen: {name}",
-            html.image("where.png", "Share of steps and channels in which a position fired, by layer.", kind="clear"),
+            html.image("where.png", "Share of steps and channels in which a position spiked, by layer.", kind="clear"),
             html.image(
-                "when.png", "Share of neurons that fired at every step, by layer, and the events above.", kind="clear"
+                "when.png", "Share of neurons that spiked at every step, by layer, and the events above.", kind="clear"
             ),
         )
     for title, header, rows, _ in tables(found):
@@ -145,7 +145,7 @@ def tables(found: Costs) -> list[Table]:
     ]
     made: list[Table] = [
         ("Operations", ("layer", "dense, M a step", "synaptic, M a step", "share", "input 0 or 1"), layers, 1),
-        ("Neurons", ("layer", "neurons", _rate_word(found), "never fire", "fire at every step"), neurons, 1),
+        ("Neurons", ("layer", "neurons", _rate_word(found), "never spike", "spike at every step"), neurons, 1),
         (ENERGY, ("model", "what", "a step", "a window"), energy_rows(found), 2),
     ]
     if found.break_evens:
@@ -166,14 +166,14 @@ def energy_rows(found: Costs) -> list[tuple[str, str, str, str]]:
     """Return energies a step and a window by model, with and without first layer and neurons."""
     rows = []
     steps = found.operations.num_steps
-    for name, bill in found.bills.items():
+    for name, breakdown in found.breakdowns.items():
         for what, first, neurons in (
             ("everything", True, True),
             ("without membrane updates", True, False),
             ("without the first layer", False, True),
             ("without both", False, False),
         ):
-            total = bill.total(first_layer=first, neurons=neurons)
+            total = breakdown.total(first_layer=first, neurons=neurons)
             rows.append((name, what, _energy(total / steps), _energy(total)))
     return rows
 
@@ -189,7 +189,7 @@ def break_even_rows(found: Costs) -> list[tuple[str, str, str, str, str]]:
 
 
 def published_table() -> Table:
-    """Return the energies that papers print, reckoned alike."""
+    """Return the energies that papers print, computed alike."""
     rows = [
         (r.name, f"{r.rate:.1%}", f"{r.energy_mj:.3f}", r.printed_is, f"{r.dense / 1e9:.2f} G",
          f"{r.recomputed / 1e9:.2f} G ({r.covers})" if r.recomputed else "layers not at hand",
@@ -212,7 +212,7 @@ def joules_in_words(found: Costs) -> str:
     return (
         f"{j.per_window:.4g} J a window (std {j.std:.2g}, 95 % interval +- {j.interval:.2g}, "
         f"{j.repeats} repeats{rest}), "
-        f"{j.source}, above {j.idle_watts:.1f} W at rest, {j.seconds_per_window * 1e3:.1f} ms a window"
+        f"{j.source}, above {j.idle_watts:.1f} W idle, {j.seconds_per_window * 1e3:.1f} ms a window"
     )
 
 
@@ -245,7 +245,7 @@ def _clear() -> Iterator[None]:
 
 @_clear()
 def where_plot(activity: ClipActivity, path: Path) -> None:
-    """Draw a heat map for every layer: the share of steps and channels in which a position fired."""
+    """Draw a heat map for every layer: the share of steps and channels in which a position spiked."""
     from matplotlib.figure import Figure
 
     across = 6
@@ -283,7 +283,7 @@ def when_plot(activity: ClipActivity, path: Path) -> None:
     extent = (start_s, stop_s, len(names) - 0.5, -0.5)
     shown = below.imshow(rates, aspect="auto", cmap="magma", interpolation="nearest", extent=extent, vmin=0)
     below.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=7)
-    below.set_xlabel("seconds; every window starts at rest")
+    below.set_xlabel("seconds; every window starts from zero-initialized state")
     figure.colorbar(shown, ax=below, label="firing rate", format=_percent())
     with atomic_write(path) as temporary:
         figure.savefig(temporary, transparent=True)
@@ -344,11 +344,11 @@ def curve_plot(runs: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) 
     figure = Figure(figsize=(12.5, 3.8), dpi=130, layout="constrained")
     for place, (key, label, scale) in enumerate(CURVES, start=1):
         axes = figure.add_subplot(1, len(CURVES), place)
-        for control, marker, colour, name in (
+        for control, marker, color, name in (
             (False, "o", SPIKES, "lower targets"), (True, "s", CONTROL, f"target {highest:.0%}: never due")
         ):  # fmt: skip
             points = [r["test"] for r in runs if (r["target"] == highest) == control and r["test"]["ap"] is not None]
-            axes.plot([p[key] * scale for p in points], [p["ap"] for p in points], marker, color=colour, label=name)
+            axes.plot([p[key] * scale for p in points], [p["ap"] for p in points], marker, color=color, label=name)
         if key == "firing_rate":
             text = f"break-even {LITERATURE_BREAK_EVEN:.1%} (arXiv 2409.08290)"
             axes.axvline(100 * LITERATURE_BREAK_EVEN, color="#555555", linestyle="--", linewidth=1, label=text)

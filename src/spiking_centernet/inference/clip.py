@@ -181,7 +181,7 @@ def box_rows(found: Detections, track_ids: np.ndarray | None = None) -> list[lis
 
 
 def truth_rows(truth: Boxes) -> list[list[float | int]]:
-    """Return labelled boxes as rows of ``COLUMNS`` with score 1."""
+    """Return labeled boxes as rows of ``COLUMNS`` with score 1."""
     columns = (truth.xyxy.tolist(), truth.labels.tolist(), truth.track_ids.tolist())
     return [
         [*(round(side, 3) for side in xyxy), 1, label, track_id] for xyxy, label, track_id in zip(*columns, strict=True)
@@ -291,7 +291,7 @@ class Clip:
         return {
             "title": self.recording.path.name, "kind": "served", "size_hw": list(self.recording.size_hw),
             "every_us": self.every_us, "first_us": self.stops_us[0], "num_frames": len(self),
-            "tracked": self.track, "labelled": self.truth is not None, "models": models, "notes": [],
+            "tracked": self.track, "labeled": self.truth is not None, "models": models, "notes": [],
         }  # fmt: skip
 
     def frame(self, index: int) -> Frame:

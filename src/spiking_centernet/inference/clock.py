@@ -19,7 +19,7 @@ CONFIRM_EVENTS = 10
 class StreamClock:
     """Judges events in the order of their arrival, and holds back those whose time jumps until it is known why.
 
-    Ahead of the newest event: if others follow, time has passed in silence; if the stream goes on where it was, the
+    Ahead of the newest event: if others follow, time has passed in silence; if the stream continues where it was, the
     stamps were wrong, and the events are dropped. Behind it: if others follow them, the camera has started again;
     otherwise they are late.
 

@@ -125,7 +125,7 @@ class LabelFiles:
         events: the recording in the split's folder.
         boxes: its box file.
         classes: the names that class ids count through, a line each.
-        coco: the same boxes as COCO JSON, beside its pictures; None if none were asked for.
+        coco: the same boxes as COCO JSON, next to its pictures; None if none were asked for.
     """
 
     events: Path
@@ -146,7 +146,7 @@ def write_labels(
 
     ``split/NAME_td.dat`` is a link to the recording where that is a DAT file already, else a copy of its events.
     ``coco/NAME_split/annotations.json`` holds the boxes of every timestamp, those without a box too, for
-    ``NAME_<t_us>us.png`` beside it; :func:`~spiking_centernet.data.convert.corrections.take_back` reads it back.
+    ``NAME_<t_us>us.png`` next to it; :func:`~spiking_centernet.data.convert.corrections.take_back` reads it back.
 
     Args:
         recording: the events.
@@ -169,7 +169,7 @@ def write_labels(
     _place_events(recording, paths.events)
     write_boxes(paths.boxes, labels.boxes, classes=labels.classes)
     if paths.coco is not None:
-        stops_us = labels.instants_us.tolist()
+        stops_us = labels.timestamps_us.tolist()
         for t_us in progress.track(stops_us, "drawing pictures"):
             image = events_image(events_before(recording, t_us, SHOWN_US), recording.size_hw)
             save_png(image, paths.coco.with_name(coco.picture_name(name, t_us)))

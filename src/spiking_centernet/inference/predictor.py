@@ -63,7 +63,7 @@ def predict(
             - voxel cubes [T, C, H, W] or [T, B, C, H, W], one result each; a cube's clock starts at 0;
             - an iterator of packets of events, a camera, a replay, a socket: live, always answered by an iterator.
         model: a detector, or what ``scn.load`` takes.
-        every_us: microseconds between instants; None takes 50 ms, and for a stateful stream every step.
+        every_us: microseconds between timestamps; None takes 50 ms, and for a stateful stream every step.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         track: number the objects; only detections that belong to a track are kept.
         keep: what else every result holds: "heatmap", "spikes", "rates", "operations".
@@ -76,7 +76,7 @@ def predict(
             :func:`~spiking_centernet.inference.streaming.stream` for live sources.
 
     Returns:
-        one result an instant: a list, or with ``stream`` and for live sources an iterator.
+        one result a timestamp: a list, or with ``stream`` and for live sources an iterator.
 
     Raises:
         ConfigError: a setting is unknown or impossible, or the source of no known kind.

@@ -39,7 +39,7 @@ class DetectionRun:
     """What ``write_detections`` found and wrote.
 
     Attributes:
-        detections: of every instant, in time order.
+        detections: of every timestamp, in time order.
         scaling: the scales at which the events were binned.
         coverage: how full the windows were, and the best score whether shown or not.
         paths: the file written in each format.
@@ -79,8 +79,8 @@ def write_detections(
             whose detections are merged, "auto" or "pyramid".
         voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's.
         speed: of the video over real time; 0.1 is ten times slower.
-        shown_us: how many microseconds of events before the instant a frame shows.
-        truth: BOX_DTYPE, drawn dashed at the instants they stand at.
+        shown_us: how many microseconds of events before the timestamp a frame shows.
+        truth: BOX_DTYPE, drawn dashed at the timestamps they stand at.
         track: number the objects, see ``tracking.track``; only detections that belong to a track are kept.
 
     Raises:
@@ -113,7 +113,7 @@ def write_detections(
     stem = recording.path.stem.removesuffix("_td")
     paths = {name: Path(out) / f"{stem}_detections.{name}" for name in save}
     if "npy" in paths:
-        # The ending of GEN1's box files, so that they lie beside the recording's own in every tool.
+        # The ending of GEN1's box files, so that they lie next to the recording's own in every tool.
         paths["npy"] = Path(out) / f"{stem}_detections_bbox.npy"
     if "coco" in paths:
         paths["coco"] = Path(out) / f"{stem}_detections_coco.json"
@@ -133,8 +133,8 @@ def write_detections(
     if "png" in paths:
         fullest = max(results, key=lambda result: float(result.scores.sum()))
         save_png(painter.frame(fullest), paths["png"])
-    instants_us = np.array([result.t_us for result in results], np.int64)
-    labels = Labels(as_box_array(results), model.config.classes, recording.size_hw, instants_us)
+    timestamps_us = np.array([result.t_us for result in results], np.int64)
+    labels = Labels(as_box_array(results), model.config.classes, recording.size_hw, timestamps_us)
     if "npy" in paths:
         write_boxes(paths["npy"], labels.boxes, classes=model.config.classes)
     if "csv" in paths:
@@ -146,8 +146,8 @@ def write_detections(
                 "window_us": spec.window_us, "window_events": spec.num_events or None,
                 "classes": list(model.config.classes), "min_score": start_score,
                 "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
-        instants = [as_record(result, model.config.classes) for result in results]
-        write_json(paths["json"], {**head, "instants": instants, "provenance": collect_provenance()})
+        timestamps = [as_record(result, model.config.classes) for result in results]
+        write_json(paths["json"], {**head, "instants": timestamps, "provenance": collect_provenance()})
     if "html" in paths:
         clip = Clip(
             {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales, track=track,
@@ -216,7 +216,7 @@ def detections_at(
 
 
 class _Painter:
-    """Draws the frame of an instant."""
+    """Draws the frame of a timestamp."""
 
     def __init__(self, model: AnyDetector, recording: Recording, shown_us: int, truth: np.ndarray | None):
         self.classes, self.recording, self.shown_us, self.truth = model.config.classes, recording, shown_us, truth
@@ -229,7 +229,7 @@ class _Painter:
 
 
 def events_before(recording: Recording, t_us: int, length_us: int) -> np.ndarray:
-    """Return the events of the ``length_us`` before an instant, none where the recording has none there."""
+    """Return the events of the ``length_us`` before a timestamp, none where the recording has none there."""
     start_us = max(0, t_us - length_us)
     if start_us >= min(t_us, recording.stop_us):
         return np.zeros(0, EVENT_DTYPE)
@@ -248,7 +248,7 @@ def as_box_array(results: Sequence[Detections]) -> np.ndarray:
         rows.append(part)
     boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *rows])
     ids = np.concatenate([np.zeros(0, np.int64), *(result.track_ids for result in results)])
-    # What is not tracked gets a number of its own, which keeps two boxes of one instant from passing as one object.
+    # What is not tracked gets a number of its own, which keeps two boxes of one timestamp from passing as one object.
     alone = ids < 0
     ids[alone] = ids.max(initial=-1) + 1 + np.arange(alone.sum())
     boxes["track_id"] = ids
@@ -256,7 +256,7 @@ def as_box_array(results: Sequence[Detections]) -> np.ndarray:
 
 
 def as_record(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
-    """Return detections of an instant as JSON values."""
+    """Return detections of a timestamp as JSON values."""
     boxes = [
         {"class": classes[label], "label": label, "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(result.labels.tolist(), result.scores.tolist(), result.xyxy.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""What was detected at one instant, with everything to look at it and to hand it on."""
+"""What was detected at one timestamp, with everything to look at it and to hand it on."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def no_events(length_us: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result(Detections):
-    """Detections of one instant, best score first; boxes in the sensor's pixels.
+    """Detections of one timestamp, best score first; boxes in the sensor's pixels.
 
     Attributes:
         size_hw: height and width of the sensor in pixels.
@@ -104,7 +104,7 @@ class Result(Detections):
     def plot(
         self, *, heatmap: bool = False, shown_us: int = 40_000, enlarge: int | None = None, theme: str = "dark"
     ) -> Image:
-        """Return a picture of the events before the instant and the boxes, uint8 [H * enlarge, W * enlarge, 3].
+        """Return a picture of the events before the timestamp and the boxes, uint8 [H * enlarge, W * enlarge, 3].
 
         Args:
             heatmap: lay the heatmap over the events; it must have been kept.
@@ -174,7 +174,7 @@ class Result(Detections):
         """Return COCO's results (https://cocodataset.org/#format-results), one entry a box; categories count from 1.
 
         Args:
-            image_id: the number of the picture that the instant is in the ground truth.
+            image_id: the number of the picture that the timestamp is in the ground truth.
         """
         wh = self.xyxy[:, 2:] - self.xyxy[:, :2]
         rows = zip(np.hstack([self.xyxy[:, :2], wh]).tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Windows in, detections out: from rest each time, or step by step with the membranes carried along.
+"""Windows in, detections out: from zero-initialized state each time, or step by step with the membranes carried along.
 
 Answers as JSON lines, and what a whole stream amounted to.
 """
@@ -29,13 +29,13 @@ MODES = ("windowed", "stateful")
 
 @dataclass(frozen=True, kw_only=True)
 class StreamDetections(Detections):
-    """Detections of one instant of a stream, and how late they are.
+    """Detections of one timestamp of a stream, and how late they are.
 
     Attributes:
         latency_ms: wall time from the moment the window's events were complete until the answer.
-        lag_ms: event time that had arrived beyond the instant when it was answered.
-        confidence: ``1 - max |p - p'|``, where p are the probabilities of a centre at every output pixel and p' those
-            one step before: 1 says that the last step changed nothing. NaN where each window starts at rest, and before
+        lag_ms: event time that had arrived beyond the timestamp when it was answered.
+        confidence: ``1 - max |p - p'|``, where p are the probabilities of a center at every output pixel and p' those
+            one step before: 1 says that the last step changed nothing. NaN in mode "windowed", and before
             the second step.
         num_steps: time steps that the answer averages.
         num_skipped: windows dropped or merged since the answer before, because events came faster than answers.
@@ -171,7 +171,7 @@ def detect_windows(
     min_score: float | None = None,
     scale: Scale = "auto",
 ) -> Iterator[StreamDetections]:
-    """Detect in windows of events from anywhere, each from rest.
+    """Detect in windows of events from anywhere, each from zero-initialized state.
 
     Args:
         model: the detector; it is fused here once and left unchanged.

@@ -25,9 +25,10 @@ POLICIES = ("wait", "drop", "merge")
 class Stream:
     """A detector that takes events as they come.
 
-    In mode "windowed" every answer looks at the network's whole window from rest: the detections are those of
-    ``scn val`` to the bit, however the packets are cut. In mode "stateful" the network computes each step once, as long
-    as a step of its window, and carries the membranes on; an answer averages the last steps, and may be had after any.
+    In mode "windowed" every answer looks at the network's whole window from zero-initialized state: its detections are
+    those of ``scn val`` to the bit, however the packets are cut. In mode "stateful" the network computes each step
+    once, as long as a step of its window, and carries the membranes on; an answer averages the last steps, and may be
+    had after any.
 
     Args:
         model: the detector; it is fused here once and left unchanged.
@@ -105,7 +106,7 @@ class Stream:
         return list(self.answers(self.collector.push(events)))
 
     def flush(self) -> list[StreamDetections]:
-        """Return the answers up to the first instant at which every event was seen."""
+        """Return the answers up to the first timestamp at which every event was seen."""
         return list(self.answers(self.collector.flush(self.answer_every_us)))
 
     def answer(self) -> StreamDetections:
@@ -123,7 +124,7 @@ class Stream:
         return answer
 
     def reset(self) -> None:
-        """Forget every event and put every membrane to rest; time may start anew."""
+        """Forget every event and zero every membrane; time may start again."""
         self.collector.reset()
         self.answerer.reset()
         self._late_before, self._last = 0, None
@@ -160,7 +161,7 @@ def stream(
     """Detect in a recording, in packets of events, or live, at every multiple of ``every_us``.
 
     The window of an answer is ``[t - window_us, t)`` with the network's own ``window_us``; what of it lies before the
-    first event is an empty past. The first instant is the first multiple after the first event, the last is the first
+    first event is an empty past. The first timestamp is the first multiple after the first event, the last is the first
     multiple at which every event was seen. See :class:`Stream` for the modes.
 
     Args:
@@ -181,7 +182,7 @@ def stream(
         inspector: keeps more of every window, or step, than its detections.
 
     Yields:
-        the detections of every instant, boxes in the sensor's pixels; instants without any are yielded empty.
+        the detections of every timestamp, boxes in the sensor's pixels; timestamps without any are yielded empty.
 
     Raises:
         ConfigError: a setting is impossible.

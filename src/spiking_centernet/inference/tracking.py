@@ -1,4 +1,4 @@
-"""Detections of one instant after another as tracks of objects, and how well tracks agree with labelled ones."""
+"""Detections of one timestamp after another as tracks of objects, and how well tracks agree with labeled ones."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,17 +27,17 @@ def track(
 ) -> Iterator[Detections]:
     """Give detections numbers that stay with the object: ByteTrack, for each class by itself.
 
-    A track starts with a detection of at least ``start_score`` and counts from the second instant in a row on; then
+    A track starts with a detection of at least ``start_score`` and counts from the second timestamp in a row on; then
     less sure detections continue it. So the network should hand over what lies between the two scores, too.
 
     Args:
         found: detections in time order.
-        every_us: microseconds between instants; single ones may be missing.
+        every_us: microseconds between timestamps; single ones may be missing.
         start_score: score from which a detection starts a track.
         continue_score: score from which a detection may continue one.
 
     Yields:
-        of each instant the detections that belong to a track, with ``track_ids`` from 1, best score first.
+        of each timestamp the detections that belong to a track, with ``track_ids`` from 1, best score first.
 
     Raises:
         ConfigError: a setting is impossible.
@@ -72,7 +72,7 @@ def _tracked(
                 )  # fmt: skip
         for label, tracker in by_class.items():
             here = np.flatnonzero(result.labels == label)
-            # Classes without a detection are told of the instant, too: their tracks grow older.
+            # A class without detections is updated, too: its tracks grow older.
             for k, own in _update(tracker, result, here):
                 if own >= 0:
                     ids[k] = numbers.setdefault((label, own), len(numbers) + 1)
@@ -81,7 +81,7 @@ def _tracked(
 
 
 def _update(tracker: Any, result: Detections, here: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Show a tracker one instant; yield which detection has which of its numbers, -1 for none."""
+    """Show a tracker one timestamp; yield which detection has which of its numbers, -1 for none."""
     supervision = need("supervision", "tracking", "track")
     shown = supervision.Detections(
         xyxy=result.xyxy[here].astype(np.float64), confidence=result.scores[here], data={"index": here}
@@ -98,7 +98,7 @@ def _package() -> Any:
 
 @dataclass(frozen=True)
 class TrackScore:
-    """How well tracks agree with labelled ones; a box counts as found only with the right class.
+    """How well tracks agree with labeled ones; a box counts as found only with the right class.
 
     Attributes:
         hota: higher order tracking accuracy, mean over IoU 0.05 to 0.95 (Luiten et al., IJCV 2021).
@@ -108,9 +108,9 @@ class TrackScore:
         motp: mean IoU of the boxes found.
         idf1: F1 of boxes with the right identity at IoU 0.5.
         num_switches: how often an object's number changed.
-        num_truth: labelled boxes.
-        num_found: boxes of tracks at labelled instants.
-        num_instants: labelled instants.
+        num_truth: labeled boxes.
+        num_found: boxes of tracks at labeled frames.
+        num_instants: labeled frames.
     """
 
     hota: float
@@ -126,11 +126,11 @@ class TrackScore:
 
 
 def score_tracks(truth: Mapping[tuple[str, int], Boxes], found: Mapping[tuple[str, int], Detections]) -> TrackScore:
-    """Score tracks at the labelled instants of any number of recordings.
+    """Score tracks at the labeled frames of any number of recordings.
 
     Args:
-        truth: labelled boxes with their ``track_ids``, by recording and time in microseconds.
-        found: detections with ``track_ids`` at the same instants; others are not looked at.
+        truth: labeled boxes with their ``track_ids``, by recording and time in microseconds.
+        found: detections with ``track_ids`` at the same timestamps; others are not looked at.
 
     Raises:
         EvaluationError: there is nothing to score, or a box has no track.
@@ -139,23 +139,23 @@ def score_tracks(truth: Mapping[tuple[str, int], Boxes], found: Mapping[tuple[st
     metrics = need("trackers.eval", "scoring tracks", "track")
 
     if not truth:
-        raise EvaluationError("there are no labelled instants to score; give labels")
+        raise EvaluationError("there are no labeled frames to score; give labels")
     by_recording: dict[str, list[int]] = {}
     for name, t_us in sorted(truth):
         by_recording.setdefault(name, []).append(t_us)
     parts: dict[str, list[dict[str, Any]]] = {"hota": [], "clear": [], "identity": []}
     empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
-    for name, instants in by_recording.items():
-        labelled = [truth[name, t_us] for t_us in instants]
-        tracked = [found.get((name, t_us), empty) for t_us in instants]
-        for boxes in (*labelled, *tracked):
+    for name, timestamps in by_recording.items():
+        labeled = [truth[name, t_us] for t_us in timestamps]
+        tracked = [found.get((name, t_us), empty) for t_us in timestamps]
+        for boxes in (*labeled, *tracked):
             if (boxes.track_ids < 0).any():
                 raise EvaluationError(f"{name}: a box has no track; score labels and detections with track_ids")
-        ids, found_ids = _contiguous(labelled), _contiguous(tracked)
+        ids, found_ids = _contiguous(labeled), _contiguous(tracked)
         overlap = [
             metrics.box_iou(a.xyxy.astype(np.float64), b.xyxy.astype(np.float64))
             * (a.labels[:, None] == b.labels[None, :])
-            for a, b in zip(labelled, tracked, strict=True)
+            for a, b in zip(labeled, tracked, strict=True)
         ]
         parts["hota"].append(metrics.compute_hota_metrics(ids, found_ids, overlap))
         parts["clear"].append(metrics.compute_clear_metrics(ids, found_ids, overlap, threshold=MATCH_IOU))
@@ -170,7 +170,7 @@ def score_tracks(truth: Mapping[tuple[str, int], Boxes], found: Mapping[tuple[st
     )  # fmt: skip
 
 
-def _contiguous(instants: list[Any]) -> list[np.ndarray]:
-    """Return the track numbers of every instant, counted from 0 without gaps."""
-    known = np.unique(np.concatenate([np.zeros(0, np.int64), *(boxes.track_ids for boxes in instants)]))
-    return [np.searchsorted(known, boxes.track_ids) for boxes in instants]
+def _contiguous(timestamps: list[Any]) -> list[np.ndarray]:
+    """Return the track numbers of every timestamp, counted from 0 without gaps."""
+    known = np.unique(np.concatenate([np.zeros(0, np.int64), *(boxes.track_ids for boxes in timestamps)]))
+    return [np.searchsorted(known, boxes.track_ids) for boxes in timestamps]

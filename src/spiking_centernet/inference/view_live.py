@@ -79,7 +79,7 @@ class LiveFeed:
         model = {**self._probe.describe(look), "num_steps": spec.num_steps, "counted": False}
         return {
             "title": self._title, "kind": "live", "size_hw": list(self._tee.size_hw), "every_us": self.every_us,
-            "first_us": 0, "num_frames": 0, "tracked": False, "labelled": False, "models": [model], "notes": [],
+            "first_us": 0, "num_frames": 0, "tracked": False, "labeled": False, "models": [model], "notes": [],
         }  # fmt: skip
 
     async def subscribe(self) -> AsyncIterator[tuple[str, str]]:

@@ -101,7 +101,7 @@ class HeadConfig:
             firing rates in [0, 1] add up to; or "log", their logarithms.
         edges: where targets end: "clipped" a cell before the right and bottom border, as in CenterNet's code, so that
             boxes that touch it are taught too small; or "exact", at the border.
-        box_loss: "l1" at the centre as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
+        box_loss: "l1" at the center as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
     """
 
     kind: HeadKind = "centernet"

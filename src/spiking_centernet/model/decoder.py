@@ -72,7 +72,7 @@ class DecoderBlock(nn.Module):
 
     There is no neuron between the three convolutions, so that they merge into one 3x3 convolution for inference. The
     padding sits before the first convolution: the depthwise filter then sees the first batch norm's bias beyond the
-    border, as the merged convolution does.
+    border, as the fused convolution does.
 
     Args:
         in_channels: channels of the coarser input.
@@ -118,7 +118,7 @@ class DecoderBlock(nn.Module):
         """Return whether the norms are folded into the convolutions behind them; hooks want those as they are."""
         convs = self.expand, self.filter, self.project.conv
         hooked = any(conv._forward_hooks or conv._forward_pre_hooks for conv in convs)
-        return not hooked and norm_conv.takes(x, self.expand_norm) and norm_conv.takes(x, self.filter_norm)
+        return not hooked and norm_conv.supports(x, self.expand_norm) and norm_conv.supports(x, self.filter_norm)
 
     def fused(self) -> "FusedDecoderBlock":
         """Return the block with its three convolutions and batch norms merged into one 3x3 convolution."""
@@ -136,7 +136,7 @@ class DecoderBlock(nn.Module):
 
 
 class FusedDecoderBlock(nn.Module):
-    """A merged decoder block: upsample, join the skip, one 3x3 convolution, fire.
+    """A fused decoder block: upsample, join the skip, one 3x3 convolution, fire.
 
     Its neuron layer is the unmerged block's and keeps that one's place and name.
     """

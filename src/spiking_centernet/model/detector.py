@@ -24,7 +24,7 @@ from spiking_centernet.ops.memory_saving import Memory
 
 
 class AnyDetector(Protocol):
-    """What detects: a :class:`Detector`, or one compiled for a processor."""
+    """What detects: a :class:`Detector`, or one compiled for a CPU."""
 
     @property
     def config(self) -> DetectorConfig:
@@ -94,7 +94,7 @@ class Detector(nn.Module):
         keep_state: bool = True,
         memory: Memory | None = None,
     ) -> tuple[Any, State]:
-        """Detect in one window, or go on from the state of the window before.
+        """Detect in one window, or continue from the state of the window before.
 
         Args:
             cube: [T, B, C, H, W], any number of steps, any size; uint8 or float.
@@ -121,7 +121,7 @@ class Detector(nn.Module):
         if state is not None:
             check_names(state, [layer.name for layer in self._neuron_layers() if layer.neuron.spiking])
         context = ForwardContext(state, observe, keep_state=keep_state, memory=memory)
-        by_events = event_conv.takes(cube, self.encoder.stem.conv) and event_conv.pays(cube)
+        by_events = event_conv.supports(cube, self.encoder.stem.conv) and event_conv.is_faster(cube)
         x = cube if by_events else self._in_precision(cube, context)
         levels = self.decoder.levels(self.encoder(x, context), context)
         return self.head.forward(self.heads, levels, context), context.new_state

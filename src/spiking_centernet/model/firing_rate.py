@@ -1,4 +1,4 @@
-"""How often neurons fire, layer by layer and overall."""
+"""How often neurons spike, layer by layer and overall."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from spiking_centernet.errors import ConfigError
 
 DEAD_BELOW = 1e-4
-"""A layer whose neurons fire less than once in ten thousand steps passes nothing on."""
+"""A layer whose neurons spike less than once in ten thousand steps passes nothing on."""
 
 
 class FiringRates:
@@ -51,6 +51,6 @@ class FiringRates:
         """Return the firing rate of all neurons together so far: large layers weigh more than small ones."""
         return sum(self._spikes.values()) / max(1, sum(self._places.values()))
 
-    def dead(self) -> list[str]:
+    def silent(self) -> list[str]:
         """Return the layers that pass nothing on."""
         return [name for name, rate in self.per_layer().items() if rate < DEAD_BELOW]

@@ -94,7 +94,7 @@ class NeuronLayer(Node):
     Attributes:
         convs: one convolution, or the three that follow each other without neurons between where a decoder block is
             not merged.
-        pad: zeros around the input before the first of several, beside their own padding.
+        pad: zeros around the input before the first of several, next to their own padding.
     """
 
     convs: tuple[Convolution, ...]
@@ -183,7 +183,7 @@ class Graph:
         return sizes
 
     def macs(self, size_hw: SizeHW) -> dict[str, int]:
-        """Return the multiply-accumulates of a step by node, padding included, decoder blocks merged.
+        """Return the multiply-accumulates of a step by node, padding included, decoder blocks fused.
 
         Args:
             size_hw: height and width of the cube.
@@ -330,7 +330,7 @@ class _Builder:
 
 
 def dense_macs(model: Detector, size_hw: SizeHW) -> int:
-    """Return the multiply-accumulates of one step of a dense engine, padding included, decoder blocks merged.
+    """Return the multiply-accumulates of one step of a dense engine, padding included, decoder blocks fused.
 
     Args:
         model: the detector.

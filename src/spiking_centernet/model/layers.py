@@ -82,7 +82,7 @@ class ConvNeuron(nn.Module):
         return context.emit(self.name, spikes, v)
 
     def _has_kernel(self, y: Tensor) -> bool:
-        return plif.takes_norm(self.norm) and isinstance(self.neuron, PLIF) and self.neuron.has_kernel(y)
+        return plif.supports_norm(self.norm) and isinstance(self.neuron, PLIF) and self.neuron.has_kernel(y)
 
     def fused(self) -> "ConvNeuron":
         """Return the same block with its batch norm folded into the convolution."""

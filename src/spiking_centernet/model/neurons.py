@@ -27,7 +27,7 @@ def plif_step(
     """Advance leaky integrate-and-fire neurons by one time step.
 
     ``h = v + q (x - v)`` if ``decay_input``, else ``h = v - q v + x``; ``h = v + x`` where ``q`` is None.
-    ``s = 1 if h >= threshold else 0``; then ``v' = 0`` where it fired (hard reset) or ``v' = h - threshold s`` (soft).
+    ``s = 1 if h >= threshold else 0``; then ``v' = 0`` where it spiked (hard reset) or ``v' = h - threshold s`` (soft).
 
     Args:
         x: input current of the step.
@@ -116,12 +116,12 @@ class PLIF(nn.Module):
 
     def has_kernel(self, x: Tensor) -> bool:
         """Return whether kernels compute this neuron for such an input; else it is computed step by step."""
-        return plif.takes(x) and self.surrogate in plif.passes(x).SURROGATES
+        return plif.supports(x) and self.surrogate in plif.passes(x).SURROGATES
 
     def forward(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
     ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
-        """Return the spikes of every step and the membrane potential after the last; ``v=None`` starts at rest (0)."""
+        """Return the spikes of every step and the membrane potential after the last; ``v=None`` is zero-initialized."""
         if self.has_kernel(x):
             return plif.plif_steps(x, v, self.w, leaky=self.leaky, options=self.options)
         return self.step_by_step(x, v)
@@ -154,7 +154,7 @@ class PLIF(nn.Module):
 
 
 class ReLU(nn.Module):
-    """The neuron of the ANN twin: stateless, same call as :class:`PLIF`."""
+    """The neuron of the ANN counterpart: stateless, same call as :class:`PLIF`."""
 
     spiking = False
 

@@ -21,7 +21,7 @@ FORMAT_1 = "spiking-centernet 1"
 FORMAT = "spiking-centernet 2"
 SUFFIX = ".safetensors"
 MAX_HEADER_BYTES = 16 << 20
-"""The header names the tensors and holds the notes: 100 kB in the weights that ship."""
+"""The header names the tensors and holds the notes: 100 kB in the bundled weights."""
 PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How a pickle begins, or the zip around one: as the length of a header, senseless."""
 NO_PICKLES = "pickled checkpoints (.pt, .ckpt) are refused because loading one can run any code"
@@ -30,7 +30,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def bundled() -> dict[str, Path]:
-    """Return the weight files that ship with the package, by name."""
+    """Return the weight files bundled with the package, by name."""
     folder = Path(str(resources.files("spiking_centernet") / "models"))
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
@@ -164,7 +164,7 @@ def config_of(name: str | os.PathLike[str]) -> DetectorConfig:
 
 
 def notes(name: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what training wrote beside the weights: scores with their protocol, recipe, seed, versions."""
+    """Return what training wrote next to the weights: scores with their protocol, recipe, seed, versions."""
     return read_tensors(find(name))[2]
 
 

@@ -19,7 +19,7 @@ _DENSEST = 0.1
 """Share of values that are not zero from which a dense convolution is faster; both take as long at about 11 %."""
 
 _EVERY = 31
-"""Every so manieth value is looked at to estimate that share: a whole pass would cost what it is to save."""
+"""Sampling stride by which that share is estimated: a whole pass would cost what it is to save."""
 
 _POINTER = ctypes.c_void_p
 
@@ -77,17 +77,17 @@ def _precision(conv: nn.Conv2d) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else conv.weight.dtype
 
 
-def takes(cube: Tensor, conv: nn.Conv2d) -> bool:
+def supports(cube: Tensor, conv: nn.Conv2d) -> bool:
     """Return whether :func:`event_convolution` computes this: whole numbers, somebody who trains, nobody who hooks."""
     plain = conv.bias is None and conv.groups == 1 and conv.kernel_size[0] == conv.kernel_size[1]
     hooked = conv._forward_hooks or conv._forward_pre_hooks
     trains = torch.is_grad_enabled() and conv.weight.requires_grad
     if cube.dtype != torch.uint8 or cube.device.type != "cpu" or cube.numel() == 0 or hooked or not (plain and trains):
         return False
-    return plif.takes(conv.weight) and _precision(conv) in (torch.float32, torch.bfloat16)
+    return plif.supports(conv.weight) and _precision(conv) in (torch.float32, torch.bfloat16)
 
 
-def pays(cube: Tensor) -> bool:
+def is_faster(cube: Tensor) -> bool:
     """Return whether so few values are not zero that looking at them alone is faster."""
     looked_at = cube.flatten()[::_EVERY]
     return bool(torch.count_nonzero(looked_at) <= _DENSEST * len(looked_at))

@@ -39,7 +39,7 @@ class Native:
 
     Attributes:
         path: the file it was loaded from.
-        instruction_sets: what this processor can run, best first.
+        instruction_sets: what this CPU can run, best first.
         instruction_set: the one in use.
     """
 

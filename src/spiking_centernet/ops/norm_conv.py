@@ -53,7 +53,7 @@ class _NormConvolution(torch.autograd.Function):
         gx = _by_channel(weight * (grad_folded - grad_bias * _by_weight(mean, weight, groups)), groups)
         slope = scale * inverse_std.square() * gx / -count
         one = torch.ones_like(scale, dtype=torch.float32)
-        plif.passes(x).normalise(grad_x, x, mean.float(), one, slope.float(), (scale * g / -count).float())
+        plif.passes(x).normalize(grad_x, x, mean.float(), one, slope.float(), (scale * g / -count).float())
         grad_weight = grad_folded * _by_weight(scale, weight, groups) + grad_bias * _by_weight(shift, weight, groups)
         return grad_x, (gx * inverse_std).float(), g.float(), grad_weight.to(weight.dtype), None, None, None
 
@@ -70,9 +70,9 @@ def _by_channel(per_weight: Tensor, groups: int) -> Tensor:
     return per_weight.sum((2, 3)).unflatten(0, (groups, -1)).sum(1).flatten()
 
 
-def takes(x: Tensor, norm: nn.BatchNorm2d) -> bool:
+def supports(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Return whether :func:`norm_convolution` computes this: a norm in training, a tensor that the kernels know."""
-    return plif.takes_norm(norm) and plif.takes(x)
+    return plif.supports_norm(norm) and plif.supports(x)
 
 
 def norm_convolution(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d, *, padding: int = 0) -> Tensor:

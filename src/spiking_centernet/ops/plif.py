@@ -17,25 +17,25 @@ from spiking_centernet.ops.plif_layer import Layer, NeuronOptions
 
 def passes(x: Tensor) -> Any:
     """Return the module with the passes for this tensor's device and type, None where there is none."""
-    if plif_cpu.takes(x):
+    if plif_cpu.supports(x):
         return plif_cpu
     if x.device.type == "cuda":
         try:
             from spiking_centernet.ops import plif_triton
         except ImportError:
             return None
-        return plif_triton if plif_triton.takes(x) else None
+        return plif_triton if plif_triton.supports(x) else None
     return None
 
 
-def takes(x: Tensor) -> bool:
+def supports(x: Tensor) -> bool:
     """Return whether the kernels compute this tensor: the type, the device, something to do, and nobody tracing."""
     tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     traced = torch.compiler.is_compiling() or tracing or type(x) not in (Tensor, nn.Parameter)
     return not traced and x.numel() > 0 and passes(x) is not None
 
 
-def takes_norm(norm: nn.BatchNorm2d | None) -> bool:
+def supports_norm(norm: nn.BatchNorm2d | None) -> bool:
     """Return whether the fused kernel computes this batch norm: affine, its statistics of the batch and averaged.
 
     No subclass: its statistics may be those of more than this process's batch.
@@ -83,7 +83,7 @@ def plif_steps(x: Tensor, v: Tensor | None, w: Tensor, *, leaky: bool, options: 
 
     Args:
         x: input current [T, ...], float32 or bfloat16.
-        v: membrane before the first step, float32; None starts at rest.
+        v: membrane before the first step, float32; None is zero-initialized.
         w: the leak is ``sigmoid(w)``.
         leaky: False integrates without a leak.
         options: threshold, reset, and a surrogate that the passes know.
@@ -123,7 +123,7 @@ class _BatchNormPLIF(torch.autograd.Function):
         grad_x, (g, gy, gq) = passes(y).backward(grad, y, None, None, None, layer)
         grad_weight = gy * inverse_std
         slope = layer.scale * inverse_std * grad_weight / -count
-        passes(y).normalise(grad_x, y, layer.mean, layer.scale, slope.float(), (layer.scale * g / -count).float())
+        passes(y).normalize(grad_x, y, layer.mean, layer.scale, slope.float(), (layer.scale * g / -count).float())
         grad_w = _grad_w(gq, layer.q) if layer.leaky else None
         return grad_x, grad_weight.float(), g.float(), grad_w, None, None, None, None
 
@@ -142,7 +142,7 @@ def move_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, cou
 def batch_norm_plif(
     y: Tensor, norm: nn.BatchNorm2d, w: Tensor, *, num_steps: int, leaky: bool, options: NeuronOptions
 ) -> Tensor:
-    """Return the spikes of neurons that start at rest behind a batch norm in training, and move its running statistics.
+    """Return the spikes of zero-initialized neurons behind a batch norm in training; move its running statistics.
 
     Args:
         y: a convolution's output [T * B, C, H, W], float32 or bfloat16; the spikes have its shape and type.

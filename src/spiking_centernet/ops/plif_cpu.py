@@ -47,7 +47,7 @@ def _kernel(name: str, dtype: torch.dtype):
     return library.kernel(f"plif_{name}_{_SUFFIXES[dtype]}", _ARGUMENTS[name])
 
 
-def takes(x: Tensor) -> bool:
+def supports(x: Tensor) -> bool:
     """Return whether the kernels compute this type of tensor here."""
     return x.device.type == "cpu" and x.dtype in _SUFFIXES and native() is not None
 
@@ -135,7 +135,7 @@ def backward(
     return grad_x, partial[0]
 
 
-def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
+def normalize(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
     """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, float32 vectors [C]."""
     num_channels = y.shape[1]
     tile = _tile(num_channels)

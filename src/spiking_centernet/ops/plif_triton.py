@@ -60,11 +60,11 @@ def _forward(y, spikes, v_first, v_last, mean, scale, bias, q_pointer, threshold
     at = program * BLOCK + tl.arange(0, BLOCK)
     inside = at < num_neurons
     channel = at % num_channels
-    centre, factor = tl.load(mean + channel), tl.load(scale + channel)
+    center, factor = tl.load(mean + channel), tl.load(scale + channel)
     shift, q = tl.load(bias + channel), tl.load(q_pointer)
     v = tl.load(v_first + at, mask=inside, other=0.0) if HAS_FIRST else tl.zeros([BLOCK], tl.float32)
     for t in range(num_steps):
-        x = (tl.load(y + t * step + at, mask=inside, other=0.0).to(tl.float32) - centre) * factor + shift
+        x = (tl.load(y + t * step + at, mask=inside, other=0.0).to(tl.float32) - center) * factor + shift
         h = _charge(x, v, q, LEAKY, DECAY_INPUT)
         fired = tl.where(h >= threshold, 1.0, 0.0)
         tl.store(spikes + t * step + at, fired.to(spikes.dtype.element_ty), mask=inside)
@@ -78,13 +78,13 @@ def _moments(y, pivot, partial, num_rows, num_channels, rows_per_part, ROWS: tl.
     part = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known = channel < num_channels
-    centre = tl.load(pivot + channel, mask=known, other=0.0)
+    center = tl.load(pivot + channel, mask=known, other=0.0)
     total, square = tl.zeros([CHANNELS], tl.float32), tl.zeros([CHANNELS], tl.float32)
     for first in range(0, rows_per_part, ROWS):
         row = part * rows_per_part + first + tl.arange(0, ROWS)
         inside = ((first + tl.arange(0, ROWS) < rows_per_part) & (row < num_rows))[:, None] & known[None, :]
         value = tl.load(y + row[:, None] * num_channels + channel[None, :], mask=inside, other=0.0).to(tl.float32)
-        d = tl.where(inside, value - centre[None, :], 0.0)
+        d = tl.where(inside, value - center[None, :], 0.0)
         total += tl.sum(d, 0)
         square += tl.sum(d * d, 0)
     tl.store(partial + (part * 2) * num_channels + channel, total, mask=known)
@@ -99,7 +99,7 @@ def _backward(grad, y, v_first, grad_v_last, grad_x, grad_v, partial, mean, scal
     part = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known = channel < num_channels
-    centre = tl.load(mean + channel, mask=known, other=0.0)[None, :]
+    center = tl.load(mean + channel, mask=known, other=0.0)[None, :]
     factor = tl.load(scale + channel, mask=known, other=0.0)[None, :]
     shift = tl.load(bias + channel, mask=known, other=0.0)[None, :]
     q = tl.load(q_pointer)
@@ -118,9 +118,9 @@ def _backward(grad, y, v_first, grad_v_last, grad_x, grad_v, partial, mean, scal
             last = num_steps - 1 - done
             v = rest
             for t in range(last):
-                x = (tl.load(y + t * step + at, mask=inside, other=0.0).to(tl.float32) - centre) * factor + shift
+                x = (tl.load(y + t * step + at, mask=inside, other=0.0).to(tl.float32) - center) * factor + shift
                 v = _after_spike(_charge(x, v, q, LEAKY, DECAY_INPUT), threshold, SOFT)
-            d = tl.load(y + last * step + at, mask=inside, other=0.0).to(tl.float32) - centre
+            d = tl.load(y + last * step + at, mask=inside, other=0.0).to(tl.float32) - center
             x = d * factor + shift
             h = _charge(x, v, q, LEAKY, DECAY_INPUT)
             g = tl.load(grad + last * step + at, mask=inside, other=0.0).to(tl.float32)
@@ -144,7 +144,7 @@ def _backward(grad, y, v_first, grad_v_last, grad_x, grad_v, partial, mean, scal
 
 
 @triton.jit
-def _normalise(grad_x, y, mean, scale, slope, bias, size, num_channels, BLOCK: tl.constexpr):
+def _normalize(grad_x, y, mean, scale, slope, bias, size, num_channels, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     channel = at % num_channels
@@ -154,7 +154,7 @@ def _normalise(grad_x, y, mean, scale, slope, bias, size, num_channels, BLOCK: t
     tl.store(grad_x + at, g.to(grad_x.dtype.element_ty), mask=inside)
 
 
-def takes(x: Tensor) -> bool:
+def supports(x: Tensor) -> bool:
     """Return whether the kernels compute this type of tensor."""
     return x.device.type == "cuda" and x.dtype in _DTYPES
 
@@ -233,8 +233,8 @@ def backward(
     return grad_x, partial.double().sum(0)
 
 
-def normalise(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
+def normalize(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
     """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, vectors [C]."""
     grid = (triton.cdiv(y.numel(), _BLOCK),)
     with _on(y):
-        _launch(_normalise, grid)(grad_x, y, mean, scale, slope, bias, y.numel(), y.shape[1], BLOCK=_BLOCK)
+        _launch(_normalize, grid)(grad_x, y, mean, scale, slope, bias, y.numel(), y.shape[1], BLOCK=_BLOCK)

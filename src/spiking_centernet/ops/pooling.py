@@ -53,6 +53,6 @@ def max_pool(x: Tensor) -> Tensor:
 
     The backward pass is told the greatest's place by a byte; torch would keep the input and eight bytes.
     """
-    if x.device.type == "cpu" and plif.takes(x):
+    if x.device.type == "cpu" and plif.supports(x):
         return _MaxPool.apply(x)  # pyright: ignore[reportReturnType]
     return F.max_pool2d(x, 3, 2, 1)

@@ -4,7 +4,7 @@ The two parameter sets were fitted to recordings of a static scene: the silent s
 spread of the shot noise, the polarity its leak, the tail of the pixel rates the hot pixels. Only the noise is fitted:
 a static scene says nothing about thresholds and bandwidth. ``benchmarks/noise_calibration.py`` compares.
 
-Not modelled: where the noise is. Real noise clumps (in the DVXplorer recording the event counts of neighbours correlate
+Not modelled: where the noise is. Real noise clumps (in the DVXplorer recording the event counts of neighbors correlate
 at 0.38, which may be flicker of the light as well as the sensor) and is denser at one edge of the IMX636.
 """
 
@@ -19,7 +19,7 @@ HOT_HZ = 50.0
 """A pixel that fires more often than this while nothing moves counts as hot."""
 
 STATIC_LUMINANCE = 60.0
-"""Light of the static scene, the grey of asphalt; the recordings do not say theirs."""
+"""Light of the static scene, the gray of asphalt; the recordings do not say theirs."""
 
 IMX636_STATIC = SensorParams(
     leak_hz=0.0,
@@ -97,7 +97,7 @@ def _neighbour_correlation(image: np.ndarray) -> float | None:
 
 
 def static_noise(params: SensorParams, size_hw: tuple[int, int], duration_us: int, *, seed: int = 0) -> np.ndarray:
-    """Return the events of a camera that looks at an even grey, as EVENT_DTYPE.
+    """Return the events of a camera that looks at an even gray, as EVENT_DTYPE.
 
     Args:
         params: the camera.

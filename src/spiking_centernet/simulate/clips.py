@@ -113,8 +113,8 @@ def write_labels(clip: Clip, scene: Scene, boxes: list[np.ndarray], labels_us: r
     Args:
         clip: with its paths.
         scene: of the clip; it draws nothing at random here, so that events and boxes stay what they are.
-        boxes: BOX_DTYPE rows of every labelled timestamp.
-        labels_us: the labelled timestamps.
+        boxes: BOX_DTYPE rows of every labeled timestamp.
+        labels_us: the labeled timestamps.
         before_us: how long the scene runs before time zero.
 
     Raises:

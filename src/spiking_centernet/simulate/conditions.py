@@ -28,7 +28,7 @@ class Condition:
     Attributes:
         threshold_scale: factor on both contrast thresholds of every camera.
         light: "day" or "night" keeps only such scenes, "any" all.
-        rain_mm_h: rain in millimetres an hour; 2 is light, 10 moderate to heavy, 50 violent.
+        rain_mm_h: rain in millimeters an hour; 2 is light, 10 moderate to heavy, 50 violent.
         flicker_hz: frequency at which all light flickers; mains of 50 Hz make 100.
         flicker_depth: its amplitude as a share of the light.
 

@@ -1,4 +1,4 @@
-"""Writes a labelled data set of a simulated world in the layout of GEN1: folders of ``_td.dat`` and ``_bbox.npy``.
+"""Writes a labeled data set of a simulated world in the layout of GEN1: folders of ``_td.dat`` and ``_bbox.npy``.
 
 Every clip has its own stream of chance, made from the seed, its split and its index, so neither the number of workers
 nor the order of the clips changes a byte.
@@ -64,7 +64,7 @@ def make_clip(clip: Clip, advance: Callable[[float], object] | None = None) -> d
         advance: called with the simulated seconds since the last call.
 
     Returns:
-        its description: scene, sensor, counts, and the processor seconds ``spent`` on rendering, sensing and writing.
+        its description: scene, sensor, counts, and the CPU seconds ``spent`` on rendering, sensing and writing.
     """
     rng = clip.rng()
     scene_rng, params_rng, sensor_rng = rng.spawn(3)
@@ -173,25 +173,25 @@ def simulate(
 ) -> Path:
     """Simulate a data set: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
 
-    The same arguments give the same bytes on one kind of processor, whatever the number of workers. A second run skips
-    the clips that are finished, so a stopped job goes on where it was and a larger ``clips`` extends a data set.
+    The same arguments give the same bytes on one kind of CPU, whatever the number of workers. A second run skips
+    the clips that are finished, so a stopped job resumes where it was and a larger ``clips`` extends a data set.
     More than one worker starts new Python processes: a script that calls this needs ``if __name__ == "__main__":``.
 
     Args:
-        out: folder to make or to go on with.
+        out: folder to make or to resume.
         seed: decides everything.
         clips: how many per split.
         duration_s: length of each clip in seconds.
         train_duration_s: length of each training clip; None takes ``duration_s``. Many short clips show a network more
             scenes in the same time than few long ones.
         size_hw: rows and columns of the sensor.
-        workers: processes, by default one per processor; 1 runs in this one.
+        workers: processes, by default one per CPU; 1 runs in this one.
         resume: skip finished clips; otherwise make all of them again.
         world: "roads", or "wide" for any place, camera and sensor.
         profile: camera of ``profiles.PROFILES``, "any" draws one for each clip; only for a world with cameras.
         make_scene: draws the scene of a clip instead of the world's own.
         condition: another threshold, only night, rain, flicker; the default changes nothing.
-        labels: of ``clips.LABELS``, to write beside the boxes; they change no byte of events and boxes.
+        labels: of ``clips.LABELS``, to write next to the boxes; they change no byte of events and boxes.
         executor: where the clips are made, instead of ``workers`` processes here.
 
     Returns:
@@ -205,7 +205,7 @@ def simulate(
     if seed < 0:
         raise ConfigError(f"seed must not be negative, got {seed}")
     if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every processor")
+        raise ConfigError(f"workers must be at least 1, got {workers}; leave it out to use every CPU")
     if not 0 < min(size_hw) <= size_hw[0] * size_hw[1] <= MAX_PIXELS:
         raise ConfigError(f"size_hw must be positive and of at most {MAX_PIXELS} pixels, got {tuple(size_hw)}")
     kind = world_of(world)

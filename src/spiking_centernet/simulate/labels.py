@@ -29,11 +29,11 @@ LIMB_CHAINS = {
 def calibration_of(cam: np.ndarray) -> Calibration:
     """Return the calibration of a camera vector: position, right, down, forward, focal length, principal point."""
     axes = cam[3:12].reshape(3, 3)
-    return Calibration(np.full(2, cam[12]), cam[13:15].copy(), axes @ levelled_axes(cam).T)
+    return Calibration(np.full(2, cam[12]), cam[13:15].copy(), axes @ leveled_axes(cam).T)
 
 
-def levelled_axes(cam: np.ndarray) -> np.ndarray:
-    """Return right, down and forward of the levelled frame in world axes, float64 [3, 3]."""
+def leveled_axes(cam: np.ndarray) -> np.ndarray:
+    """Return right, down and forward of the leveled frame in world axes, float64 [3, 3]."""
     heading = camera_yaw(cam)
     cos, sin = math.cos(heading), math.sin(heading)
     return np.array([[sin, -cos, 0.0], [0.0, 0.0, -1.0], [cos, sin, 0.0]])
@@ -48,13 +48,13 @@ def box_in_frame(
     cam: np.ndarray, place: tuple[float, float], heading: float, dimensions: tuple[float, float, float]
 ) -> np.ndarray:
     """Return the 3D box, float64 [7], of something that stands on the ground at ``place`` with a world heading."""
-    location = levelled_axes(cam) @ (np.array([*place, 0.0]) - cam[:3])
+    location = leveled_axes(cam) @ (np.array([*place, 0.0]) - cam[:3])
     yaw = wrap(np.array(camera_yaw(cam) - heading - math.pi / 2))
     return np.array([*location, *dimensions, float(yaw)])
 
 
 def figure(cam: np.ndarray, actor: np.ndarray, height_m: float, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tight 3D box [7] of a walking figure and its joints [13, 3] in world axes, metres.
+    """Return the tight 3D box [7] of a walking figure and its joints [13, 3] in world axes, meters.
 
     The figure is posed anew as it is drawn, because walkers share the vertices of their shape.
 
@@ -62,7 +62,7 @@ def figure(cam: np.ndarray, actor: np.ndarray, height_m: float, radii: np.ndarra
         cam: camera vector.
         actor: [7], x, y, heading, shape, mover, distance walked, speed.
         height_m: of the figure.
-        radii: [11, 2], of its capsules at both ends in metres.
+        radii: [11, 2], of its capsules at both ends in meters.
     """
     x, y, heading, _, _, walked, speed = actor.tolist()
     cos, sin = math.cos(heading), math.sin(heading)
@@ -88,7 +88,7 @@ def figure(cam: np.ndarray, actor: np.ndarray, height_m: float, radii: np.ndarra
 def truncation(box3d: np.ndarray, camera: Calibration, size_hw: tuple[int, int]) -> float:
     """Return which share of the rectangle around a projected 3D box lies outside the frame."""
     points = camera.to_camera(corners(box3d))
-    uv = camera.focal * points[:, :2] / np.maximum(points[:, 2:], NEAREST_M) + camera.centre
+    uv = camera.focal * points[:, :2] / np.maximum(points[:, 2:], NEAREST_M) + camera.center
     low, high = uv.min(axis=0), uv.max(axis=0)
     frame = np.array([size_hw[1], size_hw[0]], np.float64)
     inside = np.maximum(np.minimum(high, frame) - np.maximum(low, 0.0), 0.0).prod()
@@ -99,13 +99,13 @@ def truncation(box3d: np.ndarray, camera: Calibration, size_hw: tuple[int, int])
 def joints_seen(
     points: np.ndarray, camera: Calibration, ids: np.ndarray, number: int, scale: int, size_hw: tuple[int, int]
 ) -> np.ndarray:
-    """Return u, v and visibility, float64 [J, 3], of joints [J, 3] in the levelled frame.
+    """Return u, v and visibility, float64 [J, 3], of joints [J, 3] in the leveled frame.
 
     Visibility is 0 outside the frame or too near (u and v are 0 then), 2 where the label buffer shows this actor, 1
     where something else covers the joint.
 
     Args:
-        points: metres.
+        points: meters.
         camera: of the frame.
         ids: int [h, w], the label buffer.
         number: of the actor in it.

@@ -15,7 +15,7 @@ from spiking_centernet.structures import EVENT_DTYPE
 from spiking_centernet.utils.compile_cache import compiled
 
 LUMINANCE_REFERENCE = 100.0
-"""The luminance at which ``SensorParams.bandwidth_hz`` holds: a mid grey of a scene whose white is 255."""
+"""The luminance at which ``SensorParams.bandwidth_hz`` holds: a mid gray of a scene whose white is 255."""
 
 LUMINANCE_FLOOR = 10.0
 """Added to the luminance before it scales the bandwidth: v2e keeps a tenth of the bandwidth in the dark as well."""
@@ -45,7 +45,7 @@ class SensorParams:
         shot_on_share: share of ON among them.
         shot_echo_share: share of shot noise events that are answered by one of the other polarity as the noise swings
             back, which may be answered in turn: the total rate is ``shot_hz / (1 - shot_echo_share)``. In the static
-            IMX636 recording 98 % of neighbouring events of a pixel alternate.
+            IMX636 recording 98 % of neighboring events of a pixel alternate.
         shot_echo_us: mean delay of that answer.
         hot_share: share of the array that is hot.
         hot_min_hz: lowest rate of a hot pixel.

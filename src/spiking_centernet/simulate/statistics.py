@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data.box_files import label_instants, read_boxes
+from spiking_centernet.data.box_files import label_timestamps, read_boxes
 from spiking_centernet.data.formats.dat import DatFile
 from spiking_centernet.errors import DatasetError
 from spiking_centernet.structures import CLASS_NAMES
@@ -34,7 +34,7 @@ def events_per_box(recording: DatFile, boxes: np.ndarray) -> np.ndarray:
     """
     height, width = recording.size_hw or recording.occupied_hw
     counts = np.zeros(len(boxes), np.int64)
-    for t_us in label_instants(boxes):
+    for t_us in label_timestamps(boxes):
         chosen = np.flatnonzero(boxes["ts"] == np.uint64(t_us))
         span = recording.span(max(int(t_us) - WINDOW_US, 0), int(t_us))
         events = recording.decode(span.start, span.stop)
@@ -92,7 +92,7 @@ class RecentEvents:
         return boxes[np.array(kept)]
 
 
-def summarise(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+def summarize(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Describe the splits of a data set in GEN1's layout.
 
     Args:
@@ -111,15 +111,15 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     for split in ("train", "val", "test"):
         paths = sorted((folder / split).glob("*_td.dat"))
         if paths:
-            summary[split] = _summarise_split(paths)
+            summary[split] = _summarize_split(paths)
     if not summary:
         raise DatasetError(f"{folder} holds no recordings: expected train, val or test folders with *_td.dat files")
     return summary
 
 
-def _summarise_split(paths: list[Path]) -> dict[str, Any]:
+def _summarize_split(paths: list[Path]) -> dict[str, Any]:
     rates, all_boxes, all_counts = [], [], []
-    seconds, events, on_events, instants, tracks = 0.0, 0, 0, 0, 0
+    seconds, events, on_events, timestamps, tracks = 0.0, 0, 0, 0, 0
     for path in paths:
         recording = DatFile(path)
         decoded = recording.decode()
@@ -129,7 +129,7 @@ def _summarise_split(paths: list[Path]) -> dict[str, Any]:
         events += len(decoded)
         on_events += int(np.count_nonzero(decoded["p"]))
         rates.append(len(decoded) / duration_s * 1e-6)
-        instants += len(label_instants(boxes))
+        timestamps += len(label_timestamps(boxes))
         tracks += len(np.unique(boxes["track_id"]))
         all_boxes.append(boxes)
         all_counts.append(events_per_box(recording, boxes))
@@ -147,7 +147,7 @@ def _summarise_split(paths: list[Path]) -> dict[str, Any]:
             "max": max(rates),
         },
         "on_share": on_events / events if events else None,
-        "label_instants": instants,
+        "label_instants": timestamps,
         "boxes": len(boxes),
         "tracks": tracks,
         "boxes_per_class": {

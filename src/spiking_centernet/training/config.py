@@ -51,8 +51,8 @@ class Recipe:
         warmup: share of the steps in which the learning rate rises linearly from 0.
         weight_decay: of the convolutions' weights; norms, biases and time constants have none.
         clip_norm: the gradient is scaled down to this norm.
-        ema_decay: of the running average of the weights, which is what is evaluated and shipped; 0 switches it off.
-        precision: "bfloat16", "float32", or "auto": bfloat16 where the processor computes it natively.
+        ema_decay: of the running average of the weights, which is what is evaluated and saved; 0 switches it off.
+        precision: "bfloat16", "float32", or "auto": bfloat16 where the CPU computes it natively.
         augmentation: how training samples vary; null for none.
         penalty: what spikes cost, for example ``{target: 0.05, of: operations}``; null for nothing.
         seed: of initial weights, order of samples and augmentation.
@@ -176,7 +176,7 @@ def read_yaml(path: str | Path, what: str = "recipe", *, deepest: int = 3) -> di
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a {what} file") from error
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError, KeyError) as error:
-        # The parser passes on what Python says to endless numbers, impossible dates and deep nests.
+        # The parser passes on what Python says to infinite numbers, impossible dates and deep nests.
         raise ConfigError(f"{str(path)[:200]!r}: is no YAML ({' '.join(str(error).split())[:300]})") from error
     values = {} if values is None else values
     if not isinstance(values, dict):

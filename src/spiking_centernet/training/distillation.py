@@ -24,7 +24,7 @@ class Distillation:
     section III): ``heatmap`` is the first, ``heads`` the second.
 
     Attributes:
-        alpha: weight of the sum beside CenterNet's loss; 1 in the paper.
+        alpha: weight of the sum next to CenterNet's loss; 1 in the paper.
         heatmap: weight of the heatmap's logits.
         heads: weight of all outputs together: heatmap, size and offset.
         features: weight of the last layer before the heads: the student's firing rates and the teacher's features,
@@ -51,10 +51,10 @@ class Distillation:
 def teacher_cube(
     cube: UInt8[Tensor, "T B C H W"], student: VoxelSpec, teacher: VoxelSpec
 ) -> UInt8[Tensor, "S B K H W"]:
-    """Return the cube that the teacher would have been given at the same instants, made from the student's.
+    """Return the cube that the teacher would have been given at the same timestamps, made from the student's.
 
     A teacher of one 20 ms step sees the end of the window, one of a 100 ms frame sees all of it in coarser micro bins.
-    Cells of time are joined by OR, or by a sum where events are counted: exactly what binning the events anew gives.
+    Cells of time are joined by OR, or by a sum where events are counted: exactly what binning the events again gives.
 
     Args:
         cube: of the student.
@@ -101,7 +101,7 @@ class LastFeatures:
 
 
 class Teacher:
-    """A frozen detector beside the student; no part of the student's checkpoint.
+    """A frozen detector next to the student; no part of the student's checkpoint.
 
     Attributes:
         sha256: of the teacher's weight file.
@@ -119,7 +119,7 @@ class Teacher:
         if settings.features and _width(model) != _width(student):
             raise ConfigError(
                 f"the teacher's last layer before the heads has {_width(model)} channels, the student's "
-                f"{_width(student)}: features need equal ones; set distillation.features to 0 or train a twin"
+                f"{_width(student)}: features need equal ones; set distillation.features to 0 or train a counterpart"
             )
         self.sha256, self.settings = sha256, settings
         self.model = model.eval().requires_grad_(False)
@@ -213,7 +213,7 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
         if ours != theirs:
             raise ConfigError(
                 f"the teacher has {name} {_told(theirs)}, the student {_told(ours)}; they need {what}: train the "
-                "student's ReLU twin as teacher"
+                "student's ReLU counterpart as teacher"
             )
     own, its = student.voxels, teacher.voxels
     cells = own.num_steps * own.bins

@@ -77,7 +77,7 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes; PyTorch's own SyncBatchNorm needs a GPU."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise [B, C, H, W] by mean and variance over B, H and W of all processes."""
+        """Normalize [B, C, H, W] by mean and variance over B, H and W of all processes."""
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None
@@ -88,15 +88,15 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
         torch.distributed.all_reduce(count)
         # In two passes, as the difference of squares would lose what a small variance is made of.
         mean = _sum(x.sum((0, 2, 3))) / count
-        centred = x - mean[:, None, None]
-        variance = _sum((centred * centred).sum((0, 2, 3))) / count
+        centered = x - mean[:, None, None]
+        variance = _sum((centered * centered).sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean.detach(), share)
             self.running_var.lerp_(variance.detach() * (count / (count - 1).clamp(min=1)), share)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
 def _sum(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spiking_centernet.data.box_files import label_instants
+from spiking_centernet.data.box_files import label_timestamps
 from spiking_centernet.data.layouts import folder_classes, locate
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config_dict import flat
@@ -112,7 +112,7 @@ def suggest_recipe(data: str | os.PathLike[str], *, weights: str | None = None, 
 def _num_labeled_frames(data: str | os.PathLike[str]) -> int:
     layout, root = locate(data)
     classes = folder_classes(data) or CLASS_NAMES
-    return sum(len(label_instants(layout.boxes(files, classes))) for files in layout.find(root, "train"))
+    return sum(len(label_timestamps(layout.boxes(files, classes))) for files in layout.find(root, "train"))
 
 
 def with_classes_of(recipe: Recipe, data: str | os.PathLike[str]) -> Recipe:

@@ -47,7 +47,7 @@ class RunFolder:
         Args:
             path: the folder; made if missing.
             config: the resolved configuration, kept as ``config.yaml``.
-            resume: go on with the run that lies there, if one does.
+            resume: continue the run that lies there, if one does.
 
         Raises:
             ConfigError: the folder is taken and ``resume`` is not given, or its run had another configuration.
@@ -58,7 +58,7 @@ class RunFolder:
         config = json.loads(json.dumps(config))
         if taken.is_file():
             if not resume:
-                raise ConfigError(f"{path}: holds a run already; go on with --resume, or choose another --out")
+                raise ConfigError(f"{path}: holds a run already; continue it with --resume, or choose another --out")
             before = read_config(taken)
             names = (config.keys() | before.keys()) - FREE_TO_CHANGE
             changed = sorted((k for k in names if not _same(k, config.get(k), before.get(k))), key=str)
@@ -150,7 +150,7 @@ class RunFolder:
         save_png(mosaic(pictures, 4), self.path / "pictures" / "train_batch.png")
 
     def draw_validation(self, epoch: int, dataset: FolderDataset, predictions: Predictions) -> None:
-        """Picture detections (solid) and ground truth (dashed) at labelled instants spread over the split."""
+        """Picture detections (solid) and ground truth (dashed) at labeled frames spread over the split."""
         pictures = []
         for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int):
             sample = dataset[int(index)]

@@ -25,7 +25,7 @@ class SpikePenalty:
         target: the activity that costs nothing, a share in (0, 1).
         weight: the penalty at twice the target.
         of: "spikes" for the firing rate, spikes over (neurons x steps); "operations" for synaptic operations over dense
-            ones, in which a spike weighs as much as the convolutions it sets off in the merged network. The first
+            ones, in which a spike weighs as much as the convolutions it sets off in the fused network. The first
             convolution is left out: its input are the events.
         per_layer: every layer has the target on its own, and their penalties are averaged.
     """

@@ -179,7 +179,7 @@ class Trainer:
             except (KeyError, TypeError, RuntimeError) as error:
                 where = self.folder.path / CHECKPOINT
                 raise WeightsError(
-                    f"{where}: is no checkpoint of this run ({error}); remove it to start anew"
+                    f"{where}: is no checkpoint of this run ({error}); remove it to start again"
                 ) from error
         if resume:
             self.folder.rewind(self.state.step, self.state.epochs_done)
@@ -334,7 +334,7 @@ class Trainer:
 
 
 def _rates_row(rates: FiringRates) -> dict[str, float]:
-    return {"firing_rate": rates.overall(), "dead_layers": len(rates.dead())} | {
+    return {"firing_rate": rates.overall(), "dead_layers": len(rates.silent())} | {
         f"rate/{name}": rate for name, rate in rates.per_layer().items()
     }
 
@@ -353,7 +353,7 @@ def train(
         recipe: everything but the data.
         data: folder with ``train`` and ``val``.
         out: the run folder: config.yaml, metrics.csv, tensorboard, checkpoint, best weights, pictures.
-        resume: go on from the run folder's checkpoint; on a CPU the result equals that of an uninterrupted run.
+        resume: continue from the run folder's checkpoint; on a CPU the result equals that of an uninterrupted run.
         on_row: called with the metrics of every step and every validation.
 
     Raises:

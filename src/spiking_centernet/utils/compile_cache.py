@@ -9,7 +9,7 @@ import numba
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function when it is first called and keeps the code for the next process.
 
-    numba keeps it beside the source, in ``NUMBA_CACHE_DIR`` or in the user's cache. Where none of them can be written
+    numba keeps it next to the source, in ``NUMBA_CACHE_DIR`` or in the user's cache. Where none of them can be written
     to (a read-only installation, a user without a home) the function is compiled in every process again.
 
     Args:

@@ -26,7 +26,7 @@ class Executor:
     Attributes:
         kind: "local" (processes of this machine), "ray" (the cluster that ``RAY_ADDRESS`` or the setting ``address``
             names, else one started here) or "slurm".
-        workers: how many tasks run at a time; None takes one a processor core.
+        workers: how many tasks run at a time; None takes one a CPU core.
         logs: folder for submitit's scripts and logs; every node must see it.
         settings: further parameters: of ``ray.init``, or of submitit's ``update_parameters`` (``slurm_partition``,
             ``timeout_min``, ``mem_gb``); ``cluster`` chooses another of submitit's engines, "local" to try it out.

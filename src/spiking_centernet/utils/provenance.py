@@ -81,12 +81,12 @@ def this_command() -> str:
 
 
 def num_cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model() -> str:
-    """Return the processor's model, with the names of its vector extensions that matter here."""
+    """Return the CPU's model, with the names of its vector extensions that matter here."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 Image = UInt8[np.ndarray, "H W 3"]
 """Red, green, blue from 0 to 255, row by row from the top."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of an event picture.
+    """Colors of an event picture.
 
     Attributes:
         background: where nothing happened.
@@ -34,29 +34,29 @@ class Theme:
         off: pixels that last got darker.
     """
 
-    background: Colour
-    on: Colour
-    off: Colour
+    background: Color
+    on: Color
+    off: Color
 
 
 THEMES = {
-    # ON is the lighter of the two, so that they stay apart for every kind of colour vision.
+    # ON is the lighter of the two, so that they stay apart for every kind of color vision.
     "dark": Theme(background=(18, 22, 33), on=(240, 240, 232), off=(64, 132, 214)),
     "light": Theme(background=(255, 255, 255), on=(90, 165, 240), off=(20, 28, 56)),
 }
 """Every theme by its name."""
 
-CLASS_COLOURS: tuple[Colour, ...] = (
+CLASS_COLORS: tuple[Color, ...] = (
     *((255, 176, 0), (255, 96, 168), (94, 224, 160), (200, 160, 255)),
     *((255, 240, 110), (255, 120, 80), (110, 220, 240)),
 )
-"""Box colours by label, repeated when there are more classes; none is near an event colour."""
+"""Box colors by label, repeated when there are more classes; none is near an event color."""
 
 CAPTION_PX = 20
 """Height of the line below a picture that holds its caption; even, as videos need it."""
 
 STRENGTH = (0.0, 0.65, 0.85, 1.0)
-"""How far a pixel goes from the background to its colour after 0, 1, 2, and 3 or more events: edges outshine noise."""
+"""How far a pixel goes from the background to its color after 0, 1, 2, and 3 or more events: edges outshine noise."""
 
 
 def events_image(events: np.ndarray, size_hw: tuple[int, int], *, theme: str = "dark") -> Image:
@@ -75,7 +75,7 @@ def events_image(events: np.ndarray, size_hw: tuple[int, int], *, theme: str = "
     """
     if theme not in THEMES:
         raise ConfigError(f"no theme is called {theme!r}{did_you_mean(theme, THEMES)}")
-    colours = THEMES[theme]
+    colors = THEMES[theme]
     height, width = size_hw
     x, y = events["x"].astype(np.intp), events["y"].astype(np.intp)
     outside = np.flatnonzero((x >= width) | (y >= height))
@@ -88,13 +88,13 @@ def events_image(events: np.ndarray, size_hw: tuple[int, int], *, theme: str = "
     count = np.bincount(pixel, minlength=height * width)
     last_is_on = np.zeros(height * width, np.intp)
     last_is_on[pixel] = events["p"]
-    ends = np.array([colours.off, colours.on], np.float64)[:, None]  # [2,1,3]
+    ends = np.array([colors.off, colors.on], np.float64)[:, None]  # [2,1,3]
     strength = np.array(STRENGTH)[:, None]
-    table = np.rint(np.array(colours.background) * (1 - strength) + ends * strength).astype(np.uint8)  # [2,4,3]
+    table = np.rint(np.array(colors.background) * (1 - strength) + ends * strength).astype(np.uint8)  # [2,4,3]
     return table[last_is_on, np.minimum(count, len(STRENGTH) - 1)].reshape(height, width, 3)
 
 
-HEAT: Colour = (255, 176, 0)
+HEAT: Color = (255, 176, 0)
 """What a heatmap of 1 is blended with."""
 
 
@@ -161,11 +161,11 @@ def draw_boxes(
     if detections is not None:
         for k in np.argsort(detections.scores, kind="stable"):
             label = int(detections.labels[k])
-            colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
+            color = CLASS_COLORS[label % len(CLASS_COLORS)]
             corners = _corners(detections.xyxy[k] * scale, pen.im.size)
-            pen.rectangle(corners, outline=colour, width=2)
+            pen.rectangle(corners, outline=color, width=2)
             track = f" #{detections.track_ids[k]}" if detections.track_ids[k] >= 0 else ""
-            _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}{track}", colour)
+            _tag(pen, corners, f"{_name(class_names, label)} {detections.scores[k]:.2f}{track}", color)
     if not caption:
         return np.asarray(canvas).copy()
     whole = PilImage.new("RGB", (canvas.width, canvas.height + CAPTION_PX), THEMES["dark"].background)
@@ -217,31 +217,31 @@ def _font(size_px: int) -> Any:
     return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size_px)
 
 
-def _text(pen: "ImageDraw", bottom_left: tuple[int, int], text: str, colour: Colour, ground: Colour) -> None:
+def _text(pen: "ImageDraw", bottom_left: tuple[int, int], text: str, color: Color, ground: Color) -> None:
     """Write on a ground of its own, moved as far as needed to lie inside the picture."""
     font = _font(14)
     width, height = round(font.getlength(text)) + 8, 19
     x = max(0, min(bottom_left[0], pen.im.size[0] - width))
     y = max(0, min(bottom_left[1], pen.im.size[1]) - height)
     pen.rectangle((x, y, x + width - 1, y + height - 1), fill=ground)
-    pen.text((x + 4, y + height / 2), text, fill=colour, font=font, anchor="lm")
+    pen.text((x + 4, y + height / 2), text, fill=color, font=font, anchor="lm")
 
 
-def _tag(pen: "ImageDraw", corners: tuple[int, int, int, int], text: str, ground: Colour) -> None:
+def _tag(pen: "ImageDraw", corners: tuple[int, int, int, int], text: str, ground: Color) -> None:
     left, top, _, bottom = corners
     # Above the box where there is room, else below it: inside it would hide what is shown.
     at = top if top >= 19 else bottom + 20
     _text(pen, (left, at), text, (0, 0, 0), ground)
 
 
-def mosaic(images: Sequence[np.ndarray], columns: int, *, gap_px: int = 6, ground: Colour = (255, 255, 255)) -> Image:
+def mosaic(images: Sequence[np.ndarray], columns: int, *, gap_px: int = 6, ground: Color = (255, 255, 255)) -> Image:
     """Lay pictures out row by row, each at the top left of a cell as large as the largest picture.
 
     Args:
         images: uint8 [H, W, 3] each, at least one.
         columns: pictures per row.
         gap_px: space between pictures in pixels.
-        ground: its colour.
+        ground: its color.
 
     Returns:
         uint8 [H, W, 3].

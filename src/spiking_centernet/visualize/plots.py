@@ -63,9 +63,9 @@ def curves_plot(
 
 def line_style(k: int) -> dict[str, Any]:
     """Return how the line of number k looks, as keywords for ``Axes.plot``."""
-    # Okabe and Ito's colours, which every kind of colour vision tells apart (jfly.uni-koeln.de/color).
-    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-    return {"color": colours[k % 7], "linestyle": ("-", "--", ":")[k // 7 % 3], "linewidth": 1.8}
+    # Okabe and Ito's colors, which every kind of color vision tells apart (jfly.uni-koeln.de/color).
+    colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+    return {"color": colors[k % 7], "linestyle": ("-", "--", ":")[k // 7 % 3], "linewidth": 1.8}
 
 
 def finish(axes: Any, legend: bool = True) -> None:

@@ -19,7 +19,7 @@ class VideoWriter:
     """Write pictures as an H.264 (where missing, MPEG-4) video file that appears whole or not at all.
 
     Use as ``with VideoWriter(path, size_hw, fps) as video: video.write(image)``. Odd sizes get one more row or column,
-    a copy of the last, because the pixel format yuv420p every player knows stores colour for 2 x 2 pixels.
+    a copy of the last, because the pixel format yuv420p every player knows stores color for 2 x 2 pixels.
 
     Args:
         path: the file to create; its suffix chooses the container (.mp4).

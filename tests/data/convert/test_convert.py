@@ -132,14 +132,14 @@ def test_mot_is_what_an_independent_reader_reads(tmp_path, box_file):
     assert all(word in text for word in ("frameRate=4\n", "seqLength=7\n", "imWidth=304\n", "imHeight=240\n"))
 
 
-def test_yolo_has_a_file_for_every_instant(tmp_path):
+def test_yolo_has_a_file_for_every_timestamp(tmp_path):
     boxes = np.array([(9, 10, 20, 40, 60, 1, 1, 5)], BOX_DTYPE)
     lost = yolo.write(tmp_path / "b", Labels(boxes, CLASSES, (200, 100), np.array([9, 12])), stem="a")
     assert lost == ["track ids (YOLO's labels have none)"]
     assert (tmp_path / "b" / "a_09us.txt").read_text() == "1 0.3 0.25 0.4 0.3\n"
     assert (tmp_path / "b" / "a_12us.txt").read_text() == ""
     assert (tmp_path / "b" / "classes.txt").read_text() == "car\npedestrian\n"
-    assert yolo.read(tmp_path / "b", size_hw=(200, 100), classes=()).instants_us.tolist() == [9, 12]
+    assert yolo.read(tmp_path / "b", size_hw=(200, 100), classes=()).timestamps_us.tolist() == [9, 12]
     with pytest.raises(BoxFileError, match="holds text files already"):
         yolo.write(tmp_path / "b", Labels(boxes, CLASSES, (200, 100)), stem="a")
 
@@ -148,7 +148,7 @@ def test_boxes_beyond_the_border_are_kept_where_yolo_can_hold_them_and_cut_where
     """Ultralytics passes over a whole picture that has one share outside 0 to 1."""
     boxes = np.array(
         [
-            (9, -10, 20, 40, 60, 0, 1, 0),  # the centre is within
+            (9, -10, 20, 40, 60, 0, 1, 0),  # the center is within
             (9, -30, 20, 40, 60, 0, 1, 1),  # it is not
             (9, 90, 20, 40, 500, 0, 1, 2),
             (9, 100, 20, 40, 60, 0, 1, 3),  # nothing is within
@@ -184,12 +184,12 @@ def test_pictures_without_times_count_by_the_numbers_in_their_names(tmp_path):
     assert (found.boxes["class_id"].tolist(), found.boxes["ts"].tolist()) == ([0, 1, 2], [40, 80, 120])
 
 
-def test_instants_without_a_box_are_kept_or_said_to_be_lost(tmp_path):
+def test_timestamps_without_a_box_are_kept_or_said_to_be_lost(tmp_path):
     labels = Labels(some_boxes(3), CLASSES, SIZE_HW, np.array([250_000, 500_000, 750_000]))
     coco.write(tmp_path / "a.json", labels, stem="a")
-    assert coco.read(tmp_path / "a.json").instants_us.tolist() == [250_000, 500_000, 750_000]
+    assert coco.read(tmp_path / "a.json").timestamps_us.tolist() == [250_000, 500_000, 750_000]
     for target in ("b.npy", "b.csv"):
-        assert convert_file(tmp_path / "a.json", tmp_path / target).lost == ("2 labelled instants without a box",)
+        assert convert_file(tmp_path / "a.json", tmp_path / target).lost == ("2 labeled frames without a box",)
 
 
 def test_times_without_a_common_step_are_said_to_be_lost_by_mot(tmp_path):
@@ -253,7 +253,7 @@ def test_files_of_other_tools(tmp_path):
     found = coco.read(tmp_path / "a.json", every_us=40_000)
     assert (found.classes, found.size_hw) == (("car", "dog"), (6, 8))
     assert found.boxes.tolist() == [(80_000, 1, 2, 3, 4, 1, 1, 0)]
-    assert found.instants_us.tolist() == [40_000, 80_000]
+    assert found.timestamps_us.tolist() == [40_000, 80_000]
     (tmp_path / "y" / "labels").mkdir(parents=True)
     (tmp_path / "y" / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n\n")
     with pytest.raises(BoxFileError, match="its name has no time"):
@@ -448,7 +448,7 @@ def test_the_json_of_detect_is_read(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(document))
     convert_file(tmp_path / "a.json", tmp_path / "b.json", to="coco")
     found = coco.read(tmp_path / "b.json")
-    assert (found.classes, found.size_hw, found.instants_us.tolist()) == (("car", "tram"), (6, 8), [50_000, 100_000])
+    assert (found.classes, found.size_hw, found.timestamps_us.tolist()) == (("car", "tram"), (6, 8), [50_000, 100_000])
     assert found.boxes.tolist() == [(100_000, 1.0, 2.0, 3.0, 4.0, 1, 0.5, 3)]
     del box["score"]
     (tmp_path / "a.json").write_text(json.dumps(document))

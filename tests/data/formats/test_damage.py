@@ -53,7 +53,7 @@ def test_aedat4(tmp_path, events, compression):
     path.write_bytes(whole)
     refused(
         cut(path, second - 7),
-        rf"packet at byte {head + 11} goes on beyond the end at byte {second - 7}.*-s {head + 11}",
+        rf"packet at byte {head + 11} extends beyond the end at byte {second - 7}.*-s {head + 11}",
     )
     path.write_bytes(whole)
     refused(cut(path, second + 5), f"packet at byte {second}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spiking_centernet.deploy.engine.bindings import EventLists, Kernels, Plane, c_layer, run_dense, run_events
 from spiking_centernet.deploy.engine.ir import Block
 from spiking_centernet.deploy.engine.packing import pack, pack_floats
-from spiking_centernet.deploy.engine.quantize import quantise
+from spiking_centernet.deploy.engine.quantize import int8_of
 from spiking_centernet.model import PLIF
 from spiking_centernet.ops.library import native
 
@@ -42,7 +42,7 @@ def plane_of(spikes: torch.Tensor, halo: int) -> Plane:
 
 
 def expected(block: Block, x: torch.Tensor, steps: int, v: torch.Tensor):
-    q = quantise(block)
+    q = int8_of(block)
     y = F.conv2d(x.double(), q.weight.double(), None, block.stride, block.kernel // 2).float()
     y = y * q.scale[:, None, None] + q.bias[:, None, None]
     with torch.no_grad():
@@ -55,7 +55,7 @@ def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, way: str):
     assert LIBRARY is not None
     kernels, batch = Kernels.of(LIBRARY, isa), x.shape[0] // steps
     size_hw = (-(-x.shape[2] // block.stride), -(-x.shape[3] // block.stride))
-    q, parts = quantise(block), (x.shape[1],)
+    q, parts = int8_of(block), (x.shape[1],)
     same = replace(block, weight=q.values, bias=q.bias)
     packed = pack_floats(same, torch.float32, parts) if way == "floats" else pack(block, q, parts)
     source, target = plane_of(x, block.kernel // 2), Plane(x.shape[0], size_hw, block.weight.shape[0], 1)

@@ -9,7 +9,7 @@ from spiking_centernet.deploy.engine import compile, engine
 from spiking_centernet.deploy.engine.bindings import Kernels
 from spiking_centernet.deploy.engine.int8 import Int8Network
 from spiking_centernet.deploy.engine.ir import unfold
-from spiking_centernet.deploy.engine.separable import currents, factor, pays
+from spiking_centernet.deploy.engine.separable import currents, factor, is_cheaper
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import PRESETS, build
 from spiking_centernet.model.decoder import DecoderBlock, join
@@ -96,8 +96,8 @@ def test_no_spikes_and_all_spikes_stay_in_range():
 
 
 def test_the_cheaper_way_is_taken():
-    assert all(pays(block) for block in unfold(build("paper")).unmerged.values())
-    assert not pays(DecoderBlock(8, 8, 9.0, lambda: build("nano").encoder.stem.neuron))
+    assert all(is_cheaper(block) for block in unfold(build("paper")).unmerged.values())
+    assert not is_cheaper(DecoderBlock(8, 8, 9.0, lambda: build("nano").encoder.stem.neuron))
     merged = build("nano").eval().fuse()
     assert unfold(merged).unmerged == {}
     assert len(unfold(build("nano")).unmerged) == PRESETS["nano"].decoder.num_blocks

@@ -13,8 +13,8 @@ from tiny import tiny_detector
 
 from spiking_centernet.deploy.export import check, export_detector, run
 from spiking_centernet.deploy.export.contract import contract_of, mean_heads, run_torch, run_window
-from spiking_centernet.deploy.export.onnx import quantised, to_int8
-from spiking_centernet.deploy.export.parity import compare, score, shipped_windows
+from spiking_centernet.deploy.export.onnx import quantized, to_int8
+from spiking_centernet.deploy.export.parity import bundled_windows, compare, score
 from spiking_centernet.errors import ExportError, MissingPackageError, need
 from spiking_centernet.evaluation.prediction import dataset_for, evaluate
 from spiking_centernet.model import DetectorOutput
@@ -134,8 +134,8 @@ def test_no_weight_moves_by_more_than_half_a_scale(shape):
 
 
 def test_rounding_twice_is_rounding_once():
-    once = quantised(MODEL)
-    for a, b in zip(once.parameters(), quantised(once).parameters(), strict=True):
+    once = quantized(MODEL)
+    for a, b in zip(once.parameters(), quantized(once).parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
 
 
@@ -155,7 +155,7 @@ def test_a_difference_is_found():
     contract = contract_of(MODEL, SIZE_HW, 1)
     other = dyadic(tiny_detector(seed=1).fuse())
     found = compare(
-        run_torch(MODEL, contract), run_torch(other, contract), contract, shipped_windows(contract), hard_reset=True
+        run_torch(MODEL, contract), run_torch(other, contract), contract, bundled_windows(contract), hard_reset=True
     )
     assert found.spikes_differing > 0.01
     assert found.membranes_differing > 0.01

@@ -36,7 +36,7 @@ def found(model, data):
     return costs(model, data, split="val", batch_size=4, measure_s=0)
 
 
-def test_every_labelled_instant_is_counted_on_the_merged_network(found, model, data):
+def test_every_labeled_timestamp_is_counted_on_the_merged_network(found, model, data):
     dataset = dataset_for(model, data, "val")
     whole = collate([dataset[k] for k in range(len(dataset))]).cube
     assert found.operations == count_ops(model.fuse(), whole)
@@ -52,7 +52,7 @@ def test_json_speaks_of_windows(found):
     ops = found.operations
     assert values["per_window"]["synaptic"] == ops.synaptic / 6
     assert values["energy_uj_per_window"]["horowitz45"]["total"] == pytest.approx(
-        found.bills["horowitz45"].total() * 1e-6
+        found.breakdowns["horowitz45"].total() * 1e-6
     )
     assert values["joules"] == {"reason": "not measured: measure_s is 0"}
     assert len(values["convolutions"]) == len(ops.convolutions)
@@ -64,7 +64,7 @@ def test_an_ann_is_told_not_to_be_spiking(data):
     assert found.verdict.startswith("Not fully spiking: encoder.stages.0.0.conv is the first")
     assert found.break_evens == []
     titles = [title for title, *_ in tables(found)]
-    assert "Against an equal quantised ANN" not in titles
+    assert "Against an equal quantized ANN" not in titles
 
 
 def test_a_negative_time_is_refused(model, data):
@@ -96,7 +96,7 @@ def test_a_silent_network_is_not_told_to_cost_more(found):
     cheap = BreakEven("horowitz45", 0.0, None, 1.0, 2.0)
     dear = BreakEven("memory", 0.0, None, 2.0, 1.0)
     verdict = dataclasses.replace(found, break_evens=[cheap, dear]).verdict
-    assert "by horowitz45 it costs less than the equal ANN (nothing fires)" in verdict
+    assert "by horowitz45 it costs less than the equal ANN (nothing spikes)" in verdict
     assert "by memory it costs more than the equal ANN (even in silence it would cost more)" in verdict
 
 

@@ -8,7 +8,7 @@ from tiny import tiny_detector
 
 from spiking_centernet.evaluation.energy import MemoryModel, break_evens, count_ops, horowitz45
 from spiking_centernet.evaluation.energy.counting import ConvOperations, NeuronOperations, Operations
-from spiking_centernet.evaluation.energy.models import break_even, horowitz45_twin, sram_pj
+from spiking_centernet.evaluation.energy.models import break_even, horowitz45_counterpart, sram_pj
 
 
 def conv(name="conv", **changes):
@@ -30,13 +30,13 @@ def operations(*layers, neurons=(), windows=2, steps=2):
 
 def test_horowitz45_in_closed_form():
     ops = operations(conv(), conv(synaptic=300), conv(binary=False, synaptic=7), neurons=[neuron()])
-    bill = horowitz45(ops)
-    assert bill.first_layer == pytest.approx(100 * 0.9 / 2)
-    assert bill.convolutions == pytest.approx((300 * 0.9 + 1000 * 4.6) / 2)
-    assert bill.neurons == pytest.approx(64 * 4.6 / 2)
-    assert bill.total() == pytest.approx(bill.first_layer + bill.convolutions + bill.neurons)
-    assert bill.total(first_layer=False) == pytest.approx(bill.convolutions + bill.neurons)
-    assert bill.total(neurons=False, first_layer=False) == bill.convolutions
+    breakdown = horowitz45(ops)
+    assert breakdown.first_layer == pytest.approx(100 * 0.9 / 2)
+    assert breakdown.convolutions == pytest.approx((300 * 0.9 + 1000 * 4.6) / 2)
+    assert breakdown.neurons == pytest.approx(64 * 4.6 / 2)
+    assert breakdown.total() == pytest.approx(breakdown.first_layer + breakdown.convolutions + breakdown.neurons)
+    assert breakdown.total(first_layer=False) == pytest.approx(breakdown.convolutions + breakdown.neurons)
+    assert breakdown.total(neurons=False, first_layer=False) == breakdown.convolutions
 
 
 def test_integrate_and_fire_and_relu_cost_what_they_do():
@@ -55,12 +55,12 @@ def test_sram_meets_its_anchors_and_is_linear_between(num_bytes, picojoules):
 
 def test_the_memory_model_in_closed_form():
     # Everything fits 8 KB: 10 pJ for 32 bits. 4 frames: 2 windows of 2 steps.
-    bill = MemoryModel()(operations(conv(has_bias=True), neurons=[neuron()]))
+    breakdown = MemoryModel()(operations(conv(has_bias=True), neurons=[neuron()]))
     look = 320 / 32 * 10
     pair = 10 + 20 + 0.1
-    assert bill.first_layer == pytest.approx((look + 100 * pair + 64 * 0.1) / 2)
+    assert breakdown.first_layer == pytest.approx((look + 100 * pair + 64 * 0.1) / 2)
     update = 20 + 0.1 + 3.1 + 10 / 32
-    assert bill.neurons == pytest.approx(64 * update / 2)
+    assert breakdown.neurons == pytest.approx(64 * update / 2)
     dense = MemoryModel()(operations(conv(binary=False)))
     assert dense.first_layer == pytest.approx((1000 * (10 + 10 + 3.1 + 0.1) + 64 * 10) / 2)
 
@@ -69,19 +69,21 @@ def test_narrow_words_cost_their_share():
     narrow = MemoryModel(weight_bits=8, membrane_bits=16, activation_bits=8)
     assert narrow.multiply_pj(8) == pytest.approx(3.1 / 16)  # Horowitz: 0.2 pJ for int8
     assert MemoryModel(membrane_bits=8).add_pj == pytest.approx(0.025)  # Horowitz: 0.03 pJ for int8
-    bill = narrow(operations(conv()))
+    breakdown = narrow(operations(conv()))
     pair = 10 / 4 + 2 * 10 / 2 + 0.05
-    assert bill.first_layer == pytest.approx((100 + 100 * pair) / 2)
+    assert breakdown.first_layer == pytest.approx((100 + 100 * pair) / 2)
 
 
-def test_the_quantised_twin_in_closed_form():
+def test_the_quantized_counterpart_in_closed_form():
     ops = operations(conv(), steps=2)
     bits = 2  # ceil(log2(2 + 1))
     pair = 10 + 10 * bits / 32 + 3.1 * bits / 32 + 0.1
-    assert MemoryModel().quantised_twin(ops) == pytest.approx((1000 * pair + 64 * 10 * bits / 32) / 4)
-    assert horowitz45_twin(ops) == pytest.approx(1000 / 4 * 4.6)
+    assert MemoryModel().quantized_counterpart(ops) == pytest.approx((1000 * pair + 64 * 10 * bits / 32) / 4)
+    assert horowitz45_counterpart(ops) == pytest.approx(1000 / 4 * 4.6)
     biased = operations(conv(has_bias=True), steps=2)
-    assert MemoryModel().quantised_twin(biased) - MemoryModel().quantised_twin(ops) == pytest.approx(64 * 0.1 / 4)
+    assert MemoryModel().quantized_counterpart(biased) - MemoryModel().quantized_counterpart(ops) == pytest.approx(
+        64 * 0.1 / 4
+    )
 
 
 def test_break_even_is_where_the_bills_meet():
@@ -90,7 +92,7 @@ def test_break_even_is_where_the_bills_meet():
     silent = (100 * 0.9 + 64 * 4.6) / 2
     assert found.own_rate == 1 / 8
     assert found.rate == pytest.approx((500 - silent) / (100 * 0.9 / 2) / 8)
-    assert found.pays
+    assert found.is_cheaper
     # At that rate, all layers scaled alike, the network costs what the ANN costs.
     scale = found.rate / found.own_rate
     first, second = ops.convolutions
@@ -101,14 +103,14 @@ def test_break_even_is_where_the_bills_meet():
 def test_no_rate_breaks_even_where_silence_costs_more():
     found = break_even("horowitz45", horowitz45, operations(conv(), conv(), neurons=[neuron()]), ann_pj=10.0)
     assert found.rate is None
-    assert not found.pays
+    assert not found.is_cheaper
 
 
 def test_no_rate_breaks_even_where_nothing_fires():
     silent = operations(conv(), conv(synaptic=0), neurons=[neuron(spikes=0)])
     found = break_even("horowitz45", horowitz45, silent, ann_pj=1e6)
     assert found.rate is None
-    assert found.pays
+    assert found.is_cheaper
 
 
 def test_break_evens_of_a_network_and_of_its_ann():
@@ -118,7 +120,7 @@ def test_break_evens_of_a_network_and_of_its_ann():
     assert [e.model.split(",")[0] for e in found] == ["horowitz45", "memory", "memory"]
     for even in found:
         assert even.own_rate == ops.rate
-        assert even.rate is None or (even.rate > even.own_rate) == even.pays
+        assert even.rate is None or (even.rate > even.own_rate) == even.is_cheaper
     # Memory decides: the convention puts break-even far higher.
     assert found[0].rate is not None
     assert found[1].rate is None or found[1].rate < found[0].rate

@@ -50,4 +50,4 @@ def test_the_words_follow_the_numbers():
     dear = Published("B", 0.9, 0.9, 10**9, None, "")
     assert "holds" in what_follows([cheap, dear])
     assert "does not" not in what_follows([cheap, dear])
-    assert what_follows([dear]) == "All printed energies are reckoned alike."
+    assert what_follows([dear]) == "All printed energies are computed alike."

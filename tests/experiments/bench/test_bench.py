@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: turns, floors, firing rates, rows; peers give our output."""
+"""The benchmark measures what it says: turns, peak rates, firing rates, rows; peers give our output."""
 
 import importlib.util
 
@@ -10,7 +10,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.experiments.bench import plots, race_rows, run_bench
 from spiking_centernet.experiments.bench.implementations import OURS, awake, expected, make, names
 from spiking_centernet.experiments.bench.peers import agreement, missing
-from spiking_centernet.experiments.bench.roofline import floors
+from spiking_centernet.experiments.bench.roofline import peak_rates
 from spiking_centernet.experiments.bench.runs import work
 from spiking_centernet.experiments.bench.timing import Times, growth, take_turns
 from spiking_centernet.model.firing_rate import FiringRates
@@ -56,14 +56,14 @@ def test_awake_networks_fire_as_asked_in_every_layer(rate):
 
 @pytest.mark.slow
 def test_floors_are_rates_of_this_machine():
-    found = floors(0.2)
+    found = peak_rates(0.2)
     assert found.keys() >= {"copy_gb_s", "fp32_gmac_s"}
     assert all(rate > 0 for rate in found.values())
 
 
 def race(times, window_gmac=2.0):
     return {
-        "window_gmac": window_gmac, "floors": {"fp32_gmac_s": 100.0, "int8_gmac_s": 400.0},
+        "window_gmac": window_gmac, "peak_rates": {"fp32_gmac_s": 100.0, "int8_gmac_s": 400.0},
         "times": {name: {"median_ms": ms, "p95_ms": 2 * ms} for name, ms in times.items()},
     }  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_rows_compare_with_the_peer_and_the_floor():
     assert rows[1] == ("ours int8 auto", "4", "8", "20.00", "125%")
     assert rows[2][4] == "-"  # no floor was measured for bf16
     assert race_rows(race({"ours fp32 dense": 40.0}))[0][3] == "-"
-    assert plots.floor_ms(2.0, {"fp32_gmac_s": 100.0}) == {"floor fp32": 20.0}
+    assert plots.roofline_ms(2.0, {"fp32_gmac_s": 100.0}) == {"roofline fp32": 20.0}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,9 @@ def test_impossible_settings_are_refused_before_any_work(tmp_path, changes, word
 
 @pytest.mark.slow
 def test_jobs_in_processes_of_their_own():
-    raced = work({**SMALL, "kind": "race", "contestants": ["ours int8 auto", "ours fp32 auto"], "floors": False}, {})
+    raced = work(
+        {**SMALL, "kind": "race", "contestants": ["ours int8 auto", "ours fp32 auto"], "peak_rates": False}, {}
+    )
     assert set(raced["times"]) == {"ours int8 auto", "ours fp32 auto"}
     assert raced["firing_rate"] == pytest.approx(0.12, abs=0.03)
     assert work({**SMALL, "kind": "alone", "contestant": "ours int8 auto"}, {})["build_and_first_s"] > 0

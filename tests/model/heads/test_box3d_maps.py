@@ -12,7 +12,7 @@ from spiking_centernet.model.heads.box3d_maps import (
     make_targets3d,
     rotation_loss,
 )
-from spiking_centernet.model.heads.centernet import DetectorOutput, decode, l1_at_centres, make_targets, values_at
+from spiking_centernet.model.heads.centernet import DetectorOutput, decode, l1_at_centers, make_targets, values_at
 from spiking_centernet.structures import Boxes, Calibration
 
 
@@ -30,7 +30,7 @@ def test_depth_is_the_exponential_and_its_loss_that_of_centernet(golden_dir):
     np.testing.assert_allclose(np.exp(-z["logits"].astype(np.float64))[near], z["depth"][near], rtol=2e-4, atol=2e-6)
     raw, target, index, mask = tensors(z, "raw_map", "target", "index", "mask")
     raw.requires_grad_()
-    loss = l1_at_centres(torch.exp(-raw), target, index, mask)
+    loss = l1_at_centers(torch.exp(-raw), target, index, mask)
     assert float(loss) == pytest.approx(float(z["loss"]), rel=1e-4)
     loss.backward()
     np.testing.assert_allclose(raw.grad, z["loss_gradient"], rtol=1e-3, atol=1e-5)
@@ -39,7 +39,7 @@ def test_depth_is_the_exponential_and_its_loss_that_of_centernet(golden_dir):
 def test_the_loss_of_the_dimensions_is_that_of_centernet(golden_dir):
     z = load(golden_dir, "dimensions_loss")
     prediction, target, index, mask = tensors(z, "prediction", "target", "index", "mask")
-    assert float(l1_at_centres(prediction, target, index, mask)) == pytest.approx(float(z["loss"]), rel=1e-5)
+    assert float(l1_at_centers(prediction, target, index, mask)) == pytest.approx(float(z["loss"]), rel=1e-5)
 
 
 def test_bins_and_residuals_of_every_angle(golden_dir):
@@ -80,19 +80,19 @@ def test_decoding_places_boxes_where_centernet_does(golden_dir):
     width = heatmap.shape[-1]
     for b in range(len(heatmap)):
         p = z["projection"][b].astype(np.float64)
-        focal, centre = p[[0, 1], [0, 1]], p[:2, 2]
+        focal, center = p[[0, 1], [0, 1]], p[:2, 2]
         translation = np.linalg.solve(
-            np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]]), p[:, 3]
+            np.array([[focal[0], 0, center[0]], [0, focal[1], center[1]], [0, 0, 1]]), p[:, 3]
         )
-        camera = Calibration(focal, centre, np.eye(3), translation)
+        camera = Calibration(focal, center, np.eye(3), translation)
         middle = (xyxy[b, :, :2] + xyxy[b, :, 2:]) / 2 / stride
-        # The cell is where the offset of the map leads to the decoded centre.
+        # The cell is where the offset of the map leads to the decoded center.
         candidates = z["offset"][b].transpose(1, 2, 0).reshape(-1, 2)
         grid = np.stack(np.meshgrid(np.arange(width), np.arange(heatmap.shape[-2])), axis=-1).reshape(-1, 2)
         place = np.array([np.abs(grid + candidates - m).sum(axis=1).argmin() for m in middle.numpy()])
         cell = grid[place].astype(np.float64)
         at = {
-            "depth": z["depth_raw"], "dims": z["dims_hwl"], "rotation": z["rotation"], "centre3d": z["offset"],
+            "depth": z["depth_raw"], "dims": z["dims_hwl"], "rotation": z["rotation"], "center3d": z["offset"],
         }  # fmt: skip
         maps = {k: v[b].reshape(v.shape[1], -1).T[place] for k, v in at.items()}
         found = decode3d(maps, cell, camera, stride=stride, focal_px=float(focal[0]))
@@ -101,7 +101,7 @@ def test_decoding_places_boxes_where_centernet_does(golden_dir):
         assert usual.sum() > 10
         assert (np.abs(found[:, :3] - z["location"][b]) / reach)[usual].max() < 1e-3
         np.testing.assert_allclose(
-            np.exp(1j * found[usual, 6]), np.exp(1j * z["yaw_levelled"][b][usual]), atol=1e-3
+            np.exp(1j * found[usual, 6]), np.exp(1j * z["yaw_leveled"][b][usual]), atol=1e-3
         )  # fmt: skip
 
 
@@ -112,9 +112,9 @@ def test_targets_written_into_the_maps_decode_to_the_truth(widths):
     rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     camera = Calibration(np.full(2, widths * 304), np.array([152.0, 120.0]), rotation.T)
     uv = np.array([[60.0, 50.0], [200.0, 110.0], [150.0, 200.0]])
-    centre = camera.unproject(uv, np.array([8.0, 15.0, 4.0]))
+    center = camera.unproject(uv, np.array([8.0, 15.0, 4.0]))
     dims, yaw = np.array([[1.5, 1.7, 4.1], [1.8, 0.6, 0.7], [2.0, 2.0, 5.0]]), np.array([0.3, -2.9, 3.0])
-    location = centre + np.array([0, 0.5, 0]) * dims[:, :1]
+    location = center + np.array([0, 0.5, 0]) * dims[:, :1]
     truth = np.concatenate([location, dims, yaw[:, None]], axis=1)
     xyxy = np.concatenate([uv - [14, 9], uv + np.array([10, 12])], axis=1).astype(np.float32)
     boxes = Boxes(xyxy, np.zeros(3, np.int64), box3d=truth.astype(np.float32))
@@ -127,12 +127,12 @@ def test_targets_written_into_the_maps_decode_to_the_truth(widths):
     rotation_map = torch.stack([0 * residual, right.float(), torch.sin(residual), torch.cos(residual)], dim=-1)
     values = {
         "depth": targets.depth[0], "dims": targets.dims[0], "rotation": rotation_map.flatten(1),
-        "centre3d": targets.centre3d[0],
+        "center3d": targets.center3d[0],
     }  # fmt: skip
     full = torch.zeros(1, 14, *size_hw)
     full.flatten(2)[0, :, flat.index[0]] = torch.cat([values[name] for name in PARTS], dim=1).T
     parts = losses3d(full, targets)
-    assert all(float(parts[name]) == pytest.approx(0, abs=1e-4) for name in ("depth", "dims", "centre3d"))
+    assert all(float(parts[name]) == pytest.approx(0, abs=1e-4) for name in ("depth", "dims", "center3d"))
     at = values_at(full, flat.index)[0]
     maps = {k: v.numpy() for k, v in zip(PARTS, at.split(list(PARTS.values()), dim=1), strict=True)}
     cell = torch.stack([flat.index[0] % size_hw[1], flat.index[0] // size_hw[1]], dim=1).double().numpy()
@@ -141,9 +141,9 @@ def test_targets_written_into_the_maps_decode_to_the_truth(widths):
     assert (np.abs(found[:, :3] - truth[:, :3]) / reach).max() < 1e-3
     np.testing.assert_allclose(boxes3d.wrap(found[:, 6] - truth[:, 6]), 0, atol=1e-4)
     # A wrong focal length scales the depth by as much.
-    wrong = Calibration(2 * camera.focal, camera.centre, camera.rotation)
-    doubled = wrong.to_camera(boxes3d.centres(decode3d(maps, cell, wrong, stride=stride, focal_px=304.0)))
-    np.testing.assert_allclose(doubled[:, 2], 2 * camera.to_camera(centre)[:, 2], rtol=1e-4)
+    wrong = Calibration(2 * camera.focal, camera.center, camera.rotation)
+    doubled = wrong.to_camera(boxes3d.centers(decode3d(maps, cell, wrong, stride=stride, focal_px=304.0)))
+    np.testing.assert_allclose(doubled[:, 2], 2 * camera.to_camera(center)[:, 2], rtol=1e-4)
 
 
 def test_unknown_boxes_and_cameras_teach_nothing_and_stay_finite():

@@ -131,7 +131,7 @@ def test_decoding_the_targets_gives_the_boxes_back(data):
     )  # fmt: skip
     xyxy = np.zeros((len(cells), 4), np.float32)
     for i, (row, column, _) in enumerate(cells):
-        # One box in each cell of 4 x 4 output pixels, 3 to 4 output pixels wide: centres are never neighbours.
+        # One box in each cell of 4 x 4 output pixels, 3 to 4 output pixels wide: centers are never neighbors.
         x0 = (4 * column + 2 + data.draw(st.floats(-0.5, 0.375, width=32))) * stride
         y0 = (4 * row + 2 + data.draw(st.floats(-0.5, 0.375, width=32))) * stride
         w, h = (data.draw(st.floats(8, 24, width=32)) for _ in range(2))

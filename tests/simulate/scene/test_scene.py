@@ -263,8 +263,8 @@ def test_an_occluded_car_is_clipped_then_dropped(still_day):
         assert rows[1][0] == 1.0, "the nearer car is whole"
         shares.append(rows[2][0] if 2 in rows else 0.0)
         widths.append(rows[2][3] - rows[2][1] if 2 in rows else 0.0)
-        labelled = scene.boxes(0.0, 0)["track_id"].tolist()
-        assert (2 in labelled) == (shares[-1] >= MIN_VISIBLE)
+        labeled = scene.boxes(0.0, 0)["track_id"].tolist()
+        assert (2 in labeled) == (shares[-1] >= MIN_VISIBLE)
     assert shares[0] < MIN_VISIBLE < shares[2] < shares[3] == 1.0
     assert widths[1] < widths[3]
 

@@ -110,7 +110,7 @@ def bench(
 
     Args:
         out: folder for bench.json and the plots
-        preset: the network, with random weights that fire as asked
+        preset: the network, with random weights that spike as asked
         threads: numbers of threads, one comparison each
         seconds: of each comparison
         firing_rate: of every layer

@@ -160,7 +160,7 @@ def detect(
             tracks = f", {len(ids)} tracks" if track else ""
             if run.scaling.scales != (1.0,):
                 output.show_text(f"{where}{run.scaling}")
-            output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} instants{tracks}")
+            output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} timestamps{tracks}")
             for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold):
                 output.show_text(f"{where}{text}")
             tables.files(run.paths.values())

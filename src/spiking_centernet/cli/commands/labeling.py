@@ -53,7 +53,7 @@ def label(
         motion: box what moves before a fixed camera instead; needs no model
         name: class of what moves
         split: of the folder; null: train, or where the corrected recording lies
-        every_ms: milliseconds between labelled timestamps
+        every_ms: milliseconds between labeled timestamps
         start_s: label after so many seconds
         stop_s: label up to so many seconds; null: to the end
         min_score: null: the threshold chosen in training
@@ -103,12 +103,12 @@ def label(
         files = [path for path in (written.events, written.boxes, written.classes, written.coco) if path is not None]
     if json:
         output.write_document({
-            "boxes": len(labels.boxes), "timestamps": len(labels.instants_us),
+            "boxes": len(labels.boxes), "timestamps": len(labels.timestamps_us),
             "timestamps_without_box": labels.num_empty, "classes": labels.classes, "files": files,
         })  # fmt: skip
         return
     output.show_text(
-        f"{len(labels.boxes)} boxes of {', '.join(labels.classes)} at {len(labels.instants_us)} timestamps, "
+        f"{len(labels.boxes)} boxes of {', '.join(labels.classes)} at {len(labels.timestamps_us)} timestamps, "
         f"{labels.num_empty} of them without a box (training reads timestamps with a box only)"
     )
     tables.files(files)

@@ -22,7 +22,7 @@ def doctor(*, json: bool = False) -> None:
         return
     rows = [
         (Text("ok", style="green") if finding.ok else Text("!!", style="bold red"), finding.what, finding.found,
-         "" if finding.ok else finding.remedy)
+         "" if finding.ok else finding.fix)
         for finding in findings
     ]  # fmt: skip
     output.show_table("", ("", "what", "found", "fix"), rows, words=4)

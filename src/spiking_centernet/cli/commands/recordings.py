@@ -40,7 +40,7 @@ def simulate(
     labels: str = "",
     json: bool = False,
 ) -> None:
-    """Simulate a labelled data set in GEN1's layout.
+    """Simulate a labeled data set in GEN1's layout.
 
     Args:
         out: folder to make or to continue
@@ -68,7 +68,7 @@ def simulate(
     from spiking_centernet.simulate.conditions import Condition
     from spiking_centernet.simulate.dataset import Clips
     from spiking_centernet.simulate.dataset import simulate as simulate_dataset
-    from spiking_centernet.simulate.statistics import summarise
+    from spiking_centernet.simulate.statistics import summarize
     from spiking_centernet.utils.executors import Executor
 
     simulate_dataset(
@@ -80,7 +80,7 @@ def simulate(
         ),
         executor=None if executor == "local" else Executor(kind=executor, workers=workers),
     )  # fmt: skip
-    splits = summarise(out)
+    splits = summarize(out)
     if json:
         output.write_document({"out": out, "splits": splits})
         return

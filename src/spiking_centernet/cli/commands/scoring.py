@@ -49,7 +49,7 @@ def val(
         split: folder of the split
         protocol: one or several, or all
         save: folder for the score, the plots and a mosaic
-        corrupt: score under sensor faults too: one or several, or all
+        corrupt: score under sensor corruptions too: one or several, or all
         scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged;
             auto goes by the sensor's size and the training's. Boxes are scored in the sensor's pixels
         batch_size: windows at a time
@@ -79,10 +79,10 @@ def val(
         notes = about | {"sha256": sha256(model), "precision": precision}
         files += report.save(card, detector, save, notes=notes).values()
     if corrupt:
-        result = robustness.score_faults(detector, data, card, names=corrupt, batch_size=batch_size)
+        result = robustness.score_corruptions(detector, data, card, names=corrupt, batch_size=batch_size)
         document["robustness"] = result.to_dict()
         if not json:
-            tables.faults(result)
+            tables.corruptions(result)
         if save is not None:
             files += robustness.save(result, save, notes=about).values()
     if json:

@@ -1,4 +1,4 @@
-"""COCO's JSON (https://cocodataset.org/#format-data): a picture for every labelled instant.
+"""COCO's JSON (https://cocodataset.org/#format-data): a picture for every labeled frame.
 
 What COCO has no word for stands in keys of its own, which COCO's tools pass over: ``t_us`` of a picture, ``track_id``
 and ``confidence`` of a box. Nothing is lost.
@@ -54,7 +54,7 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
         BoxFileError: the sensor's size is not known.
     """
     height, width = labels.sized("COCO")
-    image_of = {t_us: k for k, t_us in enumerate(labels.instants_us.tolist(), start=1)}
+    image_of = {t_us: k for k, t_us in enumerate(labels.timestamps_us.tolist(), start=1)}
     annotations = []
     for k, box in enumerate(labels.boxes, start=1):
         x, y, w, h = (short(box[name]) for name in ("x", "y", "w", "h"))

@@ -61,7 +61,7 @@ def convert_file(
             recording.
         target: what to write.
         to: one of ``FORMATS``; None goes by the target's ending, a name without one is a folder for YOLO.
-        size_hw: height and width of the sensor in pixels; None takes what the source or the recording beside it says.
+        size_hw: height and width of the sensor in pixels; None takes what the source or the recording next to it says.
         classes: names of the classes, where the source has numbers only; None takes car and pedestrian.
         every_us: microseconds between pictures or frames, where the source does not say times.
         fps: pictures or frames a second instead.
@@ -98,7 +98,9 @@ def convert_file(
     if size_hw is not None or labels.size_hw is None:
         labels = dataclasses.replace(labels, size_hw=size_hw or _size_beside(source))
     lost = [*labels.left_out, *_write(to, target, labels, source.stem.removesuffix("_bbox"))]
-    return Conversion(target, f"{kind}, {len(labels.boxes)} boxes at {len(labels.instants_us)} instants", tuple(lost))
+    return Conversion(
+        target, f"{kind}, {len(labels.boxes)} boxes at {len(labels.timestamps_us)} timestamps", tuple(lost)
+    )
 
 
 def _kind(source: Path) -> str:

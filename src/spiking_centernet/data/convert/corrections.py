@@ -54,7 +54,7 @@ def take_back(
         with atomic_write(names) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     write_boxes(fitting[0], boxes, classes=classes)
-    return fitting[0], Labels(boxes, classes, labels.size_hw, labels.instants_us, labels.left_out)
+    return fitting[0], Labels(boxes, classes, labels.size_hw, labels.timestamps_us, labels.left_out)
 
 
 def _stem(corrected: Path) -> str:

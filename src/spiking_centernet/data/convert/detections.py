@@ -31,9 +31,9 @@ def read(path: Path, document: Mapping[str, Any]) -> Labels:
         size_hw = checked_size(path, height, width)
         rows: list[Row] = []
         tracked: list[bool] = []
-        instants_us = [checked_time(path, int(instant["t_us"])) for instant in document["instants"]]
-        for t_us, instant in zip(instants_us, document["instants"], strict=True):
-            for box in instant["boxes"]:
+        timestamps_us = [checked_time(path, int(timestamp["t_us"])) for timestamp in document["instants"]]
+        for t_us, timestamp in zip(timestamps_us, document["instants"], strict=True):
+            for box in timestamp["boxes"]:
                 left, top, right, bottom = map(float, box["xyxy"])
                 track = box.get("track_id")
                 tracked.append(track is not None)
@@ -46,4 +46,4 @@ def read(path: Path, document: Mapping[str, Any]) -> Labels:
             f"{path}: is no JSON of scn detect ({type(error).__name__}: {error}); detect again"
         ) from error
     boxes = boxes_from(path, number_tracks(rows, tracked), classes)
-    return Labels(boxes, classes, size_hw, np.array(sorted(set(instants_us)), np.int64))
+    return Labels(boxes, classes, size_hw, np.array(sorted(set(timestamps_us)), np.int64))

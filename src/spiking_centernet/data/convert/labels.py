@@ -22,25 +22,25 @@ class Labels:
         boxes: BOX_DTYPE [N], sorted by time.
         classes: the names that class ids count through.
         size_hw: height and width of the sensor in pixels; None where the file does not say.
-        instants_us: int64 [M], every labelled time, those without a box too; sorted, each once.
+        timestamps_us: int64 [M], every labeled time, those without a box too; sorted, each once.
         left_out: what the file says that is not in ``boxes``, and what was assumed in reading it, in words.
     """
 
     boxes: np.ndarray
     classes: tuple[str, ...]
     size_hw: tuple[int, int] | None = None
-    instants_us: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    timestamps_us: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self):
         with_box = np.unique(self.boxes["ts"]).astype(np.int64)
-        known = with_box if self.instants_us is None else np.union1d(with_box, self.instants_us).astype(np.int64)
-        object.__setattr__(self, "instants_us", known)
+        known = with_box if self.timestamps_us is None else np.union1d(with_box, self.timestamps_us).astype(np.int64)
+        object.__setattr__(self, "timestamps_us", known)
 
     @property
     def num_empty(self) -> int:
-        """How many labelled instants have no box."""
-        return len(self.instants_us) - len(np.unique(self.boxes["ts"]))
+        """How many labeled frames have no box."""
+        return len(self.timestamps_us) - len(np.unique(self.boxes["ts"]))
 
     @property
     def are_detections(self) -> bool:
@@ -102,7 +102,7 @@ def boxes_from(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> np.nd
         if not abs(row[6]) <= MAX_CONFIDENCE:
             raise BoxFileError(f"{path}: box {k} has confidence {row[6]}; correct or remove it")
         if not 0 <= row[7] < 1 << 32:
-            raise BoxFileError(f"{path}: box {k} has track {row[7]}, must be 0 to {(1 << 32) - 1}; number them anew")
+            raise BoxFileError(f"{path}: box {k} has track {row[7]}, must be 0 to {(1 << 32) - 1}; number them again")
     boxes = np.array(listed, BOX_DTYPE)
     return boxes[np.argsort(boxes["ts"], kind="stable")]
 

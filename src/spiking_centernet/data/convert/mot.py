@@ -1,8 +1,8 @@
 """MOTChallenge's text (https://motchallenge.net/instructions/), a line a box.
 
 The columns are frame, track, left, top, width, height, confidence, class, visible. Classes count from 1, frames are
-whole: frame k is the instant k times the time between frames. That time, the sensor's size and the names of the classes
-stand beside it in ``<name>.seqinfo.ini``, MOTChallenge's file with two words more. Left and top count from 0 as in our
+whole: frame k lies at k times the time between frames. That time, the sensor's size and the names of the classes
+stand next to it in ``<name>.seqinfo.ini``, MOTChallenge's file with two words more. Left and top count from 0 as in our
 boxes; MOTChallenge's own files count from 1.
 """
 
@@ -21,20 +21,20 @@ from spiking_centernet.structures import CLASS_NAMES
 from spiking_centernet.utils.files import atomic_write
 
 SHORTEST_US = 1000
-"""Instants without a common step of at least this are numbered instead: a camera of 1 MHz helps no tracker."""
+"""Timestamps without a common step of at least this are numbered instead: a camera of 1 MHz helps no tracker."""
 
 
 def write(path: Path, labels: Labels) -> list[str]:
     """Write labels; return what the format cannot hold, in words."""
-    instants = labels.instants_us.tolist()
-    every_us = math.gcd(*instants) or 1_000_000  # of an instant at 0, any step is one
-    lost = [f"{labels.num_empty} labelled instants without a box"] if labels.num_empty else []
+    timestamps = labels.timestamps_us.tolist()
+    every_us = math.gcd(*timestamps) or 1_000_000  # of a timestamp at 0, any step is one
+    lost = [f"{labels.num_empty} labeled frames without a box"] if labels.num_empty else []
     if every_us >= SHORTEST_US:
-        frame_of = {t_us: t_us // every_us for t_us in instants}
+        frame_of = {t_us: t_us // every_us for t_us in timestamps}
     else:
-        lost.append("times (there is no common step of 1 ms or more, so frames count the instants)")
+        lost.append("times (there is no common step of 1 ms or more, so frames count the timestamps)")
         every_us = 0
-        frame_of = {t_us: k for k, t_us in enumerate(instants, start=1)}
+        frame_of = {t_us: k for k, t_us in enumerate(timestamps, start=1)}
     lines = []
     for box in labels.boxes:
         words = [frame_of[int(box["ts"])], box["track_id"], *(short(box[name]) for name in ("x", "y", "w", "h"))]
@@ -63,7 +63,7 @@ def read(path: Path, *, classes: Sequence[str] | None, every_us: Fraction | floa
 
     Args:
         path: the file.
-        classes: used where no ``seqinfo.ini`` beside it names them; None takes car and pedestrian, and says so.
+        classes: used where no ``seqinfo.ini`` next to it names them; None takes car and pedestrian, and says so.
         every_us: microseconds between frames, where no ``seqinfo.ini`` says them.
 
     Raises:
@@ -108,12 +108,12 @@ def read(path: Path, *, classes: Sequence[str] | None, every_us: Fraction | floa
                 f"{path}: line {number} is {line[:60]!r}, must be: frame,track,left,top,width,height,confidence"
                 "[,class]; correct it"
             ) from None
-        t_us = time_of(frame, every_us, path, "it counts frames, and no seqinfo.ini beside it says their rate")
+        t_us = time_of(frame, every_us, path, "it counts frames, and no seqinfo.ini next to it says their rate")
         # -1 is MOTChallenge's word for "none".
         tracked.append(track >= 0)
         rows.append((t_us, x, y, w, h, max(label, 0), confidence, max(track, 0)))
         # MOTChallenge's ground truth has nine columns, a class, and 0 or 1 where detections have their confidence; what
-        # we write says its classes beside it and keeps confidences as they are.
+        # we write says its classes next to it and keeps confidences as they are.
         flags.append("classes" not in sequence and len(words) == 9 and label >= 0 and confidence in (0, 1))
     if rows and all(flags):
         considered = [row[6] == 1 for row in rows]

@@ -36,4 +36,4 @@ def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
             stored[name] = labels.boxes[name]
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, stored, allow_pickle=False)
-    return [f"{labels.num_empty} labelled instants without a box"] if labels.num_empty else []
+    return [f"{labels.num_empty} labeled frames without a box"] if labels.num_empty else []

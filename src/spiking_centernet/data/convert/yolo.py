@@ -1,8 +1,8 @@
-"""YOLO's text files (https://docs.ultralytics.com/datasets/detect/): a folder with one for every labelled instant.
+"""YOLO's text files (https://docs.ultralytics.com/datasets/detect/): a folder with one for every labeled frame.
 
 A line is ``class cx cy w h`` in shares of the picture; ``confidence``, ``track`` or both follow, as Ultralytics saves
 them. The time stands in the file's name, the names of the classes in ``classes.txt`` or ``data.yaml``. Ultralytics
-passes over a picture that has a share outside 0 to 1, so a box is cut at the border where its centre or size would be
+passes over a picture that has a share outside 0 to 1, so a box is cut at the border where its center or size would be
 one.
 """
 
@@ -49,10 +49,10 @@ def write(folder: Path, labels: Labels, *, stem: str) -> list[str]:
         raise BoxFileError(
             f"{folder}: holds text files already, which would mix with the new ones; choose another folder"
         )
-    digits = len(str(max([0, *labels.instants_us.tolist()])))
+    digits = len(str(max([0, *labels.timestamps_us.tolist()])))
     with_scores = labels.are_detections
     num_cut = num_outside = 0
-    for t_us in labels.instants_us.tolist():
+    for t_us in labels.timestamps_us.tolist():
         lines = []
         for box in labels.boxes[labels.boxes["ts"] == t_us]:
             sides = [(float(box["x"]), float(box["w"]), width), (float(box["y"]), float(box["h"]), height)]
@@ -115,10 +115,10 @@ def read(
     if not paths:
         raise BoxFileError(f"{inner}: holds no text files; give the folder of YOLO's labels")
     height, width = Labels(boxes_from(inner, [], names), names, size_hw).sized("YOLO")
-    instants = _times(paths, every_us)
+    timestamps = _times(paths, every_us)
     lines = [
         (t_us, path, number, words)
-        for t_us, path in zip(instants, paths, strict=True)
+        for t_us, path in zip(timestamps, paths, strict=True)
         for number, line in enumerate(read_text(path).splitlines(), start=1)
         if (words := line.split())
     ]
@@ -148,7 +148,7 @@ def read(
         box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
         rows.append((t_us, *box, label, confidence, track))
     boxes = boxes_from(inner, number_tracks(rows, tracked), names)
-    return Labels(boxes, names, (height, width), np.array(instants, np.int64), tuple(left_out))
+    return Labels(boxes, names, (height, width), np.array(timestamps, np.int64), tuple(left_out))
 
 
 def _names(folder: Path) -> tuple[str, ...] | None:

@@ -99,7 +99,7 @@ class Aedat4Recording(BlockRecording):
                 num_bytes = struct.unpack_from("<i", head, 4)[0] if len(head) == 8 else 0
                 if len(head) < 8 or offset + 8 + num_bytes > end:
                     raise EventFileError(
-                        f"{self.path}: the packet at byte {offset} goes on beyond the end at byte {end}; the copy "
+                        f"{self.path}: the packet at byte {offset} extends beyond the end at byte {end}; the copy "
                         f"was cut short: copy it again, or keep the whole packets with truncate -s {offset}"
                     )
                 if num_bytes <= 0:

@@ -186,7 +186,7 @@ def _columns(
         named = {"t": arrays["t"], "x": xy[:, 0], "y": xy[:, 1], "p": arrays["p"]}
         if arrays["t"].dtype.kind not in "iu":
             return named, None
-        warnings.warn(f"{path}: whole times beside an array xy are ESIM's nanoseconds", stacklevel=4)
+        warnings.warn(f"{path}: whole times next to an array xy are ESIM's nanoseconds", stacklevel=4)
         return {**named, "t": arrays["t"] // 1000}, "us"
     if not arrays:
         raise EventFileError(f"{path}: holds no array; save the events again")

@@ -82,7 +82,7 @@ def _parse_header(path: Path, file: BinaryIO) -> DatHeader:
         has_header = True
         offset += len(line)
         if offset > MAX_HEADER_BYTES:
-            raise EventFileError(f"{path}: the header goes on beyond byte {MAX_HEADER_BYTES}; copy the file again")
+            raise EventFileError(f"{path}: the header continues beyond byte {MAX_HEADER_BYTES}; copy the file again")
         name, _, value = line[2:].decode("latin-1").strip().partition(" ")
         fields[name.lower()] = value.strip()
     if not has_header:
@@ -272,7 +272,7 @@ class DatFile:
         return cube
 
     def scan(self) -> None:
-        """Read the whole file once: count and report unsorted events, make lookups exact whatever their disorder."""
+        """Read the whole file once: count and report out-of-order events, make every lookup exact."""
         if self._scan[1] >= self._look_back:
             self._look_back = self.num_events
         self.last_us = self._scan[2]

@@ -37,7 +37,7 @@ class DatRecording(Recording):
         Args:
             path: the file.
             size_hw: height and width in pixels, for files that do not say or say it wrong.
-            scan: read the whole file once to count its unsorted events and make every lookup exact; by default only up
+            scan: read the whole file once to count out-of-order events and make every lookup exact; by default only up
                 to ``SCAN_LIMIT`` events, where it takes milliseconds. Without it only both ends and a few places
                 between are checked on opening.
 

@@ -1,4 +1,4 @@
-"""Inference on a processor: a detector compiled for it."""
+"""Inference on a CPU: a detector compiled for it."""
 
 from spiking_centernet.deploy.engine.engine import Engine as Engine
 from spiking_centernet.deploy.engine.engine import compile as compile

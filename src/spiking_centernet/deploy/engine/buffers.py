@@ -244,7 +244,7 @@ Shape = tuple[int, int, int, int]
 class MembranePool:
     """Memory for the membranes of every block, float32 [B, h, w, padded channels] each.
 
-    A call reads the old membranes and writes new ones beside them, so a caller may keep a state and go back to it. What
+    A call reads the old membranes and writes new ones, so that a caller may keep a state and go back to it. What
     the caller lets go of is used again: a stream holds two states in memory, however long it runs.
 
     Args:

@@ -10,13 +10,13 @@ from spiking_centernet.deploy.engine.bindings import CLayer
 class Costs:
     """What the kernels cost on one core with one instruction set and precision.
 
-    Only the ratios decide, and those change little from processor to processor. Measured with
+    Only the ratios decide, and those change little from CPU to CPU. Measured with
     ``benchmarks/engine_costs.py`` on an AMD EPYC of the Zen 4 generation at 3.7 GHz.
 
     Attributes:
         macs_per_ns: dense multiplications and additions in a nanosecond, by output channels computed at a time.
         key_ns: nanoseconds to add the weights of one active input, by the same.
-        pixel_ns: nanoseconds an output pixel and step costs beside its additions, by the same.
+        pixel_ns: nanoseconds an output pixel and step costs next to its additions, by the same.
         listed_per_ns: input bytes looked through for active ones in a nanosecond.
     """
 

@@ -1,4 +1,4 @@
-"""A detector compiled for a processor: same call, same results, faster."""
+"""A detector compiled for a CPU: same call, same results, faster."""
 
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from spiking_centernet.deploy.engine.cost_model import events_pay
 from spiking_centernet.deploy.engine.float import FloatFactors, FloatNetwork
 from spiking_centernet.deploy.engine.int8 import Int8Network
 from spiking_centernet.deploy.engine.ir import Network, unfold
-from spiking_centernet.deploy.engine.separable import factor, pays
+from spiking_centernet.deploy.engine.separable import factor, is_cheaper
 from spiking_centernet.deploy.engine.torch_fallback import PlainNetwork, float_layers, int8_layers
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.inference.predictor import predict
@@ -113,7 +113,7 @@ class Engine:
 
 
 def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", decoder: str = "auto") -> Engine:
-    """Return a detector compiled for this processor.
+    """Return a detector compiled for this CPU.
 
     Args:
         model: the detector, fused or not; it is left unchanged.
@@ -123,7 +123,7 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
             added in another order. A first layer whose cube holds other values than 0 and 1 is dense.
         decoder: "merged" computes every decoder block as the one convolution it can be merged into, which sees nothing
             but spikes; "factored" as the three that were trained, which often multiply less; "auto" takes what does.
-            With int8 the two round differently. A fused detector is merged for good.
+            With int8 the two round differently. A fused detector stays fused.
 
     Raises:
         ConfigError: an unknown setting, a fused detector is to be factored, or the detector is an ANN.
@@ -170,4 +170,4 @@ def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:
     if decoder == "factored" and not network.unmerged and network.config.decoder.num_blocks:
         raise ConfigError('this detector is fused: decoder="factored" needs it as trained')
     blocks = network.unmerged.items()
-    return {i: block for i, block in blocks if decoder == "factored" or (decoder == "auto" and pays(block))}
+    return {i: block for i, block in blocks if decoder == "factored" or (decoder == "auto" and is_cheaper(block))}

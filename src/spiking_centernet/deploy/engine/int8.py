@@ -11,7 +11,7 @@ from spiking_centernet.deploy.engine.bindings import Kernels, Plane, run_dense
 from spiking_centernet.deploy.engine.buffers import NativeNetwork, UsesEvents, Workspace
 from spiking_centernet.deploy.engine.ir import Network
 from spiking_centernet.deploy.engine.packing import pack, with_currents
-from spiking_centernet.deploy.engine.quantize import quantise
+from spiking_centernet.deploy.engine.quantize import int8_of
 from spiking_centernet.deploy.engine.separable import Factors, pack_factors
 from spiking_centernet.deploy.engine.torch_fallback import binary, check_binary
 from spiking_centernet.ops.structs import CFactored
@@ -31,7 +31,7 @@ class Int8Network(NativeNetwork):
         self, network: Network, kernels: Kernels, uses_events: UsesEvents, factors: Mapping[int, Factors] | None = None
     ):
         parts, factors = network.input_parts(), factors or {}
-        packed = [pack(block, quantise(block), p) for block, p in zip(network.blocks, parts, strict=True)]
+        packed = [pack(block, int8_of(block), p) for block, p in zip(network.blocks, parts, strict=True)]
         self.factors = {
             index: pack_factors(found, parts[index], packed[index].padded_channels, packed[index].dense_block)
             for index, found in factors.items()

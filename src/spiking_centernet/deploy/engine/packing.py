@@ -32,7 +32,7 @@ class Packed:
         dense_block, event_block: how many of them at a time.
         dense_weights: int8; None where somebody else computes densely.
         event_weights: uint8 or float32.
-        scale, bias, q, threshold: float32 [padded_channels]; padding never fires.
+        scale, bias, q, threshold: float32 [padded_channels]; padding never spikes.
     """
 
     padded_channels: int
@@ -61,7 +61,7 @@ def pack(block: Block, q: Int8, parts: tuple[int, ...]) -> Packed:
 
     Args:
         block: the block.
-        q: its quantised convolution.
+        q: its quantized convolution.
         parts: how the input channels are joined from planes, each of which is padded by itself.
     """
     weight = _pad_outputs(join_inputs(q.weight, parts))

@@ -1,6 +1,6 @@
-"""Weights as int8: symmetric, one power-of-two scale a channel. Spikes need no quantising: 0 and 1 are exact.
+"""Weights as int8: symmetric, one power-of-two scale a channel. Spikes need no quantizing: 0 and 1 are exact.
 
-What the int8 engine must equal: the fused detector itself with the quantised values as its weights.
+What the int8 engine must equal: the fused detector itself with the quantized values as its weights.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ EXACT = 2.0**24
 
 @dataclass(frozen=True)
 class Int8:
-    """The quantised convolution of a block, ``y = scale * (weight conv x) + bias``.
+    """The quantized convolution of a block, ``y = scale * (weight conv x) + bias``.
 
     Attributes:
         weight: int8 [O, I, k, k].
@@ -46,7 +46,7 @@ class Int8:
         return self.weight.float() * self.scale[:, None, None, None]
 
 
-def quantise(block: Block) -> Int8:
+def int8_of(block: Block) -> Int8:
     """Return a block's convolution in int8: weights rounded to the finest power of two that holds them all.
 
     Raises:
@@ -76,7 +76,7 @@ def reference(model: Detector) -> Detector:
     fused = model.fuse().cpu().float()
     with torch.no_grad():
         for block in unfold(model).blocks:
-            q = quantise(block)
+            q = int8_of(block)
             parts = zip(block.names, q.values.split(block.widths), q.bias.split(block.widths), strict=True)
             for name, weight, bias in parts:
                 conv = fused.get_submodule(f"{name}.conv")

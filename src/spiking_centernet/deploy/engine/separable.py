@@ -1,4 +1,4 @@
-"""Decoder blocks in their three convolutions, as integers: the merged convolution's function at a fraction of its work.
+"""Decoder blocks in their three convolutions, as integers: the fused convolution's function at a fraction of its work.
 
 ``expanded = (W_e s + b_e) >> r_e`` over the joined spikes ``s``, ``filtered = (W_f * expanded + b_f) >> r_f`` in every
 channel, ``current = scale * (W_p filtered) + bias``. Weights stand on power-of-two grids. Grids and shifts follow from
@@ -51,8 +51,8 @@ class Factors:
     bias: Tensor
 
 
-def pays(block: DecoderBlock) -> bool:
-    """Whether the three convolutions multiply less often than the merged one."""
+def is_cheaper(block: DecoderBlock) -> bool:
+    """Whether the three convolutions multiply less often than the fused one."""
     convs = block.expand, block.filter, block.project.conv
     factored = sum(conv_macs(c.in_channels // c.groups, c.out_channels, c.kernel_size[0], (1, 1)) for c in convs)
     return factored < conv_macs(block.expand.in_channels, block.out_channels, block.filter.kernel_size[0], (1, 1))

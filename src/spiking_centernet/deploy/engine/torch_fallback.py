@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spiking_centernet.deploy.engine.float import FloatFactors
 from spiking_centernet.deploy.engine.ir import Block, Network, traverse
-from spiking_centernet.deploy.engine.quantize import Int8, quantise
+from spiking_centernet.deploy.engine.quantize import Int8, int8_of
 from spiking_centernet.deploy.engine.separable import Factors, currents
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model.context import Observe, State, check_membrane
@@ -57,7 +57,7 @@ class PlainNetwork:
 def int8_layers(network: Network, factors: Mapping[int, Factors]) -> list[Currents]:
     """Return the convolutions in int8, as whole numbers held by floats."""
     return [
-        partial(currents, factors[index]) if index in factors else partial(_int8_currents, block, quantise(block))
+        partial(currents, factors[index]) if index in factors else partial(_int8_currents, block, int8_of(block))
         for index, block in enumerate(network.blocks)
     ]
 

@@ -1,4 +1,4 @@
-"""AOTInductor: a .pt2 package compiled for this processor, which needs torch and no Python to run."""
+"""AOTInductor: a .pt2 package compiled for this CPU, which needs torch and no Python to run."""
 
 import warnings
 from collections.abc import Mapping

@@ -127,7 +127,7 @@ FAMILIES = (
     ),
     ChipFamily("SpiNNaker2", "https://arxiv.org/abs/2401.04491", _spinnaker2),
 )
-"""Families of chips that read NIR (arXiv 2311.14641); their weights are integers of 8 bits, so quantise first."""
+"""Families of chips that read NIR (arXiv 2311.14641); their weights are integers of 8 bits, so quantize first."""
 
 
 def blockers(graph: Any) -> dict[str, list[str]]:

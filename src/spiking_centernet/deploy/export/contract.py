@@ -21,7 +21,7 @@ Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 class Contract:
     """Names and shapes of an exported network; all arrays are float32 and their shapes are fixed.
 
-    Inputs are ``cube`` and one ``membrane_K`` a neuron layer, all zero at rest. Outputs are the raw heads, averaged
+    Inputs are ``cube`` and one ``membrane_K`` a neuron layer, zero-initialized. Outputs are the raw heads, averaged
     over the call's steps, and one ``new_membrane_K`` a neuron layer for the next call.
 
     Attributes:
@@ -74,7 +74,7 @@ class Contract:
         return [*self.head.branches, *(f"new_membrane_{k:02d}" for k in range(len(self.membrane_shapes)))]
 
     def at_rest(self) -> dict[str, np.ndarray]:
-        """Return the membranes of a network at rest, by input name."""
+        """Return zero-initialized membranes, by input name."""
         shapes = zip(self.input_names[1:], self.membrane_shapes, strict=True)
         return {name: np.zeros(shape, np.float32) for name, shape in shapes}
 
@@ -167,7 +167,7 @@ def run_torch(fused: Detector, contract: Contract) -> Run:
 
 
 def run_window(run: Run, contract: Contract, cube: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Return the outputs of every call of a window from rest, membranes passed from call to call.
+    """Return the outputs of every call of a window from zero-initialized state, membranes passed from call to call.
 
     Args:
         run: the network.

@@ -1,6 +1,6 @@
 """One door to every format: the file's suffix decides.
 
-The short program written beside an exported file: it runs the file without this package.
+The short program written next to an exported file: it runs the file without this package.
 """
 
 import os
@@ -14,9 +14,9 @@ import numpy as np
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.deploy.export.aoti import run_aoti, write_aoti
 from spiking_centernet.deploy.export.contract import Contract, Run, contract_of, run_torch
-from spiking_centernet.deploy.export.onnx import quantised, run_onnx, write_onnx
+from spiking_centernet.deploy.export.onnx import quantized, run_onnx, write_onnx
 from spiking_centernet.deploy.export.openvino import run_openvino, write_openvino
-from spiking_centernet.deploy.export.parity import Parity, compare, score, shipped_windows
+from spiking_centernet.deploy.export.parity import Parity, bundled_windows, compare, score
 from spiking_centernet.errors import ExportError, did_you_mean
 from spiking_centernet.model import Detector
 from spiking_centernet.utils.files import atomic_write
@@ -33,9 +33,9 @@ class ExportRun:
 
     Attributes:
         path: the file.
-        num_bytes: its size, for OpenVINO with the weights in the ``.bin`` beside it.
+        num_bytes: its size, for OpenVINO with the weights in the ``.bin`` next to it.
         contract: its inputs and outputs.
-        snippet: a program beside it that runs it without this package.
+        snippet: a program next to it that runs it without this package.
     """
 
     path: Path
@@ -113,7 +113,7 @@ class Report:
     Attributes:
         parity: against the network with the same weights, rounded where the file holds int8.
         rounding: of the rounded weights against the float ones, in the network itself; None for float32.
-        ap: of the float network and of the file on a labelled split; None without one.
+        ap: of the float network and of the file on a labeled split; None without one.
     """
 
     parity: Parity
@@ -136,8 +136,8 @@ def check(
         model: the detector that was exported.
         written: what :func:`export_detector` returned.
         weights: as exported.
-        cubes: windows [T, C, H, W]; None takes those of the real recording that ships with the package.
-        dataset: a labelled split to score both on.
+        cubes: windows [T, C, H, W]; None takes those of the real recording bundled with the package.
+        dataset: a labeled split to score both on.
         protocol: of the score.
 
     Raises:
@@ -146,10 +146,10 @@ def check(
     """
     contract = written.contract
     fused = model.fuse().cpu()
-    windows = list(shipped_windows(contract) if cubes is None else cubes)
+    windows = list(bundled_windows(contract) if cubes is None else cubes)
     hard_reset = not model.config.neuron.soft_reset
     original = run_torch(fused, contract)
-    same = original if weights == "float32" else run_torch(quantised(fused), contract)
+    same = original if weights == "float32" else run_torch(quantized(fused), contract)
     theirs = run(written.path, contract)
     parity = compare(same, theirs, contract, windows, hard_reset=hard_reset)
     rounding = None if same is original else compare(original, same, contract, windows, hard_reset=hard_reset)
@@ -169,7 +169,7 @@ LOADERS = {
     ),
     ".xml": (
         "openvino",
-        "# float32 has to be asked for: bfloat16, the default on some processors, moves the membranes.\n"
+        "# float32 has to be asked for: bfloat16, the default on some CPUs, moves the membranes.\n"
         'compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})\n'
         "net = lambda *arrays: [np.array(x) for x in compiled(list(arrays)).values()]",
     ),
@@ -191,7 +191,7 @@ path = str(Path(__file__).with_name({name!r}))
 {loader}
 # [steps, 1, polarity * bins + bin, row, column], 1 where an event fell; {steps} steps of {step_ms:g} ms make a window.
 cube = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.zeros({window_shape}, np.float32)
-membranes = [np.zeros(shape, np.float32) for shape in {membrane_shapes}]  # at rest; keep them to go on
+membranes = [np.zeros(shape, np.float32) for shape in {membrane_shapes}]  # keep them for the next call
 heads = []
 for part in cube.astype(np.float32).reshape(-1, *{cube_shape}):
     out = net(part, *membranes)
@@ -203,13 +203,13 @@ around = np.pad(score, ((0, 0), (1, 1), (1, 1)))
 height, width = score.shape[1:]
 peak = np.max([around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
 for k, y, x in zip(*np.nonzero((score == peak) & (score >= {threshold}))):
-    centre, half = np.array([x, y]) + offset[:, y, x], {size} / 2
-    print({classes}[k], round(float(score[k, y, x]), 3), *(np.r_[centre - half, centre + half] * {stride}).round(1))
+    center, half = np.array([x, y]) + offset[:, y, x], {size} / 2
+    print({classes}[k], round(float(score[k, y, x]), 3), *(np.r_[center - half, center + half] * {stride}).round(1))
 '''
 
 
 def write_snippet(path: Path, contract: Contract) -> Path:
-    """Write the program for an exported file and return its path, ``run_NAME_SUFFIX.py`` beside it."""
+    """Write the program for an exported file and return its path, ``run_NAME_SUFFIX.py`` next to it."""
     module, loader = LOADERS[path.suffix]
     own = path.with_name(f"run_{path.stem}_{path.suffix[1:]}.py")
     shape = contract.cube_shape

@@ -4,7 +4,7 @@ Convolutions at a fine resolution as convolutions between phase populations on a
 
 NIR has no upsampling. A map of H x W neurons is held as ``f * f`` maps of H/f x W/f instead, one for every place within
 a cell of f x f pixels: channel ``(row % f * f + column % f) * C + c``. Repeating every pixel twice then needs no node
-at all: the neighbour's index is halved.
+at all: the neighbor's index is halved.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ from torch import Tensor
 from spiking_centernet.deploy.export.chips import blockers
 from spiking_centernet.deploy.export.contract import contract_of
 from spiking_centernet.deploy.export.nir import STEP_S, from_phases, heads_of, nir_size, population
-from spiking_centernet.deploy.export.parity import shipped_windows
+from spiking_centernet.deploy.export.parity import bundled_windows
 from spiking_centernet.errors import ExportError, need
 from spiking_centernet.model import Detector
 
@@ -26,10 +26,10 @@ class NirReport:
     """What the check of a NIR file found.
 
     Attributes:
-        num_windows: windows compared, each from rest.
+        num_windows: windows compared, each from zero-initialized state.
         size_hw: height and width of the input, whole cells of the coarsest stage.
         max_difference: largest absolute difference by head, of single steps.
-        spikes_differing: share of neurons and steps that fire in one and not in the other.
+        spikes_differing: share of neurons and steps that spike in one and not in the other.
         blockers: by family of chips, what its maker's document says it cannot hold.
     """
 
@@ -54,7 +54,7 @@ def check_nir(
         model: the detector that was written.
         path: the file.
         size_hw: height and width of the sensor.
-        cubes: windows [T, C, H, W] of the size of :func:`nir_size`; None takes those of the shipped recording.
+        cubes: windows [T, C, H, W] of the size of :func:`nir_size`; None takes those of the bundled recording.
         step_s: seconds a step, as written.
 
     Raises:
@@ -65,7 +65,7 @@ def check_nir(
     fused, padded_hw = model.fuse().cpu(), nir_size(model.config, size_hw)
     largest: dict[str, float] = dict.fromkeys(model.head.branches, 0.0)
     num_windows = differing = compared = 0
-    for cube in shipped_windows(contract_of(fused, padded_hw)) if cubes is None else cubes:
+    for cube in bundled_windows(contract_of(fused, padded_hw)) if cubes is None else cubes:
         num_windows += 1
         spikes, heads = every_step(fused, cube)
         values = run_nir(graph, cube, step_s)
@@ -94,9 +94,9 @@ def every_step(fused: Detector, cube: np.ndarray) -> tuple[dict[str, np.ndarray]
 
 
 def run_nir(graph: Any, cube: np.ndarray, step_s: float) -> dict[str, np.ndarray]:
-    """Return the output of every node at every step, from rest.
+    """Return the output of every node at every step, from zero-initialized state.
 
-    ``v' = v + step / tau * (v_leak - v + r i)``, ``s = v' > threshold``, then ``v = v_reset`` where it fired: NIR's
+    ``v' = v + step / tau * (v_leak - v + r i)``, ``s = v' > threshold``, then ``v = v_reset`` where it spiked: NIR's
     equations by Euler steps.
 
     Args:

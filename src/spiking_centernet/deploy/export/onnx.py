@@ -61,7 +61,7 @@ def onnx_model(fused: Detector, contract: Contract, *, int8: bool = False) -> An
     """
     model = traced(StatefulNetwork(fused), example_inputs(contract), contract.input_names, contract.output_names)
     if int8:
-        _quantise_weights(model)
+        _quantize_weights(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = "spiking_centernet", contract.to_json()
     return model
@@ -92,7 +92,7 @@ def onnx_session(path: Path, num_threads: int) -> Any:
 
 
 def run_onnx(path: Path, contract: Contract) -> Run:
-    """Return an ONNX file as ONNX Runtime computes it on the processor.
+    """Return an ONNX file as ONNX Runtime computes it on the CPU.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
@@ -105,7 +105,7 @@ def run_onnx(path: Path, contract: Contract) -> Run:
     return run
 
 
-def _quantise_weights(model: Any) -> None:
+def _quantize_weights(model: Any) -> None:
     """Store every convolution's weights as int8, and say that its input is a whole number of 0..255.
 
     Each weight becomes ``DequantizeLinear(int8, scale of its output channel)`` and each input passes through uint8 at
@@ -184,7 +184,7 @@ def to_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return integers.astype(np.int8), scale
 
 
-def quantised(fused: Detector) -> Detector:
+def quantized(fused: Detector) -> Detector:
     """Return a fused detector whose convolutions have the weights that int8 can hold, in float32."""
     rounded = copy.deepcopy(fused)
     for module in rounded.modules():

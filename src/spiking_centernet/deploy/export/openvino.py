@@ -15,11 +15,11 @@ from spiking_centernet.model import Detector
 from spiking_centernet.utils.files import atomic_write
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
-"""Without it OpenVINO computes in bfloat16 wherever the processor can, and the membranes move."""
+"""Without it OpenVINO computes in bfloat16 wherever the CPU can, and the membranes move."""
 
 
 def write_openvino(fused: Detector, contract: Contract, path: Path, *, int8: bool = False) -> None:
-    """Write the network as OpenVINO's pair of files: ``path`` and the weights beside it in ``.bin``.
+    """Write the network as OpenVINO's pair of files: ``path`` and the weights next to it in ``.bin``.
 
     Raises:
         MissingPackageError: openvino, onnx or onnxscript is not installed.
@@ -46,7 +46,7 @@ def compile_openvino(path: Path, num_threads: int) -> Any:
 
 
 def run_openvino(path: Path, contract: Contract) -> Run:
-    """Return an OpenVINO file as OpenVINO computes it on the processor in float32.
+    """Return an OpenVINO file as OpenVINO computes it on the CPU in float32.
 
     Raises:
         MissingPackageError: openvino is not installed.

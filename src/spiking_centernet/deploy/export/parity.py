@@ -12,7 +12,7 @@ from spiking_centernet.data import FolderDataset, Recording
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.deploy.export.contract import Contract, Run, mean_heads, run_window
 from spiking_centernet.errors import ExportError
-from spiking_centernet.evaluation.metrics import Instant, Protocol
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 from spiking_centernet.utils.progress import track
@@ -26,9 +26,9 @@ class Parity:
     """How far a file's outputs lie from the network's.
 
     Attributes:
-        num_windows: windows compared, each from rest.
+        num_windows: windows compared, each from zero-initialized state.
         max_difference: largest absolute difference by head, averaged over the window's steps.
-        spikes_differing: share of neurons that fired in one and not in the other in the last step of a call, read from
+        spikes_differing: share of neurons that spiked in one and not in the other in the last step of a call, read from
             the reset of their membranes; None without a hard reset.
         membranes_differing: share of membranes that differ by more than ``MEMBRANE_TOLERANCE``; None without membranes.
     """
@@ -47,7 +47,7 @@ def compare(reference: Run, run: Run, contract: Contract, cubes: Iterable[np.nda
         run: the file.
         contract: of both.
         cubes: windows [window_steps, C, H, W].
-        hard_reset: a neuron that fired has a membrane of exactly 0.
+        hard_reset: a neuron that spiked has a membrane of exactly 0.
 
     Raises:
         ExportError: there is no window.
@@ -90,8 +90,8 @@ def score(
         ExportError: the recordings have another size than the contract.
         ConfigError: unknown protocol.
     """
-    truth: dict[Instant, Boxes] = {}
-    found: dict[Instant, Detections] = {}
+    truth: dict[FrameKey, Boxes] = {}
+    found: dict[FrameKey, Detections] = {}
     for k in track(range(len(dataset)), "scoring"):
         sample = dataset[k]
         size_hw = (int(sample.cube.shape[-2]), int(sample.cube.shape[-1]))
@@ -107,8 +107,8 @@ def score(
     return Predictions(truth, found, contract.size_hw, contract.classes).score(protocol).ap
 
 
-def shipped_windows(contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:
-    """Yield windows of the real recording that ships with the package; see :func:`windows_of`."""
+def bundled_windows(contract: Contract, every_us: int = 50_000) -> Iterator[np.ndarray]:
+    """Yield windows of the real recording bundled with the package; see :func:`windows_of`."""
     folder = Path(str(resources.files("spiking_centernet") / "assets" / "icns_roadside_cars"))
     return windows_of(open_recording(folder / "icns_roadside_cars_td.dat"), contract, every_us)
 

@@ -58,10 +58,10 @@ class NeuronOperations:
         neurons: how many there are.
         spikes: outputs that are not zero.
         updates: neurons x steps x windows.
-        dead: neurons that never fired.
-        saturated: neurons that fired at every step.
+        dead: neurons that never spiked.
+        saturated: neurons that spiked at every step.
         multiplies: multiplications of an update: 1 for a leaky membrane, else 0.
-        adds: additions of an update: 1 for a membrane, 0 for the ANN twin's ReLU.
+        adds: additions of an update: 1 for a membrane, 0 for the ANN counterpart's ReLU.
     """
 
     name: str
@@ -80,12 +80,12 @@ class NeuronOperations:
 
     @property
     def dead_share(self) -> float:
-        """Share of the neurons that never fired."""
+        """Share of the neurons that never spiked."""
         return self.dead / self.neurons
 
     @property
     def saturated_share(self) -> float:
-        """Share of the neurons that fired at every step."""
+        """Share of the neurons that spiked at every step."""
         return self.saturated / self.neurons
 
 
@@ -270,7 +270,7 @@ class OperationCounter:
 
     @torch.no_grad()
     def __call__(self, cube: Tensor) -> DetectorOutput:
-        """Detect in windows [T, B, C, H, W] that start at rest, count, and return the network's output.
+        """Detect in windows [T, B, C, H, W] from zero-initialized state, count, and return the network's output.
 
         Raises:
             ConfigError: the windows' steps or size are not those of the calls before, or they have no step.
@@ -359,7 +359,7 @@ def _neuron_operations(neuron: nn.Module, tally: _Tally, steps: int) -> NeuronOp
 
 
 def count_ops(model: Detector, cubes: Tensor | Iterable[Tensor]) -> Operations:
-    """Count the operations of a detector on windows that start at rest.
+    """Count the operations of a detector on windows that start from zero-initialized state.
 
     Args:
         model: any detector, left unchanged; ``model.fuse()`` is what runs in inference.

@@ -33,7 +33,7 @@ class EnergyCounter(Protocol):
 
 
 class RaplCounter:
-    """Joules of processor packages and their memory from the kernel's powercap files (RAPL; Intel, and AMD's twin).
+    """Joules of CPU packages and their memory from the kernel's powercap files (RAPL; Intel, and AMD's counterpart).
 
     A file counts microjoules and starts again at ``max_energy_range_uj``. One wrap between two reads is made good; a
     counter of 32 bits and the finest usual unit, 15.3 uJ, takes 11 minutes to it at 100 W.
@@ -101,7 +101,7 @@ class NoMeter:
     """Why no joules can be read here, and how to change that; one line.
 
     Attributes:
-        reason: what is missing, and the remedy.
+        reason: what is missing, and the fix.
     """
 
     reason: str
@@ -135,7 +135,7 @@ def _find_rapl(powercap: Path) -> EnergyCounter | NoMeter:
         if name.startswith("package") or name == "dram":
             zones.append(zone)
     if not zones and sys.platform != "linux":
-        return NoMeter("not measured: a processor's energy counter (RAPL) can be read on Linux alone")
+        return NoMeter("not measured: a CPU's energy counter (RAPL) can be read on Linux alone")
     if not zones:
         return NoMeter(
             f"not measured: {powercap} shows no RAPL counter; virtual machines hide it, on a real one load it with "
@@ -161,7 +161,7 @@ class Joules:
         std: standard deviation over the repeats, joules a window.
         interval: half the width of the 95 % interval of the mean, joules a window.
         repeats: how often it was measured.
-        idle_watts: power of the machine at rest, before and after.
+        idle_watts: power of the idle machine, before and after.
         seconds_per_window: mean time a window took.
         settled: whether the interval came within the tolerance before the time was up.
     """

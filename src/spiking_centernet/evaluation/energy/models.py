@@ -24,12 +24,12 @@ Charged for 4 bytes as in Lemaire et al., "An Analytical Estimation of Spiking N
 """
 
 LITERATURE_BREAK_EVEN = 0.057
-"""Firing rate below which a spiking network of 5 steps beats an equal quantised one on typical neuromorphic hardware:
+"""Firing rate below which a spiking network of 5 steps beats an equal quantized one on typical neuromorphic hardware:
 Yan et al., arXiv 2409.08290, version 4 (versions 2 and 3 said 6.4 %)."""
 
 
 @dataclass(frozen=True)
-class Bill:
+class Breakdown:
     """Energy of one window in picojoules, by what spends it.
 
     Attributes:
@@ -46,16 +46,16 @@ class Bill:
         """Return picojoules a window, with or without the first layer and the membrane updates."""
         return self.convolutions + first_layer * self.first_layer + neurons * self.neurons
 
-    def __mul__(self, factor: float) -> "Bill":
-        return Bill(self.first_layer * factor, self.convolutions * factor, self.neurons * factor)
+    def __mul__(self, factor: float) -> "Breakdown":
+        return Breakdown(self.first_layer * factor, self.convolutions * factor, self.neurons * factor)
 
 
-EnergyModel = Callable[[Operations], Bill]
-"""Turns counted operations into the bill of one window."""
+EnergyModel = Callable[[Operations], Breakdown]
+"""Turns counted operations into the breakdown of one window."""
 
 
-def horowitz45(operations: Operations) -> Bill:
-    """Return the bill by the papers' convention: 4.6 pJ a multiply-accumulate, 0.9 pJ an addition, memory free.
+def horowitz45(operations: Operations) -> Breakdown:
+    """Return the breakdown by the papers' convention: 4.6 pJ a multiply-accumulate, 0.9 pJ an addition, memory free.
 
     A binary input costs an addition for every pair that meets; any other input a multiply-accumulate for every pair,
     active or not, because a dense engine does not skip zeros. A membrane update costs its multiplication and addition,
@@ -72,7 +72,7 @@ def horowitz45(operations: Operations) -> Bill:
     neurons = sum(
         n.updates * (n.multiplies * MULTIPLY_FLOAT32_PJ + n.adds * ADD_FLOAT32_PJ) for n in operations.neurons
     )
-    return Bill(first, sum(others), neurons) * (1 / windows)
+    return Breakdown(first, sum(others), neurons) * (1 / windows)
 
 
 def sram_pj(num_bytes: float) -> float:
@@ -108,11 +108,11 @@ class MemoryModel:
     membrane_bits: int = 32
     activation_bits: int = 32
 
-    def __call__(self, operations: Operations) -> Bill:
-        """Return the bill of one window."""
+    def __call__(self, operations: Operations) -> Breakdown:
+        """Return the breakdown of one window."""
         first, *others = (self._conv(layer, operations) for layer in operations.convolutions)
         neurons = sum(self._neurons(layer) for layer in operations.neurons)
-        return Bill(first, sum(others), neurons) * (1 / operations.num_windows)
+        return Breakdown(first, sum(others), neurons) * (1 / operations.num_windows)
 
     @property
     def add_pj(self) -> float:
@@ -153,8 +153,8 @@ class MemoryModel:
         update += layer.multiplies * MULTIPLY_INT32_PJ * (self.membrane_bits / 32) ** 2
         return layer.updates * (update + sram_pj(layer.neurons / 8) / 32)
 
-    def quantised_twin(self, operations: Operations) -> float:
-        """Return picojoules a window of the equal quantised ANN: same convolutions once, not once a step.
+    def quantized_counterpart(self, operations: Operations) -> float:
+        """Return picojoules a window of the equal quantized ANN: same convolutions once, not once a step.
 
         Its activations have ``ceil(log2(steps + 1))`` bits, which tell as much as the spike count of the steps
         (arXiv 2409.08290).
@@ -164,20 +164,20 @@ class MemoryModel:
         return sum(self._dense(layer, frames, bits) for layer in operations.convolutions) / frames
 
 
-def horowitz45_twin(operations: Operations) -> float:
-    """Return picojoules a window of the ANN twin by the papers' convention: every pair of one step, 4.6 pJ each."""
+def horowitz45_counterpart(operations: Operations) -> float:
+    """Return picojoules a window of the ANN counterpart as papers count: every pair of one step, 4.6 pJ each."""
     frames = operations.num_windows * operations.num_steps
     return operations.dense / frames * (ADD_FLOAT32_PJ + MULTIPLY_FLOAT32_PJ)
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where a spiking network and its equal quantised ANN cost the same.
+    """Where a spiking network and its equal quantized ANN cost the same.
 
     Attributes:
-        model: by what the energies are reckoned.
+        model: by what the energies are computed.
         own_rate: the network's firing rate.
-        rate: the firing rate of equal cost; None if the ANN costs less even in silence, or where nothing fired, so that
+        rate: the firing rate of equal cost; None if the ANN costs less even in silence, or without a spike, so that
             there is no cost of a spike to go by. May exceed 1.
         snn_pj: picojoules a window of the network.
         ann_pj: picojoules a window of the ANN.
@@ -190,22 +190,22 @@ class BreakEven:
     ann_pj: float
 
     @property
-    def pays(self) -> bool:
+    def is_cheaper(self) -> bool:
         """Whether the network costs less than the ANN."""
         return self.snn_pj < self.ann_pj
 
 
 def break_even(name: str, model: EnergyModel, operations: Operations, ann_pj: float) -> BreakEven:
-    """Return the firing rate at which a spiking network costs as much as its ANN twin.
+    """Return the firing rate at which a spiking network costs as much as its ANN counterpart.
 
     All layers' firing rates are scaled alike; the events of the first layer, the looking at spikes and the membrane
-    updates stay as they are. Every energy model here is linear in the spikes, so that two bills fix the line.
+    updates stay as they are. Every energy model here is linear in the spikes, so that two breakdowns fix the line.
 
     Args:
         name: what the model is called.
         model: ``horowitz45`` or a :class:`MemoryModel`.
         operations: counted on a fully spiking network.
-        ann_pj: picojoules a window of the twin.
+        ann_pj: picojoules a window of the counterpart.
     """
     now = model(operations).total()
     silent = model(_silenced(operations)).total()
@@ -239,7 +239,9 @@ def break_evens(operations: Operations) -> list[BreakEven]:
         return []
     wide = MemoryModel()
     return [
-        break_even("horowitz45", horowitz45, operations, horowitz45_twin(operations)),
-        break_even("memory, 32-bit words", wide, operations, wide.quantised_twin(operations)),
-        break_even("memory, 8-bit weights, 16-bit membranes", NARROW, operations, NARROW.quantised_twin(operations)),
+        break_even("horowitz45", horowitz45, operations, horowitz45_counterpart(operations)),
+        break_even("memory, 32-bit words", wide, operations, wide.quantized_counterpart(operations)),
+        break_even(
+            "memory, 8-bit weights, 16-bit membranes", NARROW, operations, NARROW.quantized_counterpart(operations)
+        ),
     ]

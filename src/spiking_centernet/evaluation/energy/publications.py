@@ -89,7 +89,7 @@ class Published:
 
 
 def published() -> list[Published]:
-    """Return the paper's energy table (arXiv 2402.01287) with the operations counted anew.
+    """Return the paper's energy table (arXiv 2402.01287) with the operations counted again.
 
     Cordone et al. (arXiv 2205.04339) publish 2.33 G accumulations a step for DenseNet121-24 with SSD; its backbone
     alone has 2.24 G, so that the published count is a dense one. The layers of 64-ST-VGG are not at hand: its 1.73 G is
@@ -111,7 +111,7 @@ def what_follows(rows: Sequence[Published]) -> str:
     printed_dense = [row for row in rows if row.printed_is == "dense"]
     printed_scaled = [row for row in rows if row.printed_is == "rate-scaled"]
     if not printed_dense or not printed_scaled:
-        return "All printed energies are reckoned alike."
+        return "All printed energies are computed alike."
     ours = " and ".join(f"{row.scaled_mj:.2f}" for row in printed_scaled)
     theirs = " and ".join(f"{row.scaled_mj:.2f}" for row in printed_dense)
     cheapest = min(row.scaled_mj for row in printed_dense)

@@ -28,7 +28,7 @@ from spiking_centernet.evaluation.energy import (
     what_follows,
 )
 from spiking_centernet.evaluation.energy import break_evens as break_evens_of
-from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN, Bill, BreakEven
+from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN, Breakdown, BreakEven
 from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.model import Detector
 from spiking_centernet.structures import Batch
@@ -38,15 +38,15 @@ from spiking_centernet.utils.provenance import collect_provenance, write_json
 
 @dataclass(frozen=True)
 class Costs:
-    """What a window of a split costs a detector, merged for inference.
+    """What a window of a split costs a detector, fused for inference.
 
     Attributes:
         split: name of the split.
         recordings: how many it has.
-        spiking: whether the neurons spike; an ANN twin's "firing rates" are shares of outputs that are not zero.
-        operations: counted on every labelled instant.
-        bills: picojoules of a window, by energy model.
-        break_evens: against the equal quantised ANN; empty unless fully spiking.
+        spiking: whether the neurons spike; an ANN counterpart's "firing rates" are shares of outputs that are not zero.
+        operations: counted on every labeled frame.
+        breakdowns: picojoules of a window, by energy model.
+        break_evens: against the equal quantized ANN; empty unless fully spiking.
         neurobench: NeuroBench's metrics.
         joules: measured energy, or why there is none.
     """
@@ -55,7 +55,7 @@ class Costs:
     recordings: int
     spiking: bool
     operations: Operations
-    bills: Mapping[str, Bill]
+    breakdowns: Mapping[str, Breakdown]
     break_evens: Sequence[BreakEven]
     neurobench: NeuroBench
     joules: Joules | NoMeter
@@ -70,11 +70,11 @@ class Costs:
             )
         told = []
         for even in self.break_evens:
-            side = "less" if even.pays else "more"
+            side = "less" if even.is_cheaper else "more"
             if even.rate is not None:
                 where = f"break-even at {even.rate:.1%}"
             else:
-                where = "nothing fires" if even.pays else "even in silence it would cost more"
+                where = "nothing spikes" if even.is_cheaper else "even in silence it would cost more"
             told.append(f"by {even.model} it costs {side} than the equal ANN ({where})")
         return (
             f"Fully spiking at a firing rate of {ops.rate:.1%}: {'; '.join(told)}. The literature puts break-even "
@@ -101,8 +101,8 @@ class Costs:
                 "membrane_updates": sum(n.updates for n in ops.neurons if n.adds) / windows,
             },
             "energy_uj_per_window": {
-                name: {"total": bill.total() * 1e-6, **dataclasses.asdict(bill * 1e-6)}
-                for name, bill in self.bills.items()
+                name: {"total": breakdown.total() * 1e-6, **dataclasses.asdict(breakdown * 1e-6)}
+                for name, breakdown in self.breakdowns.items()
             },
             "break_even": [dataclasses.asdict(even) for even in self.break_evens],
             "break_even_literature": LITERATURE_BREAK_EVEN,
@@ -127,14 +127,14 @@ def costs(
     batch_size: int = 8,
     measure_s: float = 60.0,
 ) -> Costs:
-    """Count every labelled instant of a split, and measure joules where the machine counts them.
+    """Count every labeled frame of a split, and measure joules where the machine counts them.
 
     Args:
-        model: the detector; it is merged for inference here and left unchanged.
+        model: the detector; it is fused for inference here and left unchanged.
         data: folder that holds the splits.
         split: name of the split.
         batch_size: windows at a time.
-        measure_s: most seconds to measure joules for, beside the idle machine's and the repeats that a spread needs;
+        measure_s: most seconds to measure joules for, next to the idle machine's and the repeats that a spread needs;
             0 does not measure.
 
     Raises:
@@ -163,7 +163,7 @@ def costs(
         recordings=len(dataset.recordings),
         spiking=model.config.neuron.is_spiking,
         operations=operations,
-        bills={name: reckon(operations) for name, reckon in MODELS.items()},
+        breakdowns={name: energy_of(operations) for name, energy_of in MODELS.items()},
         break_evens=break_evens_of(operations),
         neurobench=neurobench(fused, operations),
         joules=measured(fused, first, limit_s=measure_s),
@@ -174,7 +174,7 @@ def measured(fused: Detector, cube: Tensor, *, limit_s: float) -> Joules | NoMet
     """Return the joules of a window on the device the detector lies on, or why they cannot be told.
 
     Args:
-        fused: the detector, merged.
+        fused: the detector, fused.
         cube: windows [T, B, C, H, W] on its device; they are detected in again and again.
         limit_s: most seconds to take.
     """
@@ -211,11 +211,11 @@ def save(found: Costs, out: str | os.PathLike[str], *, notes: Mapping[str, Any] 
 
 @dataclass(frozen=True)
 class ClipActivity:
-    """Where and when the layers fire over a recording.
+    """Where and when the layers spike over a recording.
 
     Attributes:
-        where: by layer, share of steps and channels in which a position fired, float64 [h, w].
-        when: by layer, share of neurons that fired at every step, float64 [steps].
+        where: by layer, share of steps and channels in which a position spiked, float64 [h, w].
+        when: by layer, share of neurons that spiked at every step, float64 [steps].
         events: events at every step, int64 [steps].
         step_us: length of a step.
         start_us: when the first step begins.
@@ -229,12 +229,12 @@ class ClipActivity:
 
 
 def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 20) -> ClipActivity:
-    """Return where and when the layers fire over the first windows of a recording, one after the other.
+    """Return where and when the layers spike over the first windows of a recording, one after the other.
 
-    Every window starts at rest, as in :func:`stream`.
+    Every window starts from zero-initialized state, as in :func:`stream`.
 
     Args:
-        model: the detector; it is merged here and left unchanged.
+        model: the detector; it is fused here and left unchanged.
         recording: any recording.
         max_windows: how many windows to look at.
 
@@ -265,7 +265,7 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
         at = (window.events["t"] - window.start_us) / voxels.step_us
         events.extend(np.bincount(at.astype(int), minlength=voxels.num_steps).tolist())
     if not starts:
-        raise ConfigError(f"{recording.path}: holds no events, so nothing fires")
+        raise ConfigError(f"{recording.path}: holds no events, so nothing spikes")
     return ClipActivity(
         where={name: (total / len(starts)).numpy() for name, total in where.items()},
         when={name: torch.cat(parts).numpy() for name, parts in when.items()},

@@ -1,6 +1,6 @@
 """Who takes part: our paths and the peers, each as a function from a cube to the heads' outputs.
 
-Untrained networks that fire at a chosen rate: speed depends on it, and not every preset has weights yet.
+Untrained networks that spike at a chosen rate: speed depends on it, and not every preset has weights yet.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ def names(*, slow: bool) -> list[str]:
 
 
 def make(name: str, model: Detector, cube: Tensor, *, threads: int) -> Run:
-    """Build one contestant for cubes of this shape.
+    """Build one implementation for cubes of this shape.
 
     Args:
         name: one of ``names``.
@@ -77,10 +77,10 @@ def make(name: str, model: Detector, cube: Tensor, *, threads: int) -> Run:
 
 
 def expected(name: str, model: Detector, cube: Tensor) -> list[Tensor]:
-    """Return what a contestant must answer, computed eagerly in torch operations.
+    """Return what an implementation must answer, computed eagerly in torch operations.
 
     Ours in int8 has a reference of its own, bit for bit; those that were given int8 values as float weights must equal
-    the merged detector with these. With float weights a spike flips where rounding decides, and one flipped spike grows
+    the fused detector with these. With float weights a spike flips where rounding decides, and one flipped spike grows
     to percents at the heads of a random network: there the difference says nothing but that.
     """
     if "int8" in name:
@@ -99,10 +99,10 @@ HALVINGS = 14
 
 
 def awake(preset: str, cube: Tensor, firing_rate: float, *, seed: int = 0, **changes) -> Detector:
-    """Return a random detector in evaluation mode in which every layer fires at the given rate on the given cube.
+    """Return a random detector in evaluation mode in which every layer spikes at the given rate on the given cube.
 
     Batch norms take the cube's statistics; then one bias for all channels of a layer is searched that makes the layer
-    fire as asked, layer after layer.
+    spike as asked, layer after layer.
 
     Args:
         preset: "nano", "small" or "paper".

@@ -1,6 +1,7 @@
 """The same network on other people's software: SpikingJelly, ONNX Runtime, OpenVINO. None is needed to use the package.
 
-Every peer gets the weights of our detector and must give its output: :func:`agreement` is measured beside every time.
+Every other runtime gets the weights of our detector and must give its output: :func:`agreement` is measured with
+every time.
 """
 
 import importlib.util
@@ -163,13 +164,13 @@ def write_onnx(model: Detector, cube: Tensor, path: Path) -> Path:
 
 
 def onnx_runtime(path: Path, *, threads: int) -> Run:
-    """Return a run of ONNX Runtime on its processor backend."""
+    """Return a run of ONNX Runtime on its CPU backend."""
     session = onnx_session(path, threads)
     return lambda cube: _tensors(session.run(None, {"cube": cube.float().numpy()}))
 
 
 def openvino(path: Path, *, threads: int) -> Run:
-    """Return a run of OpenVINO in float32; left alone it would take bfloat16 where the processor has it."""
+    """Return a run of OpenVINO in float32; left alone it would take bfloat16 where the CPU has it."""
     compiled = compile_openvino(path, threads)
 
     def run(cube: Tensor) -> list[Tensor]:

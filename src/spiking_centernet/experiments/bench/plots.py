@@ -6,13 +6,13 @@ from typing import Any
 
 from spiking_centernet.utils.files import atomic_write
 
-FLOORS = {"fp32_gmac_s": "floor fp32", "bf16_gmac_s": "floor bf16", "int8_gmac_s": "floor int8"}
-"""Measured convolution rate -> the name of the floor it sets."""
+ROOFLINES = {"fp32_gmac_s": "roofline fp32", "bf16_gmac_s": "roofline bf16", "int8_gmac_s": "roofline int8"}
+"""Measured convolution rate -> the name of the roofline it sets."""
 
 
-def floor_ms(gmac: float, floors: Mapping[str, float]) -> dict[str, float]:
+def roofline_ms(gmac: float, peak_rates: Mapping[str, float]) -> dict[str, float]:
     """Return the milliseconds that a window's dense multiply-accumulates would take at each measured rate."""
-    return {name: gmac / floors[key] * 1e3 for key, name in FLOORS.items() if key in floors}
+    return {name: gmac / peak_rates[key] * 1e3 for key, name in ROOFLINES.items() if key in peak_rates}
 
 
 def draw(result: Mapping[str, Any], out: Path) -> dict[str, Path]:
@@ -32,12 +32,12 @@ def _race(result: Mapping[str, Any], path: Path) -> None:
         axes = figure.add_subplot(1, len(races), k + 1)
         names = list(race["times"])[::-1]
         medians = [race["times"][name]["median_ms"] for name in names]
-        colours = ["#0b6bb5" if name.startswith("ours") else "#9aa7b8" for name in names]
-        bars = axes.barh(names, medians, color=colours)
+        colors = ["#0b6bb5" if name.startswith("ours") else "#9aa7b8" for name in names]
+        bars = axes.barh(names, medians, color=colors)
         axes.bar_label(bars, fmt="%.3g ms", padding=3, fontsize=8)
-        for name, ms in floor_ms(race["window_gmac"], race["floors"]).items():
+        for name, ms in roofline_ms(race["window_gmac"], race["peak_rates"]).items():
             axes.axvline(ms, color="#c23b22", linewidth=0.8, linestyle=":")
-            axes.text(ms, len(names) - 0.35, name.removeprefix("floor "), color="#c23b22", fontsize=7, rotation=90)
+            axes.text(ms, len(names) - 0.35, name.removeprefix("roofline "), color="#c23b22", fontsize=7, rotation=90)
         axes.set(xscale="log", xlabel="median milliseconds a window, log scale")
         axes.set_xlim(min(medians) * 0.5, max(medians) * 3)
         axes.set_title(f"{race['threads']} thread{'s' * (race['threads'] > 1)}", fontsize=11, pad=24)

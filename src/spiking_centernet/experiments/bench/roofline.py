@@ -11,13 +11,13 @@ COPIED_BYTES = 256 * 2**20
 
 SHAPES = ((256, 256, 30, 38), (128, 128, 60, 76), (512, 512, 15, 19), (64, 64, 60, 76))
 """Input channels, output channels, height and width of the 3x3 convolutions tried: those of the paper's encoder. The
-best rate of any is the floor."""
+best rate of any is the roofline."""
 
 FRAMES = 5
 """A window's steps as a batch."""
 
 
-def floors(seconds: float = 2.0) -> dict[str, float]:
+def peak_rates(seconds: float = 2.0) -> dict[str, float]:
     """Measure the machine with the threads torch has.
 
     Returns:
@@ -43,7 +43,7 @@ def _rate(precision: str, shape: tuple[int, int, int, int], seconds: float) -> f
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         try:
-            call = _quantised(x, weight) if precision == "int8" else _floating(x, weight, precision)
+            call = _quantized(x, weight) if precision == "int8" else _floating(x, weight, precision)
             call()
         except (RuntimeError, AttributeError):
             return None
@@ -62,7 +62,7 @@ def _floating(x: Tensor, weight: Tensor, precision: str):
     )  # fmt: skip
 
 
-def _quantised(x: Tensor, weight: Tensor):
+def _quantized(x: Tensor, weight: Tensor):
     channels = weight.shape[0]
     scale, zero = torch.full((channels,), 2.0**-6), torch.zeros(channels, dtype=torch.int64)
     spikes = x.to(torch.uint8).contiguous(memory_format=torch.channels_last)

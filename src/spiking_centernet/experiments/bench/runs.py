@@ -1,4 +1,4 @@
-"""``scn bench``: every contestant side by side, one process a setting, into one file and its plots."""
+"""``scn bench``: every implementation side by side, one process a setting, into one file and its plots."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from spiking_centernet.utils.provenance import collect_provenance, write_json
 LOG = logging.getLogger(__name__)
 
 TUNED = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.hugetlb=1"}
-"""Keeps glibc from giving memory back and faulting it in anew at every call; other C libraries ignore it."""
+"""Keeps glibc from giving memory back and faulting it in again at every call; other C libraries ignore it."""
 
 RATES = (0.01, 0.03, 0.06, 0.12, 0.2, 0.3, 0.5, 0.9)
 """Firing rates of the curve."""
@@ -40,17 +40,17 @@ def run_bench(
     slow: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure this machine: windows a second of every contestant, latency, memory, cold start, speed by firing rate.
+    """Measure this machine: every implementation's windows a second, latency, memory, cold start, speed by firing rate.
 
-    Weights are random and made to fire at a given rate, int8 on power-of-two scales, the same for everybody. Runs of
+    Weights are random and made to spike at a given rate, int8 on power-of-two scales, the same for everybody. Runs of
     one setting take turns in one process; a setting is a number of threads and an allocator as it comes or tuned.
 
     Args:
         out: folder for ``bench.json`` and the plots.
         preset: the network.
-        threads: how many, one race each.
-        seconds: of each race.
-        firing_rate: of every layer in the race.
+        threads: how many, one comparison each.
+        seconds: of each comparison.
+        firing_rate: of every layer in the comparison.
         slow: let those take part that take a minute to build.
         seed: of weights and events.
 
@@ -74,8 +74,14 @@ def run_bench(
     result: dict[str, Any] = {**collect_provenance(seed=seed), "settings": base, "races": [], "missing": _missing()}
     for count in threads:
         for allocator, environment in (("default", {}), ("tuned", TUNED)):
-            LOG.info("race: %d thread%s, allocator %s ...", count, "s" * (count > 1), allocator)
-            job = {**base, "kind": "race", "threads": count, "contestants": everybody, "floors": allocator == "tuned"}
+            LOG.info("comparison: %d thread%s, allocator %s ...", count, "s" * (count > 1), allocator)
+            job = {
+                **base,
+                "kind": "race",
+                "threads": count,
+                "contestants": everybody,
+                "peak_rates": allocator == "tuned",
+            }
             found = work(job, environment)
             result["races"].append({"threads": count, "allocator": allocator, **found})
     ours = list(implementations.OURS)
@@ -131,15 +137,15 @@ def _missing() -> dict[str, str]:
 
 
 def race_rows(race: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """Return a row for every contestant: name, median and p95 in ms, times as fast as SpikingJelly, share of the floor.
+    """Return a row for every implementation: name, median and p95 in ms, times as fast as SpikingJelly, roofline.
 
-    The floor of a path is the time that the merged network's dense convolutions take at the best rate measured in its
+    The roofline of a path is the time that the fused network's dense convolutions take at the best rate measured in its
     precision; an event-driven path computes less and may pass below it.
     """
     peer = race["times"].get("SpikingJelly eager")
     rows = []
     for name, times in race["times"].items():
-        rate = (race["floors"] or {}).get(f"{_precision(name)}_gmac_s")
+        rate = (race["peak_rates"] or {}).get(f"{_precision(name)}_gmac_s")
         rows.append((
             name, f"{times['median_ms']:.3g}", f"{times['p95_ms']:.3g}",
             f"{peer['median_ms'] / times['median_ms']:.2f}" if peer else "-",

@@ -38,16 +38,16 @@ def take_turns(
     seconds: float,
     least: int = 5,
 ) -> dict[str, Times]:
-    """Call the contestants in turn until each has had its share of the time; returns the durations of each.
+    """Call the implementations in turn until each has had its share of the time; returns the durations of each.
 
     What disturbs the machine then disturbs all alike, and a ratio of medians keeps its meaning. A turn is two calls of
-    which the second counts: the first brings a contestant's weights back into the caches, as its call before would have
-    done in use.
+    which the second counts: the first brings an implementation's weights back into the caches, as its call before would
+    have done in use.
 
     Args:
         contestants: what to time, by name.
-        seconds: in total; slow contestants get at least ``least`` turns all the same.
-        least: turns that every contestant gets.
+        seconds: in total; slow implementations get at least ``least`` turns all the same.
+        least: turns that every implementation gets.
     """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     collecting = gc.isenabled()

@@ -61,12 +61,12 @@ def _model(job: dict[str, Any], cube):
 
 
 def race(job: dict[str, Any]) -> dict[str, Any]:
-    """Time contestants in turn on one cube; every one's output is compared with the reference's."""
+    """Time implementations in turn on one cube; every one's output is compared with the reference's."""
     import torch
 
     from spiking_centernet.experiments.bench.implementations import expected, make
     from spiking_centernet.experiments.bench.peers import agreement
-    from spiking_centernet.experiments.bench.roofline import floors
+    from spiking_centernet.experiments.bench.roofline import peak_rates
     from spiking_centernet.experiments.bench.timing import take_turns
     from spiking_centernet.model.firing_rate import FiringRates
     from spiking_centernet.model.graph import dense_macs
@@ -84,12 +84,12 @@ def race(job: dict[str, Any]) -> dict[str, Any]:
         "firing_rate": rates.overall(),
         "window_gmac": cube.shape[0] * cube.shape[1] * dense_macs(model, job["size_hw"]) * 1e-9,
         "times": {name: {**t.to_dict(), "difference": differences[name]} for name, t in times.items()},
-        "floors": floors() if job.get("floors") else None,
+        "peak_rates": peak_rates() if job.get("peak_rates") else None,
     }
 
 
 def alone(job: dict[str, Any]) -> dict[str, Any]:
-    """Build one contestant and detect once: memory over what the imports take, and the time from a cold start."""
+    """Build one implementation and detect once: memory over what the imports take, and the time from a cold start."""
     import torch
 
     from spiking_centernet.experiments.bench.implementations import make

@@ -9,7 +9,7 @@ from spiking_centernet.experiments.study.plan import Plan as Plan
 from spiking_centernet.experiments.study.plan import read_plan as read_plan
 from spiking_centernet.experiments.study.runs import run_all
 from spiking_centernet.experiments.study.table import Summary as Summary
-from spiking_centernet.experiments.study.table import save, summarise
+from spiking_centernet.experiments.study.table import save, summarize
 
 
 def run_study(
@@ -37,6 +37,6 @@ def run_study(
     plan = read_plan(path, changes=changes)
     runs = plan.runs(Path(out))
     run_all(plan, runs, data, jobs=jobs, reuse=reuse)
-    summary = summarise(plan, runs, data=os.fspath(data), jobs=jobs)
+    summary = summarize(plan, runs, data=os.fspath(data), jobs=jobs)
     save(summary, out)
     return summary

@@ -133,7 +133,7 @@ def read_plan(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None
     """Return the study of a YAML file.
 
     Args:
-        path: the file; the recipe it names is looked for beside it.
+        path: the file; the recipe it names is looked for next to it.
         changes: recipe fields to change in every row, dotted names or nested mappings.
 
     Raises:

@@ -95,7 +95,7 @@ def execute(
     plan: Plan, run: Run, data: str | os.PathLike[str], *, num_threads: int | None = None,
     reuse: Sequence[str | os.PathLike[str]] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Train a run, go on with it or take its weights from another study, test it, and return what is noted of it."""
+    """Train a run, resume it or take its weights from another study, test it, and return what is noted of it."""
     if num_threads is not None:
         _limit_threads(num_threads)
     try:

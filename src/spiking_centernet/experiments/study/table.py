@@ -84,7 +84,7 @@ class Summary:
         return {"study": self.name, **self.about, "lines": lines}
 
 
-def summarise(plan: Plan, runs: Sequence[Run], *, data: str, jobs: int = 1) -> Summary:
+def summarize(plan: Plan, runs: Sequence[Run], *, data: str, jobs: int = 1) -> Summary:
     """Return the table of what the runs' folders hold.
 
     Args:
@@ -288,8 +288,8 @@ def _plot(summary: Summary, path: Path) -> None:
     axes = figure.add_subplot()
     for place, line in enumerate(lines):
         std = line.std["ap"]
-        colour = "#0072B2" if line.row == summary.about["baseline"] else "#D55E00"
-        axes.errorbar(line.mean["ap"], place, xerr=None if math.isnan(std) else std, fmt="o", capsize=4, color=colour)
+        color = "#0072B2" if line.row == summary.about["baseline"] else "#D55E00"
+        axes.errorbar(line.mean["ap"], place, xerr=None if math.isnan(std) else std, fmt="o", capsize=4, color=color)
     axes.set_yticks(range(len(lines)), [_name(line) for line in lines])
     axes.invert_yaxis()
     axes.set_xlabel(f"AP, split {summary.about['split']}, protocol {summary.about['protocol']}: mean and deviation")

@@ -1,4 +1,4 @@
-"""3D boxes as maps: depth, dimensions, rotation and projected centre at an object's peak, their targets and losses.
+"""3D boxes as maps: depth, dimensions, rotation and projected center at an object's peak, their targets and losses.
 
 After CenterNet (Zhou et al., arXiv 1904.07850, section 4.1), with the depth for one focal length in place of every
 camera's own, and rotations about gravity.
@@ -15,18 +15,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet import boxes3d
-from spiking_centernet.model.heads.centernet import l1_at_centres, values_at
+from spiking_centernet.model.heads.centernet import l1_at_centers, values_at
 from spiking_centernet.structures import Boxes, Calibration
 
-PARTS = {"depth": 1, "dims": 3, "rotation": 8, "centre3d": 2}
+PARTS = {"depth": 1, "dims": 3, "rotation": 8, "center3d": 2}
 """Channels of the map in their order.
 
-Depth is ``-ln(depth focal_px / focal_x)``; dimensions are height, width, length in metres; rotation is two bins of
-(no, yes, sin, cos); ``centre3d`` is the projected middle of the box minus the integer cell in output pixels.
+Depth is ``-ln(depth focal_px / focal_x)``; dimensions are height, width, length in meters; rotation is two bins of
+(no, yes, sin, cos); ``center3d`` is the projected middle of the box minus the integer cell in output pixels.
 """
 
-WEIGHTS = {"depth": 1.0, "dims": 1.0, "rotation": 1.0, "centre3d": 0.1}
-"""Weights of the losses (CenterNet's code for depth, dimensions, rotation; that of the size for ``centre3d``)."""
+WEIGHTS = {"depth": 1.0, "dims": 1.0, "rotation": 1.0, "center3d": 0.1}
+"""Weights of the losses (CenterNet's code for depth, dimensions, rotation; that of the size for ``center3d``)."""
 
 MAX_LOG_DEPTH = 8.0
 """The depth map is clamped to as much either way: 0.3 mm to 3 km."""
@@ -38,7 +38,7 @@ MIN_DIMENSION_M = 0.05
 """Smallest side of a decoded box."""
 
 BIN_CENTRES = (-math.pi / 2, math.pi / 2)
-"""Centres of the two bins of the angle under which an object is seen (CenterNet's code)."""
+"""Centers of the two bins of the angle under which an object is seen (CenterNet's code)."""
 
 BIN_NEAR, BIN_FAR = math.pi / 6, 5 * math.pi / 6
 """The first bin is right below the one and above the other, the second mirrored: they overlap by a sixth of a turn."""
@@ -50,9 +50,9 @@ class Targets3D:
 
     Attributes:
         depth: [B, M, 1], ``-ln(depth focal_px / focal_x)``.
-        dims: [B, M, 3], height, width, length in metres.
+        dims: [B, M, 3], height, width, length in meters.
         alpha: [B, M], angle under which the box is seen, radians.
-        centre3d: [B, M, 2], projected centre minus the integer cell, output pixels.
+        center3d: [B, M, 2], projected center minus the integer cell, output pixels.
         index: [B, M], flat output pixel of the peak.
         mask: [B, M], True where a box with a known 3D box and camera stands.
     """
@@ -60,7 +60,7 @@ class Targets3D:
     depth: Float[Tensor, "B M 1"]
     dims: Float[Tensor, "B M 3"]
     alpha: Float[Tensor, "B M"]
-    centre3d: Float[Tensor, "B M 2"]
+    center3d: Float[Tensor, "B M 2"]
     index: Int[Tensor, "B M"]
     mask: Bool[Tensor, "B M"]
 
@@ -95,8 +95,8 @@ def make_targets3d(
         if camera is None or not n:
             continue
         box3d = sample.box3d.astype(np.float64)
-        centre = boxes3d.centres(box3d)
-        depth = camera.to_camera(centre)[:, 2]
+        center = boxes3d.centers(box3d)
+        depth = camera.to_camera(center)[:, 2]
         known = has_peak[b, :n] & np.isfinite(box3d).all(axis=1)
         known[known] &= depth[known] >= MIN_DEPTH_M
         if not known.any():
@@ -106,8 +106,8 @@ def make_targets3d(
         at = np.flatnonzero(known)
         parts["depth"][b, at, 0] = -np.log(depth[known] * focal_px / camera.focal[0])
         parts["dims"][b, at] = box3d[known, 3:6]
-        parts["centre3d"][b, at] = camera.project(centre[known]) / stride - cell
-        alpha[b, at] = boxes3d.alpha_of(box3d[known, 6], centre[known])
+        parts["center3d"][b, at] = camera.project(center[known]) / stride - cell
+        alpha[b, at] = boxes3d.alpha_of(box3d[known, 6], center[known])
     device = index.device
     tensors = {name: torch.from_numpy(part).to(device) for name, part in parts.items()}
     return Targets3D(
@@ -116,7 +116,7 @@ def make_targets3d(
 
 
 def bins_of(alpha: Float[Tensor, "*n"]) -> tuple[Bool[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
-    """Return which bins are right for an angle in [-pi, pi), and the angle minus either bin's centre."""
+    """Return which bins are right for an angle in [-pi, pi), and the angle minus either bin's center."""
     residual = alpha[..., None] - torch.tensor(BIN_CENTRES, dtype=alpha.dtype, device=alpha.device)
     # Compared as the definition states it, so that an angle on a border falls on the same side of it.
     first, second = (alpha < BIN_NEAR) | (alpha > BIN_FAR), (alpha > -BIN_NEAR) | (alpha < -BIN_FAR)
@@ -154,8 +154,8 @@ def alpha_of_map(rotation: Float[Tensor, "*n 8"]) -> Float[Tensor, "*n"]:
     bins = rotation.unflatten(-1, (2, 4))
     second = bins[..., 1, 1] > bins[..., 0, 1]
     chosen = torch.where(second[..., None], bins[..., 1, :], bins[..., 0, :])
-    centre = torch.where(second, BIN_CENTRES[1], BIN_CENTRES[0])
-    alpha = torch.atan2(chosen[..., 2], chosen[..., 3]) + centre
+    center = torch.where(second, BIN_CENTRES[1], BIN_CENTRES[0])
+    alpha = torch.atan2(chosen[..., 2], chosen[..., 3]) + center
     return torch.remainder(alpha + math.pi, 2 * math.pi) - math.pi
 
 
@@ -164,10 +164,10 @@ def losses3d(box3d: Float[Tensor, "B 14 h w"], targets: Targets3D) -> dict[str, 
     maps = dict(zip(PARTS, box3d.float().split(list(PARTS.values()), dim=1), strict=True))
     depth = maps["depth"].clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
     return {
-        "depth": l1_at_centres(depth, targets.depth, targets.index, targets.mask),
-        "dims": l1_at_centres(maps["dims"], targets.dims, targets.index, targets.mask),
+        "depth": l1_at_centers(depth, targets.depth, targets.index, targets.mask),
+        "dims": l1_at_centers(maps["dims"], targets.dims, targets.index, targets.mask),
         "rotation": rotation_loss(maps["rotation"], targets.alpha, targets.index, targets.mask),
-        "centre3d": l1_at_centres(maps["centre3d"], targets.centre3d, targets.index, targets.mask),
+        "center3d": l1_at_centers(maps["center3d"], targets.center3d, targets.index, targets.mask),
     }
 
 
@@ -188,11 +188,11 @@ def decode3d(
         stride: input pixels an output pixel.
         focal_px: focal length for which depth was learned.
     """
-    uv = stride * (cell + maps["centre3d"].astype(np.float64))
+    uv = stride * (cell + maps["center3d"].astype(np.float64))
     log_depth = np.clip(maps["depth"][:, 0].astype(np.float64), -MAX_LOG_DEPTH, MAX_LOG_DEPTH)
-    centre = camera.unproject(uv, np.exp(-log_depth) * camera.focal[0] / focal_px)
+    center = camera.unproject(uv, np.exp(-log_depth) * camera.focal[0] / focal_px)
     dims = np.maximum(maps["dims"].astype(np.float64), MIN_DIMENSION_M)
     alpha = alpha_of_map(torch.from_numpy(maps["rotation"].astype(np.float64))).numpy()
-    yaw = boxes3d.yaw_of(alpha, centre)
-    location = centre + np.array([0.0, 0.5, 0.0]) * dims[:, :1]
+    yaw = boxes3d.yaw_of(alpha, center)
+    location = center + np.array([0.0, 0.5, 0.0]) * dims[:, :1]
     return np.concatenate([location, dims, yaw[:, None]], axis=1).astype(np.float32)

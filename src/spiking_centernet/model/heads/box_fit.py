@@ -1,4 +1,4 @@
-"""How well boxes fit: generalized IoU and errors of size and centre at the 3 x 3 cells around every centre."""
+"""How well boxes fit: generalized IoU and errors of size and center at the 3 x 3 cells around every center."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from spiking_centernet.structures import Boxes
 
 REACH = 1
-"""Cells each way from the centre's that are taught the box: 3 x 3, since the heatmap's peak may lie one cell off."""
+"""Cells each way from the center's that are taught the box: 3 x 3, since the heatmap's peak may lie one cell off."""
 
 GIOU_WEIGHT = 2.0
 """Weight of the generalized IoU loss; ours, as in DETR (Carion et al., arXiv 2005.12872, section 3.1)."""
@@ -20,7 +20,7 @@ SIZE_WEIGHT = 0.5
 """Weight of the error of the log sizes; ours."""
 
 OFFSET_WEIGHT = 0.5
-"""Weight of the error of the centres in cells; ours."""
+"""Weight of the error of the centers in cells; ours."""
 
 MAX_LOG_SIZE = 8.0
 """Sizes beyond exp(8) = 2981 cells are no boxes; a network that has learned nothing must not overflow."""
@@ -36,7 +36,7 @@ class CellTargets:
     Attributes:
         sample: [N], which sample of the batch.
         cell_xy: [N, 2], column and row of the cell.
-        box: [N, 4], centre x and y, width and height of its box in cells.
+        box: [N, 4], center x and y, width and height of its box in cells.
         weight: [N], 1 over the number of cells that share the box.
     """
 
@@ -49,7 +49,7 @@ class CellTargets:
 def cell_targets(
     boxes: Sequence[Boxes], *, size_hw: tuple[int, int], stride: int, device: torch.device | None = None
 ) -> CellTargets:
-    """Return the cells around the centres of a batch's boxes; a cell near several belongs to the smallest box.
+    """Return the cells around the centers of a batch's boxes; a cell near several belongs to the smallest box.
 
     Args:
         boxes: the boxes of every sample, pixels of the input.
@@ -65,7 +65,7 @@ def cell_targets(
         owner: dict[tuple[int, int], int] = {}
         order = np.argsort(-sides.prod(axis=1), kind="stable")
         for i in (int(i) for i in order if sides[i].min() > 0):
-            x, y = centre_cell((scaled[i, :2] + scaled[i, 2:]) / 2, size_hw)
+            x, y = center_cell((scaled[i, :2] + scaled[i, 2:]) / 2, size_hw)
             for v in range(max(0, y - REACH), min(height, y + REACH + 1)):
                 for u in range(max(0, x - REACH), min(width, x + REACH + 1)):
                     owner[u, v] = i
@@ -85,16 +85,16 @@ def cell_targets(
     )
 
 
-def centre_cell(centre: np.ndarray, size_hw: tuple[int, int]) -> tuple[int, int]:
-    """Return column and row of the cell that holds a centre [2], the last one for a centre on the far border."""
-    return min(int(centre[0]), size_hw[1] - 1), min(int(centre[1]), size_hw[0] - 1)
+def center_cell(center: np.ndarray, size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return column and row of the cell that holds a center [2], the last one for a center on the far border."""
+    return min(int(center[0]), size_hw[1] - 1), min(int(center[1]), size_hw[0] - 1)
 
 
 def giou(ours: Float[Tensor, "N 4"], theirs: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
     """Return the generalized IoU of pairs of boxes (Rezatofighi et al., arXiv 1902.09630), from -1 to 1.
 
     Args:
-        ours: centre x, y, width, height; sides are positive.
+        ours: center x, y, width, height; sides are positive.
         theirs: the same.
     """
     low = [box[:, :2] - box[:, 2:] / 2 for box in (ours, theirs)]
@@ -111,7 +111,7 @@ def fit_losses(
     """Return ``giou``, ``wh`` and ``offset``: means over the boxes, a box counting once however many cells it has.
 
     ``giou`` is 1 minus the generalized IoU, ``wh`` the absolute error of the log sizes, of linear ones the error over
-    the true side, ``offset`` the absolute error of the centre in cells.
+    the true side, ``offset`` the absolute error of the center in cells.
 
     Args:
         wh: the size map, log sizes where ``log_sizes`` is set, cells otherwise.
@@ -125,8 +125,8 @@ def fit_losses(
     sides = torch.exp(size.clamp(max=MAX_LOG_SIZE)) if log_sizes else size
     true_sides = targets.box[:, 2:].clamp_min(MIN_SIZE)
     misfit = size - torch.log(true_sides) if log_sizes else (size - true_sides) / true_sides
-    centre = targets.cell_xy + shift
-    overlap = giou(torch.cat([centre, sides.clamp_min(MIN_SIZE)], -1), targets.box)
+    center = targets.cell_xy + shift
+    overlap = giou(torch.cat([center, sides.clamp_min(MIN_SIZE)], -1), targets.box)
     num_boxes = targets.weight.sum().clamp_min(1)
 
     def mean(error: Tensor) -> Tensor:
@@ -135,5 +135,5 @@ def fit_losses(
     return {
         "giou": mean(1 - overlap),
         "wh": mean(misfit.abs().mean(-1)),
-        "offset": mean((centre - targets.box[:, :2]).abs().mean(-1)),
+        "offset": mean((center - targets.box[:, :2]).abs().mean(-1)),
     }

@@ -17,7 +17,7 @@ from spiking_centernet.model.heads.base import Branch, Head, Loss
 from spiking_centernet.structures import Boxes
 
 MIN_OVERLAP = 0.7
-"""A centre may move until the box keeps this IoU: it fixes the Gaussian's radius (CornerNet, arXiv 1808.01244)."""
+"""A center may move until the box keeps this IoU: it fixes the Gaussian's radius (CornerNet, arXiv 1808.01244)."""
 
 WH_WEIGHT = 0.1
 """Weight of the size loss (CenterNet, arXiv 1904.07850, section 3)."""
@@ -43,9 +43,9 @@ class DetectorOutput(NamedTuple):
     """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
 
     Attributes:
-        heatmap: [B, classes, h, w], logits of an object's centre.
+        heatmap: [B, classes, h, w], logits of an object's center.
         wh: [B, 2, h, w], width and height in output pixels, or their logarithms (``head.sizes: log``).
-        offset: [B, 2, h, w], x and y of the centre within its output pixel.
+        offset: [B, 2, h, w], x and y of the center within its output pixel.
     """
 
     heatmap: Float[Tensor, "B K h w"]
@@ -58,10 +58,10 @@ class Targets:
     """What the network should answer for a batch, M being the most boxes of a sample.
 
     Attributes:
-        heatmap: [B, classes, h, w], 1 at every centre with a Gaussian around it.
+        heatmap: [B, classes, h, w], 1 at every center with a Gaussian around it.
         wh: [B, M, 2], width and height in output pixels.
-        offset: [B, M, 2], x and y of the centre within its output pixel.
-        index: [B, M], flat output pixel ``y * w + x`` of the centre.
+        offset: [B, M, 2], x and y of the center within its output pixel.
+        index: [B, M], flat output pixel ``y * w + x`` of the center.
         mask: [B, M], True where a box stands.
     """
 
@@ -138,36 +138,36 @@ def make_targets(
             box_wh = box[2:] - box[:2]
             if box_wh.min() <= 0:
                 continue
-            centre = (box[:2] + box[2:]) / 2
-            x, y = box_fit.centre_cell(centre, size_hw)
+            center = (box[:2] + box[2:]) / 2
+            x, y = box_fit.center_cell(center, size_hw)
             radius = max(0, int(gaussian_radius(math.ceil(box_wh[1]), math.ceil(box_wh[0]))))
             draw_gaussian(heatmap[b, label], x, y, radius)
             wh[b, i] = box_wh
-            offset[b, i] = centre - (x, y)
+            offset[b, i] = center - (x, y)
             index[b, i] = y * width + x
             mask[b, i] = True
     return Targets(*(torch.from_numpy(a).to(device) for a in (heatmap, wh, offset, index, mask)))
 
 
 def focal_loss(logits: Float[Tensor, "B K h w"], heatmap: Float[Tensor, "B K h w"]) -> Float[Tensor, ""]:
-    """Return the penalty-reduced focal loss summed over all pixels, over the number of centres.
+    """Return the penalty-reduced focal loss summed over all pixels, over the number of centers.
 
     ``-(1 - p)^2 log p`` where the target ``y`` is 1, ``-(1 - y)^4 p^2 log(1 - p)`` elsewhere, ``p = sigmoid(logit)``.
     """
     p = torch.sigmoid(logits).clamp(PROBABILITY_CLAMP, 1 - PROBABILITY_CLAMP)
     positive = heatmap == 1
-    at_centre = torch.log(p) * (1 - p) ** FOCAL_ALPHA
+    at_center = torch.log(p) * (1 - p) ** FOCAL_ALPHA
     elsewhere = torch.log(1 - p) * p**FOCAL_ALPHA * (1 - heatmap) ** FOCAL_BETA
-    return -torch.where(positive, at_centre, elsewhere).sum() / positive.sum().clamp_min(1)
+    return -torch.where(positive, at_center, elsewhere).sum() / positive.sum().clamp_min(1)
 
 
-def l1_at_centres(
+def l1_at_centers(
     prediction: Float[Tensor, "B D h w"],
     target: Float[Tensor, "B M D"],
     index: Int[Tensor, "B M"],
     mask: Bool[Tensor, "B M"] | Bool[Tensor, "B M D"],
 ) -> Float[Tensor, ""]:
-    """Return the sum of absolute errors at the centres over the number of their values (CenterNet's ``RegL1Loss``)."""
+    """Return the sum of absolute errors at the centers over the number of their values (CenterNet's ``RegL1Loss``)."""
     valid = mask if mask.ndim == 3 else mask[..., None].expand_as(target)
     error = torch.where(valid, (values_at(prediction, index) - target).abs(), 0)
     return error.sum() / (valid.sum() + 1e-4)
@@ -181,8 +181,8 @@ def values_at(prediction: Float[Tensor, "B D h w"], index: Int[Tensor, "B M"]) -
 def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
     """Return ``focal + 0.1 * size + 1.0 * offset``."""
     heatmap = focal_loss(output.heatmap, targets.heatmap)
-    wh = l1_at_centres(output.wh, targets.wh, targets.index, targets.mask)
-    offset = l1_at_centres(output.offset, targets.offset, targets.index, targets.mask)
+    wh = l1_at_centers(output.wh, targets.wh, targets.index, targets.mask)
+    offset = l1_at_centers(output.offset, targets.offset, targets.index, targets.mask)
     total = heatmap + WH_WEIGHT * wh + OFFSET_WEIGHT * offset
     return Loss(total, {"heatmap": heatmap, "wh": wh, "offset": offset})
 
@@ -207,14 +207,14 @@ def decode(
         return x.float().flatten(2).transpose(1, 2).gather(1, place[..., None].expand(-1, -1, 2))
 
     pixel = torch.stack([place % width, place // width], dim=-1).float()
-    centre = pixel + at_peaks(output.offset)
+    center = pixel + at_peaks(output.offset)
     wh = at_peaks(output.wh)
     half = (torch.exp(wh.clamp(max=box_fit.MAX_LOG_SIZE)) if sizes == "log" else wh) / 2
-    return torch.cat([centre - half, centre + half], dim=-1) * stride, top, labels
+    return torch.cat([center - half, center + half], dim=-1) * stride, top, labels
 
 
 class CenterNet(Head[DetectorOutput]):
-    """Every object is the peak of its centre in a heatmap, with size and offset regressed there; no suppression."""
+    """Every object is the peak of its center in a heatmap, with size and offset regressed there; no suppression."""
 
     is_dense = True
 

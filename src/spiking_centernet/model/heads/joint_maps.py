@@ -17,7 +17,7 @@ from spiking_centernet.model.heads.centernet import (
     draw_gaussian,
     focal_loss,
     gaussian_radius,
-    l1_at_centres,
+    l1_at_centers,
     values_at,
 )
 from spiking_centernet.structures import Boxes
@@ -38,7 +38,7 @@ class JointTargets:
 
     Attributes:
         joints: [B, M, 2J], u and v of every joint minus the integer cell of its person, output pixels.
-        joints_mask: [B, M, 2J], True where the joint is labelled and inside the frame.
+        joints_mask: [B, M, 2J], True where the joint is labeled and inside the frame.
         heatmap: [B, J, h, w], a Gaussian around every such joint.
         joint_offset: [B, M J, 2], joint minus its own integer cell.
         joint_index: [B, M J], flat output pixel of the joint.
@@ -99,10 +99,10 @@ def make_joint_targets(
         inside &= sample.joints[..., 2] > 0
         for i in np.flatnonzero(has_peak[b, : len(sample)] & np.isin(sample.labels, list(labels))):
             radius = max(0, int(gaussian_radius(math.ceil(sides[i, 1]), math.ceil(sides[i, 0]))))
-            centre = np.array([peaks[b, i] % width, peaks[b, i] // width], np.float32)
+            center = np.array([peaks[b, i] % width, peaks[b, i] // width], np.float32)
             for j in np.flatnonzero(inside[i]):
                 column, row = (int(v) for v in points[i, j])
-                joints[b, i, j] = points[i, j] - centre
+                joints[b, i, j] = points[i, j] - center
                 offset[b, i, j] = points[i, j] - np.array([column, row], np.float32)
                 cells[b, i, j] = row * width + column
                 valid[b, i, j] = True
@@ -141,9 +141,9 @@ def joint_losses(
         targets: of the batch.
     """
     return {
-        "joints": l1_at_centres(joints, targets.joints, targets.index, targets.joints_mask),
+        "joints": l1_at_centers(joints, targets.joints, targets.index, targets.joints_mask),
         "joint_heatmap": focal_loss(heatmap, targets.heatmap),
-        "joint_offset": l1_at_centres(joint_offset, targets.joint_offset, targets.joint_index, targets.joint_mask),
+        "joint_offset": l1_at_centers(joint_offset, targets.joint_offset, targets.joint_index, targets.joint_mask),
     }
 
 

@@ -31,7 +31,7 @@ RATIOS = (0.5, 1.0, 2.0)
 NUM_ANCHORS = len(SCALES) * len(RATIOS)
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
-"""Scale of the regressed centre and size (SSD's published code)."""
+"""Scale of the regressed center and size (SSD's published code)."""
 
 MATCH_IOU, NEGATIVES_PER_POSITIVE = 0.5, 3
 """An anchor learns a box from this IoU on; the hardest so many others learn the background (SSD, section 2.2)."""
@@ -45,8 +45,8 @@ class SSDOutput(NamedTuple):
 
     Attributes:
         logits: [B, N, 1 + classes], the background first.
-        deltas: [B, N, 4], centre and size relative to the anchor over ``VARIANCES``.
-        anchors: [N, 4], centre x, y, width, height in input pixels.
+        deltas: [B, N, 4], center and size relative to the anchor over ``VARIANCES``.
+        anchors: [N, 4], center x, y, width, height in input pixels.
     """
 
     logits: Float[Tensor, "B N K"]
@@ -68,14 +68,14 @@ class SSDTargets:
 
 
 def make_anchors(size_hw: tuple[int, int], stride: int) -> Float[Tensor, "N 4"]:
-    """Return centre x, y, width, height in input pixels: row by row, ``NUM_ANCHORS`` at the middle of every pixel."""
+    """Return center x, y, width, height in input pixels: row by row, ``NUM_ANCHORS`` at the middle of every pixel."""
     height, width = size_hw
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    centres = torch.stack([x, y], dim=-1).reshape(-1, 1, 2) * stride
+    centers = torch.stack([x, y], dim=-1).reshape(-1, 1, 2) * stride
     side = BASE_STRIDES * stride
     sides = [(side * scale * ratio**0.5, side * scale / ratio**0.5) for scale in SCALES for ratio in RATIOS]
     wh = torch.tensor(sides)[None]
-    return torch.cat([centres.expand(-1, NUM_ANCHORS, -1), wh.expand(len(centres), -1, -1)], dim=-1).flatten(0, 1)
+    return torch.cat([centers.expand(-1, NUM_ANCHORS, -1), wh.expand(len(centers), -1, -1)], dim=-1).flatten(0, 1)
 
 
 def gather(levels: Sequence[Float[Tensor, "B _ _ _"]], strides: Sequence[int]) -> SSDOutput:
@@ -89,9 +89,9 @@ def gather(levels: Sequence[Float[Tensor, "B _ _ _"]], strides: Sequence[int]) -
 
 
 def corners(cxcywh: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Return left, top, right, bottom of centre x, y, width, height."""
-    centre, half = cxcywh[..., :2], cxcywh[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
+    """Return left, top, right, bottom of center x, y, width, height."""
+    center, half = cxcywh[..., :2], cxcywh[..., 2:] / 2
+    return torch.cat([center - half, center + half], dim=-1)
 
 
 def match(anchors: Float[Tensor, "N 4"], boxes: Boxes) -> tuple[Int[Tensor, " N"], Float[Tensor, "N 4"]]:
@@ -114,9 +114,9 @@ def match(anchors: Float[Tensor, "N 4"], boxes: Boxes) -> tuple[Int[Tensor, " N"
     labels[found] = torch.from_numpy(boxes.labels[usable][chosen]) + 1
     box = torch.from_numpy(xyxy[chosen])
     wh = box[:, 2:] - box[:, :2]
-    centre = (box[:, :2] + box[:, 2:]) / 2
+    center = (box[:, :2] + box[:, 2:]) / 2
     anchor = anchors[found]
-    raw = torch.cat([(centre - anchor[:, :2]) / anchor[:, 2:], torch.log(wh / anchor[:, 2:])], dim=-1)
+    raw = torch.cat([(center - anchor[:, :2]) / anchor[:, 2:], torch.log(wh / anchor[:, 2:])], dim=-1)
     deltas[found] = raw / torch.tensor(VARIANCES)
     return labels, deltas
 
@@ -173,9 +173,9 @@ def decode(
     scale = torch.tensor(VARIANCES, device=output.deltas.device)
     deltas = output.deltas.float() * scale
     anchors = output.anchors
-    centre = anchors[:, :2] + deltas[..., :2] * anchors[:, 2:]
+    center = anchors[:, :2] + deltas[..., :2] * anchors[:, 2:]
     # exp overflows for a network that has learnt nothing; no box is e**4 times its anchor.
-    xyxy = corners(torch.cat([centre, anchors[:, 2:] * torch.exp(deltas[..., 2:].clamp(max=4))], dim=-1)).cpu().numpy()
+    xyxy = corners(torch.cat([center, anchors[:, 2:] * torch.exp(deltas[..., 2:].clamp(max=4))], dim=-1)).cpu().numpy()
     probabilities = torch.softmax(output.logits.float(), dim=-1)[..., 1:].cpu().numpy()
     boxes = np.zeros((len(xyxy), max_detections, 4), np.float32)
     scores = np.zeros((len(xyxy), max_detections), np.float32)

@@ -32,7 +32,7 @@ _WORK = (VALUES + 2) * int(PIXELS)
 
 @jit
 def _paint(cam, p0, ux, uy, texel_m, tex, num, u_shift, gain, haze, out, work, index, n):
-    """Add the wall's light at the pixels of ``work``: the point under each one's centre picks texel and footprint."""
+    """Add the wall's light at the pixels of ``work``: the point under each one's center picks texel and footprint."""
     cast_rays(cam, out.shape[1], work, index, n)
     nx, ny = np.float32(uy), np.float32(-ux)
     plane = uy * (p0[0] - cam[0]) - ux * (p0[1] - cam[1])

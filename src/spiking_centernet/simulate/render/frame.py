@@ -105,7 +105,7 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
             continue
         index[n], kind[n], xs[n], ys[n], radii[n] = j, k, x - cam[0], y - cam[1], reach
         far[n] = math.sqrt(xs[n] ** 2 + ys[n] ** 2)
-        if k == 0:  # half the width across the line of sight, lest a wall beside a long car be taken for one before it
+        if k == 0:  # half the width across the line of sight, lest a wall next to a long car be taken for one before it
             turn = placed[j, 2] - math.atan2(ys[n], xs[n])
             radii[n] = 0.5 * (shapes[s, 2] * abs(math.sin(turn)) + shapes[s, 3] * abs(math.cos(turn)))
         n += 1
@@ -153,10 +153,10 @@ def order(cam, placed, num_placed, shapes, props, walls, width, height, queue):
 
 @_jit
 def draw_queue(
-    queue, length, placed, props, walls, shapes, pool, limb_shape, cam, light, haze, facades, canvas, grey, ids, seen,
+    queue, length, placed, props, walls, shapes, pool, limb_shape, cam, light, haze, facades, canvas, gray, ids, seen,
     covered,
 ):  # fmt: skip
-    """Draw the queue. With ``grey`` into ``canvas`` (see ``draw_object``); without, numbers into ``ids`` and counts."""
+    """Draw the queue. With ``gray`` into ``canvas`` (see ``draw_object``); without, numbers into ``ids`` and counts."""
     starts, verts = pool[1], pool[6]
     tex, wall_num = facades
     clear, alpha = canvas[1], canvas[2]
@@ -182,10 +182,10 @@ def draw_queue(
             shape = int(walls[j, 4])
         view_from(x, y, cos, sin, cam, light, eye, sun)
         draw_object(
-            int(shapes[shape, 0]), int(shapes[shape, 1]), pool, eye, sun, haze, tex, wall_num, canvas, grey, outline,
+            int(shapes[shape, 0]), int(shapes[shape, 1]), pool, eye, sun, haze, tex, wall_num, canvas, gray, outline,
             bounds,
         )  # fmt: skip
-        if grey:
+        if gray:
             close_object(clear, alpha, bounds)
         else:
             a, b = mark_object(q, ids, alpha, bounds)
@@ -194,7 +194,7 @@ def draw_queue(
 
 @_jit
 def draw_shadows(queue, length, placed, shapes, cam, reach_x, reach_y, opacity, clear, alpha, acc):
-    """Darken the ground under every actor and where the sun's shadow falls, ``reach`` metres per metre of height."""
+    """Darken the ground under every actor and where the sun's shadow falls, ``reach`` meters per meter of height."""
     base = np.zeros((4, 3))
     for q in range(length):
         if queue[q, 0] != 0:
@@ -286,10 +286,10 @@ def _shift(before, after, p, q, width, height):
 
 @_jit
 def fastest(before, after, old, num_old, new, num_new, dt, shapes, limb_shape, left_m, right_m, width, height):
-    """Return how far, in pixels, the fastest thing in sight moves between two instants ``dt`` seconds apart.
+    """Return how far, in pixels, the fastest thing in sight moves between two timestamps ``dt`` seconds apart.
 
     ``old`` and ``new`` are actors as ``place`` writes them, by rising mover. Still things are looked for on a grid of
-    pixels: on the ground, or beside the street (at x ``left_m`` and ``right_m``) where that is nearer.
+    pixels: on the ground, or next to the street (at x ``left_m`` and ``right_m``) where that is nearer.
     """
     best = 0.0
     p, q = np.empty(3), np.empty(3)

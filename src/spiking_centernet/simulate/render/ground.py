@@ -197,7 +197,7 @@ def draw_ground_and_sky(
     """Add ground and sky to ``out`` [H, W] in proportion to ``clear``.
 
     The ground's texture runs along the road: across = x - bend(y), along = y. Beyond its edge the outermost ``fold_m``
-    metres are mirrored back and forth. ``sky`` is luminance at the horizon, at the zenith and the strength of clouds;
+    meters are mirrored back and forth. ``sky`` is luminance at the horizon, at the zenith and the strength of clouds;
     ``skyline`` [K, 2] holds, around the compass, the slope up to which far trees and roofs stand, and their luminance;
     ``beams`` [N, 5] are head lights: x, y, direction and strength.
     """

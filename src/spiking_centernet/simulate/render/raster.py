@@ -85,8 +85,8 @@ def _edges(px, py, n, acc, box):
 
 
 @jit
-def _fill(acc, box, lum, opacity, out, clear, alpha, grey):
-    """Turn the signed-area buffer into coverage, add it to the object's alpha and paint one grey; empty the buffer."""
+def _fill(acc, box, lum, opacity, out, clear, alpha, gray):
+    """Turn the signed-area buffer into coverage, add it to the object's alpha and paint one gray; empty the buffer."""
     bright, share = np.float32(lum), np.float32(opacity)
     first, last = np.uint64(box[0]), np.uint64(box[2])
     for y in range(np.uint64(box[1]), np.uint64(box[3])):
@@ -97,7 +97,7 @@ def _fill(acc, box, lum, opacity, out, clear, alpha, grey):
             acc[y, x] = ZERO
             cover = max(min(abs(total) * share, ONE - alpha[y, x]), ZERO)
             alpha[y, x] += cover
-            if grey:
+            if gray:
                 out[y, x] += clear[y, x] * cover * bright
         acc[y, last] = ZERO
         acc[y, last + np.uint64(1)] = ZERO
@@ -198,7 +198,7 @@ def view_from(x, y, cos, sin, cam, light, eye, sun):
 
 
 @jit
-def draw_object(first, last, pool, eye, sun, haze, tex, wall_num, canvas, grey, outline, bounds):
+def draw_object(first, last, pool, eye, sun, haze, tex, wall_num, canvas, gray, outline, bounds):
     """Draw primitives ``first..last`` in the order given, nearest detail first, adding up one alpha for the object.
 
     ``eye`` is the camera and ``sun`` ``Look.light`` as the object sees them; ``canvas`` is out, clear, alpha and the
@@ -229,7 +229,7 @@ def draw_object(first, last, pool, eye, sun, haze, tex, wall_num, canvas, grey, 
             shade = 0.35 + 0.3 * size[prim, 1]
         if m == 0 or not _edges(px, py, m, acc, box):
             continue
-        if kind == WALL and grey:
+        if kind == WALL and gray:
             ux, uy = verts[start + 1, 0] - verts[start, 0], verts[start + 1, 1] - verts[start, 1]
             norm = math.sqrt(ux * ux + uy * uy)
             gain = albedo[prim] * (sun[0] + sun[1] * shade)
@@ -242,7 +242,7 @@ def draw_object(first, last, pool, eye, sun, haze, tex, wall_num, canvas, grey, 
             lum = albedo[prim] * (sun[0] + sun[1] * shade + sun[5] * facing / (1.0 + near * near / 150.0))
             lum += emit[prim] * sun[6] * facing
             lum += near / (near + haze[1]) * (haze[0] - lum) * (0.0 if emit[prim] * sun[6] > 0.0 else 1.0)
-            _fill(acc, box, lum, 1.0, out, clear, alpha, grey)
+            _fill(acc, box, lum, 1.0, out, clear, alpha, gray)
         bounds[0], bounds[1] = min(bounds[0], box[0]), min(bounds[1], box[1])
         bounds[2], bounds[3] = max(bounds[2], box[2]), max(bounds[3], box[3])
 

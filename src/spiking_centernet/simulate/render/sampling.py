@@ -92,7 +92,7 @@ def _read(tex, work, index, n):
 def sample(tex, num_u, num_v, work, index, n):
     """Read the rip-map ``tex`` (see ``textures.ripmap``) at the pixels' ``U, V``, wrapping around, into ``VALUE``.
 
-    Positions are in texels, ``FOOT_U, FOOT_V`` the extent to filter over. Neighbouring levels are mixed, so a footprint
+    Positions are in texels, ``FOOT_U, FOOT_V`` the extent to filter over. Neighboring levels are mixed, so a footprint
     that changes slowly changes the value slowly.
     """
     shares_u = _choose_levels(U, FOOT_U, _FINE_U, _MIX_U, num_u, work, n)

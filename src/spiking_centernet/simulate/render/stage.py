@@ -134,7 +134,7 @@ def queue_objects(cam, objects, prims, world, width, height, queue, far):
 
 @jit
 def _draw_parts(
-    i, objects, prims, world, pose, cam, sun, textures, haze, canvas, work, index, grey, px, py, box, bounds, t_s
+    i, objects, prims, world, pose, cam, sun, textures, haze, canvas, work, index, gray, px, py, box, bounds, t_s
 ):  # fmt: skip
     """Draw the primitives of one object, adding up their coverage in the canvas's alpha."""
     kinds, starts, counts, look, axes, size, own_light, two_sided, drift = prims
@@ -158,7 +158,7 @@ def _draw_parts(
             lit[:] = look[prim]
             fill_limb(
                 cam, world[start], world[start + 1], size[prim, 0], size[prim, 1], size[prim, 2], 37.0 * prim, sun,
-                lit, textures, haze, canvas, work, index, grey, bounds,
+                lit, textures, haze, canvas, work, index, gray, bounds,
             )  # fmt: skip
             continue
         anchor = world[start + counts[prim]]
@@ -198,7 +198,7 @@ def _draw_parts(
             facing = normal[0] * sun[2] + normal[1] * sun[3] + normal[2] * sun[4]
             lit[0] *= sun[0] + sun[1] * max(facing, 0.0)
         fill_polygon(
-            box, cam, anchor, along_u, along_v, normal, lit, textures, haze, canvas, work, index, grey
+            box, cam, anchor, along_u, along_v, normal, lit, textures, haze, canvas, work, index, gray
         )  # fmt: skip
         bounds[0], bounds[1] = min(bounds[0], box[0]), min(bounds[1], box[1])
         bounds[2], bounds[3] = max(bounds[2], box[2]), max(bounds[3], box[3])
@@ -206,9 +206,9 @@ def _draw_parts(
 
 @jit
 def draw_stage(
-    cam, queue, num, objects, prims, world, poses, shadows, sun, textures, haze, canvas, grey, ids, seen, covered, t_s
+    cam, queue, num, objects, prims, world, poses, shadows, sun, textures, haze, canvas, gray, ids, seen, covered, t_s
 ):  # fmt: skip
-    """Draw the queue. With ``grey`` into the canvas; without, things alone, as numbers into ``ids`` and counts.
+    """Draw the queue. With ``gray`` into the canvas; without, things alone, as numbers into ``ids`` and counts.
 
     ``shadows`` [O, 4] is half length and half width of the footprint, height, and darkness; ``sun`` as in
     ``fill_limb`` with the sun's shift x, y per meter of height after it.
@@ -219,18 +219,18 @@ def draw_stage(
     shaded = False
     for q in range(num):
         i = queue[q]
-        if objects[i, 2] != THING and not grey:
+        if objects[i, 2] != THING and not gray:
             break
         if objects[i, 2] >= FLOOR and not shaded:
             shaded = True
             _darken(queue, q, objects, poses, shadows, sun, cam, clear, acc, alpha)
         _draw_parts(
-            i, objects, prims, world, poses[i], cam, sun, textures, haze, canvas, work, index, grey, px, py, box,
+            i, objects, prims, world, poses[i], cam, sun, textures, haze, canvas, work, index, gray, px, py, box,
             bounds, t_s,
         )  # fmt: skip
         if bounds[2] <= bounds[0] or bounds[3] <= bounds[1]:
             continue
-        if grey:
+        if gray:
             close_object(clear, alpha, bounds)
         else:
             seen[q], covered[q] = mark_object(q, ids, alpha, bounds)
@@ -312,7 +312,7 @@ def blur(image, radius_taps, passed):
 
 @_moves
 def fastest_shift(before, after, objects, local, prims, old, new, swing, width, height):
-    """Return how far in pixels the fastest thing in sight moves between two instants.
+    """Return how far in pixels the fastest thing in sight moves between two timestamps.
 
     ``old`` and ``new`` are poses, ``swing`` meters that limbs may move besides. Still things are looked for on a grid
     of directions, at the ground or 30 m away.

@@ -41,7 +41,7 @@ TEXELS = 256
 
 
 @jit
-def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, grey):
+def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, gray):
     """Blend ``n`` gathered pixels into the canvas: texture, then what the cut-out leaves of the coverage.
 
     ``look`` holds gain, contrast, texture, cut-out and shine; ``work`` coverage, distance and shade of each pixel;
@@ -52,7 +52,7 @@ def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, 
     per_texture = textures.shape[1]
     flat = textures.reshape(textures.size)
     gain, contrast = np.float32(look[0]), np.float32(look[1])
-    if grey:
+    if gray:
         if has_texture:
             first = int(look[2]) * per_texture
             sample(flat[first : first + per_texture], TEXELS, TEXELS, work, index, n)
@@ -77,7 +77,7 @@ def _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, 
         pixel = np.uint32(index[PIXEL + i])
         cover = max(min(work[COVER + i], ONE - opacity[pixel]), ZERO)
         opacity[pixel] += cover
-        if grey:
+        if gray:
             lights[pixel] += shares[pixel] * cover * work[LUMINANCE + i]
 
 
@@ -113,16 +113,16 @@ def _mirror(cam, normal, work, n):
 
 
 @jit
-def fill_polygon(box, cam, anchor, along_u, along_v, normal, look, textures, haze, canvas, work, index, grey):
+def fill_polygon(box, cam, anchor, along_u, along_v, normal, look, textures, haze, canvas, work, index, gray):
     """Turn the signed-area buffer into coverage of a flat textured polygon, and empty the buffer.
 
     ``anchor`` is a point of its plane, ``along_u`` and ``along_v`` (texels per meter) its texture's axes, ``normal``
-    its unit normal. With ``grey`` false only coverage is worked out.
+    its unit normal. With ``gray`` false only coverage is worked out.
     """
     clear, alpha, acc = canvas[1], canvas[2], canvas[3]
     width = np.uint64(clear.shape[1])
     has_texture, cutout = look[2] >= 0.0, look[3] >= 0.0
-    needs_place = cutout or (grey and has_texture)
+    needs_place = cutout or (gray and has_texture)
     per_focal = 1.0 / cam[12]
     # What a ray d = d0 + column * dx + row * dy makes of a dot product is linear in column and row.
     linear = np.empty((3, 3))
@@ -166,22 +166,22 @@ def fill_polygon(box, cam, anchor, along_u, along_v, normal, look, textures, haz
             work[_COLUMN + n], work[_ROW + n] = np.float32(x), np.float32(y)
             n += np.uint64(1)
             if n == PIXELS:
-                if grey or needs_place:
+                if gray or needs_place:
                     _place_texels(
                         w0, wx, wy, u0, ux, uy, v0, vx, vy, k_plane, off_u, off_v, smallest, needs_place, work, n
                     )
-                if grey and look[4] > 0.0:
+                if gray and look[4] > 0.0:
                     _mirror(cam, normal, work, n)
-                _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, grey)
+                _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, gray)
                 n = np.uint64(0)
         acc[y, last] = ZERO
         acc[y, last + np.uint64(1)] = ZERO
     if n > np.uint64(0):
-        if grey or needs_place:
+        if gray or needs_place:
             _place_texels(w0, wx, wy, u0, ux, uy, v0, vx, vy, k_plane, off_u, off_v, smallest, needs_place, work, n)
-        if grey and look[4] > 0.0:
+        if gray and look[4] > 0.0:
             _mirror(cam, normal, work, n)
-        _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, grey)
+        _compose(look, textures, has_texture, cutout, haze, work, index, n, canvas, gray)
 
 
 @jit
@@ -207,7 +207,7 @@ def _place_texels(w0, wx, wy, u0, ux, uy, v0, vx, vy, plane, off_u, off_v, small
 
 
 @jit
-def fill_limb(cam, p, q, r0_m, r1_m, per_m, offset, sun, look, textures, haze, canvas, work, index, grey, bounds):
+def fill_limb(cam, p, q, r0_m, r1_m, per_m, offset, sun, look, textures, haze, canvas, work, index, gray, bounds):
     """Fill a limb between two balls, shaded as round, with a texture of ``per_m`` texels a meter wound around it.
 
     ``sun`` is ambient light, strength of the sun and its direction. ``bounds`` [4] grows by the pixels touched.
@@ -276,7 +276,7 @@ def fill_limb(cam, p, q, r0_m, r1_m, per_m, offset, sun, look, textures, haze, c
                 continue
             index[PIXEL + n] = np.int32(y * width + x)
             work[COVER + n] = cover
-            if grey:
+            if gray:
                 side = min(max((dy * f_ax - dx * f_ay) / max(radius, HALF), -ONE), ONE)
                 front = math.sqrt(max(ONE - side * side, ZERO))
                 work[SHADE + n] = ambient + max(side * f_cross + front * f_toward, ZERO)
@@ -286,7 +286,7 @@ def fill_limb(cam, p, q, r0_m, r1_m, per_m, offset, sun, look, textures, haze, c
                 work[FOOT_U + n], work[FOOT_V + n] = foot, foot
             n += np.uint64(1)
             if n == PIXELS:
-                _compose(look, textures, has_texture, False, haze, work, index, n, canvas, grey)
+                _compose(look, textures, has_texture, False, haze, work, index, n, canvas, gray)
                 n = np.uint64(0)
     if n > np.uint64(0):
-        _compose(look, textures, has_texture, False, haze, work, index, n, canvas, grey)
+        _compose(look, textures, has_texture, False, haze, work, index, n, canvas, gray)

@@ -15,7 +15,7 @@ STRIP_ROWS = 32
 
 @dataclass(frozen=True)
 class RoadPlan:
-    """The cross-section of the street, in metres from its middle, and where streets cross it.
+    """The cross-section of the street, in meters from its middle, and where streets cross it.
 
     Attributes:
         lanes: lanes in each direction.
@@ -71,7 +71,7 @@ def _add_octave(total, grid, row_cells, row_weight, col_cells, col_weight, stren
 
 
 def _cells(size: int, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for ``size`` texels around ``num`` cells, both neighbours [2, size] and the second one's weight."""
+    """Return, for ``size`` texels around ``num`` cells, both neighbors [2, size] and the second one's weight."""
     at = (np.arange(size) + 0.5) * num / size - 0.5
     low = np.floor(at).astype(int)
     w = (at - low).astype(np.float32)
@@ -109,7 +109,7 @@ def ripmap(texture: np.ndarray) -> np.ndarray:
 
 
 def _band(at: np.ndarray, low: float, high: float, texel: float) -> np.ndarray:
-    """Return how much of each texel centred ``at`` lies in ``[low, high]``."""
+    """Return how much of each texel centered ``at`` lies in ``[low, high]``."""
     return np.clip((np.minimum(at + texel / 2, high) - np.maximum(at - texel / 2, low)) / texel, 0, 1)
 
 
@@ -134,7 +134,7 @@ def ground(
     to_cross = np.minimum(along, plan.period_m - along)
 
     def between(v0: float, v1: float, u0: float, u1: float) -> tuple[slice, slice]:
-        """Return the texels that a rectangle in metres touches, or a few more."""
+        """Return the texels that a rectangle in meters touches, or a few more."""
         rows, cols = np.searchsorted(along[:, 0], (v0 - texel_v, v1)), np.searchsorted(across[0], (u0 - texel_u, u1))
         return slice(rows[0], rows[1] + 1), slice(cols[0], cols[1] + 1)
 
@@ -219,7 +219,7 @@ def ground(
             lum *= 1 - dark * np.clip((sign * across - edge[rows]) / 0.5, 0, 1)
         return np.clip(lum, 0.3, 255).astype(np.float32)
 
-    # A few rows at a time stay in the processor's cache from the first step to the last.
+    # A few rows at a time stay in the CPU's cache from the first step to the last.
     return np.concatenate([paint_rows(slice(row, row + STRIP_ROWS)) for row in range(0, num_v, STRIP_ROWS)])
 
 

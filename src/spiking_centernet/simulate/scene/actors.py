@@ -23,7 +23,7 @@ class Pool:
     verts: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, kind: int, points, albedo: float, *, emit: float = 0.0, size: tuple[float, float] = (0.0, 0.0)):
-        """Append one primitive of ``points`` (x, y, z in metres) with a daylight luminance ``albedo``."""
+        """Append one primitive of ``points`` (x, y, z in meters) with a daylight luminance ``albedo``."""
         self.kinds.append(kind)
         self.starts.append(len(self.verts))
         self.counts.append(len(points))
@@ -53,7 +53,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Shape:
-    """A span of primitives in the pool with its footprint: length, width and height in metres."""
+    """A span of primitives in the pool with its footprint: length, width and height in meters."""
 
     first: int
     last: int
@@ -302,17 +302,17 @@ def add_tree(rng: np.random.Generator, pool: Pool, x: float, y: float) -> Shape:
 def add_pole(rng: np.random.Generator, pool: Pool, x: float, y: float, toward: float, *, lamp: bool) -> Shape:
     """Append a pole, with a lamp reaching ``toward`` the road when ``lamp``."""
     first, tall = len(pool), float(rng.uniform(6, 9) if lamp else rng.uniform(2, 5))
-    grey = float(rng.choice([25, 60, 120]))
+    gray = float(rng.choice([25, 60, 120]))
     if lamp:
         pool.add(
             CAPSULE, [(x + 1.3 * toward, y, tall), (x + 1.7 * toward, y, tall)], 150.0, emit=255.0, size=(0.12, 0.12)
         )
-        pool.add(CAPSULE, [(x, y, tall), (x + 1.3 * toward, y, tall)], grey, size=(0.05, 0.05))
+        pool.add(CAPSULE, [(x, y, tall), (x + 1.3 * toward, y, tall)], gray, size=(0.05, 0.05))
     else:
         pool.add(
             POLYGON, [(x - 0.3, y, tall), (x + 0.3, y, tall), (x + 0.3, y, tall - 0.6), (x - 0.3, y, tall - 0.6)], 160.0
         )
-    pool.add(CAPSULE, [(x, y, 0), (x, y, tall)], grey, size=(0.09, 0.06))
+    pool.add(CAPSULE, [(x, y, 0), (x, y, tall)], gray, size=(0.09, 0.06))
     return Shape(first, len(pool), 0.4, 0.4, tall)
 
 

@@ -143,7 +143,7 @@ class Builder:
         """Append a flat convex or concave polygon, counter-clockwise as seen from outside.
 
         The texture starts at the first point, runs along the first edge, and is stretched once over a rectangle where
-        its skin says so. With ``wheel_m``, the radius, the texture is centred and turns as the object rolls.
+        its skin says so. With ``wheel_m``, the radius, the texture is centered and turns as the object rolls.
         """
         corner = np.array(points, np.float64)
         along, last = corner[1] - corner[0], corner[-1] - corner[0]

@@ -1,4 +1,4 @@
-"""Random cameras: riding in a car and looking ahead or aside, or fixed beside or above the street."""
+"""Random cameras: riding in a car and looking ahead or aside, or fixed next to or above the street."""
 
 import math
 from dataclasses import dataclass
@@ -65,9 +65,9 @@ def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
 
 
 def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], mirror: float) -> Camera:
-    """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed beside or above the street.
+    """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed next to or above the street.
 
-    ``mirror`` is 1 where traffic keeps to the right, -1 to the left. A draw is repeated until the street some metres
+    ``mirror`` is 1 where traffic keeps to the right, -1 to the left. A draw is repeated until the street some meters
     ahead (or the aim of a fixed camera) lies within the frame.
     """
     h, w = size_hw

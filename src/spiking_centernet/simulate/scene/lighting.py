@@ -14,9 +14,9 @@ class Look:
 
     Attributes:
         light: ambient, sun, direction to the sun (3), the ego car's head lights, gain of lamps.
-        haze: luminance of the haze and the distance in metres at which it takes half.
+        haze: luminance of the haze and the distance in meters at which it takes half.
         sky: luminance at the horizon and at the zenith, strength of the clouds.
-        shadow: where a shadow reaches per metre of height (x, y in metres) and how dark it is, 0 for none.
+        shadow: where a shadow reaches per meter of height (x, y in meters) and how dark it is, 0 for none.
     """
 
     light: np.ndarray
@@ -26,7 +26,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator, *, night: bool, riding: bool) -> Look:
-    """Draw the light of a clear or grey day or of a night; ``riding`` behind head lights."""
+    """Draw the light of a clear or gray day or of a night; ``riding`` behind head lights."""
     turn, up = float(rng.uniform(0, 2 * math.pi)), math.radians(float(rng.uniform(22, 65)))
     sun = np.array([math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)])
     if night:

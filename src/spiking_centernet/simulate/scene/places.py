@@ -80,7 +80,7 @@ def _is_free(spot: Spot, x: float, y: float, gap: float = 1.2) -> bool:
 
 
 def _scatter(rng: np.random.Generator, spot: Spot, most: int, far_m: float) -> list[tuple[float, float]]:
-    """Draw places in sight, most of them beside the line of view."""
+    """Draw places in sight, most of them next to the line of view."""
     found = []
     for _ in range(int(rng.integers(0, most + 1))):
         x = log_uniform(rng, 1.2, far_m)

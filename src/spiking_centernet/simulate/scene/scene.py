@@ -180,7 +180,7 @@ class Scene:
             return camera.vector(self.size_hw, camera.x_m, camera.y_m, 0.0, 0.0, t_s)
         along, across, speed = self._ego_state(t_s)
         x, slope = self._bend.at(along)
-        # A few metres either side are averaged so that the heading has no kinks where the table has.
+        # A few meters either side are averaged so that the heading has no kinks where the table has.
         slope = (self._bend.at(along + 3.0)[0] - self._bend.at(along - 3.0)[0]) / 6.0
         heading = math.pi / 2 - math.atan(slope)
         return camera.vector(self.size_hw, x + across, along, heading, speed / (speed + 1.0), t_s)
@@ -248,7 +248,7 @@ class Scene:
         self._fill_ground(cam, self._beams(cam, placed), out, self._clear)
 
     def _render_standing(self, t_s: float, out: np.ndarray) -> None:
-        """Write what stands as drawn once, and draw anew where the moving actors are."""
+        """Write what stands as drawn once, and draw again where the moving actors are."""
         if self._still is None:
             cam, _, length = self._prepare(-math.inf)  # only what is parked has no beginning
             objects, ground = np.empty(self.size_hw, np.float32), np.zeros(self.size_hw, np.float32)
@@ -280,7 +280,7 @@ class Scene:
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
         """Return BOX_DTYPE rows stamped ``t_us`` around the visible pixels of every car and pedestrian at ``t_s``."""
-        rows = [row for row in self.silhouettes(t_s) if row[0] >= MIN_VISIBLE and _labelled(row[1:5])]
+        rows = [row for row in self.silhouettes(t_s) if row[0] >= MIN_VISIBLE and _labeled(row[1:5])]
         found = np.zeros(len(rows), BOX_DTYPE)
         for i, (_, left, top, right, bottom, class_id, track) in enumerate(rows):
             found[i] = (t_us, left, top, right - left, bottom - top, class_id, 1.0, track)
@@ -328,7 +328,7 @@ class Scene:
         """
         cam, length, seen, covered = self._mark(t_s)
         camera = labels.calibration_of(cam)
-        to_level = labels.levelled_axes(cam)
+        to_level = labels.leveled_axes(cam)
         numbers = {
             int(self._placed[self._queue[q, 1], 4]) + 1: q for q in range(length) if self._queue[q, 0] == 0 and seen[q]
         }
@@ -368,7 +368,7 @@ class Scene:
         return 1.1 * shift / dt
 
 
-def _labelled(xyxy: tuple[float, ...]) -> bool:
+def _labeled(xyxy: tuple[float, ...]) -> bool:
     width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
     return min(width, height) >= MIN_SIDE_PX and math.hypot(width, height) >= MIN_DIAGONAL_PX
 

@@ -32,17 +32,17 @@ class Bend:
 
 
 def make_bend(rng: np.random.Generator, *, low_m: float, high_m: float, steepest: float) -> Bend:
-    """Return a street that winds with at most about ``steepest`` sideways metres per metre."""
+    """Return a street that winds with at most about ``steepest`` sideways meters per meter."""
     y = np.arange(low_m, high_m + 1.0, 1.0)
     x = np.zeros_like(y)
     for _ in range(2):
         wave = float(rng.uniform(120, 400))
         amplitude = float(rng.uniform(0, 0.5)) * steepest * wave / (2 * math.pi)
         x += amplitude * np.sin(2 * math.pi * y / wave + rng.uniform(0, 2 * math.pi))
-    # A turn of up to 35 degrees spread over some tens of metres.
+    # A turn of up to 35 degrees spread over some tens of meters.
     for _ in range(int(rng.integers(0, 4))):
-        centre, width = float(rng.uniform(low_m, high_m)), float(rng.uniform(15, 40))
-        x += float(rng.uniform(-1, 1)) * steepest * 0.5 * width * np.log1p(np.exp((y - centre) / width))
+        center, width = float(rng.uniform(low_m, high_m)), float(rng.uniform(15, 40))
+        x += float(rng.uniform(-1, 1)) * steepest * 0.5 * width * np.log1p(np.exp((y - center) / width))
     return Bend(x - np.interp(0.0, y, x), low_m, 1.0)
 
 
@@ -53,7 +53,7 @@ def build(
     """Line the street; return props [N, 3] (x, y, shape) and walls [N, 5] (feet and shape).
 
     ``houses`` and ``greens`` are densities 0..1 on the left and right; nothing stands in the disc ``keep_out``
-    (x, y, radius in metres).
+    (x, y, radius in meters).
     """
     walls: list[tuple[float, ...]] = []
     props: list[tuple[float, float, int]] = []

@@ -93,7 +93,7 @@ def add_fence(rng: np.random.Generator, build: Builder, p: Sequence[float], q: S
 
 def add_pole(rng: np.random.Generator, build: Builder, x: float, y: float) -> None:
     """Append a pole, a lamp post, a sign or a traffic light."""
-    tall, grey = float(rng.uniform(1.0, 7.0)), skin(rng, (15, 200), ("soft", "stripes"), per_m=(60.0, 200.0))
+    tall, gray = float(rng.uniform(1.0, 7.0)), skin(rng, (15, 200), ("soft", "stripes"), per_m=(60.0, 200.0))
     if rng.random() < 0.6:
         wide, high = float(rng.uniform(0.2, 0.9)), float(rng.uniform(0.2, 1.0))
         face = skin(rng, (60, 220), ("sign",), per_m=(0.0, 0.0))
@@ -101,7 +101,7 @@ def add_pole(rng: np.random.Generator, build: Builder, x: float, y: float) -> No
         c, s = math.cos(turn) * wide / 2, math.sin(turn) * wide / 2
         build.polygon([(-c, -s, tall - high), (c, s, tall - high), (c, s, tall), (-c, -s, tall)], face, two_sided=True)
     radius = float(rng.uniform(0.02, 0.1))
-    build.limb((0, 0, 0), (0, 0, tall), radius, radius, grey)
+    build.limb((0, 0, 0), (0, 0, tall), radius, radius, gray)
     build.close(motion=moving(x, y, 0, 0), sort_parts=True, shadow=(0.1, 0.1, 0.0, 0.4))
 
 

@@ -22,7 +22,7 @@ class Mover:
         shape: index into the scene's shapes.
         start: first step of the tables.
         heading: direction in the road's frame, radians from "across to the right".
-        rows: (along, across, speed along, speed across) per step, metres and metres per second.
+        rows: (along, across, speed along, speed across) per step, meters and meters per second.
     """
 
     role: int

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spiking_centernet.visualize.draw import CLASS_COLOURS, STRENGTH, THEMES
+from spiking_centernet.visualize.draw import CLASS_COLORS, STRENGTH, THEMES
 
 FOLDER = Path(__file__).parent
 
@@ -54,7 +54,7 @@ def render(description: Mapping[str, Any], frames: Iterable[Any] | None = None) 
         blocks[-1].append(_json(frame))
     look = {
         "themes": {name: vars(theme) for name, theme in THEMES.items()},
-        "classes": CLASS_COLOURS, "strength": STRENGTH, "frames_per_block": FRAMES_PER_BLOCK,
+        "classes": CLASS_COLORS, "strength": STRENGTH, "frames_per_block": FRAMES_PER_BLOCK,
     }  # fmt: skip
     script, style = _assets()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_read("view.html"))
