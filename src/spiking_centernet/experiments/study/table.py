@@ -15,6 +15,7 @@ import numpy as np
 
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.significance import (
+    ENOUGH_SEEDS,
     Comparison,
     compare,
     draw_weights,
@@ -218,12 +219,20 @@ def caption(result: dict[str, Any]) -> str:
     return (
         f"Mean ± standard deviation over {len(result['seeds'])} seeds, {result['recordings']} recordings of split "
         f"`{result['split']}`, protocol `{result['protocol']}`; baseline: {result['baseline']}. Last column: "
-        f"difference of the means, 95 % interval and p-value of a paired bootstrap over seeds and recordings "
-        f"({result['resamples']} resamples), not corrected for the number of rows. "
+        f"difference of the means, 95 % interval and p-value {_method(len(result['seeds']))} "
+        f"({result['resamples']} resamples of the recordings), not corrected for the number of rows. "
         + ("Every row trained on the same number of windows. " if result["equal_budget"] else "Budgets differ. ")
         + (f"{failed} of {len(result['runs'])} runs failed. " if failed else "")
         + f"Train time: median step times steps, {result['jobs']} run{'s' if result['jobs'] > 1 else ''} at a time."
     )
+
+
+def _method(num_seeds: int) -> str:
+    if num_seeds == 1:
+        return "of a paired bootstrap over recordings"
+    if num_seeds < ENOUGH_SEEDS:
+        return "by Student's t, its standard error from seeds and recordings"
+    return "of a paired bootstrap over seeds and recordings"
 
 
 def read_lines(result: dict[str, Any]) -> list[Line]:
