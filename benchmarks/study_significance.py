@@ -1,7 +1,7 @@
 """Judge the differences of stored studies anew: ``study_significance.py results/study_*.json``
 
-For studies whose runs are gone. The seeds' variance comes from their scores in the file. That of the recordings comes from
-the width of the interval that the bootstrap gave, less what the drawing of seeds has put into it, which is
+For studies whose runs are gone. The seeds' variance comes from their scores in the file. That of the recordings comes
+from the width of the interval that the bootstrap gave, less what the drawing of seeds has put into it, which is
 ``(K - 1) / K**2`` times the seeds' variance; what the bootstrap said stays in the file under ``bootstrap``.
 """
 
