@@ -14,7 +14,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import Detector, DetectorOutput, build
 from spiking_centernet.model.heads.base import Loss
 from spiking_centernet.model.weights import notes, read_tensors, save, sha256
-from spiking_centernet.structures import EVENT_DTYPE
+from spiking_centernet.structures import EVENT_DTYPE, Boxes
 from spiking_centernet.training.distillation import Distillation, LastFeatures, Teacher, check, teacher_cube
 from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.spike_penalty import SpikePenalty
@@ -22,6 +22,7 @@ from spiking_centernet.training.trainer import train
 
 SMALL = {"encoder.widths": (8, 8, 16), "encoder.convs_per_stage": 1, "decoder.num_blocks": 2, "head.width": 8}
 ZERO = torch.zeros(())
+NO_BOXES = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 NO_LOSS = Loss(ZERO, {"heatmap": ZERO, "wh": ZERO, "offset": ZERO})
 
 
@@ -86,11 +87,11 @@ def outputs(heatmap, wh=0.0, offset=0.0):
     return DetectorOutput(*maps)
 
 
-def distance(settings, taught, output):
+def distance(settings, taught, output, boxes=(NO_BOXES,)):
     student = build("nano", **SMALL)
     teacher = Teacher(Constant(config(neuron={"kind": "relu"}), taught), settings, student)
     cube = torch.zeros(5, 1, 4, 24, 32, dtype=torch.uint8)
-    return teacher.add(NO_LOSS, cube, output, student, None)
+    return teacher.add(NO_LOSS, cube, output, student, None, boxes)
 
 
 def test_the_distance_in_closed_form():
@@ -102,6 +103,23 @@ def test_the_distance_in_closed_form():
     assert both.parts["distillation"].item() == pytest.approx(18 + 19)
     assert both.total.item() == pytest.approx(18.5)
     assert distance(Distillation(heads=1), taught, taught).total.item() == 0
+
+
+def test_weighted_by_objects_only_the_pixels_around_centers_count():
+    boxes = Boxes(np.array([[0.0, 0.0, 8.0, 8.0]], np.float32), np.array([1]))  # its center lies in pixel (1, 1)
+    gaussians = build("nano", **SMALL).head.targets([boxes], outputs(0.0)).heatmap.amax(1)
+    assert gaussians[0, 1, 1] == 1
+    assert 1 <= gaussians.sum() < 4
+    found = distance(Distillation(where="objects"), outputs(2.0), outputs(-1.0), [boxes])
+    assert found.total.item() == pytest.approx(9 * gaussians.sum().item())
+    far = outputs(-1.0)
+    far.heatmap[gaussians[:, None].expand_as(far.heatmap) == 0] = 50.0  # the background is the student's own affair
+    assert distance(Distillation(where="objects"), outputs(2.0), far, [boxes]).total.item() == found.total.item()
+    heads = distance(
+        Distillation(heatmap=0, heads=1, where="objects"), outputs(2.0, 1.0, 0.0), outputs(-1.0, 0.0, 3.0), [boxes]
+    )
+    assert heads.total.item() == pytest.approx((9 + 1 + 9) / 3 * gaussians.sum().item())
+    assert distance(Distillation(where="objects"), outputs(2.0), outputs(-1.0)).total.item() == 0
 
 
 def test_temperature_in_closed_form():
@@ -134,7 +152,7 @@ def test_features_are_those_of_the_last_layer_before_the_heads():
     rate = watched.mean(5)
     assert rate.shape[1] == student.decoder.out_channels
     torch.testing.assert_close(rate.square().mean((1, 2, 3)), torch.ones(2), rtol=1e-3, atol=1e-3)
-    loss = teacher.add(NO_LOSS, cube, output, student, watched)
+    loss = teacher.add(NO_LOSS, cube, output, student, watched, [NO_BOXES] * 2)
     loss.total.backward()
     assert student.encoder.stem.conv.weight.grad.abs().max() > 0
     assert student.heads["heatmap"].out.weight.grad is None
@@ -190,6 +208,13 @@ def test_impossible_settings_are_refused(settings, told):
 def test_settings_without_a_teacher_are_refused():
     with pytest.raises(ConfigError, match="needs a teacher"):
         recipe(distillation=Distillation(heads=1))
+
+
+def test_a_student_trains_on_what_lies_around_objects(data, teacher_path, tmp_path):
+    plan = recipe(epochs=1, teacher=str(teacher_path), distillation=Distillation(where="objects"), network=NETWORK)
+    train(plan, data, out=tmp_path / "run")
+    rows = [r for r in read_metrics(tmp_path / "run" / "metrics.csv") if r["loss"]]
+    assert all(np.isfinite(row["loss_distillation"]) and row["loss_distillation"] > 0 for row in rows)
 
 
 def test_a_student_trains_and_keeps_the_teacher_out_of_its_files(data, teacher_path, tmp_path):

@@ -3,17 +3,18 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from spiking_centernet.errors import ConfigError
+from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model import HEADS, Detector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.heads.base import Loss
 from spiking_centernet.model.weights import load, sha256
-from spiking_centernet.structures import VoxelSpec
+from spiking_centernet.structures import Boxes, VoxelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,9 @@ class Distillation:
             averaged over their steps and scaled to a root mean square of 1, for their units differ.
         temperature: null compares the heatmap's logits; a number compares ``sigmoid(logit / temperature)``, times the
             temperature squared so that the gradient keeps its size (Hinton et al., arXiv 1503.02531).
+        where: what ``heatmap`` and ``heads`` are averaged over: "pixels" as in the paper, nearly all of them background
+            in which size and offset are taught nothing; or "objects", every pixel weighted by the target's Gaussians
+            and the sum divided by the number of centers.
     """
 
     alpha: float = 1.0
@@ -38,6 +42,7 @@ class Distillation:
     heads: float = 0.0
     features: float = 0.0
     temperature: float | None = None
+    where: Literal["pixels", "objects"] = "pixels"
 
     def __post_init__(self):
         if not self.alpha > 0 or min(self.heatmap, self.heads, self.features) < 0:
@@ -46,6 +51,8 @@ class Distillation:
             raise ConfigError("distillation: one of heatmap, heads and features must have a weight")
         if self.temperature is not None and not self.temperature > 0:
             raise ConfigError(f"distillation: temperature must be positive or null, got {self.temperature}")
+        if self.where not in (known := get_args(get_type_hints(Distillation)["where"])):
+            raise ConfigError(f"unknown distillation.where {self.where!r}{did_you_mean(str(self.where), known)}")
 
 
 def teacher_cube(
@@ -142,7 +149,13 @@ class Teacher:
         return LastFeatures(student, then) if self.settings.features else None
 
     def add(
-        self, loss: Loss, cube: Tensor, output: Sequence[Tensor], student: Detector, seen: LastFeatures | None
+        self,
+        loss: Loss,
+        cube: Tensor,
+        output: Sequence[Tensor],
+        student: Detector,
+        seen: LastFeatures | None,
+        boxes: Sequence[Boxes],
     ) -> Loss:
         """Return the loss with the distance to the teacher added.
 
@@ -152,6 +165,7 @@ class Teacher:
             output: of the student for this cube.
             student: whose output it is.
             seen: what :meth:`watch` returned, after the forward pass.
+            boxes: of every sample of the cube.
         """
         shown = teacher_cube(cube, student.config.voxels, self.model.config.voxels)
         watched = None if seen is None else LastFeatures(self.model)
@@ -162,23 +176,40 @@ class Teacher:
                 f"the teacher answers with {list(taught[0].shape)}, the student with "
                 f"{list(output[0].shape)}; take a teacher of the same output stride"
             )
-        terms = self._outputs(taught, output)
+        heatmap = student.head.targets(boxes, output).heatmap if self.settings.where == "objects" else None
+        terms = self._outputs(taught, output, heatmap)
         if seen is not None and watched is not None:
             difference = seen.mean(cube.shape[0]) - watched.mean(shown.shape[0])
             terms.append(self.settings.features * difference.square().mean())
         total = torch.stack(terms).sum()
         return Loss(loss.total + self.settings.alpha * total, {**loss.parts, "distillation": total})
 
-    def _outputs(self, taught: Sequence[Tensor], output: Sequence[Tensor]) -> list[Tensor]:
+    def _outputs(self, taught: Sequence[Tensor], output: Sequence[Tensor], gaussians: Tensor | None) -> list[Tensor]:
         settings, terms = self.settings, []
         soften = _soften(settings.temperature)
         heatmap = soften(taught[0].float()) - soften(output[0].float())
         if settings.heatmap:
-            terms.append(settings.heatmap * heatmap.square().mean())
+            terms.append(settings.heatmap * mean_square(heatmap, gaussians))
         if settings.heads:
             others = (theirs.float() - ours.float() for theirs, ours in zip(taught[1:], output[1:], strict=True))
-            terms.append(settings.heads * torch.cat([heatmap, *others], dim=1).square().mean())
+            terms.append(settings.heads * mean_square(torch.cat([heatmap, *others], dim=1), gaussians))
         return terms
+
+
+def mean_square(
+    difference: Float[Tensor, "B K h w"], gaussians: Float[Tensor, "B classes h w"] | None
+) -> Float[Tensor, ""]:
+    """Return the mean square of a difference of maps.
+
+    Args:
+        difference: teacher less student.
+        gaussians: the target's heatmap, whose largest value over the classes weighs a pixel; the weighted sum is then
+            divided by the number of centers, at least 1. None for the mean over all pixels.
+    """
+    if gaussians is None:
+        return difference.square().mean()
+    weight = gaussians.amax(1)
+    return (difference.square().mean(1) * weight).sum() / (gaussians == 1).sum().clamp_min(1)
 
 
 def _soften(temperature: float | None) -> Callable[[Tensor], Tensor]:

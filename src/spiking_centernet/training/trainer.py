@@ -259,7 +259,7 @@ class Trainer:
         loss = model.head.loss(*distributed.gather_batch(self.fabric, model.head, output, batch.boxes))
         if self.teacher is not None:
             with self.fabric.autocast():
-                loss = self.teacher.add(loss, cube, output, model, seen)
+                loss = self.teacher.add(loss, cube, output, model, seen, batch.boxes)
         total = loss.total + activity.loss()
         self._refuse_not_finite(total, "loss", batch)
         self.optimizer.zero_grad()
