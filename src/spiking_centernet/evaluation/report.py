@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import FolderDataset
+from spiking_centernet.data.fingerprint import fingerprint
 from spiking_centernet.evaluation.box_matches import MIN_IOU, BySize, Confusion, by_size, confusion_of, match_frames
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
 from spiking_centernet.evaluation.plots import confusion_plot, pr_plot, sizes_plot
@@ -61,6 +62,7 @@ class EvaluationReport:
         return {
             "split": self.split,
             "recordings": len(self.dataset.recordings),
+            "fingerprint": fingerprint(self.dataset),
             "scale": list(self.scaling.scales),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "firing_rate": self.rates.overall(),
