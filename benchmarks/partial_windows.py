@@ -2,12 +2,14 @@
 
     python benchmarks/partial_windows.py --data data/roads [--models small nano] [--filled_ms 100 60 40 20]
 
-Labeled frames of a simulated split; a window is emptied but for its last milliseconds. A box counts as found if a
+Labeled frames of a simulated split; a window is emptied but for its last milliseconds, and read once as it is and once
+with its time steps fitted to what is left, as detection does. A box counts as found if a
 detection of its class at the model's own threshold overlaps it by IoU 0.5, each detection for one box, best score
 first. Writes ``results/partial_windows.json``.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from stamp import stamp, this_command, write_result
@@ -40,12 +42,14 @@ def main() -> None:
         for filled_ms in given.filled_ms:
             share = min(1.0, filled_ms * 1000 / model.config.voxels.window_us)
             emptied = Augmentation(flip=0, zoom=0, empty_past=1, filled_range=(share, share))
-            dataset = FolderDataset(
-                given.data, given.split, model.config.voxels, classes=model.config.classes, augmentation=emptied
-            )
-            scores = recall(predict(model, dataset, precision="float32"), model.config.deployment.score_threshold)
-            rows.append({"model": name, "filled_ms": filled_ms, **scores})
-            print(rows[-1], flush=True)
+            for fit in (False, True):
+                spec = replace(model.config.voxels, fit=fit)
+                dataset = FolderDataset(
+                    given.data, given.split, spec, classes=model.config.classes, augmentation=emptied
+                )
+                scores = recall(predict(model, dataset, precision="float32"), model.config.deployment.score_threshold)
+                rows.append({"model": name, "filled_ms": filled_ms, "fit": fit, **scores})
+                print(rows[-1], flush=True)
     write_result("partial_windows", {**stamp(command=this_command(), seed=0), "split": given.split, "rows": rows})
 
 

@@ -100,7 +100,9 @@ class VoxelSpec:
             event at column x lies in column ``floor(x * scale)`` of the cube.
         num_events: 0 for windows of ``window_us``; else a window reaches back until it holds so many events of the
             sensor, and the steps divide the length that it comes to.
-        least_us: the least that a window of ``num_events`` reaches back, in microseconds.
+        least_us: the least that a window of ``num_events`` or with ``fit`` reaches back, in microseconds.
+        fit: whether a window whose first cell of time is empty begins at its first event, so that its steps divide what
+            there is: the start of a recording, or a sample shorter than ``window_us``.
 
     Raises:
         ConfigError: If a whole number is less than it can be, the mode unknown or the scale not from 1/64 to 1.
@@ -113,6 +115,7 @@ class VoxelSpec:
     scale: float = field(default=1.0, metadata={"setting": False})
     num_events: int = 0
     least_us: int = 10_000
+    fit: bool = field(default=False, metadata={"setting": False})
 
     def __post_init__(self):
         for name, least in (("window_us", 1), ("num_steps", 1), ("bins", 1), ("num_events", 0), ("least_us", 1)):

@@ -140,14 +140,16 @@ def test_a_run_says_what_was_partly_empty_and_what_to_try(model, tmp_path):
     assert (found["windows"], found["partly_empty_windows"], found["partly_empty_filled"]) == (5, 2, 0.65)
     assert found["best_score"] == pytest.approx(best, abs=1e-6)
     empty, advice = run.coverage.messages(num_boxes=0, min_score=0.999)
-    assert empty.startswith("2 of 5 windows are partly empty, on average 65% filled")
+    assert empty.startswith("2 of 5 windows are partly empty, on average 65% filled: their time steps were shortened")
+    assert found["fit_windows"]
     assert f"the best is {best:.3f}" in advice
     assert "--min_score" in advice
     assert "--scale" in advice
+    assert "--scale" not in run.coverage.messages(num_boxes=0, min_score=0.999, num_scales=3)[1]
 
 
 def test_full_windows_with_boxes_need_no_words():
-    coverage = Coverage()
+    coverage = Coverage(fit=True)
     spec = VoxelSpec()
     coverage.add_window(voxelize(one_event(0), stop_us=100_000, size_hw=(4, 6), spec=spec), spec)
     assert coverage.messages(num_boxes=1, min_score=0.3) == []

@@ -26,8 +26,8 @@ def voxelize(
     An event at time t lies in cell ``(t - start_us) * num_steps * bins // window_us``, which is micro bin
     ``cell % bins`` of step ``cell // bins``; its channel is ``polarity * bins + micro bin``. The cells are aligned to
     the window, never to its first event; events outside the window are ignored. With a ``spec.scale`` below 1 its row
-    is ``floor(y * scale)`` and its column ``floor(x * scale)``. With ``spec.num_events`` the window begins as
-    ``window_start_us`` says.
+    is ``floor(y * scale)`` and its column ``floor(x * scale)``. With ``spec.num_events`` or ``spec.fit`` the window
+    begins as ``window_start_us`` says.
 
     Args:
         events: EVENT_DTYPE array in any order.
@@ -45,18 +45,19 @@ def voxelize(
     """
     spec = VoxelSpec() if spec is None else spec
     cube = empty_cube(stop_us, (int(size_hw[0]), int(size_hw[1])), spec)
-    if spec.num_events:
-        spec = replace(spec, num_events=0, window_us=int(stop_us) - window_start_us(events["t"], int(stop_us), spec))
+    if spec.num_events or spec.fit:
+        start_us = window_start_us(check_events(events)["t"], int(stop_us), spec)
+        spec = replace(spec, num_events=0, fit=False, window_us=int(stop_us) - start_us)
     add_events(cube, events, stop_us=stop_us, size_hw=size_hw, spec=spec)
     return cube
 
 
 def window_start_us(t_us: np.ndarray, stop_us: int, spec: VoxelSpec) -> int:
-    """Return where a window begins that reaches back until it holds ``spec.num_events`` events.
+    """Return where a window begins that counts its events, or that is fitted to them.
 
-    It begins at the time of the event that many before its end, but ``spec.least_us`` before the end at the latest and
-    ``spec.window_us`` before it at the earliest; events of the time at which it begins belong to it. Where
-    ``num_events`` is 0 it begins ``window_us`` before its end.
+    With ``spec.num_events`` it begins at the time of the event that many before its end, and events of that time belong
+    to it; with ``spec.fit`` at its first event, if the first cell of time would be empty. It begins ``spec.least_us``
+    before its end at the latest and ``spec.window_us`` before it at the earliest, and there where neither is asked for.
 
     Args:
         t_us: times of events in microseconds, in any order; those of the longest window suffice.
@@ -65,10 +66,19 @@ def window_start_us(t_us: np.ndarray, stop_us: int, spec: VoxelSpec) -> int:
     """
     longest_us = stop_us - spec.window_us
     inside = t_us[(t_us >= longest_us) & (t_us < stop_us)]
-    before = len(inside) - spec.num_events
-    if not spec.num_events or before < 0:
-        return longest_us
-    return min(int(np.partition(inside, before)[before]), stop_us - spec.least_us)
+    if spec.num_events and spec.num_events <= len(inside):
+        before = len(inside) - spec.num_events
+        return min(int(np.partition(inside, before)[before]), stop_us - spec.least_us)
+    if spec.fit and len(inside):
+        first_us = int(inside.min())
+        if (first_us - longest_us) * spec.num_steps * spec.bins >= spec.window_us:
+            return max(longest_us, min(first_us, stop_us - spec.least_us))
+    return longest_us
+
+
+def begins_empty(cube: UInt8[torch.Tensor, "T C H W"], spec: VoxelSpec) -> bool:
+    """Return whether no event lies in the first cell of time of a window's cube."""
+    return not cube.numpy()[0, :: spec.bins].any()
 
 
 def add_events(

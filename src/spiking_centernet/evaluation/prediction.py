@@ -73,20 +73,26 @@ class Predictions:
 
 
 def dataset_for(
-    model: AnyDetector, root: str | os.PathLike[str], split: str, *, names: Collection[str] | None = None
+    model: AnyDetector,
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    names: Collection[str] | None = None,
+    fit: bool = True,
 ) -> FolderDataset:
-    """Return the split as the network was trained to see it: same window, steps, bins and classes.
+    """Return the split as detection sees it: windows and classes of training, windows fitted to their events.
 
     Args:
         model: the detector.
         root: folder that holds the splits.
         split: name of the split.
         names: of the recordings to take; None takes all.
+        fit: whether windows are fitted to their events, see ``VoxelSpec``.
 
     Raises:
         DatasetError: the folder does not hold what it should.
     """
-    return FolderDataset(root, split, model.config.voxels, classes=model.config.classes, names=names)
+    return FolderDataset(root, split, replace(model.config.voxels, fit=fit), classes=model.config.classes, names=names)
 
 
 def predict(

@@ -64,6 +64,7 @@ class EvaluationReport:
             "recordings": len(self.dataset.recordings),
             "fingerprint": fingerprint(self.dataset),
             "scale": list(self.scaling.scales),
+            "fit_windows": self.dataset.spec.fit,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "firing_rate": self.rates.overall(),
             "firing_rates": self.rates.per_layer(),
@@ -81,6 +82,7 @@ def score(
     protocols: Sequence[str] = ("prophesee",),
     batch_size: int = 8,
     scale: Scale = "auto",
+    fit: bool = True,
 ) -> EvaluationReport:
     """Detect once at every labeled frame of a split and score under each protocol.
 
@@ -91,6 +93,7 @@ def score(
         protocols: names of ``PROTOCOLS``, or ("all",).
         batch_size: windows at a time.
         scale: at which the events are binned, see ``prediction.predict``; boxes are scored in the sensor's pixels.
+        fit: whether windows are fitted to their events, see ``VoxelSpec``.
 
     Raises:
         ConfigError: unknown protocol.
@@ -98,7 +101,7 @@ def score(
         EvaluationError: ground truth does not score 1 against itself.
     """
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
-    dataset = dataset_for(model, data, split)
+    dataset = dataset_for(model, data, split, fit=fit)
     rates = FiringRates(model.neuron_names)
     predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
     scores = {name: predictions.score(name) for name in names}

@@ -17,7 +17,7 @@ from spiking_centernet.model import AnyDetector, Detector
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
-from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of
+from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, spec_for
 from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections
 from spiking_centernet.visualize.viewer.packing import pack_bits, pack_bytes, pack_events
 
@@ -74,7 +74,7 @@ class Probe:
         scaling = choose_scaling(scale, size_hw, model.config)
         if len(scaling.scales) > 1:
             raise ConfigError(f"the viewer looks into a network at one scale, got {scale!r}; give one")
-        (self.spec,) = scaling.specs(model.config.voxels)
+        (self.spec,) = scaling.specs(spec_for(model.config, None))
         self.threshold = model.config.deployment.score_threshold if min_score is None else min_score
         self.least_score = min(LEAST_SCORE, self.threshold)
         self._model, self._device = model.fuse(), model.device

@@ -24,12 +24,14 @@ class Coverage:
     """Collects how full windows were and the best score of all, shown or not.
 
     Attributes:
+        fit: whether windows are fitted to their events, see ``VoxelSpec``.
         filled: share of every window from its first event on, in the resolution of the cube's cells.
         best_score: highest score of any window; 0 before the first.
         best_us: the timestamp it belongs to.
     """
 
-    def __init__(self):
+    def __init__(self, *, fit: bool):
+        self.fit = fit
         self.filled: list[float] = []
         self.best_score, self.best_us = 0.0, 0
 
@@ -53,30 +55,33 @@ class Coverage:
         shares = self.partly_empty
         return {
             "windows": len(self.filled),
+            "fit_windows": self.fit,
             "partly_empty_windows": len(shares),
             "partly_empty_filled": round(sum(shares) / len(shares), 3) if shares else None,
             "best_score": round(self.best_score, 6),
             "best_score_t_us": self.best_us,
         }
 
-    def messages(self, *, num_boxes: int, min_score: float) -> list[str]:
+    def messages(self, *, num_boxes: int, min_score: float, num_scales: int = 1) -> list[str]:
         """Return what a user should know: windows without a past, and what to try where nothing was found.
 
         Args:
             num_boxes: how many boxes were found.
             min_score: boxes below were dropped.
+            num_scales: at how many scales they were looked for.
         """
         texts, shares = [], self.partly_empty
         if shares:
             texts.append(
                 f"{len(shares)} of {len(self.filled)} windows are partly empty, on average "
-                f"{sum(shares) / len(shares):.0%} filled: no event lies in what comes before, so scores may be lower"
+                f"{sum(shares) / len(shares):.0%} filled: "
+                + ("their time steps were shortened to what is there" if self.fit else "scores may be lower")
             )
         if not num_boxes and self.best_score > 0:
             lower = max(0.01, int(self.best_score * 90) / 100)
             texts.append(
                 f"no box reaches the score {min_score:g}; the best is {self.best_score:.3f}, at "
-                f"{self.best_us * 1e-6:.3f} s: try --min_score {lower:g}, or objects of other sizes with --scale 0.5 "
-                "or --scale pyramid"
+                f"{self.best_us * 1e-6:.3f} s: try --min_score {lower:g}"
+                + ("" if num_scales > 1 else ", or objects of other sizes with --scale 0.5 or --scale pyramid")
             )
         return texts

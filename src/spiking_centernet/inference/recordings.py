@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from spiking_centernet.data import Recording, boxes_at, write_boxes
 from spiking_centernet.data.convert import Labels, coco, mot
+from spiking_centernet.data.voxel import begins_empty
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.inference.clip import Clip
 from spiking_centernet.inference.coverage import Coverage
@@ -77,7 +78,8 @@ def write_detections(
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
             whose detections are merged, "auto" or "pyramid".
-        voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's.
+        voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's, fitted to
+            their events.
         speed: of the video over real time; 0.1 is ten times slower.
         shown_us: how many microseconds of events before the timestamp a frame shows.
         truth: BOX_DTYPE, drawn dashed at the timestamps they stand at.
@@ -102,7 +104,7 @@ def write_detections(
     if not recording.num_events:
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     stops_us, spec = recording.stops_us(every_us), spec_for(model.config, voxels)
-    scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage()
+    scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage(fit=spec.fit)
     if "html" in save and len(scaling.scales) > 1:
         raise ConfigError("html shows a network at one scale; choose one (--scale), or leave it out")
     found: Iterable[Detections] = detections_at(
@@ -196,7 +198,11 @@ def detections_at(
     specs = scaling.specs(spec_for(config, voxels))
 
     def detect_at(stop_us: int, spec: VoxelSpec) -> Detections:
-        _, cube = next(recording.cubes([stop_us], spec))
+        _, cube = next(recording.cubes([stop_us], replace(spec, fit=False)))
+        if coverage is not None and spec is specs[0]:
+            coverage.add_window(cube, spec)
+        if spec.fit and begins_empty(cube, spec):
+            _, cube = next(recording.cubes([stop_us], spec))
         with torch.inference_mode():
             output, _ = fused(cube[:, None].to(device), keep_state=False, observe=observe if spec is specs[0] else None)
         if inspector is not None and spec is specs[0]:
@@ -207,8 +213,6 @@ def detections_at(
         )[0]  # fmt: skip
         if coverage is not None:
             coverage.add_scores(found)
-            if spec is specs[0]:
-                coverage.add_window(cube, spec)
         return found.above(min_score)
 
     for stop_us in map(int, stops_us):

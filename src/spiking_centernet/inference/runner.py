@@ -21,7 +21,7 @@ from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import State
-from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
+from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge, spec_for
 from spiking_centernet.structures import Detections
 
 MODES = ("windowed", "stateful")
@@ -184,7 +184,7 @@ def detect_windows(
     Raises:
         ConfigError: ``min_score`` is not in [0, 1], or the scale is impossible.
     """
-    specs = choose_scaling(scale, size_hw, model.config).specs(model.config.voxels)
+    specs = choose_scaling(scale, size_hw, model.config).specs(spec_for(model.config, None))
     answerers = [Answerer(model, size_hw=size_hw, min_score=min_score, ratio=spec.ratio) for spec in specs]
 
     def results() -> Iterator[StreamDetections]:

@@ -38,7 +38,8 @@ class Stream:
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1 or "auto".
-        voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's.
+        voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's, fitted to
+            their events.
         inspector: keeps more of every window, or step, than its detections.
 
     Attributes:
@@ -83,7 +84,7 @@ class Stream:
                     f"a stateful stream answers after whole steps of {voxels.step_us:g} us; "
                     f"every_us must be a multiple of that, got {self.answer_every_us}"
                 )
-            voxels = replace(voxels, window_us=step_us, num_steps=1)
+            voxels = replace(voxels, window_us=step_us, num_steps=1, fit=False)
         self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
         self.answerer = Answerer(
             model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps, ratio=voxels.ratio,
@@ -196,6 +197,8 @@ def stream(
     if max_waiting < 1:
         raise ConfigError(f"max_waiting must be at least 1, got {max_waiting}")
     spec = spec_for(model.config, voxels)
+    if policy == "merge":
+        voxels = spec = replace(spec, fit=False)  # cubes of different lengths do not join
     if policy == "merge" and (spec.mode != "binary" or spec.num_events):
         raise ConfigError(
             f'policy "merge" joins binary cubes of one length, here voxels.mode is {spec.mode!r} and a window '

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spiking_centernet.data.voxel import add_events, empty_cube, voxelize
+from spiking_centernet.data.voxel import add_events, begins_empty, empty_cube, voxelize
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.clock import StreamClock
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
@@ -60,7 +60,7 @@ class WindowCollector:
     The first window ends at the first multiple after the first event, as in ``Recording.stops_us``; each is as long as
     ``spec`` says. An event is binned on arrival into every window that is open for it; no event is kept. Only where
     ``spec`` counts events are those of the longest window kept, because how far a window reaches back is known once it
-    ends.
+    ends; and where it fits windows to their events, for as long as a window may begin in a silence.
 
     Args:
         size_hw: height and width of the sensor in pixels.
@@ -78,6 +78,7 @@ class WindowCollector:
         self.flush_every_us = every_us
         self._clock = StreamClock()
         self._nothing = empty_cube(spec.window_us, size_hw, spec)
+        self._silence_us = spec.window_us // (spec.num_steps * spec.bins)
         self.reset()
 
     def reset(self) -> None:
@@ -94,6 +95,8 @@ class WindowCollector:
     def _start_again(self) -> None:
         self._open: deque[_OpenWindow] = deque()
         self._kept: deque[np.ndarray] = deque()
+        self._ends_of_silence_us: deque[int] = deque()
+        self._last_binned_us: int | None = None
         self._next_us: int | None = None
         self._last_event_us = 0
         self.newest_us = 0
@@ -184,6 +187,8 @@ class WindowCollector:
             self._kept.append(events)
             return
         last_us = int(events["t"][-1])
+        if self.spec.fit:
+            self._keep_after_silence(events["t"], events)
         stop_us = self._open[-1].stop_us + self.every_us if self._open else self._next_us
         while stop_us - self.spec.window_us <= last_us:
             self._open.append(_OpenWindow(stop_us, empty_cube(stop_us, self.size_hw, self.spec)))
@@ -199,7 +204,29 @@ class WindowCollector:
         opened = bool(self._open) and self._open[0].stop_us == stop_us
         # A silence of an hour is a hundred thousand windows: they share a cube.
         cube = self._open.popleft().cube if opened else self._nothing
+        if opened and self._ends_of_silence_us and begins_empty(cube, self.spec):
+            cube = voxelize(np.concatenate(self._kept), stop_us=stop_us, size_hw=self.size_hw, spec=self.spec)
+        self._forget_before(self._next_us - self.spec.window_us)
         return ClosedWindow(stop_us - self.spec.window_us, stop_us, cube, arrived_s, self.segment)
+
+    def _keep_after_silence(self, t_us: np.ndarray, events: np.ndarray) -> None:
+        """Keep events for windows whose first cell of time may turn out empty: those that begin in a silence."""
+        before_us = self._last_binned_us
+        if before_us is None or t_us[0] - before_us >= self._silence_us:
+            self._ends_of_silence_us.append(int(t_us[0]))
+        if t_us[-1] - t_us[0] >= self._silence_us:
+            inside = np.flatnonzero(np.diff(t_us) >= self._silence_us) + 1
+            self._ends_of_silence_us.extend(t_us[inside].tolist())
+        self._last_binned_us = int(t_us[-1]) if before_us is None else max(before_us, int(t_us[-1]))
+        if self._ends_of_silence_us:
+            self._kept.append(events)
+
+    def _forget_before(self, start_us: int) -> None:
+        """Forget what no window that begins at this time or later needs."""
+        while self._ends_of_silence_us and self._ends_of_silence_us[0] <= start_us:
+            self._ends_of_silence_us.popleft()
+        while self._kept and (not self._ends_of_silence_us or self._kept[0]["t"][-1] < start_us):
+            self._kept.popleft()
 
     def _counted(self, stop_us: int) -> torch.Tensor:
         """Return the cube of a window that counts its events, and forget those that no later window holds."""

@@ -99,13 +99,13 @@ _WORDS = ("auto", "pyramid")
 
 
 def spec_for(config: DetectorConfig, voxels: VoxelSpec | None) -> VoxelSpec:
-    """Return how windows are cut for a network: as asked for, or as it was trained.
+    """Return how windows are cut for a network: as asked for, or as it was trained and fitted to their events.
 
     Raises:
         ConfigError: If the network cannot take such cubes, or the scale is said here.
     """
     if voxels is None:
-        return config.voxels
+        return replace(config.voxels, fit=True)
     for name in ("num_steps", "bins", "mode"):
         ours, theirs = getattr(voxels, name), getattr(config.voxels, name)
         if ours != theirs:

@@ -90,6 +90,7 @@ def detect(
     window_events: NonNegativeInt = 0,
     least_ms: Milliseconds = 10.0,
     most_ms: Milliseconds | None = None,
+    whole_windows: bool = False,
     speed: Speed = 1.0,
     shown_ms: Milliseconds = 40.0,
     track: bool = False,
@@ -116,6 +117,7 @@ def detect(
         window_events: each window reaches back until it holds so many events; 0 for the network's fixed length
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
+        whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
@@ -145,7 +147,7 @@ def detect(
             detector,
             open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
             folder, save=save, track=track, scale=read_scale(scale),
-            voxels=_counting(config.voxels, window_events, least_ms, most_ms),
+            voxels=_windows(config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
         )  # fmt: skip
         num_boxes = sum(len(found) for found in run.detections)
@@ -161,7 +163,9 @@ def detect(
             if run.scaling.scales != (1.0,):
                 output.show_text(f"{where}{run.scaling}")
             output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} timestamps{tracks}")
-            for text in run.coverage.messages(num_boxes=num_boxes, min_score=threshold):
+            for text in run.coverage.messages(
+                num_boxes=num_boxes, min_score=threshold, num_scales=len(run.scaling.scales)
+            ):
                 output.show_text(f"{where}{text}")
             tables.files(run.paths.values())
     if json:
@@ -179,14 +183,14 @@ predict.__doc__ = (
 )
 
 
-def _counting(spec: "VoxelSpec", num_events: int, least_ms: float, most_ms: float | None) -> "VoxelSpec | None":
-    """Return the network's windows counting events, None where they do not."""
+def _windows(spec: "VoxelSpec", num_events: int, least_ms: float, most_ms: float | None, whole: bool) -> "VoxelSpec":
+    """Return how windows are cut: of the network's length, or counting events; fitted to their events or whole."""
     if not num_events:
         if most_ms is not None:
             raise ConfigError("--most_ms bounds windows that count events; give --window_events, too")
-        return None
+        return replace(spec, fit=not whole)
     most_us = spec.window_us if most_ms is None else microseconds(most_ms)
-    return replace(spec, num_events=num_events, least_us=microseconds(least_ms), window_us=most_us)
+    return replace(spec, num_events=num_events, least_us=microseconds(least_ms), window_us=most_us, fit=not whole)
 
 
 def stream(
@@ -204,6 +208,7 @@ def stream(
     window_events: NonNegativeInt = 0,
     least_ms: Milliseconds = 10.0,
     most_ms: Milliseconds | None = None,
+    whole_windows: bool = False,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -226,6 +231,7 @@ def stream(
         window_events: each window reaches back until it holds so many events; 0 for the network's fixed length
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
+        whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
         size: of the sensor in pixels; udp needs it
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -250,7 +256,7 @@ def stream(
             sys.stderr.write(f"{scaling}\n")
         answers = stream_detections(
             detector, events, scale=scaling.scales, mode=mode,
-            voxels=_counting(detector.config.voxels, window_events, least_ms, most_ms),
+            voxels=_windows(detector.config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
         )  # fmt: skip

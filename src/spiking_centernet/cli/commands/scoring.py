@@ -35,6 +35,7 @@ def val(
     save: Path | None = None,
     corrupt: list[Corruption] = [],  # noqa: B006
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
+    whole_windows: bool = False,
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     precision: EnginePrecision | None = None,
@@ -52,6 +53,7 @@ def val(
         corrupt: score under sensor corruptions too: one or several, or all
         scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged;
             auto goes by the sensor's size and the training's. Boxes are scored in the sensor's pixels
+        whole_windows: do not shorten windows in whose beginning there is no event, as detect does
         batch_size: windows at a time
         device: what computes: cpu, cuda, cuda:1
         precision: compile for this CPU; null: do not
@@ -67,7 +69,15 @@ def val(
     from spiking_centernet.model.weights import sha256
 
     files: list[Path] = []
-    card = report.score(detector, data, split=split, protocols=protocol, batch_size=batch_size, scale=read_scale(scale))
+    card = report.score(
+        detector,
+        data,
+        split=split,
+        protocols=protocol,
+        batch_size=batch_size,
+        scale=read_scale(scale),
+        fit=not whole_windows,
+    )
     about = {"model": model, "data": data}
     document = {**about, **card.to_dict()}
     if not json:

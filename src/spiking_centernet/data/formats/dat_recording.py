@@ -13,6 +13,7 @@ from spiking_centernet.data.formats.dat import LOOK_BACK, SCAN_LIMIT, DatFile
 from spiking_centernet.data.formats.indexed import BLOCK_EVENTS, BlockRecording, spans
 from spiking_centernet.data.formats.timeline import ISOLATED_US, is_disordered, tolerable
 from spiking_centernet.data.recording import Recording, check_size
+from spiking_centernet.data.voxel import begins_empty
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
@@ -126,7 +127,8 @@ class DatRecording(Recording):
     def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
         if spec.num_events:  # how far the window reaches back is known once its events are
             return super()._cube(stop_us, spec)
-        return self._attempt(lambda: self.dat.cube(stop_us, spec), lambda: self._fixed()._cube(stop_us, spec))
+        cube = self._attempt(lambda: self.dat.cube(stop_us, spec), lambda: self._fixed()._cube(stop_us, spec))
+        return super()._cube(stop_us, spec) if spec.fit and begins_empty(cube, spec) else cube
 
     def _fixed(self) -> "_Records":
         assert self._repaired is not None
