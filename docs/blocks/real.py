@@ -51,11 +51,21 @@ def partial_windows(results: Results) -> str:
     r = results["partial_windows"]
     lengths = list(dict.fromkeys(row["filled_ms"] for row in r["rows"]))
     models = list(dict.fromkeys(row["model"] for row in r["rows"]))
-    held = {(row["model"], row["filled_ms"]): row for row in r["rows"]}
-    rows = [(f"`{m}`", *(number(held[m, ms]["recall"]) for ms in lengths)) for m in models]
-    header = ("weights", *(f"{ms:g} ms" for ms in lengths))
+    held = {(row["model"], row["fit"], row["filled_ms"]): row for row in r["rows"]}
+    rows = [
+        (
+            f"`{m}`",
+            "begins at its first event" if fit else "whole",
+            *(number(held[m, fit, ms]["recall"]) for ms in lengths),
+        )
+        for m in models
+        for fit in (False, True)
+    ]
+    header = ("weights", "window", *(f"{ms:g} ms" for ms in lengths))
     boxes = r["rows"][0]["boxes"]
-    return f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, {boxes} boxes, IoU 0.5. {origin(r)}"
+    return (
+        f"{table(header, rows, words=2)}\n\nSimulated roads, split `{r['split']}`, {boxes} boxes, IoU 0.5. {origin(r)}"
+    )
 
 
 def wide_scores(results: Results) -> str:

@@ -162,7 +162,7 @@ def stream(
     """Detect in a recording, in packets of events, or live, at every multiple of ``every_us``.
 
     The window of an answer is ``[t - window_us, t)`` with the network's own ``window_us``; what of it lies before the
-    first event is an empty past. The first timestamp is the first multiple after the first event, the last is the first
+    first event is left out. The first timestamp is the first multiple after the first event, the last is the first
     multiple at which every event was seen. See :class:`Stream` for the modes.
 
     Args:
