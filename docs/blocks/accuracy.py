@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from blocks.common import Results, number, origin, table
+from blocks.real import REAL_HEADER, REAL_NOTE, real_columns
 from spiking_centernet.data import Augmentation
 from spiking_centernet.evaluation.metrics import PROTOCOLS
 from spiking_centernet.experiments.study.table import HEADER as STUDY_HEADER
@@ -147,13 +148,16 @@ def shipped(results: Results) -> str:
         if row["sha256"] != sha256(name):
             raise ValueError(f"results/shipped.json was measured with other weights {name} than the bundled ones")
     rows = [
-        (f"`{name}`", number(row["ap"]), number(row["ap50"]), f"{row['firing_rate']:.1%}", number(row["median_ms"], 0))
+        (
+            f"`{name}`", number(row["ap"]), number(row["ap50"]), f"{row['firing_rate']:.1%}",
+            number(row["median_ms"], 0), *real_columns(results, name),
+        )
         for name, row in sorted(r["weights"].items(), key=lambda item: -item[1]["ap"])
-    ]
-    header = ("weights", "AP", "AP50", "firing rate", "ms a window")
+    ]  # fmt: skip
+    header = ("weights", "AP", "AP50", "firing rate", "ms a window", *REAL_HEADER)
     return (
-        f"{table(header, rows)}\n\nSimulated roads, split `{r['split']}`, protocol `{r['protocol']}`; compiled "
-        f"with `--precision {r['precision']}`, a window of 100 ms on one thread. {origin(r)}"
+        f"{table(header, rows)}\n\nAP, firing rate: simulated roads, split `{r['split']}`, protocol `{r['protocol']}`; "
+        f"compiled with `--precision {r['precision']}`, a window of 100 ms on one thread. {REAL_NOTE} {origin(r)}"
     )
 
 

@@ -10,6 +10,30 @@ def _part(row: dict[str, Any], part: str, write: Any) -> str:
     return "-" if "skipped" in row[part] else write(row[part])
 
 
+REAL_HEADER = ("real street", "real N-CARS", "real PEDRo")
+REAL_NOTE = (
+    "The last three columns are **real** recordings, on which nothing was trained or chosen, at the shown threshold: cars "
+    "found on a street; share of car crops with a car box, and of background crops with any box; persons found by "
+    "somebody who walks ([the real suite](docs/real.md))."
+)
+
+
+def real_columns(results: Results, name: str) -> tuple[str, str, str]:
+    """Return what bundled weights find in the real suite, for README's table."""
+    row = next((row for row in results["real_suite"]["models"] if row["model"] == name), None)
+    if row is None:
+        return "-", "-", "-"
+
+    def found(counts: dict[str, Any]) -> str:
+        return f"{counts['matched']} of {counts['truth']}"
+
+    return (
+        _part(row, "icns", found),
+        _part(row, "ncars", lambda c: f"{c['car_box_on_cars']:.0%}, {c['any_box_on_backgrounds']:.0%}"),
+        _part(row, "pedro", found),
+    )
+
+
 def real_suite(results: Results) -> str:
     """What every model does on the development half of the real suite, at its own threshold."""
     r = results["real_suite"]
