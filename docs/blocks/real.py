@@ -12,8 +12,8 @@ def _part(row: dict[str, Any], part: str, write: Any) -> str:
 
 REAL_HEADER = ("real street", "real N-CARS", "real PEDRo")
 REAL_NOTE = (
-    "The last three columns are **real** recordings, on which nothing was trained or chosen, at the shown threshold: cars "
-    "found on a street; share of car crops with a car box, and of background crops with any box; persons found by "
+    "The last three columns are **real** recordings, on which nothing was trained or chosen, at the default threshold: "
+    "cars found on a street; share of car crops with a car box, and of background crops with any box; persons found by "
     "somebody who walks ([the real suite](docs/real.md))."
 )
 
