@@ -16,6 +16,7 @@ from spiking_centernet.data import label_timestamps, read_boxes, write_boxes, wr
 from spiking_centernet.errors import ConfigError, EventFileError, MissingPackageError
 from spiking_centernet.inference import Packet
 from spiking_centernet.inference.recordings import detections_at
+from spiking_centernet.model.scaling import spec_for
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.visualize.draw import CAPTION_PX
 
@@ -271,7 +272,7 @@ def test_inspection_of_every_window(model, events, expected):
     agree(results, expected)
     recording, fused = scn.open(events, size_hw=SIZE_HW), model.fuse()
     for result in results[::3]:
-        cube = recording.cube(result.t_us, model.config.voxels)
+        cube = recording.cube(result.t_us, spec_for(model.config, None))
         spikes = {}
         output, _ = fused(cube[:, None], observe=lambda name, x, spikes=spikes: spikes.update({name: x.bool().numpy()}))
         np.testing.assert_array_equal(result.heatmap, torch.sigmoid(output.heatmap[0]).numpy())

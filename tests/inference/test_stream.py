@@ -5,9 +5,9 @@ import pytest
 import torch
 from tiny import some_events, tiny_detector
 
-from spiking_centernet.data import FolderDataset, Recording, Window, open, write_boxes, write_dat
+from spiking_centernet.data import Recording, Window, open, write_boxes, write_dat
 from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.evaluation.prediction import predict
+from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.inference import detect_windows, stream
 from spiking_centernet.inference.recordings import detections_at
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
@@ -48,7 +48,7 @@ def test_detections_are_those_of_predict_to_the_bit(tmp_path, recording):
     recording.path.rename(tmp_path / "val" / "noise_td.dat")
     write_boxes(tmp_path / "val" / "noise_bbox.npy", boxes)
     model = tiny_detector()
-    expected = predict(model, FolderDataset(tmp_path, "val"), batch_size=1).detections
+    expected = predict(model, dataset_for(model, tmp_path, "val"), batch_size=1).detections
     moved = open(tmp_path / "val" / "noise_td.dat")
     streamed = list(stream(model, moved, every_us=EVERY_US, min_score=0.0))
     offline = list(detections_at(model, moved, moved.stops_us(EVERY_US), min_score=0.0))

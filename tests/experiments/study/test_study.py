@@ -235,7 +235,7 @@ def test_a_study_writes_its_table_in_every_form(ran):
     text = (out / "study.md").read_text()
     assert text.startswith("| row | AP | AP50 | firing rate | dense ops a step | steps | parameters | train time |")
     assert "| KD, tested 3 x 33.33 ms |" in text
-    assert "paired bootstrap" in text
+    assert "by Student's t" in text
     rows = list(csv.DictReader((out / "study.csv").open()))
     assert [row["row"] for row in rows] == ["SNN", "SNN", "KD", "KD", "teacher"]
     assert float(rows[2]["ap_mean"]) == pytest.approx(summary.lines[2].mean["ap"])
