@@ -84,28 +84,82 @@ def test_track_recording(tmp_path, capsys):
     assert all(line.split()[1] in ("car:", "pedestrian:") for line in lines[1:])
 
 
-def test_count_line_counts_each_object_once(tmp_path, capsys):
+def moving(*tracks):
+    """Return a result for every timestamp from the boxes of every track, None where it is not seen."""
+    import spiking_centernet as scn
+
+    results = []
+    for k, row in enumerate(zip(*tracks, strict=True)):
+        seen = [(number, box) for number, box in enumerate(row, 1) if box is not None]
+        xyxy = np.array([box for _, box in seen], np.float32).reshape(-1, 4)
+        ids, scores = np.array([number for number, _ in seen], np.int64), np.ones(len(seen), np.float32)
+        labels = np.zeros(len(seen), np.int64)
+        results.append(scn.Result(xyxy, scores, labels, k * 50_000, ids, size_hw=(60, 100), class_names=("car",)))
+    return results
+
+
+def at(x, bottom=40, side=8):
+    """Return a box by its foot point."""
+    return (x - side / 2, bottom - side, x + side / 2, bottom)
+
+
+UP = (50, 60, 50, 0)
+
+
+@pytest.mark.parametrize(
+    ("track", "right", "left"),
+    [
+        ([at(x) for x in range(20, 84, 8)], 1, 0),
+        ([at(x) for x in range(80, 16, -8)], 0, 1),
+        ([at(x) for x in (20, 30, 40, 45, 40, 30, 20)], 0, 0),
+        ([at(x) for x in (40, 42, 44, 51, 49, 51, 49, 51, 44)], 0, 0),
+        ([at(x) for x in (30, 35, 40, 49, 51, 49, 51, 60, 65, 70)], 1, 0),
+        ([at(x) for x in (30, 35, 40, 60, 65, 70, 40, 35, 30, 60, 65, 70)], 1, 1),
+        ([at(x) for x in (40, 60, 40, 60, 40, 60, 40)], 0, 0),
+        ([at(66), at(66), at(66), at(42), at(42)], 0, 0),
+        ([at(20), at(30), at(40), None, None, None, None, None, at(60), at(70), at(80)], 1, 0),
+        # The middle of the box goes over the line, its foot does not, and the other way round.
+        ([(40, 0, 50 + 2 * k, 30) for k in range(4)], 0, 0),
+        ([at(x, 70) for x in (30, 35, 40, 60, 65, 70)], 0, 0),
+        ([], 0, 0),
+    ],
+    ids=["right", "left", "back before it", "trembles", "trembles and goes", "to and fro", "flickers", "leaps and ends",
+         "unseen for a while", "grows", "beyond the end", "nothing"],
+)  # fmt: skip
+def test_count_line_counts_a_track_once_in_each_direction(track, right, left):
+    counter, seen = example("count_line").count(moving(track), UP)
+    assert (counter.count(1), counter.count(-1)) == (right, left)
+    assert {number: len(there) for number, there in seen.items()} == (
+        {1: sum(box is not None for box in track)} if track else {}
+    )
+
+
+def test_count_line_keeps_tracks_apart():
+    right = [at(x) for x in range(20, 84, 8)]
+    counter, _ = example("count_line").count(moving(right, right[::-1], [at(20)] * 8, right), UP)
+    assert sorted(counter.crossed) == [(1, 1), (2, -1), (4, 1)]
+    # The same from the side: along a level line, right is below.
+    level = [(y, x, b, r) for x, y, r, b in map(tuple, right)]
+    assert example("count_line").count(moving(level), (0, 50, 60, 50))[0].count(1) == 1
+
+
+@pytest.mark.slow
+def test_count_line_agrees_with_the_truth_of_a_simulated_clip(tmp_path, capsys):
     pytest.importorskip("trackers", reason="trackers is not installed")
     import spiking_centernet as scn
 
-    def result(k, *boxes):
-        xyxy = np.array([box[:4] for box in boxes], np.float32).reshape(-1, 4)
-        tracks = np.array([box[4] for box in boxes], np.int64)
-        scores, labels = np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int64)
-        return scn.Result(xyxy, scores, labels, k * 50_000, tracks, size_hw=(60, 100), class_names=("car",))
-
-    # Track 1 goes right over x = 50, track 2 left, track 3 stays; track 4 turns round before the line.
-    moves = [(20 + 8 * k, 70 - 8 * k, 10, min(10 + 8 * k, 34)) for k in range(8)]
-    results = [
-        result(k, *((x, 12 * n, x + 10, 12 * n + 10, n + 1) for n, x in enumerate(row))) for k, row in enumerate(moves)
-    ]
-    zone, seen = example("count_line").count([results[0], result(9), *results[1:]], (50, 0, 50, 60))
-    assert sorted((zone.in_count, zone.out_count)) == [1, 1]
-    assert {number: len(there) for number, there in seen.items()} == {1: 8, 2: 8, 3: 8, 4: 8}
-    weights = save(tiny_detector(), tmp_path / "tiny")
-    words = ["sample-real", "--model", str(weights), "--min_score", "0.05", "--picture", str(tmp_path / "count.png")]
-    example("count_line").main(words)
+    sample = scn.open("sample")
+    boxes = scn.data.read_boxes(sample.path.with_name("sample_bbox.npy"))
+    height, width = sample.size_hw
+    truth = [scn.data.boxes_at(boxes, t_us) for t_us in np.unique(boxes["ts"]).tolist()]
+    counter = example("count_line").LineCounter((width // 2, height, width // 2, 0), steady=1)  # four labels a second
+    for t_us, labeled in zip(np.unique(boxes["ts"]).tolist(), truth, strict=True):
+        scores = np.ones(len(labeled), np.float32)
+        counter.update(scn.Detections(labeled.xyxy, scores, labeled.labels, t_us, labeled.track_ids))
+    assert sorted(counter.crossed) == [(4, -1)]
+    example("count_line").main(["--picture", str(tmp_path / "count.png"), "--every_ms", "50"])
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{counter.count(1)} crossed to the right of the line, {counter.count(-1)} to its left")
     assert lines[0].endswith(f"{len(lines) - 1} tracks")
     assert (tmp_path / "count.png").stat().st_size > 1_000
 
