@@ -1,6 +1,7 @@
 """The viewer's page, as a file and served, in a browser: what it shows is what ``scn detect`` finds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from tiny import some_events, tiny_detector
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import open, write_boxes, write_dat
+from spiking_centernet.deploy.engine import compile
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference import view_page
 from spiking_centernet.inference.clip import Clip
+from spiking_centernet.inference.recordings import write_detections
 from spiking_centernet.inference.view_page import write_page
 from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE
@@ -84,7 +87,7 @@ def go(tab, frame):
 
 def test_the_page_lists_what_detect_finds(browser, place, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         choose_threshold(tab, 0.2)
         assert sum(len(found(place, "one", frame)) for frame in range(9)) > 5
         for frame in (0, 3, 8):
@@ -97,9 +100,29 @@ def test_the_page_lists_what_detect_finds(browser, place, page):
         assert tab.requests() == [f"file://{page}"]
 
 
+def best_after_a_pause(place):
+    """Return a frame after the first whose best score is above that of all before it, and a threshold between them."""
+    (path,) = (place / "one").glob("*.json")
+    frames = json.loads(path.read_text())["instants"]
+    best = [max((box["score"] for box in frame["boxes"]), default=0.2) for frame in frames]
+    frame = max(k for k in range(1, len(best)) if best[k] > max(best[:k]))
+    return frame, (best[frame] + max(best[:frame])) / 2
+
+
+def test_the_page_starts_where_a_box_is(browser, place, tmp_path):
+    frame, threshold = best_after_a_pause(place)
+    model, recording = weights.load(place / "one.safetensors"), open(place / "noise_td.dat")
+    for min_score, expected in ((threshold, frame), (1.0, 0)):
+        path = write_page(Clip({"one": model}, recording, min_score=min_score), tmp_path / "page.html")
+        with browser.page(f"file://{path}") as tab:
+            tab.wait(LAST)
+            assert tab.get(LAST) == str(expected)
+            assert len(tab.get(ROWS)[0]) == (1 if expected else 0)
+
+
 def test_the_threshold_hides_boxes(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         go(tab, 4)
         choose_threshold(tab, 0.2)
         tab.wait(f"({ROWS})[0].length > 0")
@@ -112,7 +135,7 @@ def test_the_threshold_hides_boxes(browser, page):
 
 def test_play_runs_to_the_end_and_stops(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         tab.choose("#speed", "4")
         tab.click("#play")
         assert tab.get("document.querySelector('#play').textContent") == "Pause"
@@ -127,7 +150,7 @@ def test_play_runs_to_the_end_and_stops(browser, page):
 
 def test_scrubbing_shows_another_time(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         tab.choose("#scrub", 310_000)
         tab.wait(f"{LAST} === '5'")
         assert tab.get("document.querySelector('#clock').textContent") == "0.310 s of 0.450 s"
@@ -135,7 +158,7 @@ def test_scrubbing_shows_another_time(browser, page):
 
 def test_events_are_drawn_by_polarity_as_surface_or_not_at_all(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         go(tab, 4)
         for box in ("#boxes", "#truth"):
             tab.click(box)
@@ -159,7 +182,7 @@ def test_spikes_of_a_layer_are_those_of_the_network(browser, place, page):
     seen = {}
     model.fuse()(recording.cube(stops_us[4], model.config.voxels)[:, None], observe=seen.__setitem__)
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         go(tab, 4)
         for index, name in enumerate(model.neuron_names[:3]):
             count = int((seen[name] != 0).sum())
@@ -179,7 +202,7 @@ def test_spikes_of_a_layer_are_those_of_the_network(browser, place, page):
 
 def test_plots_say_rate_operations_and_latency_of_both_models(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         captions = tab.wait(
             "(() => { const c = [...document.querySelectorAll('#plots figcaption')].map((it) => it.textContent);"
             "return c.every((text) => text.includes('|')) && c; })()"
@@ -194,7 +217,7 @@ def test_plots_say_rate_operations_and_latency_of_both_models(browser, page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_any_width_and_follows_the_scheme(browser, page, width, scheme):
     with browser.page(f"file://{page}", width=width, prefers_color_scheme=scheme) as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         assert tab.get("document.documentElement.scrollWidth") == width
         assert tab.get("document.documentElement.dataset.theme") == scheme
         contrasts = tab.get(
@@ -218,7 +241,7 @@ def test_the_page_fits_any_width_and_follows_the_scheme(browser, page, width, sc
 
 def test_with_reduced_motion_the_picture_changes_from_frame_to_frame(browser, page):
     with browser.page(f"file://{page}", prefers_reduced_motion="reduce") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         tab.choose("#scrub", 310_000)
         tab.wait(f"{LAST} === '5'")
         assert tab.get("document.querySelector('.picture').getAttribute('aria-label')").startswith("Events at 0.300 s")
@@ -226,11 +249,12 @@ def test_with_reduced_motion_the_picture_changes_from_frame_to_frame(browser, pa
 
 def test_help_lists_the_keys(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
+        go(tab, 2)
         tab.press("?")
         assert tab.get("document.querySelector('#help').open") is True
         tab.press("ArrowRight")
-        assert tab.get(LAST) == "0"
+        assert tab.get(LAST) == "2"
         tab.click("#help button")
         assert tab.get("document.querySelector('#help').open") is False
         tab.click("#help-open")
@@ -239,7 +263,7 @@ def test_help_lists_the_keys(browser, page):
 
 def test_labels_are_shown_where_there_are_some(browser, page):
     with browser.page(f"file://{page}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         tab.click("#boxes")
         go(tab, 1)
         tab.choose("#mode", "none")
@@ -276,6 +300,44 @@ def test_a_long_recording_is_cut_and_both_page_and_log_say_so(place, tmp_path, m
     assert len(json.loads(text.split('id="block-0">')[1].split("</script>")[0])) == 4
 
 
+def detected(out):
+    """Return what the JSON of ``write_detections`` says of the recording, and its box file."""
+    (path,), (boxes,) = out.glob("*.json"), out.glob("*.npy")
+    values = json.loads(path.read_text())
+    del values["provenance"]
+    return values, boxes.read_bytes()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("how", [{}, {"track": True}, {"scale": (1.0, 0.5)}, {"num_events": 700}, {"most": 4}])
+def test_a_page_changes_no_detection_and_costs_no_second_pass(place, tmp_path, monkeypatch, how, compiled):
+    how = dict(how)
+    if "track" in how:
+        pytest.importorskip("trackers", reason="the extra [track] is not installed")
+    monkeypatch.setattr(view_page, "MOST_FRAMES", how.pop("most", 1200))
+    model = weights.load(place / "one.safetensors")
+    if "num_events" in how:
+        how["voxels"] = replace(model.config.voxels, num_events=how.pop("num_events"), least_us=10_000)
+    detector = compile(model, precision="fp32") if compiled else model
+    recording, calls = open(place / "noise_td.dat"), []
+    fused = type(detector.fuse())
+    forward = fused.__call__
+
+    def counted(self, cube, *arguments, **options):
+        calls.append(tuple(cube.shape))
+        return forward(self, cube, *arguments, **options)
+
+    monkeypatch.setattr(fused, "__call__", counted)
+    for save in (("json", "npy"), ("json", "npy", "html")):
+        write_detections(detector, recording, tmp_path / save[-1], save=save, min_score=0.1, **how)
+    alone, with_page = detected(tmp_path / "npy"), detected(tmp_path / "html")
+    assert sum(len(frame["boxes"]) for frame in alone[0]["instants"]) > 0
+    assert with_page == alone
+    half = len(calls) // 2
+    assert calls[:half] == calls[half:]
+    assert half == 9 * len(alone[0]["scale"])
+
+
 @pytest.mark.parametrize("track", [False, True])
 def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path, track):
     if track:
@@ -289,7 +351,8 @@ def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path, track)
     frames = json.loads(place_json.read_text())["instants"]
     assert sum(len(frame["boxes"]) for frame in frames) > 0
     with browser.page(f"file://{path}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
+        tab.press("Home")
         for number, frame in enumerate(frames):
             tab.wait(f"{LAST} === '{number}' && ({ROWS})[0].length === {len(frame['boxes'])}")
             if track:
@@ -304,7 +367,7 @@ def test_detect_saves_the_page_of_what_it_found(browser, place, tmp_path, track)
         (("--layers", "encoder.stem"), "--layers belongs to --save"),
         (("--speed", "2"), "--speed belongs to --live"),
         (("--live", "--track"), "leave it out"),
-        (("--scale", "pyramid"), "at one scale"),
+        (("--live", "--scale", "pyramid"), "one scale"),
         (("--save", "page.html", "--layers", "encoder.stme"), "did you mean 'encoder.stem'"),
         (("--start_ms", "500"), "nothing to show from 500000"),
         (("--model", "nano", "nano"), "names 'nano' twice"),
@@ -325,7 +388,7 @@ def test_names_in_a_page_are_text(place, tmp_path, browser):
     model = weights.load(place / "one.safetensors")
     path = write_page(Clip({evil: model}, open(place / "noise_td.dat"), stop_us=100_000), tmp_path / "page.html")
     with browser.page(f"file://{path}") as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         assert tab.get("document.title") == "noise_td.dat"
         assert tab.get("document.querySelector('.panel .name').textContent") == evil
         assert tab.get("document.images.length") == 0

@@ -148,9 +148,19 @@ def test_a_taken_port_is_told(address, clip):
         ViewServer(clip, port=urlsplit(address).port)
 
 
+def test_the_served_page_goes_to_the_first_box(browser, clip):
+    best = [max((row[4] for row in clip.frame(k).values["models"][0]["boxes"]), default=0) for k in range(len(clip))]
+    frame = max(k for k in range(1, len(best)) if best[k] > max(best[:k]))
+    later = Clip({"tiny": tiny_detector()}, clip.recording, min_score=(best[frame] + max(best[:frame])) / 2)
+    with serving(later) as address, browser.page(address) as tab:
+        tab.wait(f"{LAST} === '{frame}'")
+        tab.press("Home")
+        tab.wait(f"{LAST} === '0'")
+
+
 def test_the_served_page_shows_frames_and_any_layers_spikes(browser, address, clip):
     with browser.page(address) as tab:
-        tab.wait(f"{LAST} === '0'")
+        tab.wait(LAST)
         tab.press("End")
         tab.wait(f"{LAST} === '8'")
         tab.choose("#threshold", 0.2)

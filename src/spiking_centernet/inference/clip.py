@@ -1,7 +1,7 @@
 """What the viewer shows of a recording: frame by frame its events, and what one or several detectors made of them."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from spiking_centernet.data import Recording, boxes_at
 from spiking_centernet.errors import ConfigError, WindowError
+from spiking_centernet.inference.coverage import Coverage
+from spiking_centernet.inference.scaled import ScaledDetector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector, Detector
-from spiking_centernet.model.context import Observe
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
-from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, spec_for
-from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections
+from spiking_centernet.model.scaling import Scale
+from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections, VoxelSpec
 from spiking_centernet.visualize.viewer.packing import pack_bits, pack_bytes, pack_events
 
 LEAST_SCORE = 0.05
@@ -38,10 +39,12 @@ class Frame:
     Attributes:
         values: JSON values: time, events, and for every detector boxes, firing rates, operations, latency, heatmap.
         spikes: for every detector the spikes of its layers by name, packed bits [T, C, h, w].
+        found: for every detector what it found, from the least score of the page on, without tracks.
     """
 
     values: dict[str, Any]
     spikes: list[dict[str, str]] = field(default_factory=list)
+    found: list[Detections] = field(default_factory=list)
 
 
 class Probe:
@@ -52,13 +55,16 @@ class Probe:
         model: the detector; it is fused here once and left unchanged.
         size_hw: height and width of the sensor in pixels.
         min_score: where the page's threshold starts; None takes the network's ``score_threshold``.
-        scale: at which the events are binned, see ``model.scaling.choose_scaling``; a single one.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``; of several the first is looked
+            into, and the detections of all are merged.
+        voxels: how windows are cut; None takes the network's.
 
     Attributes:
-        spec: how windows become cubes.
+        layer_names: of the neuron layers.
+        layers: shape [K, h, w] of every neuron layer by name; empty before the first look.
 
     Raises:
-        ConfigError: the scale is impossible, or several.
+        ConfigError: the scale is impossible, or the network cannot take such windows.
     """
 
     def __init__(
@@ -69,33 +75,21 @@ class Probe:
         *,
         min_score: float | None = None,
         scale: Scale = "auto",
+        voxels: VoxelSpec | None = None,
     ):
-        self.name, self.config, self.head, self.size_hw = name, model.config, model.head, size_hw
-        scaling = choose_scaling(scale, size_hw, model.config)
-        if len(scaling.scales) > 1:
-            raise ConfigError(f"the viewer looks into a network at one scale, got {scale!r}; give one")
-        (self.spec,) = scaling.specs(spec_for(model.config, None))
+        self.name, self.config, self.head = name, model.config, model.head
+        self.detector = ScaledDetector(model, size_hw, scale=scale, voxels=voxels)
         self.threshold = model.config.deployment.score_threshold if min_score is None else min_score
         self.least_score = min(LEAST_SCORE, self.threshold)
-        self._model, self._device = model.fuse(), model.device
-        self._names = list(self._model.neuron_names)
-        self._graph: Graph | None = getattr(self._model, "graph", None)
-        if isinstance(self._model, Detector):
-            self._graph = graph_of(self._model)
+        fused = self.detector.fused
+        self.layer_names = list(fused.neuron_names)
+        self.layers: dict[str, list[int]] = {}
+        self._heatmap_hw: list[int] | None = None
+        self._graph: Graph | None = graph_of(fused) if isinstance(fused, Detector) else getattr(fused, "graph", None)
         self.num_parameters = sum(p.numel() for p in model.parameters()) if isinstance(model, Detector) else None
 
-    def detect(self, cube: Tensor, t_us: int, observe: Observe | None = None) -> tuple[Detections, Any]:
-        """Return the detections and the raw output of a window's cube [T, C, H, W]."""
-        with torch.inference_mode():
-            output, _ = self._model(cube[:, None].to(self._device), keep_state=False, observe=observe)
-        found = detections_of(
-            self.head, output, [t_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=self.size_hw,
-            ratio=self.spec.ratio, min_score=self.least_score,
-        )  # fmt: skip
-        return found[0], output
-
-    def look(self, cube: Tensor, t_us: int) -> "Look":
-        """Return the detections of a window's cube [T, C, H, W], and what made them."""
+    def look(self, cubes: Sequence[Tensor], t_us: int, coverage: Coverage | None = None) -> "Look":
+        """Return the detections of a window's cubes [T, C, H, W] of every scale, and what made them."""
         spikes: dict[str, Tensor] = {}
 
         def observe(name: str, layer: Tensor) -> None:
@@ -103,30 +97,36 @@ class Probe:
             spikes[name] = layer != 0
 
         began_s = time.perf_counter()
-        found, output = self.detect(cube, t_us, observe)
+        found, output = self.detector.detect(
+            cubes, t_us, min_score=self.least_score, observe=observe, coverage=coverage
+        )
         latency_ms = (time.perf_counter() - began_s) * 1e3
         operations = None
         if self._graph is not None:
-            operations = sum(synaptic_operations(self._graph, cube[:, None], spikes).values())
-        active = {name: spikes[name].cpu().numpy() for name in self._names}
+            operations = sum(synaptic_operations(self._graph, cubes[0][:, None], spikes).values())
+        active = {name: spikes[name].cpu().numpy() for name in self.layer_names}
+        heatmap = getattr(output, "heatmap", None)
+        self._heatmap_hw = None if heatmap is None else list(heatmap.shape[-2:])
+        self.layers = {name: list(layer.shape[1:]) for name, layer in active.items()}
         values = {
             "latency_ms": round(latency_ms, 3), "operations": operations, "heatmap": packed_heatmap(output),
             **firing_values(active),
         }  # fmt: skip
-        return Look(found, output, values, active)
+        return Look(found, values, active)
 
-    def describe(self, look: "Look") -> dict[str, Any]:
-        """Return what the page should know of the detector, from a look at any window."""
-        heatmap = getattr(look.output, "heatmap", None)
+    def describe(self) -> dict[str, Any]:
+        """Return what the page should know of the detector, after a look at any window."""
+        specs = self.detector.specs
+        spec = specs[0]
         return {
             "name": self.name, "classes": list(self.config.classes), "threshold": self.threshold,
             "own_threshold": self.config.deployment.score_threshold,
-            "least_score": self.least_score, "window_us": self.spec.window_us, "num_steps": self.spec.num_steps,
+            "least_score": self.least_score, "window_us": spec.window_us, "num_steps": spec.num_steps,
             "spiking": self.config.neuron.is_spiking, "parameters": self.num_parameters,
-            "counted": self._graph is not None, "scale": str(self.spec.ratio),
-            "heatmap_hw": None if heatmap is None else list(heatmap.shape[-2:]),
-            "stride": float(self.head.stride / self.spec.ratio),
-            "layers": [{"name": name, "shape": list(active.shape[1:])} for name, active in look.active.items()],
+            "counted": self._graph is not None, "scale": ", ".join(str(one.ratio) for one in specs),
+            "heatmap_hw": self._heatmap_hw,
+            "stride": float(self.head.stride / spec.ratio),
+            "layers": [{"name": name, "shape": shape} for name, shape in self.layers.items()],
         }  # fmt: skip
 
 
@@ -136,13 +136,11 @@ class Look:
 
     Attributes:
         found: the detections.
-        output: of the head, raw.
         values: JSON values for the page: latency, operations, heatmap, firing rates.
         active: bool [T, K, h, w] of every neuron layer by name: where its output is not zero.
     """
 
     found: Detections
-    output: Any
     values: dict[str, Any]
     active: dict[str, np.ndarray]
 
@@ -199,9 +197,11 @@ class _Tracks:
         self._last: Detections
 
         def detections() -> Iterator[Detections]:
-            for stop_us, cube in recording.cubes(stops_us, probe.spec):
+            for stop_us in stops_us:
                 found = self._found.pop(stop_us, None)
-                found = probe.detect(cube, stop_us)[0] if found is None else found
+                if found is None:
+                    cubes = probe.detector.cubes(recording, stop_us)
+                    found, _ = probe.detector.detect(cubes, stop_us, min_score=probe.least_score)
                 self._last = found
                 yield found.above(self.least_score)
 
@@ -236,7 +236,8 @@ class Clip:
         start_us: frames begin after this time of the recording.
         stop_us: no frame ends later than the first that covers this time; None: the end of the recording.
         min_score: where the page's threshold starts; None takes every network's ``score_threshold``.
-        scale: at which the events are binned, see ``model.scaling.choose_scaling``; a single one.
+        scale: as of a :class:`Probe`.
+        voxels: how windows are cut; None takes every network's.
         track: number the objects, see ``tracking.track``.
         truth: BOX_DTYPE, shown at the frames whose end they stand at.
 
@@ -259,6 +260,7 @@ class Clip:
         stop_us: int | None = None,
         min_score: float | None = None,
         scale: Scale = "auto",
+        voxels: VoxelSpec | None = None,
         track: bool = False,
         truth: np.ndarray | None = None,
     ):
@@ -274,7 +276,8 @@ class Clip:
         self.recording, self.every_us, self.truth, self.track = recording, every_us, truth, track
         self.frame_events = FRAME_EVENTS
         self._probes = [
-            Probe(name, model, recording.size_hw, min_score=min_score, scale=scale) for name, model in models.items()
+            Probe(name, model, recording.size_hw, min_score=min_score, scale=scale, voxels=voxels)
+            for name, model in models.items()
         ]
         self._tracks = [_Tracks(probe, recording, self.stops_us) for probe in self._probes] if track else None
 
@@ -285,7 +288,10 @@ class Clip:
         """Return what the page should know before any frame, JSON values."""
         models = []
         for number, probe in enumerate(self._probes):
-            models.append(probe.describe(probe.look(self._cube(probe, self.stops_us[0]), self.stops_us[0])))
+            if not probe.layers:
+                t_us = self.stops_us[0]
+                probe.look(probe.detector.cubes(self.recording, t_us), t_us)
+            models.append(probe.describe())
             if self._tracks is not None:
                 models[-1]["threshold"] = self._tracks[number].least_score
         return {
@@ -294,8 +300,22 @@ class Clip:
             "tracked": self.track, "labeled": self.truth is not None, "models": models, "notes": [],
         }  # fmt: skip
 
-    def frame(self, index: int) -> Frame:
+    @property
+    def num_detectors(self) -> int:
+        """How many detectors are looked into."""
+        return len(self._probes)
+
+    @property
+    def layer_names(self) -> set[str]:
+        """The neuron layers of all detectors."""
+        return {name for probe in self._probes for name in probe.layer_names}
+
+    def frame(self, index: int, coverage: Coverage | None = None) -> Frame:
         """Return a frame.
+
+        Args:
+            index: of the frame, from 0.
+            coverage: sees what the first detector saw and made of it.
 
         Raises:
             WindowError: there is no such frame.
@@ -308,14 +328,14 @@ class Clip:
         if self.truth is not None:
             frame.values["truth"] = truth_rows(boxes_at(self.truth, t_us))
         for number, probe in enumerate(self._probes):
-            look = probe.look(self._cube(probe, t_us), t_us)
+            seen_by = None if number else coverage
+            cubes = probe.detector.cubes(self.recording, t_us, seen_by)
+            look = probe.look(cubes, t_us, seen_by)
             ids = None if self._tracks is None else self._tracks[number].of(index, look.found)
             frame.values["models"].append({"boxes": box_rows(look.found, ids), **look.values})
             frame.spikes.append({name: pack_bits(active) for name, active in look.active.items()})
+            frame.found.append(look.found)
         return frame
-
-    def _cube(self, probe: Probe, stop_us: int) -> Tensor:
-        return next(self.recording.cubes([stop_us], probe.spec))[1]
 
     def _events(self, t_us: int) -> dict[str, int | str]:
         start_us = max(0, t_us - self.every_us)

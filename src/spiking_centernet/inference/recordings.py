@@ -3,26 +3,26 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spiking_centernet.data import Recording, boxes_at, write_boxes
 from spiking_centernet.data.convert import Labels, coco, mot
-from spiking_centernet.data.voxel import begins_empty
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.inference.clip import Clip
 from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.inspection import Inspector
+from spiking_centernet.inference.scaled import ScaledDetector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
-from spiking_centernet.inference.view_page import write_page
+from spiking_centernet.inference.view_page import Page
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, detections_of, merge, spec_for
+from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, spec_for
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections, VoxelSpec
 from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
@@ -105,11 +105,21 @@ def write_detections(
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     stops_us, spec = recording.stops_us(every_us), spec_for(model.config, voxels)
     scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage(fit=spec.fit)
-    if "html" in save and len(scaling.scales) > 1:
-        raise ConfigError("html shows a network at one scale; choose one (--scale), or leave it out")
+    page = None
+    if "html" in save:
+        page = Page(
+            Clip(
+                {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales,
+                voxels=voxels, track=track, truth=truth,
+            )
+        )  # fmt: skip
+    # What the page shows is not computed twice.
+    num_shown = 0 if page is None else page.num_frames
     found: Iterable[Detections] = detections_at(
-        model, recording, stops_us, min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage
+        model, recording, stops_us[num_shown:], min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage
     )
+    if page is not None:
+        found = chain((frame.found[0].above(least) for frame in page.frames(coverage)), found)
     if track:
         found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
     stem = recording.path.stem.removesuffix("_td")
@@ -150,12 +160,8 @@ def write_detections(
                 "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
         timestamps = [as_record(result, model.config.classes) for result in results]
         write_json(paths["json"], {**head, "instants": timestamps, "provenance": collect_provenance()})
-    if "html" in paths:
-        clip = Clip(
-            {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales, track=track,
-            truth=truth,
-        )  # fmt: skip
-        write_page(clip, paths["html"])
+    if page is not None:
+        page.write(paths["html"])
     return DetectionRun(results, scaling, coverage, paths)
 
 
@@ -188,35 +194,17 @@ def detections_at(
         ConfigError: If ``min_score`` is not in [0, 1] or the scale impossible.
         EventFileError: If the events are damaged.
     """
-    config = model.config
-    min_score = config.deployment.score_threshold if min_score is None else min_score
+    min_score = model.config.deployment.score_threshold if min_score is None else min_score
     if not 0 <= min_score <= 1:
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
-    fused, device = model.fuse(), model.device
+    detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels)
     observe = None if inspector is None else inspector.observe
-    scaling, size_hw = choose_scaling(scale, recording.size_hw, config), recording.size_hw
-    specs = scaling.specs(spec_for(config, voxels))
-
-    def detect_at(stop_us: int, spec: VoxelSpec) -> Detections:
-        _, cube = next(recording.cubes([stop_us], replace(spec, fit=False)))
-        if coverage is not None and spec is specs[0]:
-            coverage.add_window(cube, spec)
-        if spec.fit and begins_empty(cube, spec):
-            _, cube = next(recording.cubes([stop_us], spec))
-        with torch.inference_mode():
-            output, _ = fused(cube[:, None].to(device), keep_state=False, observe=observe if spec is specs[0] else None)
-        if inspector is not None and spec is specs[0]:
-            inspector.inspect(cube, output)
-        found = detections_of(
-            model.head, output, [stop_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=size_hw, ratio=spec.ratio,
-            min_score=0 if coverage is not None else min_score,
-        )[0]  # fmt: skip
-        if coverage is not None:
-            coverage.add_scores(found)
-        return found.above(min_score)
-
     for stop_us in map(int, stops_us):
-        yield merge([detect_at(stop_us, spec) for spec in specs])
+        cubes = detector.cubes(recording, stop_us, coverage)
+        found, output = detector.detect(cubes, stop_us, min_score=min_score, observe=observe, coverage=coverage)
+        if inspector is not None:
+            inspector.inspect(cubes[0], output)
+        yield found
 
 
 class _Painter:

@@ -75,8 +75,8 @@ class LiveFeed:
         """Return what the page should know before any frame."""
         spec = self._flow.collector.spec
         height, width = spec.cube_hw(self._tee.size_hw)
-        look = self._probe.look(torch.zeros(spec.num_steps, spec.channels, height, width, dtype=torch.uint8), 0)
-        model = {**self._probe.describe(look), "num_steps": spec.num_steps, "counted": False}
+        self._probe.look([torch.zeros(spec.num_steps, spec.channels, height, width, dtype=torch.uint8)], 0)
+        model = {**self._probe.describe(), "num_steps": spec.num_steps, "counted": False}
         return {
             "title": self._title, "kind": "live", "size_hw": list(self._tee.size_hw), "every_us": self.every_us,
             "first_us": 0, "num_frames": 0, "tracked": False, "labeled": False, "models": [model], "notes": [],

@@ -5,6 +5,10 @@ document.documentElement.dataset.kind = about.kind;
 const calm = matchMedia("(prefers-reduced-motion: reduce)"), night = matchMedia("(prefers-color-scheme: dark)");
 const now = { us: about.first_us, playing: false, theme: night.matches ? "dark" : "light", drawn: -1, threshold: null, listed: [] };
 const store = new Store(about, look, arrived);
+if (about.start) now.us = store.timeOf(about.start);
+// A server does not know yet where the first box is; the first seconds are fetched ahead in any case.
+const SEARCHED = 60;
+now.search = about.kind === "served" ? 0 : null;
 
 fillChoices(about);
 const pictures = about.models.map((model) => {
@@ -25,11 +29,13 @@ const shownUs = () => 1000 * SHOWN_MS(Number($("shown").value));
 const threshold = (m) => now.threshold ?? about.models[m].threshold;
 
 function seek(us) {
+  now.search = null;
   now.us = Math.min(Math.max(us, store.firstUs), store.lastUs);
   draw();
 }
 
 function toggle() {
+  now.search = null;
   now.playing = !now.playing;
   if (about.kind === "live") $("follow").checked = now.playing;
   else if (now.playing && now.us >= store.lastUs) now.us = store.firstUs;
@@ -63,7 +69,17 @@ function want(k) {
   for (let j = k + 1; j < k + 25; j++) store.want(j);
 }
 
+/** Go to the first frame with a box, until somebody goes elsewhere. */
+function search() {
+  while (now.search !== null && store.get(now.search)) {
+    if (about.models.some((_, m) => visible(store.get(now.search), m).length)) return seek(store.timeOf(now.search));
+    now.search = now.search + 1 < Math.min(store.count, SEARCHED) ? now.search + 1 : null;
+  }
+  if (now.search !== null) store.want(now.search);
+}
+
 function arrived(k) {
+  if (now.search !== null) search();
   if (about.kind === "live" && $("follow").checked && store.count) { now.us = store.lastUs; }
   now.fresh = true;
   const near = Math.abs(k - store.indexAt(now.us)) <= RASTER_FRAMES;

@@ -1,0 +1,98 @@
+"""One window in, its detections out, at one or several scales."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_centernet.data import Recording
+from spiking_centernet.data.voxel import begins_empty
+from spiking_centernet.inference.coverage import Coverage
+from spiking_centernet.model import AnyDetector
+from spiking_centernet.model.context import Observe
+from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge, spec_for
+from spiking_centernet.structures import Detections, VoxelSpec
+
+
+class ScaledDetector:
+    """A detector for windows of one sensor, each computed from a zero-initialized state.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        size_hw: height and width of the sensor in pixels.
+        scale: at which the events are binned, see ``model.scaling.choose_scaling``.
+        voxels: how windows are cut; None takes the network's, fitted to their events.
+
+    Attributes:
+        fused: the detector that computes.
+        specs: how windows become cubes, of every scale; the first is the one that is observed.
+
+    Raises:
+        ConfigError: If the scale is impossible, or the network cannot take such windows.
+    """
+
+    def __init__(
+        self,
+        model: AnyDetector,
+        size_hw: tuple[int, int],
+        *,
+        scale: Scale = "auto",
+        voxels: VoxelSpec | None = None,
+    ):
+        self.fused, self.size_hw = model.fuse(), size_hw
+        self.specs = choose_scaling(scale, size_hw, model.config).specs(spec_for(model.config, voxels))
+        self._head, self._device = model.head, model.device
+
+    def cubes(self, recording: Recording, stop_us: int, coverage: Coverage | None = None) -> list[Tensor]:
+        """Return the cubes [T, C, H, W] of the window that ends at this time, of every scale.
+
+        Args:
+            recording: where the events are.
+            stop_us: exclusive end of the window in microseconds.
+            coverage: sees the window before it is fitted to its events, at the first scale.
+        """
+        cubes = []
+        for spec in self.specs:
+            _, cube = next(recording.cubes([stop_us], replace(spec, fit=False)))
+            if coverage is not None and not cubes:
+                coverage.add_window(cube, spec)
+            if spec.fit and begins_empty(cube, spec):
+                _, cube = next(recording.cubes([stop_us], spec))
+            cubes.append(cube)
+        return cubes
+
+    def detect(
+        self,
+        cubes: Sequence[Tensor],
+        t_us: int,
+        *,
+        min_score: float,
+        observe: Observe | None = None,
+        coverage: Coverage | None = None,
+    ) -> tuple[Detections, Any]:
+        """Return the detections of a window, boxes in the sensor's pixels, and the raw output of the first scale.
+
+        Args:
+            cubes: [T, C, H, W] of every scale.
+            t_us: exclusive end of the window in microseconds.
+            min_score: detections below are dropped.
+            observe: sees every layer at the first scale.
+            coverage: sees all detections whatever their scores.
+        """
+        parts, output = [], None
+        # The observed scale is the last one: a compiled detector writes the next output into the same memory.
+        for k in reversed(range(len(self.specs))):
+            cube, spec = cubes[k], self.specs[k]
+            with torch.inference_mode():
+                output, _ = self.fused(cube[:, None].to(self._device), keep_state=False, observe=None if k else observe)
+            (found,) = detections_of(
+                self._head, output, [t_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=self.size_hw,
+                ratio=spec.ratio, min_score=0 if coverage is not None else min_score,
+            )  # fmt: skip
+            if coverage is not None:
+                coverage.add_scores(found)
+                found = found.above(min_score)
+            parts.insert(0, found)
+        return merge(parts), output
