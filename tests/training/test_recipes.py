@@ -10,6 +10,7 @@ import yaml
 
 import spiking_centernet as scn
 from spiking_centernet.cli import parser
+from spiking_centernet.data import Augmentation
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.model.weights import load, save
 from spiking_centernet.training import recipes
@@ -147,6 +148,49 @@ def test_few_frames_are_fine_tuned_on_and_many_trained_on_from_scratch(data, mon
     given = recipes.suggest(data, weights="small")
     assert (given.name, given.fields["weights"]) == ("fine_tune", "small")
     assert recipes.suggest_recipe(data, seed=3).seed == 3
+
+
+def test_a_folder_alone_is_trained_on_as_the_command_does(data, weights, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO, "spiking_centernet"):
+        model = scn.train(data, weights=weights, epochs=1, val_every=1)
+    assert "recipe fine_tune: " in caplog.text
+    folder = tmp_path / "runs" / data.name
+    assert load(folder).config == model.config
+    words = ["train", "--data", str(data), "--weights", weights, "--epochs", "1", "--val_every", "1"]
+    fields = parser.parse(words)[1]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    expected = make_recipe({name: fields[name] for name in Recipe.__dataclass_fields__})
+    assert recipes.recipe_for(None, data, {"weights": weights, "epochs": 1, "val_every": 1}) == expected
+    assert (config["batch_size"], config["epochs"]) == (expected.batch_size, 1)
+
+
+def test_a_recipe_by_name_or_with_other_fields(data):
+    named = recipes.recipe_for("fine_tune", data, {"epochs": 3})
+    assert (named.epochs, named.weights) == (3, "nano")
+    assert recipes.recipe_for(named, data, {"epochs": 4}).epochs == 4
+    assert recipes.recipe_for(named, data, {}) is named
+    augmented = recipes.recipe_for(named, data, {"augmentation": Augmentation(flip=0.0), "penalty": {"target": 0.1}})
+    assert (augmented.augmentation.flip, augmented.penalty.target, augmented.epochs) == (0.0, 0.1, 3)
+    for recipe in (None, "fine_tune", named):
+        with pytest.raises(ConfigError, match="unknown recipe field 'epoch'; did you mean 'epochs'"):
+            recipes.recipe_for(recipe, data, {"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe(), r'scn.train\(recipe, "mine"\)'),
+        ("fine_tune", r"scn.train\('fine_tune', \"mine\"\)"),
+        (None, "data is"),
+    ],
+)
+def test_a_recipe_without_data_is_refused(recipe, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        scn.train(recipe)
+    with pytest.raises(DatasetError, match="nowhere"):
+        scn.train("nowhere")
 
 
 def test_the_command_needs_no_recipe_and_says_which_it_takes(data, caplog):

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from spiking_centernet.data.layouts import folder_classes, locate
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config_dict import flat
 from spiking_centernet.structures import CLASS_NAMES, find_class
-from spiking_centernet.training.config import Recipe, make_recipe, read_recipe
+from spiking_centernet.training.config import NESTED, Recipe, make_recipe, parse_recipe, read_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ def find_recipe(name: str | os.PathLike[str]) -> Path:
     raise ConfigError(f"{name}: cannot be read: neither a file nor a bundled recipe{did_you_mean(path.stem, bundled)}")
 
 
+def is_recipe(name: str | os.PathLike[str]) -> bool:
+    """Return whether a name is a YAML file's or a bundled recipe's."""
+    return Path(name).suffix in (".yaml", ".yml") or str(name) in bundled_recipes()
+
+
 @dataclass(frozen=True)
 class Suggestion:
     """A bundled recipe for a data set.
@@ -67,7 +73,9 @@ class Suggestion:
     reason: str
 
     def read(self) -> dict[str, Any]:
-        """Return the fields of the recipe with the changes."""
+        """Return the fields of the recipe with the changes, and say in the log which recipe it is and why."""
+        changes = ", ".join(f"{name} {value}" for name, value in self.fields.items())
+        logger.info("recipe %s: %s%s", self.name, self.reason, f"; {changes}" if changes else "")
         return read_recipe(bundled_recipes()[self.name]) | self.fields
 
 
@@ -107,6 +115,32 @@ def suggest_recipe(data: str | os.PathLike[str], *, weights: str | None = None, 
         ConfigError: a field is impossible.
     """
     return make_recipe(suggest(data, weights=weights).read() | fields)
+
+
+def recipe_for(
+    recipe: Recipe | str | os.PathLike[str] | None, data: str | os.PathLike[str], fields: Mapping[str, Any]
+) -> Recipe:
+    """Return a recipe with some fields changed.
+
+    Args:
+        recipe: a recipe, a file or the name of a bundled one; None takes what :func:`suggest` chooses for the data.
+        data: folder with ``train``.
+        fields: what to change.
+
+    Raises:
+        DatasetError: the data folder does not hold what it should.
+        ConfigError: a field is unknown or impossible, or there is no such recipe.
+    """
+    if isinstance(recipe, Recipe) and not fields:
+        return recipe
+    kinds = tuple(NESTED.values())
+    plain = {name: vars(value) if isinstance(value, kinds) else value for name, value in fields.items()}
+    changes = parse_recipe(plain, "fields of the recipe")
+    if recipe is None:
+        return suggest_recipe(data, **changes)
+    if isinstance(recipe, Recipe):
+        return make_recipe({each.name: getattr(recipe, each.name) for each in dataclasses.fields(recipe)} | changes)
+    return make_recipe(read_recipe(find_recipe(recipe)) | changes)
 
 
 def _num_labeled_frames(data: str | os.PathLike[str]) -> int:

@@ -38,6 +38,15 @@ FREE_TO_CHANGE = {"num_workers", "logger"}
 """What a resumed run may have otherwise: it changes no result."""
 
 
+def default_run_folder(data: str | os.PathLike[str]) -> Path:
+    """Return ``runs/NAME``, named like the data.
+
+    Raises:
+        DatasetError: the data folder does not hold what it should.
+    """
+    return Path("runs") / (locate(data)[1].resolve().name or "run")
+
+
 class RunFolder:
     """Writes what a run leaves behind; every file appears whole under its name or not at all."""
 

@@ -8,7 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ from spiking_centernet.training import distributed
 from spiking_centernet.training.config import FREEZABLE, Recipe
 from spiking_centernet.training.distillation import Teacher
 from spiking_centernet.training.log import OnRow, TrainingLog
-from spiking_centernet.training.recipes import with_classes_of
-from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder
+from spiking_centernet.training.recipes import is_recipe, recipe_for, with_classes_of
+from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder, default_run_folder
 from spiking_centernet.training.spike_penalty import watched
 from spiking_centernet.utils.provenance import has_native_bfloat16
 
@@ -339,26 +339,51 @@ def _rates_row(rates: FiringRates) -> dict[str, float]:
     }
 
 
+@overload
 def train(
-    recipe: Recipe,
-    data: str | os.PathLike[str],
+    recipe: str | os.PathLike[str], /, *, out: str | os.PathLike[str] | None = None, resume: bool = False,
+    on_row: OnRow | None = None, **fields: Any,
+) -> Detector: ...  # fmt: skip
+@overload
+def train(
+    recipe: Recipe | str | os.PathLike[str] | None, data: str | os.PathLike[str], *,
+    out: str | os.PathLike[str] | None = None, resume: bool = False, on_row: OnRow | None = None, **fields: Any,
+) -> Detector: ...  # fmt: skip
+def train(
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
     *,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     on_row: OnRow | None = None,
+    **fields: Any,
 ) -> Detector:
-    """Train a detector by a recipe on a GEN1-style folder and return it with the best averaged weights.
+    """Train a detector on a GEN1-style folder and return it with the best averaged weights.
+
+    ``train("mine")``, with the folder alone, takes the recipe that suits its size, as ``scn train --data mine`` does.
 
     Args:
-        recipe: everything but the data.
+        recipe: everything but the data: a recipe, a YAML file, or the name of a bundled recipe; None: what suits.
         data: folder with ``train`` and ``val``.
-        out: the run folder: config.yaml, metrics.csv, tensorboard, checkpoint, best weights, pictures.
+        out: the run folder: config.yaml, metrics.csv, tensorboard, checkpoint, best weights, pictures; None:
+            ``runs/NAME``, named like the data.
         resume: continue from the run folder's checkpoint; on a CPU the result equals that of an uninterrupted run.
         on_row: called with the metrics of every step and every validation.
+        fields: of the recipe, to be changed, for example ``epochs=10``.
 
     Raises:
-        ConfigError: the run folder is taken, or resumed with another recipe.
+        ConfigError: a field is unknown or impossible, the data is not given, the run folder is taken, or resumed with
+            another recipe.
         DatasetError: the data folder does not hold what it should.
         TrainingError: the loss or its gradient is not finite.
     """
-    return Trainer(recipe, data, out, resume=resume).fit(on_row)
+    if data is None:
+        if isinstance(recipe, Recipe) or recipe is None or (not Path(recipe).is_dir() and is_recipe(recipe)):
+            raise ConfigError(f'data is missing; give the folder too: scn.train({_shown(recipe)}, "mine")')
+        recipe, data = None, recipe
+    recipe = recipe_for(recipe, data, fields)
+    return Trainer(recipe, data, default_run_folder(data) if out is None else out, resume=resume).fit(on_row)
+
+
+def _shown(recipe: Recipe | str | os.PathLike[str] | None) -> str:
+    return "recipe" if recipe is None or isinstance(recipe, Recipe) else repr(str(recipe))

@@ -29,11 +29,11 @@ def train(
     Example:
         scn train fine_tune --data mine --weights small --freeze encoder
     """
-    from spiking_centernet.data.layouts import locate
     from spiking_centernet.training.config import make_recipe
+    from spiking_centernet.training.run_dir import default_run_folder
     from spiking_centernet.training.trainer import train as train_detector
 
-    out = out or Path("runs") / (locate(data)[1].resolve().name or "run")
+    out = out or default_run_folder(data)
     train_detector(make_recipe(fields), data, out=out, resume=resume)
     best = out / "best.safetensors"
     if json:
