@@ -47,6 +47,43 @@ def test_a_list_of_one_and_the_default():
     assert parsed("info", "a_td.dat", "b,c.raw")["recordings"] == [Path("a_td.dat"), Path("b,c.raw")]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("detect small --scale 0.5 drive.dat", {"inputs": ["small", "drive.dat"], "scale": ["0.5"]}),
+        ("detect --scale 0.5 1 small drive.dat", {"inputs": ["small", "drive.dat"], "scale": ["0.5", "1"]}),
+        ("detect --save mp4 json nano drives/* --track", {"inputs": ["nano", "drives/*"], "save": ["mp4", "json"]}),
+        ("detect nano --every_ms 20 drive.dat", {"inputs": ["nano", "drive.dat"], "every_ms": 20.0}),
+        ("detect --track nano --save=mp4 drive.dat", {"inputs": ["nano", "drive.dat"], "save": ["mp4"], "track": True}),
+        ("label --scale auto drive.dat mine", {"recording": Path("drive.dat"), "out": Path("mine"), "scale": ["auto"]}),
+        ("val --protocol none nano --data roads", {"model": "nano", "protocol": ["none"]}),
+        ("val --corrupt hot_pixels nano --data roads", {"model": "nano", "corrupt": ["hot_pixels"]}),
+        ("compare --scale 1 nano small --data roads", {"first": "nano", "second": "small", "scale": ["1"]}),
+        ("view --model small nano drive.raw", {"source": "drive.raw", "model": ["small", "nano"]}),
+        ("info --size 304x240 a.dat --json b.dat", {"recordings": [Path("a.dat"), Path("b.dat")], "size": "304x240"}),
+        ("convert --classes car van -- a.json b.txt", {"source": Path("a.json"), "classes": ["car", "van"]}),
+    ],
+)
+def test_a_list_ends_where_an_argument_begins(words, expected):
+    arguments = parsed(*words.split())
+    assert {name: arguments[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("detect nano drive.dat --scale 0.5 -1", "--scale takes auto, pyramid"),
+        ("detect nano --save mp4 jsn", "--save: unknown value 'jsn'; did you mean 'json'"),
+        ("convert --classes car van a.json b.txt", "give target before --classes, which takes every word"),
+        ("study --data d --out o --reuse other s.yaml", "give file before --reuse, which takes every word"),
+    ],
+)
+def test_a_word_that_fits_nowhere_is_named(words, message):
+    with pytest.raises(ConfigError) as error:
+        parser.parse(words.split())
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("words", [["--save", "mp4,json"], ["--save=mp4,json"], ["--save", "mp4,", "json"]])
 def test_commas_are_refused_with_the_right_form(words):
     with pytest.raises(ConfigError, match=r"--save takes values separated by spaces; did you mean --save mp4"):

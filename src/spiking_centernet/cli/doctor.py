@@ -23,7 +23,7 @@ PURPOSES = {
 }  # fmt: skip
 """Extra -> what needs it."""
 
-NO_COMPILER = "install a C compiler and CMake, then, in a clone: pip install --force-reinstall --no-deps ."
+NO_COMPILER = f"install a C compiler and CMake, then {REBUILD}"
 """How to get the native kernels where none were built."""
 
 LITTLE_DISK_GB = 2.0

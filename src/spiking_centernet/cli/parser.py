@@ -2,16 +2,13 @@
 
 import argparse
 import inspect
-import logging
 import re
 import textwrap
-import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from docstring_parser import Docstring
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -19,9 +16,8 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 import spiking_centernet
 from spiking_centernet.cli import values
 from spiking_centernet.cli.commands import COMMANDS
+from spiking_centernet.cli.words import element, in_order
 from spiking_centernet.errors import ConfigError, did_you_mean
-
-logger = logging.getLogger(__name__)
 
 ArgumentError = argparse.ArgumentError
 """What :func:`parse` raises for a missing value."""
@@ -100,8 +96,8 @@ class _Command:
         if kind is bool:
             self.parser.add_argument(f"--{parameter.name}", action="store_true", **settings)
             return
-        if element := _element(kind):
-            settings |= {"nargs": "+" if required or parameter.default else "*", "type": element}
+        if kind_of_each := element(kind):
+            settings |= {"nargs": "+" if required or parameter.default else "*", "type": kind_of_each}
         else:
             settings["type"] = kind
         if values.Size in (kind, *typing.get_args(kind)):
@@ -124,7 +120,7 @@ class _Command:
     def parse(self, words: list[str]) -> dict[str, Any]:
         """Return the arguments that the words give."""
         self._check_options(words)
-        words = self._expand_lists(words)
+        words = in_order(words, self.parameters, self.parser._option_string_actions)
         found = self._parse(words)
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self.parameters.values()):
             return {name: found[name] for name in self.parameters}
@@ -149,35 +145,13 @@ class _Command:
             if name.startswith("--") and name != "--" and name not in known and name.split(".", 1)[0] not in known:
                 raise ConfigError(f"unknown option {name}{did_you_mean(name, known)}")
 
-    def _expand_lists(self, words: list[str]) -> list[str]:
-        """Return the words with a list in brackets, ``--threads [1,2]``, as separate words.
-
-        Raises:
-            ConfigError: If values are separated by commas.
-        """
-        expanded, option = [], None
-        for word in words:
-            value = word
-            if word.startswith("--"):
-                option, equals, value = word.partition("=")
-                expanded.append(option if equals and self._lists(option) else word)
-                if not equals or not self._lists(option):
-                    continue
-            if option is None or not (element := self._lists(option)):
-                expanded.append(value)
-            elif value.startswith("[") and value.endswith("]"):
-                expanded += map(str, yaml.safe_load(value))
-            elif "," in value and element is not Path:
-                separate = " ".join(part.strip() for part in value.split(",") if part.strip())
-                raise ConfigError(f"{option} takes values separated by spaces; did you mean {option} {separate}?")
-            else:
-                expanded.append(value)
-        return expanded
-
-    def _lists(self, option: str) -> Any:
-        """Return the type of the values of an option that takes several, None of any other."""
-        parameter = self.parameters.get(option.removeprefix("--"))
-        return _element(parameter.annotation) if parameter is not None else None
+    @property
+    def _lists(self) -> list[str]:
+        """The options that take several values of any kind."""
+        return [
+            f"--{p.name}" for p in self.parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and element(p.annotation) in (str, Path)
+        ]  # fmt: skip
 
     def _as_typed(self, name: str) -> str:
         """Return an option with its dashes, another argument as it is."""
@@ -188,14 +162,16 @@ class _Command:
         """Return the error in terms of what was typed."""
         if missing := re.search(r"the following arguments are required: (.+)", str(error)):
             names = ", ".join(map(self._as_typed, missing[1].split(", ")))
-            return ConfigError(f"give {names}; see {self.parser.prog} --help")
+            lists = [word for word in words if word in self._lists]
+            behind = f" before {lists[0]}, which takes every word behind it" if lists else ""
+            return ConfigError(f"give {names}{behind}; see {self.parser.prog} --help")
         match = re.search(r'Parser key "(\w+)"', str(error))
         parameter = self.parameters.get(match[1]) if match else None
         if parameter is None:
             return error
         option = self._as_typed(parameter.name)
         given = _given(option, words)
-        kind = _element(parameter.annotation) or parameter.annotation
+        kind = element(parameter.annotation) or parameter.annotation
         choices = [c for k in (kind, *typing.get_args(kind)) if typing.get_origin(k) is Literal for c in k.__args__]
         if choices:
             wrong = next((word for word in given if word not in choices), " ".join(given))
@@ -234,16 +210,7 @@ def _recipe_fields(found: Namespace) -> dict[str, Any]:
 
     if found["recipe"] is not None:
         return read_recipe(recipes.find_recipe(found["recipe"]))
-    suggestion = recipes.suggest(found["data"], weights=found["weights"])
-    changes = ", ".join(f"{name} {value}" for name, value in suggestion.fields.items())
-    logger.info("recipe %s: %s%s", suggestion.name, suggestion.reason, f"; {changes}" if changes else "")
-    return suggestion.read()
-
-
-def _element(annotation: Any) -> Any:
-    """Return the type of a list's elements, also of ``list[...] | None``; None of what is no list."""
-    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((typing.get_args(kind)[0] for kind in kinds if typing.get_origin(kind) is list), None)
+    return recipes.suggest(found["data"], weights=found["weights"]).read()
 
 
 def _given(option: str, words: list[str]) -> list[str]:

@@ -26,7 +26,10 @@ ISA_VARIABLE = "SCN_ISA"
 """Environment variable: the instruction set to use instead of the best one."""
 
 
-REBUILD = "in a clone run `pip install --no-deps -e .`, elsewhere install the wheel again"
+REBUILD = (
+    "in a clone run `pip install --force-reinstall --no-deps .`, with -e before the dot if it was installed so; "
+    "elsewhere install the wheel again"
+)
 """How to get a library that fits."""
 
 _MOST_FACTS = 1000
