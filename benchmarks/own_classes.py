@@ -87,7 +87,7 @@ def count_boxes(data: Path, split: str) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=25, help="of both trainings; an epoch has 3 steps of 8 windows")
+    parser.add_argument("--epochs", type=int, default=60, help="of both trainings; an epoch has 3 steps of 8 windows")
     parser.add_argument("--data", type=Path, help="keep the simulated recordings in this folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "own_classes.json")

@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the split test of simulated roads")
     parser.add_argument("--model", default="small")
     options = parser.parse_args()
+    provenance = collect_provenance()  # before the picture, a file of the repository, is written
     model = scn.compile(scn.load(options.model))
     scores = {path: score(path, model) for path in sorted((options.data / "test").glob("*_td.dat"))}
     best = max(scores, key=lambda path: np.nan_to_num(scores[path][0], nan=-1))
@@ -57,7 +58,7 @@ def main() -> None:
         {
             "clip": best.stem, "model": options.model, "protocol": PROTOCOL, "ap_shown": scores[best][0],
             "frames": len(frames), "ap_by_clip": {p.stem: None if np.isnan(s) else s for p, (s, _) in scores.items()},
-            "provenance": collect_provenance(),
+            "provenance": provenance,
         },
     )  # fmt: skip
 
