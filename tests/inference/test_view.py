@@ -264,6 +264,7 @@ def test_help_lists_the_keys(browser, page):
 def test_labels_are_shown_where_there_are_some(browser, page):
     with browser.page(f"file://{page}") as tab:
         tab.wait(LAST)
+        assert tab.get("document.querySelector('#truth').checkVisibility()")
         tab.click("#boxes")
         go(tab, 1)
         tab.choose("#mode", "none")
@@ -271,6 +272,10 @@ def test_labels_are_shown_where_there_are_some(browser, page):
         tab.get("new Promise((done) => setTimeout(done, 100))")
         assert tab.pixels(".picture")[2] > 1
         go(tab, 2)
+        tab.get("new Promise((done) => setTimeout(done, 100))")
+        assert tab.pixels(".picture")[2] == 1
+        go(tab, 1)
+        tab.click("#truth")
         tab.get("new Promise((done) => setTimeout(done, 100))")
         assert tab.pixels(".picture")[2] == 1
 

@@ -1,5 +1,6 @@
 """The viewer's server: what it shows, and whom it refuses."""
 
+import asyncio
 import http.client
 import json
 import threading
@@ -211,9 +212,28 @@ def test_a_live_page_shows_what_the_stream_finds(browser, clip, mode):
         assert scores == pytest.approx(last.scores.tolist(), abs=6e-4)
         tab.choose("#mode", "polarity")
         assert tab.pixels(".picture")[2] >= 4
-        tab.choose("#view", "raster")
+        assert tab.get("[...document.querySelectorAll('#view-label, .not-live')].every((it) => !it.checkVisibility())")
         tab.wait("document.querySelector('#spikes-note').textContent.includes('over the steps')")
         assert tab.complaints() == []
+
+
+def test_a_server_that_ends_while_a_page_waits_says_nothing(clip, capsys):
+    class Slow:
+        def describe(self):
+            return clip.describe()
+
+        async def subscribe(self):
+            yield "message", "{}"
+            await asyncio.sleep(60)
+
+    with serving(Slow()) as address:
+        parts = urlsplit(address)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+        connection.request("GET", f"{parts.path}live")
+        answer = connection.getresponse()
+        assert answer.readline() == b"event: message\n"
+    connection.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_live_page_says_why_the_stream_ended(browser):

@@ -1,5 +1,6 @@
 """The viewer's server: one page on the loopback interface, for who knows its address."""
 
+import logging
 import secrets
 import socket
 import threading
@@ -207,9 +208,17 @@ class ViewServer:
 
     def run(self) -> None:
         """Serve until it is stopped or interrupted."""
+        logger = logging.getLogger("uvicorn.error")
+
+        def is_worth_it(_: logging.LogRecord) -> bool:
+            # Pages that still wait for a frame when the server ends are no fault.
+            return not self._server.should_exit
+
+        logger.addFilter(is_worth_it)
         try:
             self._server.run(sockets=[self._socket])
         finally:
+            logger.removeFilter(is_worth_it)
             self._socket.close()
 
     def stop(self) -> None:

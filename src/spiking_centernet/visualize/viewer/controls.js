@@ -14,8 +14,13 @@ function fillChoices(about) {
   for (const speed of SPEEDS) $("speed").add(new Option(`${speed}x`, speed, speed === 1, speed === 1));
   about.models.forEach((model, m) => $("model").add(new Option(model.name, m)));
   $("model-label").hidden = about.models.length < 2;
+  if (about.kind === "live") {
+    // It keeps no spikes of single neurons.
+    for (const id of ["view-label", "step-label"]) $(id).hidden = true;
+    $("view").value = "raster";
+  }
   $("tracks-label").hidden = !about.tracked;
-  $("truth-label").hidden = !about.labelled;
+  $("truth-label").hidden = !about.labeled;
   fillLayers(about.models[0]);
   for (const [keys, what] of KEYS) {
     const term = document.createElement("dt"), text = document.createElement("dd");
@@ -56,7 +61,7 @@ function bindKeys(act) {
     "+": () => $("speed").selectedIndex < SPEEDS.length - 1 && cycle($("speed"), 1), "[": () => nudge("threshold", -0.05),
     "]": () => nudge("threshold", 0.05), b: () => flip("boxes"), t: () => flip("tracks"), g: () => flip("truth"),
     m: () => flip("heatmap"), e: () => cycle($("mode"), 1), l: (e) => cycle($("layer"), e.shiftKey ? -1 : 1),
-    r: () => cycle($("view"), 1), d: act.theme, "?": () => $("help").showModal(),
+    r: () => !$("view-label").hidden && cycle($("view"), 1), d: act.theme, "?": () => $("help").showModal(),
   };
   table["="] = table["+"];
   document.addEventListener("keydown", (event) => {

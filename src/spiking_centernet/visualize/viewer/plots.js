@@ -56,7 +56,7 @@ class Plots {
       for (const v of [0, most]) { pen.beginPath(); pen.moveTo(0, y(v)); pen.lineTo(w, y(v)); pen.stroke(); }
       pen.fillStyle = color("soft");
       pen.font = `${11 * ratio}px system-ui, sans-serif`;
-      pen.fillText(text(most), 2, top - 5 * ratio);
+      pen.fillText(text(most).replace(/\.0 /, " "), 2, top - 5 * ratio);
       const values = [];
       store.series.forEach((series, m) => {
         pen.strokeStyle = color(m ? "second" : "first");

@@ -23,8 +23,7 @@ class Spikes {
     if (ask !== this.ask) return;
     if (!bytes) {
       const why = !this.store.get(k) ? "This frame is not computed yet."
-        : this.store.about.kind === "live" ? "A live view keeps no spikes of single neurons; see the raster."
-          : "This file holds no single spikes of this layer, which is large; see the raster, or scn view.";
+        : "This file holds no single spikes of this layer, which is large; see the raster, or scn view.";
       return this.empty(why);
     }
     const [channels, h, w] = layer.shape;
