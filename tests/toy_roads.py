@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data import write_boxes, write_dat
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
+from spiking_centernet.data import read_boxes, write_boxes, write_dat
+from spiking_centernet.data.cameras import pitched_camera
+from spiking_centernet.data.object_files import object_dtype, write_cameras, write_objects
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Calibration
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.trainer import train
 
@@ -60,6 +62,32 @@ def write_folder(root: Path) -> Path:
         (root / split).mkdir(parents=True)
         for seed, count in zip(seeds, num_labels, strict=True):
             write_recording(root / split / f"clip{seed}", seed, count)
+    return root
+
+
+def camera() -> Calibration:
+    """Return a camera that looks down a little on the toy folder's sensor."""
+    return pitched_camera(40.0, 5.0, SIZE_HW)
+
+
+def write_objects_beside(root: Path) -> Path:
+    """Write a 3D box and 13 joints for every box of the toy folder, and its camera: 6 m away, facing to the right."""
+    view = camera()
+    for path in sorted(root.glob("*/*_bbox.npy")):
+        boxes = read_boxes(path)
+        rows = np.zeros(len(boxes), object_dtype(13))
+        for name in ("ts", "track_id", "class_id"):
+            rows[name] = boxes[name]
+        middle = np.stack([boxes["x"] + boxes["w"] / 2, boxes["y"] + boxes["h"] / 2], axis=1)
+        rows["dimensions"] = 1.5, 1.6, 1.8
+        rows["location"] = view.unproject(middle, np.full(len(boxes), 6.0)) + np.array([0, 0.75, 0])
+        rows["visible"] = 1
+        rows["joints"][..., 0] = boxes["x"][:, None] + np.linspace(0.5, 11.5, 13)
+        rows["joints"][..., 1] = boxes["y"][:, None] + np.linspace(0.5, 9.5, 13)
+        rows["joints"][..., 2] = 2
+        stem = str(path).removesuffix("_bbox.npy")
+        write_objects(f"{stem}_objects.npy", rows)
+        write_cameras(f"{stem}_camera.npy", {int(t_us): view for t_us in boxes["ts"]})
     return root
 
 

@@ -29,7 +29,7 @@ Corruption = Literal[
     "polarity_flip", "downscale", "all",
 ]  # fmt: skip
 SaveFormat = Literal["mp4", "json", "npy", "png", "csv", "coco", "html"]
-LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "dat"]
+LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat"]
 EnginePrecision = Literal["fp32", "bf16", "int8"]
 Sparse = Literal["auto", "never", "always"]
 World = Literal["roads", "wide"]

@@ -12,7 +12,7 @@ import numpy as np
 from spiking_centernet import data
 from spiking_centernet.data import DatWriter, Recording
 from spiking_centernet.data.box_files import MAX_CLASSES
-from spiking_centernet.data.convert import coco, mot, prophesee, yolo
+from spiking_centernet.data.convert import coco, kitti, mot, prophesee, yolo
 from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.io import OPENERS
 from spiking_centernet.data.layouts import BOXES_SUFFIX, CLASSES_FILE, read_class_names
@@ -21,8 +21,8 @@ from spiking_centernet.structures import CLASS_NAMES, find_class
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.progress import track
 
-FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "dat")
-"""What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, DAT events."""
+FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat")
+"""What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, KITTI's folder, DAT."""
 
 BY_SUFFIX = {".npy": "gen1", ".json": "coco", ".csv": "mot", ".txt": "mot", "": "yolo", ".dat": "dat"}
 
@@ -86,6 +86,8 @@ def convert_file(
     elif to not in FORMATS:
         raise ConfigError(f"cannot convert to {to!r}{did_you_mean(to, FORMATS)}")
     kind = _kind(source)
+    if to == "kitti" or kind == "KITTI":
+        return _with_kitti(kind, source, target, to, every_us)
     if kind == "recording":
         if to != "dat":
             raise ConfigError(
@@ -108,7 +110,7 @@ def _kind(source: Path) -> str:
     if not source.exists():
         raise BoxFileError(f"{source}: no such file or folder; check the path")
     if source.is_dir():
-        return "YOLO"
+        return "KITTI" if kitti.has_labels(source) else "YOLO"
     if suffix == ".json":
         return "COCO"
     if suffix == ".npy" and source.is_file() and _is_box_file(source):
@@ -190,6 +192,18 @@ def _with_names_beside(target: Path, labels: Labels) -> Labels:
         with atomic_write(folder / CLASSES_FILE) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     return dataclasses.replace(labels, boxes=boxes, classes=classes)
+
+
+def _with_kitti(kind: str, source: Path, target: Path, to: str, every_us: Fraction | float | None) -> Conversion:
+    if kind == "KITTI":
+        if to != "gen1":
+            raise ConfigError(f"KITTI's labels become a box file with objects and cameras; use --to gen1, not {to}")
+        num_frames, num_boxes, lost = kitti.read_folder(source, target, every_us=every_us)
+        return Conversion(target, f"KITTI, {num_boxes} boxes at {num_frames} timestamps", lost)
+    if not source.is_dir():
+        raise ConfigError(f"{source}: KITTI's folder is written from a split of a data set, such as data/roads/test")
+    num_frames = kitti.write_folder(source, target)
+    return Conversion(target, f"boxes with objects and cameras at {num_frames} timestamps", ("joints",))
 
 
 def _to_dat(recording: Recording, target: Path) -> Conversion:

@@ -1,0 +1,70 @@
+"""The camera of a recording: one that stands still, or one that moves as a file next to the recording says."""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spiking_centernet.data.object_files import read_cameras
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.structures import Calibration
+
+
+@dataclass(frozen=True)
+class CameraTrack:
+    """A camera at several times.
+
+    Attributes:
+        rows: of ``CAMERA_DTYPE``, sorted by time, at least one.
+    """
+
+    rows: np.ndarray
+
+    def at(self, t_us: int) -> Calibration:
+        """Return the camera at the nearest time that is known."""
+        times = self.rows["ts"].astype(np.int64)
+        row = self.rows[int(np.abs(times - t_us).argmin())]
+        return Calibration(row["focal"], row["center"], row["rotation"], row["translation"])
+
+
+Camera = Calibration | CameraTrack
+
+
+def camera_at(camera: Camera | None, t_us: int) -> Calibration | None:
+    """Return the camera at a timestamp in microseconds, None where it is unknown."""
+    return camera.at(t_us) if isinstance(camera, CameraTrack) else camera
+
+
+def camera_beside(recording: str | os.PathLike[str]) -> CameraTrack | None:
+    """Return the camera that lies next to a recording as ``NAME_camera.npy``, None where there is none.
+
+    Raises:
+        BoxFileError: The file is damaged.
+    """
+    path = Path(recording)
+    beside = path.with_name(f"{path.stem.removesuffix('_td')}_camera.npy")
+    rows = read_cameras(beside) if beside.is_file() else None
+    return None if rows is None or not len(rows) else CameraTrack(rows)
+
+
+def pitched_camera(focal_px: float, pitch_deg: float, size_hw: tuple[int, int]) -> Calibration:
+    """Return a camera that looks down by an angle, its principal point in the middle of the sensor.
+
+    Args:
+        focal_px: focal length in pixels.
+        pitch_deg: degrees that the optical axis points below the horizon.
+        size_hw: height and width of the sensor in pixels.
+
+    Raises:
+        ConfigError: The focal length is not positive, or the pitch not between -90 and 90 degrees.
+    """
+    if not 0 < focal_px < math.inf:
+        raise ConfigError(f"focal_px must be a positive number of pixels, got {focal_px}")
+    if not -90 < pitch_deg < 90:
+        raise ConfigError(f"pitch_deg must lie between -90 and 90 degrees below the horizon, got {pitch_deg}")
+    cos, sin = math.cos(math.radians(pitch_deg)), math.sin(math.radians(pitch_deg))
+    height, width = size_hw
+    rotation = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
+    return Calibration(np.full(2, float(focal_px)), np.array([width / 2, height / 2]), rotation)

@@ -1,0 +1,217 @@
+"""KITTI's folder of 3D labels (cvlibs.net/datasets/kitti): ``label_2`` and ``calib``, a text file each a picture.
+
+The rectified camera of such a folder is our leveled one: with ``P2 = K [R | t]`` and ``R0_rect = I`` its boxes turn
+about gravity, as ours do. ``instants.csv`` says which recording and time a number stands for; KITTI's tools pass over
+it.
+"""
+
+import csv
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from spiking_centernet.boxes3d import alpha_of, centers
+from spiking_centernet.data.box_files import label_timestamps, read_boxes, write_boxes
+from spiking_centernet.data.kitti_files import KittiObjects, read_kitti, write_kitti
+from spiking_centernet.data.layouts import BOXES_SUFFIX, read_class_names
+from spiking_centernet.data.object_files import (
+    CAMERA_SUFFIX,
+    OBJECTS_SUFFIX,
+    Objects,
+    object_dtype,
+    read_beside,
+    write_cameras,
+    write_objects,
+)
+from spiking_centernet.errors import BoxFileError
+from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, Calibration, find_class
+from spiking_centernet.utils.files import atomic_write
+
+VISIBLE_ABOVE = (0.9, 0.6, 0.35)
+"""``occluded`` is 0, 1, 2 where more than this share of an object is to be seen, 3 below."""
+
+INSTANTS = "instants.csv"
+TYPES = {"pedestrian": "Pedestrian", "car": "Car"}
+"""KITTI's word for a class; other classes keep their own."""
+
+
+def has_labels(folder: Path) -> bool:
+    """Return whether a folder is KITTI's, or its ``training``."""
+    return _training(folder) is not None
+
+
+def _training(folder: Path) -> Path | None:
+    return next((f for f in (folder, folder / "training") if (f / "label_2").is_dir()), None)
+
+
+def write_folder(source: Path, target: Path) -> int:
+    """Write every labeled frame of a split and return how many there are.
+
+    Args:
+        source: folder of ``*_bbox.npy`` with ``*_objects.npy`` and ``*_camera.npy`` next to them.
+        target: folder to write ``training/label_2``, ``training/calib`` and ``instants.csv`` into; not to exist yet.
+
+    Raises:
+        BoxFileError: There are no box files, one has no objects or no camera, or the target exists.
+    """
+    paths = sorted(source.glob(f"*{BOXES_SUFFIX}"))
+    if not paths:
+        raise BoxFileError(f"{source}: holds no *{BOXES_SUFFIX}; give a split of a data set, such as data/roads/test")
+    if (target / "training").exists():
+        raise BoxFileError(f"{target}: holds a training folder already; choose another")
+    classes = read_class_names(source, source.parent) or CLASS_NAMES
+    known = [_known(path, classes) for path in paths]
+    instants: list[tuple[str, str, int]] = []
+    for path, (boxes, objects) in zip(paths, known, strict=True):
+        for t_us in label_timestamps(boxes).tolist():
+            name = f"{len(instants):06d}"
+            instants.append((name, path.name.removesuffix(BOXES_SUFFIX), t_us))
+            camera = objects.calibration(t_us)
+            if camera is None:
+                raise BoxFileError(f"{path}: the camera at {t_us} us is missing in its {CAMERA_SUFFIX} file")
+            rows = objects.rows[objects.rows["ts"] == t_us]
+            write_kitti(target / "training" / "label_2" / f"{name}.txt", _labels(boxes, rows, t_us, classes))
+            _write_calibration(target / "training" / "calib" / f"{name}.txt", camera)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("number", "recording", "t_us"), *instants])
+    with atomic_write(target / INSTANTS) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+    return len(instants)
+
+
+def _known(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, Objects]:
+    stem = str(path).removesuffix(BOXES_SUFFIX)
+    objects = read_beside(Path(stem + OBJECTS_SUFFIX), Path(stem + CAMERA_SUFFIX), path)
+    if objects is None or objects.cameras is None:
+        raise BoxFileError(
+            f"{path}: KITTI's labels need {OBJECTS_SUFFIX} and {CAMERA_SUFFIX} files next to the boxes; simulate with "
+            "--labels objects"
+        )
+    return read_boxes(path, classes=classes), objects
+
+
+def _labels(boxes: np.ndarray, rows: np.ndarray, t_us: int, classes: tuple[str, ...]) -> KittiObjects:
+    here = boxes[boxes["ts"] == t_us]
+    here = here[np.isin(here["track_id"], rows["track_id"])]
+    rows = rows[np.argsort(rows["track_id"], kind="stable")]
+    rows = rows[np.searchsorted(rows["track_id"], here["track_id"])]
+    box3d = np.concatenate([rows["location"], rows["dimensions"], rows["yaw"][:, None]], axis=1).astype(np.float64)
+    occluded = sum((rows["visible"] <= share).astype(np.int64) for share in VISIBLE_ABOVE) + np.zeros(len(rows), int)
+    names = [classes[label] for label in here["class_id"]]
+    corners = np.stack([here["x"], here["y"], here["x"] + here["w"], here["y"] + here["h"]], axis=1)
+    types = tuple(TYPES[name] if name in TYPES else name.replace(" ", "_") for name in names)
+    return KittiObjects(
+        types, rows["truncated"].astype(np.float64), occluded,
+        alpha_of(box3d[:, 6], centers(box3d)), corners.astype(np.float64), box3d, np.ones(len(here)),
+    )  # fmt: skip
+
+
+def _write_calibration(path: Path, camera: Calibration) -> None:
+    def line(name: str, values: np.ndarray) -> str:
+        return f"{name}: {' '.join(f'{value:.12e}' for value in values.ravel())}\n"
+
+    identity = np.eye(3, 4)
+    lines = [line(f"P{k}", camera.matrix) for k in range(4)]
+    lines += [line("R0_rect", np.eye(3)), line("Tr_velo_to_cam", identity), line("Tr_imu_to_velo", identity)]
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def camera_of_projection(matrix: np.ndarray) -> Calibration:
+    """Return the camera of a projection [3, 4] by RQ decomposition: focal lengths and depth are positive.
+
+    Raises:
+        ValueError: The matrix is no pinhole camera's, or has skew.
+    """
+    left = matrix[:, :3]
+    # RQ by QR of the reversed transpose.
+    q, r = np.linalg.qr(left[::-1].T)
+    upper, rotation = r.T[::-1, ::-1], q.T[::-1]
+    signs = np.sign(np.diag(upper))
+    upper, rotation = upper * signs, signs[:, None] * rotation
+    if np.linalg.det(rotation) < 0 or not np.isfinite(upper).all() or abs(upper[2, 2]) < 1e-12:
+        raise ValueError("the projection is no pinhole camera's")
+    intrinsics = upper / upper[2, 2]
+    if abs(intrinsics[0, 1]) > 1e-6 * intrinsics[0, 0]:
+        raise ValueError("the projection has skew, which a Calibration cannot hold")
+    translation = np.linalg.solve(upper, matrix[:, 3])
+    return Calibration(np.diag(intrinsics)[:2], intrinsics[:2, 2], rotation, translation)
+
+
+def read_projection(path: Path) -> Calibration:
+    """Return the camera of ``P2`` of a file of ``calib``.
+
+    Raises:
+        BoxFileError: The file is missing or has no such matrix.
+    """
+    try:
+        lines = dict(line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines() if ":" in line)
+        return camera_of_projection(np.array(lines["P2"].split(), np.float64).reshape(3, 4))
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, np.linalg.LinAlgError) as error:
+        raise BoxFileError(f"{path}: holds no camera P2 ({error}); copy KITTI's calib folder again") from error
+
+
+def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None) -> tuple[int, int, tuple[str, ...]]:
+    """Write KITTI's labels as one box file with objects and cameras; return frames, boxes and what was left out.
+
+    Args:
+        source: KITTI's folder, or its ``training``.
+        target: ``NAME_bbox.npy``; the other two are written next to it.
+        every_us: microseconds between pictures, in the order of their numbers; None takes those of ``instants.csv``.
+
+    Raises:
+        BoxFileError: A file is damaged, or the times are not known.
+    """
+    training = _training(source)
+    assert training is not None
+    if not target.name.endswith(BOXES_SUFFIX):
+        raise BoxFileError(f"{target}: name the target NAME{BOXES_SUFFIX}; objects and cameras are written next to it")
+    paths = sorted((training / "label_2").glob("*.txt"))
+    if not paths:
+        raise BoxFileError(f"{training / 'label_2'}: holds no labels; copy it again")
+    times = _times(training.parent if training.name == "training" else training, paths, every_us)
+    boxes, objects, cameras, other = [], [], {}, 0
+    for path, t_us in zip(paths, times, strict=True):
+        found = read_kitti(path)
+        cameras[t_us] = read_projection(training / "calib" / path.name)
+        labels = [find_class(name, CLASS_NAMES) for name in found.types]
+        keep = np.array([label is not None for label in labels], bool)
+        other += int((~keep).sum())
+        rows, solid = np.zeros(keep.sum(), BOX_DTYPE), np.zeros(keep.sum(), object_dtype())
+        xyxy, box3d = found.xyxy[keep], found.box3d[keep]
+        rows["ts"] = solid["ts"] = t_us
+        rows["x"], rows["y"] = xyxy[:, 0], xyxy[:, 1]
+        rows["w"], rows["h"] = xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
+        rows["class_id"] = solid["class_id"] = [label for label in labels if label is not None]
+        rows["confidence"] = found.scores[keep]
+        first = sum(map(len, boxes))
+        rows["track_id"] = solid["track_id"] = first + np.arange(len(rows))
+        solid["location"], solid["dimensions"], solid["yaw"] = box3d[:, :3], box3d[:, 3:6], box3d[:, 6]
+        solid["visible"] = np.array([1.0, 0.75, 0.5, 0.2])[found.occluded[keep].clip(0, 3)]
+        solid["truncated"] = found.truncated[keep].clip(0, 1)
+        boxes.append(rows)
+        objects.append(solid)
+    stem = str(target).removesuffix(BOXES_SUFFIX)
+    write_boxes(target, np.concatenate(boxes))
+    write_objects(stem + OBJECTS_SUFFIX, np.concatenate(objects))
+    write_cameras(stem + CAMERA_SUFFIX, cameras)
+    lost = (f"{other} objects that are neither car nor pedestrian",) if other else ()
+    return len(paths), sum(map(len, boxes)), lost
+
+
+def _times(folder: Path, paths: list[Path], every_us: Fraction | float | None) -> list[int]:
+    if every_us is not None:
+        return [round(number * Fraction(every_us)) for number in range(1, len(paths) + 1)]
+    try:
+        with (folder / INSTANTS).open(newline="", encoding="utf-8") as file:
+            rows = {row["number"]: row for row in csv.DictReader(file)}
+        if len({row["recording"] for row in rows.values()}) > 1:
+            raise BoxFileError(
+                f"{folder}: its pictures are of several recordings, one box file holds one; give the time between "
+                "pictures (--every_ms) to lay them end to end"
+            )
+        return [int(rows[path.stem]["t_us"]) for path in paths]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise BoxFileError(f"{folder}: says no times ({error}); give the time between pictures (--every_ms)") from error
