@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from spiking_centernet.errors import ConfigError, WeightsError
+from spiking_centernet.joint_sets import JOINTS_13
 from spiking_centernet.model import PRESETS, DetectorConfig, NeuronConfig, build, weights
 from spiking_centernet.model.config import Surrogate
 from spiking_centernet.model.config_dict import (
@@ -109,8 +110,9 @@ def test_every_field_of_format_1_is_nested(old):
     assert nested_from_format_1(old["flat"]) == old["nested"]
     config = config_from_dict(old["nested"])
     # What came later keeps its default.
-    later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1"}
-    expected = {**old["nested"], "head": {**old["nested"]["head"], **later}}
+    later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1", "focal_px": 304.0}
+    later |= {"joints": list(JOINTS_13.names), "pose_classes": ["pedestrian"]}
+    expected = {**old["nested"], "tasks": ["detect"], "head": {**old["nested"]["head"], **later}}
     expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304]}
     expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}
     assert config_to_dict(config) == expected

@@ -82,7 +82,7 @@ def test_alone_nothing_changes():
     assert distributed.with_whole_batch_norms(model, fabric) is model
     assert not any(isinstance(m, distributed.WholeBatchNorm2d) for m in model.modules())
     assert distributed.gather(fabric, 3) == [3]
-    assert distributed.gather_batch(fabric, model.head, "output", ["boxes"]) == ("output", ["boxes"])
+    assert distributed.gather_batch(fabric, model.head, "output", ["boxes"], [None]) == ("output", ["boxes"], [None])
 
 
 def test_counts_of_spikes_add_up():

@@ -54,6 +54,17 @@ def scores(card: "EvaluationReport") -> None:
         for c in s.classes
     ]
     output.show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
+    for task, found in next(iter(card.scores.values())).tasks.items():
+        output.show_table(f"task {task}", ("what", "value"), [(k, _number(v)) for k, v in found.rows().items()])
+    if card.box3d_errors:
+        rows = [
+            (e.name, e.num, *(_number(x, ".2f") for x in (e.range, e.yaw_deg, e.yaw_axis_deg, *e.dims_m, e.size_prior)))
+            for e in card.box3d_errors
+        ]
+        output.show_table(
+            "median errors of 3D boxes whose 2D boxes are right; size prior: depth by the height of true 2D boxes",
+            ("class", "boxes", "range", "yaw deg", "axis deg", "h m", "w m", "l m", "size prior"), rows,
+        )  # fmt: skip
     rates = card.rates.per_layer()
     what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN counterpart)"
     span = f"layers {min(rates.values()):.2%} to {max(rates.values()):.2%}"

@@ -9,7 +9,7 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -210,7 +210,10 @@ class FolderDataset(Dataset[Sample]):
             other, timestamp_us = self._place(number % len(self))
             if self._opened(other)[0].size_hw != size_hw:
                 return None
-            return self._scene(other, timestamp_us, stop_us=t_us)
+            scene = self._scene(other, timestamp_us, stop_us=t_us)
+            # Its 3D boxes are those of another camera.
+            unknown = np.full_like(scene.boxes.box3d, np.nan)
+            return Scene(scene.events, replace(scene.boxes, box3d=unknown))
 
         scene = self._scene(which, t_us, stop_us=t_us, factor=factor)
         scope = scope_of(size_hw, max(0, t_us - self.spec.window_us), max(1, t_us), [*seeds, 1])

@@ -95,6 +95,8 @@ class Compared:
         first, second = self.scores
         rows = [(told, getattr(first, name), getattr(second, name)) for told, name in names.items()]
         rows += [(f"AP {a.name}", a.ap, b.ap) for a, b in zip(first.classes, second.classes, strict=True)]
+        for task in sorted(first.tasks.keys() & second.tasks.keys()):
+            rows.append((f"{task} primary score", first.primary(task), second.primary(task)))
         ours, theirs = (list(side.values()) for side in self.matches)
         for told, count in (("boxes found", _num_found), ("false boxes", _num_false)):
             rows.append((told, float(sum(map(count, ours))), float(sum(map(count, theirs)))))

@@ -3,8 +3,9 @@
 import bisect
 import dataclasses
 import math
+import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -116,6 +117,23 @@ class ClassScore:
     score_at_50: tuple[float, ...]
 
 
+class TaskScore(typing.Protocol):
+    """The score of a task besides "detect"."""
+
+    @property
+    def primary(self) -> float:
+        """The number that chooses between networks; NaN without ground truth."""
+        ...
+
+    def rows(self) -> dict[str, float]:
+        """Return the numbers by name."""
+        ...
+
+    def to_dict(self) -> dict:
+        """Return plain numbers, lists and text."""
+        ...
+
+
 @dataclass(frozen=True)
 class Score:
     """COCO statistics, the protocol they hold under, and what was counted; NaN where there is no ground truth.
@@ -145,6 +163,7 @@ class Score:
         num_detections_filtered: detections the protocol left out.
         num_detections_unlabelled: detections that passed the filter at timestamps that are not scored, left out.
         num_instants_undetected: scored timestamps for which not even an empty result was given.
+        tasks: the scores of further tasks by their names; the protocol's filter does not fall on them.
     """
 
     protocol: str
@@ -170,10 +189,20 @@ class Score:
     num_detections_filtered: int
     num_detections_unlabelled: int
     num_instants_undetected: int
+    tasks: Mapping[str, TaskScore] = field(default_factory=dict)
+
+    def primary(self, task: str = "detect") -> float:
+        """Return the number that chooses between networks: AP of "detect", else the task's own."""
+        return self.tasks[task].primary if task in self.tasks else self.ap
 
     def to_dict(self) -> dict:
         """Return plain numbers, lists and text for JSON, with None for NaN."""
-        return {name: _jsonable(value) for name, value in dataclasses.asdict(self).items()}
+        plain = dataclasses.asdict(dataclasses.replace(self, tasks={}))
+        if self.tasks:
+            plain["tasks"] = {name: score.to_dict() for name, score in self.tasks.items()}
+        else:
+            del plain["tasks"]
+        return {name: _jsonable(value) for name, value in plain.items()}
 
 
 def _jsonable(value):

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -127,7 +127,7 @@ def evaluate_pose(
     truth: Mapping[Frame, Boxes],
     detections: Mapping[Frame, Detections],
     *,
-    label: int,
+    label: int | Collection[int],
     joint_set: JointSet | None = None,
 ) -> PoseScore:
     """Score the joints of one class.
@@ -135,13 +135,14 @@ def evaluate_pose(
     Args:
         truth: the boxes of every labeled frame; people without a labeled joint are ignored.
         detections: the detections of labeled frames; those without joints are left out.
-        label: of the people.
+        label: of the people, or several.
         joint_set: names and sigmas; None takes the set of as many joints.
 
     Raises:
         EvaluationError: If nobody has joints, or truth and detections have different sets.
     """
-    people = {key: select(boxes, boxes.labels == label) for key, boxes in sorted(truth.items())}
+    labels = [label] if isinstance(label, int) else sorted(label)
+    people = {key: select(boxes, np.isin(boxes.labels, labels)) for key, boxes in sorted(truth.items())}
     counts = {b.joints.shape[1] for b in people.values() if len(b)} - {0}
     if not counts and any(map(len, people.values())):
         raise EvaluationError(
@@ -158,7 +159,7 @@ def evaluate_pose(
         given = detections.get(key)
         if given is None:
             continue
-        found[key] = own = select(given, given.labels == label)
+        found[key] = own = select(given, np.isin(given.labels, labels))
         if len(own) and own.joints.shape[1] not in (0, count):
             raise EvaluationError(f"detections have {own.joints.shape[1]} joints, the labels {count}")
     found = {key: own for key, own in found.items() if own.joints.shape[1] == count}

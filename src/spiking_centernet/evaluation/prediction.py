@@ -5,14 +5,19 @@ from collections.abc import Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
-from spiking_centernet.errors import ConfigError, EvaluationError
-from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, evaluate_boxes
+from spiking_centernet.data.object_files import num_joints_of
+from spiking_centernet.errors import ConfigError, DatasetError, EvaluationError
+from spiking_centernet.evaluation.center_distance import evaluate_boxes3d
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, TaskScore, evaluate_boxes
+from spiking_centernet.evaluation.pose_scores import evaluate_pose
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
@@ -29,12 +34,26 @@ class Predictions:
         detections: the detections of every labeled frame.
         size_hw: height and width of the sensor in pixels; (0, 0) without frames.
         class_names: what label 0, 1, ... is called.
+        tasks: what was predicted; each is scored.
+        pose_labels: of the classes that have joints.
     """
 
     truth: Mapping[FrameKey, Boxes]
     detections: Mapping[FrameKey, Detections]
     size_hw: tuple[int, int]
     class_names: tuple[str, ...]
+    tasks: tuple[str, ...] = ("detect",)
+    pose_labels: frozenset[int] = frozenset()
+
+    @cached_property
+    def task_scores(self) -> dict[str, TaskScore]:
+        """The scores of the tasks besides "detect", by name."""
+        scores: dict[str, TaskScore] = {}
+        if "detect3d" in self.tasks:
+            scores["detect3d"] = evaluate_boxes3d(self.truth, self.detections, class_names=self.class_names)
+        if "pose" in self.tasks:
+            scores["pose"] = evaluate_pose(self.truth, self.detections, label=self.pose_labels)
+        return scores
 
     def score(self, protocol: str | Protocol = "prophesee", *, tolerance_us: int = 0) -> Score:
         """Return the score under a protocol; see ``evaluate_boxes``.
@@ -42,10 +61,11 @@ class Predictions:
         Raises:
             ConfigError, EvaluationError: as ``evaluate_boxes``.
         """
-        return evaluate_boxes(
+        score = evaluate_boxes(
             self.truth, self.detections, size_hw=self.size_hw, protocol=protocol, class_names=self.class_names,
             tolerance_us=tolerance_us,
         )  # fmt: skip
+        return replace(score, tasks=self.task_scores) if self.task_scores else score
 
     def merge(self, others: Iterable["Predictions"]) -> "Predictions":
         """Return these and the others' frames in the order of recordings and timestamps.
@@ -64,11 +84,11 @@ class Predictions:
         detections = {frame: boxes for part in parts for frame, boxes in part.detections.items()}
         if len(truth) != sum(len(part.truth) for part in parts):
             raise EvaluationError("a labeled frame lies in two of the predictions to merge; give each frame once")
-        return Predictions(
-            {frame: truth[frame] for frame in sorted(truth)},
-            {frame: detections[frame] for frame in sorted(detections)},
-            sizes.pop(),
-            self.class_names,
+        return replace(
+            self,
+            truth={frame: truth[frame] for frame in sorted(truth)},
+            detections={frame: detections[frame] for frame in sorted(detections)},
+            size_hw=sizes.pop(),
         )
 
 
@@ -93,6 +113,31 @@ def dataset_for(
         DatasetError: the folder does not hold what it should.
     """
     return FolderDataset(root, split, replace(model.config.voxels, fit=fit), classes=model.config.classes, names=names)
+
+
+def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:
+    """Refuse a data set without what the tasks of a network are learned from and scored against.
+
+    Args:
+        dataset: the labeled frames.
+        config: of the network.
+
+    Raises:
+        DatasetError: No recording has objects, cameras or joints, or they are another set of joints.
+    """
+    objects = [recording.objects for recording in dataset.recordings if recording.objects is not None]
+    where, remedy = dataset.folder, "simulate with --labels objects, or lay *_objects.npy and *_camera.npy next to them"
+    if set(config.tasks) - {"detect"} and not objects:
+        raise DatasetError(f"{where}: no box file has objects next to it; the tasks {config.tasks} need them: {remedy}")
+    if "detect3d" in config.tasks and all(one.cameras is None for one in objects):
+        raise DatasetError(f"{where}: no recording has a camera next to it; 3D boxes need them: {remedy}")
+    if "pose" in config.tasks:
+        counts = {num_joints_of(one.rows.dtype) for one in objects} - {0}
+        if counts != {len(config.head.joints)}:
+            raise DatasetError(
+                f"{where}: labels have {' and '.join(map(str, sorted(counts))) or 'no'} joints, the network "
+                f"{len(config.head.joints)}; sets are never mapped by guess: set head.joints to those of the data"
+            )
 
 
 def predict(
@@ -188,11 +233,17 @@ def _predict_at(
             output, _ = fused(batch.cube.to(device), observe=observe)
         results = detections_of(
             fused.head, output, batch.t_us, cube_hw=size_hw, size_hw=sensor_hw or size_hw, ratio=ratio,
-            min_score=min_score,
+            min_score=min_score, calibrations=batch.calibrations,
         )  # fmt: skip
         for name, boxes, result in zip(batch.recordings, batch.boxes, results, strict=True):
             truth[name, result.t_us], found[name, result.t_us] = boxes, result
-    return Predictions(truth, found, sensor_hw or size_hw or (0, 0), fused.config.classes)
+    return Predictions(truth, found, sensor_hw or size_hw or (0, 0), fused.config.classes, **of_tasks(fused.config))
+
+
+def of_tasks(config: DetectorConfig) -> dict[str, Any]:
+    """Return the fields of :class:`Predictions` that say what a network does besides "detect"."""
+    labels = config.head.pose_labels(config.classes) if "pose" in config.tasks else frozenset()
+    return {"tasks": config.tasks, "pose_labels": labels}
 
 
 def evaluate(
@@ -219,6 +270,7 @@ def evaluate(
         ConfigError: unknown protocol, or impossible scale.
     """
     dataset = dataset_for(model, root, split)
+    require_task_labels(dataset, model.config)
     return predict(model, dataset, batch_size=batch_size, scale=scale).score(protocol)
 
 

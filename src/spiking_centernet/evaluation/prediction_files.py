@@ -1,7 +1,7 @@
 """Predictions as a file: ground truth and detections of every labeled frame, so that scores can be made again."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,7 +11,7 @@ import numpy as np
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.prediction import Predictions
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.structures import Boxes, Detections, concatenate
 from spiking_centernet.utils.files import atomic_write
 
 FILE = "predictions.npz"
@@ -32,10 +32,13 @@ def save_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> 
         "t_us": np.array([t_us for _, t_us in frames], np.int64),
         "size_hw": np.array(predictions.size_hw, np.int64),
         "class_names": np.array(predictions.class_names, dtype=np.str_),
-        **_flat("truth", dict(enumerate(truth)), ("xyxy", "labels", "track_ids")),
+        "tasks": np.array(predictions.tasks, dtype=np.str_),
+        "pose_labels": np.array(sorted(predictions.pose_labels), np.int64),
+        **_flat("truth", dict(enumerate(truth)), ("xyxy", "labels", "track_ids", *_columns(predictions.tasks))),
     }
     found = {k: predictions.detections[f] for k, f in enumerate(frames) if f in predictions.detections}
-    arrays |= {"detected": np.array(sorted(found), np.int64), **_flat("found", found, ("xyxy", "scores", "labels"))}
+    columns = ("xyxy", "scores", "labels", *_columns(predictions.tasks))
+    arrays |= {"detected": np.array(sorted(found), np.int64), **_flat("found", found, columns)}
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return Path(path)
@@ -51,13 +54,17 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
         with np.load(Path(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         frames: list[FrameKey] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
-        xyxy, labels, track_ids = _split(arrays, "truth", ("xyxy", "labels", "track_ids"))
-        truth = {frame: Boxes(*parts) for frame, *parts in zip(frames, xyxy, labels, track_ids, strict=True)}
+        # Files of before the further tasks do not name any.
+        tasks = tuple(arrays["tasks"].tolist()) if "tasks" in arrays else ("detect",)
+        truth = {frame: Boxes(**row) for frame, row in zip(
+            frames, _split(arrays, "truth", ("xyxy", "labels", "track_ids", *_columns(tasks))), strict=True
+        )}  # fmt: skip
         detected = [frames[k] for k in arrays["detected"].tolist()]
-        rows = zip(detected, *_split(arrays, "found", ("xyxy", "scores", "labels")), strict=True)
-        found = {frame: Detections(boxes, scores, label, frame[1]) for frame, boxes, scores, label in rows}
+        rows = _split(arrays, "found", ("xyxy", "scores", "labels", *_columns(tasks)))
+        found = {frame: Detections(t_us=frame[1], **row) for frame, row in zip(detected, rows, strict=True)}
         height, width = arrays["size_hw"].tolist()
-        return Predictions(truth, found, (height, width), tuple(arrays["class_names"].tolist()))
+        pose_labels = frozenset(arrays["pose_labels"].tolist()) if "pose_labels" in arrays else frozenset()
+        return Predictions(truth, found, (height, width), tuple(arrays["class_names"].tolist()), tasks, pose_labels)
     except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         told = " ".join(str(error).split())[:200]
         raise EvaluationError(
@@ -65,22 +72,23 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
         ) from error
 
 
+def _columns(tasks: Collection[str]) -> tuple[str, ...]:
+    """Return the columns that the tasks fill besides those of "detect"."""
+    return tuple(column for task, column in (("detect3d", "box3d"), ("pose", "joints")) if task in tasks)
+
+
 def _flat(name: str, frames: Mapping[int, Boxes | Detections], fields: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return the fields of every frame end to end, and how many rows each frame has."""
     ordered = [frames[k] for k in sorted(frames)]
-    empty = {"xyxy": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32)}
-    arrays = {
-        f"{name}_{field}": np.concatenate(
-            [empty.get(field, np.zeros(0, np.int64)), *(getattr(each, field) for each in ordered)]
-        )
-        for field in fields
-    }
+    empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
+    whole = concatenate(ordered) if ordered else empty
+    arrays = {f"{name}_{field}": getattr(whole, field) for field in fields}
     return {**arrays, f"{name}_rows": np.array([len(each) for each in ordered], np.int64)}
 
 
-def _split(arrays: Mapping[str, np.ndarray], name: str, fields: tuple[str, ...]) -> list[list[np.ndarray]]:
+def _split(arrays: Mapping[str, np.ndarray], name: str, fields: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
     rows = arrays[f"{name}_rows"]
     stops = np.cumsum(rows)
     if any(len(arrays[f"{name}_{field}"]) != (stops[-1] if len(stops) else 0) for field in fields):
         raise ValueError(f"{name} has another number of rows than its frames")
-    return [[arrays[f"{name}_{field}"][a - n : a] for a, n in zip(stops, rows, strict=True)] for field in fields]
+    return [{field: arrays[f"{name}_{field}"][a - n : a] for field in fields} for a, n in zip(stops, rows, strict=True)]

@@ -11,10 +11,11 @@ import torch
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.fingerprint import fingerprint
+from spiking_centernet.evaluation.box3d_errors import MatchedErrors, matched_errors
 from spiking_centernet.evaluation.box_matches import MIN_IOU, BySize, Confusion, by_size, confusion_of, match_frames
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
 from spiking_centernet.evaluation.plots import confusion_plot, pr_plot, sizes_plot
-from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict, require_task_labels
 from spiking_centernet.evaluation.prediction_files import FILE as PREDICTIONS
 from spiking_centernet.evaluation.prediction_files import save_predictions
 from spiking_centernet.model import AnyDetector
@@ -44,6 +45,7 @@ class EvaluationReport:
         min_score: the threshold of the detections that users are shown, for the confusion and the sizes.
         confusion: what boxes were detected as, at that threshold, under the first protocol.
         sizes: recall and precision by size, likewise.
+        box3d_errors: errors of 3D boxes whose 2D boxes are right, by class, at that threshold; empty without the task.
     """
 
     split: str
@@ -56,6 +58,7 @@ class EvaluationReport:
     min_score: float
     confusion: Confusion
     sizes: BySize
+    box3d_errors: Sequence[MatchedErrors] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -71,6 +74,7 @@ class EvaluationReport:
             "min_score": self.min_score,
             "confusion": self.confusion.to_dict(),
             "sizes": self.sizes.to_dict(),
+            **({"box3d_errors": [one.to_dict() for one in self.box3d_errors]} if self.box3d_errors else {}),
         }
 
 
@@ -102,6 +106,7 @@ def score(
     """
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     dataset = dataset_for(model, data, split, fit=fit)
+    require_task_labels(dataset, model.config)
     rates = FiringRates(model.neuron_names)
     predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
     scores = {name: predictions.score(name) for name in names}
@@ -110,7 +115,21 @@ def score(
     matches = match_frames(predictions, min_score=min_score, protocol=names[0])
     confusion, sizes = confusion_of(matches, predictions.class_names), by_size(matches)
     spiking = model.config.neuron.is_spiking
-    return EvaluationReport(split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes)
+    return EvaluationReport(
+        split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes,
+        _box3d_errors(predictions, dataset, min_score) if "detect3d" in model.config.tasks else (),
+    )  # fmt: skip
+
+
+def _box3d_errors(predictions: Predictions, dataset: FolderDataset, min_score: float) -> Sequence[MatchedErrors]:
+    objects = {recording.name: recording.objects for recording in dataset.recordings}
+    cameras = {}
+    for name, t_us in predictions.truth:
+        known = objects[name]
+        cameras[name, t_us] = None if known is None else known.calibration(t_us)
+    return matched_errors(
+        predictions.truth, predictions.detections, cameras, class_names=predictions.class_names, min_score=min_score
+    )
 
 
 def save(
@@ -158,8 +177,11 @@ def draw_mosaic(card: EvaluationReport, model: AnyDetector) -> np.ndarray:
         cube = sample.cube[-max(1, len(sample.cube) // 3) :]
         image = events_image(events_of(torch.as_tensor(cube)), (cube.shape[-2], cube.shape[-1]))
         shown = card.predictions.detections[key].above(model.config.deployment.score_threshold)
+        view = sample.calibration if "detect3d" in model.config.tasks else None
         caption = f"{sample.recording}  {sample.t_us * 1e-6:.2f} s"
         pictures.append(
-            draw_boxes(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption)
+            draw_boxes(
+                image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption, camera=view
+            )
         )
     return mosaic(pictures, COLUMNS, ground=GAP)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.data import Recording, boxes_at
+from spiking_centernet.data.cameras import Camera
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.scaled import ScaledDetector
@@ -58,6 +59,7 @@ class Probe:
         scale: at which the events are binned, see ``model.scaling.choose_scaling``; of several the first is looked
             into, and the detections of all are merged.
         voxels: how windows are cut; None takes the network's.
+        camera: of the sensor, for 3D boxes; without one they are NaN.
 
     Attributes:
         layer_names: of the neuron layers.
@@ -76,9 +78,10 @@ class Probe:
         min_score: float | None = None,
         scale: Scale = "auto",
         voxels: VoxelSpec | None = None,
+        camera: Camera | None = None,
     ):
         self.name, self.config, self.head = name, model.config, model.head
-        self.detector = ScaledDetector(model, size_hw, scale=scale, voxels=voxels)
+        self.detector = ScaledDetector(model, size_hw, scale=scale, voxels=voxels, camera=camera)
         self.threshold = model.config.deployment.score_threshold if min_score is None else min_score
         self.least_score = min(LEAST_SCORE, self.threshold)
         fused = self.detector.fused
@@ -240,6 +243,7 @@ class Clip:
         voxels: how windows are cut; None takes every network's.
         track: number the objects, see ``tracking.track``.
         truth: BOX_DTYPE, shown at the frames whose end they stand at.
+        camera: as of a :class:`Probe`.
 
     Attributes:
         stops_us: the ends of the frames' windows.
@@ -263,6 +267,7 @@ class Clip:
         voxels: VoxelSpec | None = None,
         track: bool = False,
         truth: np.ndarray | None = None,
+        camera: Camera | None = None,
     ):
         if not models:
             raise ConfigError("there is no detector to show; give at least one")
@@ -276,7 +281,7 @@ class Clip:
         self.recording, self.every_us, self.truth, self.track = recording, every_us, truth, track
         self.frame_events = FRAME_EVENTS
         self._probes = [
-            Probe(name, model, recording.size_hw, min_score=min_score, scale=scale, voxels=voxels)
+            Probe(name, model, recording.size_hw, min_score=min_score, scale=scale, voxels=voxels, camera=camera)
             for name, model in models.items()
         ]
         self._tracks = [_Tracks(probe, recording, self.stops_us) for probe in self._probes] if track else None

@@ -14,6 +14,7 @@ import torch
 
 from spiking_centernet.data import Recording
 from spiking_centernet.data import open as open_recording
+from spiking_centernet.data.cameras import Camera, camera_at, camera_beside
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.inference.inputs import Cubes, Input, Live, read_source
 from spiking_centernet.inference.inspection import Inspector
@@ -136,17 +137,20 @@ class _Run:
             warnings.warn(f"{recording.path}: holds no events; there is nothing to detect in", stacklevel=4)
             return
         every_us = self.every_us or 50_000
+        camera = self.options.get("camera")
+        camera = camera_beside(recording.path) if camera is None else camera
         found = detections_at(
             self.model, recording, recording.stops_us(every_us), min_score=self._least_score, inspector=self.inspector,
-            **self.options,
+            **{**self.options, "camera": camera},
         )  # fmt: skip
         for detections, latency_ms in _timed(self._tracked(found, every_us)):
             events = functools.partial(events_before, recording, detections.t_us)
-            yield self._result(detections, recording.size_hw, path, latency_ms, events)
+            yield self._result(detections, recording.size_hw, path, latency_ms, events, camera)
 
     def _in_cubes(self, cubes: torch.Tensor) -> Iterator[Result]:
-        if self.track or self.options:
-            names = ", ".join(["track"] * self.track + list(self.options))
+        camera = self.options.get("camera")
+        if self.track or self.options.keys() - {"camera"}:
+            names = ", ".join(["track"] * self.track + sorted(self.options.keys() - {"camera"}))
             raise ConfigError(f"source is a cube, which has no {names}: give the recording, or leave {names} out")
         config, fused = self.model.config, self.model.fuse()
         size_hw = (cubes.shape[-2], cubes.shape[-1])
@@ -159,10 +163,12 @@ class _Run:
                 )  # fmt: skip
             self.inspector.inspect(cube, output)
             (detections,) = self.model.head.detections(
-                output, [config.voxels.window_us], size_hw=size_hw, min_score=self._start_score
-            )
+                output, [config.voxels.window_us], size_hw=size_hw, min_score=self._start_score,
+                calibrations=[camera_at(camera, config.voxels.window_us)],
+            )  # fmt: skip
             latency_ms = (time.perf_counter() - began_s) * 1e3
-            yield self._result(detections, size_hw, None, latency_ms, functools.partial(cube_events, cube, size_hw))
+            events = functools.partial(cube_events, cube, size_hw)
+            yield self._result(detections, size_hw, None, latency_ms, events, camera)
 
     def _in_packets(self, live: Live) -> Iterator[Result]:
         found = follow_stream(
@@ -179,7 +185,7 @@ class _Run:
         for detections in self._tracked(watched(), self.every_us or 50_000):
             assert self.inspector.last is not None
             events = functools.partial(cube_events, self.inspector.last.cube, live.size_hw)
-            yield self._result(detections, live.size_hw, None, latest[0].latency_ms, events)
+            yield self._result(detections, live.size_hw, None, latest[0].latency_ms, events, self.options.get("camera"))
 
     @property
     def _start_score(self) -> float:
@@ -195,10 +201,17 @@ class _Run:
         return follow(found, every_us=every_us, start_score=self._start_score, continue_score=self._least_score)
 
     def _result(
-        self, detections: Detections, size_hw: tuple[int, int], path: Path | None, latency_ms: float, events: Any
+        self,
+        detections: Detections,
+        size_hw: tuple[int, int],
+        path: Path | None,
+        latency_ms: float,
+        events: Any,
+        camera: Camera | None,
     ) -> Result:
         return Result(
             detections.xyxy, detections.scores, detections.labels, detections.t_us, detections.track_ids,
+            detections.box3d, detections.joints, camera=camera_at(camera, detections.t_us),
             size_hw=size_hw, class_names=tuple(self.model.config.classes), path=path, latency_ms=latency_ms,
             inspection=self.inspector.last if self.inspector.keep else None, events=events,
         )  # fmt: skip

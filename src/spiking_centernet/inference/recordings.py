@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.data import Recording, boxes_at, write_boxes
+from spiking_centernet.data.cameras import Camera, camera_at, camera_beside
 from spiking_centernet.data.convert import Labels, coco, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.inference.clip import Clip
 from spiking_centernet.inference.coverage import Coverage
+from spiking_centernet.inference.further_tasks import known_camera, task_record
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.scaled import ScaledDetector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
@@ -28,6 +30,7 @@ from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
+from spiking_centernet.visualize.draw3d import birds_eye
 from spiking_centernet.visualize.video import VideoWriter
 
 FORMATS = ("mp4", "json", "npy", "png", "csv", "coco", "html")
@@ -66,6 +69,7 @@ def write_detections(
     shown_us: int = 40_000,
     truth: np.ndarray | None = None,
     track: bool = False,
+    camera: Camera | None = None,
 ) -> DetectionRun:
     """Detect in a recording and write what was found.
 
@@ -84,6 +88,7 @@ def write_detections(
         shown_us: how many microseconds of events before the timestamp a frame shows.
         truth: BOX_DTYPE, drawn dashed at the timestamps they stand at.
         track: number the objects, see ``tracking.track``; only detections that belong to a track are kept.
+        camera: as :func:`detections_at`.
 
     Raises:
         ConfigError: an unknown format, or a setting that is impossible.
@@ -105,19 +110,21 @@ def write_detections(
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     stops_us, spec = recording.stops_us(every_us), spec_for(model.config, voxels)
     scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage(fit=spec.fit)
+    camera = camera_beside(recording.path) if camera is None else camera
     page = None
     if "html" in save:
         page = Page(
             Clip(
                 {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales,
-                voxels=voxels, track=track, truth=truth,
+                voxels=voxels, track=track, truth=truth, camera=camera,
             )
         )  # fmt: skip
     # What the page shows is not computed twice.
     num_shown = 0 if page is None else page.num_frames
     found: Iterable[Detections] = detections_at(
-        model, recording, stops_us[num_shown:], min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage
-    )
+        model, recording, stops_us[num_shown:], min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage,
+        camera=camera,
+    )  # fmt: skip
     if page is not None:
         found = chain((frame.found[0].above(least) for frame in page.frames(coverage)), found)
     if track:
@@ -129,7 +136,7 @@ def write_detections(
         paths["npy"] = Path(out) / f"{stem}_detections_bbox.npy"
     if "coco" in paths:
         paths["coco"] = Path(out) / f"{stem}_detections_coco.json"
-    painter = _Painter(model, recording, shown_us, truth)
+    painter = _Painter(model, recording, shown_us, truth, camera)
     results: list[Detections] = []
     with ExitStack() as stack:
         video = None
@@ -175,6 +182,7 @@ def detections_at(
     voxels: VoxelSpec | None = None,
     coverage: Coverage | None = None,
     inspector: Inspector | None = None,
+    camera: Camera | None = None,
 ) -> Iterator[Detections]:
     """Yield the detections of the windows that end at these timestamps, each from a zero-initialized state.
 
@@ -189,6 +197,7 @@ def detections_at(
         voxels: as :func:`write_detections`.
         coverage: sees every window.
         inspector: keeps more of every window than its detections.
+        camera: of the recording, for 3D boxes; None takes ``NAME_camera.npy`` next to it, without which they are NaN.
 
     Raises:
         ConfigError: If ``min_score`` is not in [0, 1] or the scale impossible.
@@ -197,7 +206,8 @@ def detections_at(
     min_score = model.config.deployment.score_threshold if min_score is None else min_score
     if not 0 <= min_score <= 1:
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
-    detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels)
+    view = known_camera(model.config, recording, camera)
+    detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels, camera=view)
     observe = None if inspector is None else inspector.observe
     for stop_us in map(int, stops_us):
         cubes = detector.cubes(recording, stop_us, coverage)
@@ -210,14 +220,23 @@ def detections_at(
 class _Painter:
     """Draws the frame of a timestamp."""
 
-    def __init__(self, model: AnyDetector, recording: Recording, shown_us: int, truth: np.ndarray | None):
+    def __init__(
+        self, model: AnyDetector, recording: Recording, shown_us: int, truth: np.ndarray | None, camera: Camera | None
+    ):
         self.classes, self.recording, self.shown_us, self.truth = model.config.classes, recording, shown_us, truth
+        self.camera, self.from_above = camera, camera is not None and "detect3d" in model.config.tasks
 
     def frame(self, result: Detections) -> np.ndarray:
         image = events_image(events_before(self.recording, result.t_us, self.shown_us), self.recording.size_hw)
         truth = None if self.truth is None else boxes_at(self.truth, result.t_us)
         caption = f"{result.t_us * 1e-6:.3f} s"
-        return draw_boxes(image, result, truth, class_names=self.classes, caption=caption)
+        view = camera_at(self.camera, result.t_us)
+        picture = draw_boxes(image, result, truth, class_names=self.classes, caption=caption, camera=view)
+        if not self.from_above:
+            return picture
+        height = picture.shape[0]
+        above = birds_eye(result, size_hw=(height, 2 * (height // 2)))
+        return np.concatenate([picture, above], axis=1)
 
 
 def events_before(recording: Recording, t_us: int, length_us: int) -> np.ndarray:
@@ -253,7 +272,8 @@ def as_record(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
         {"class": classes[label], "label": label, "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(result.labels.tolist(), result.scores.tolist(), result.xyxy.tolist(), strict=True)
     ]
-    for box, track_id in zip(boxes, result.track_ids.tolist(), strict=True):
+    for k, (box, track_id) in enumerate(zip(boxes, result.track_ids.tolist(), strict=True)):
         if track_id >= 0:
             box["track_id"] = track_id
+        box |= task_record(result, k)
     return {"t_us": result.t_us, "boxes": boxes}

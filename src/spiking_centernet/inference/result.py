@@ -13,7 +13,7 @@ import numpy as np
 from spiking_centernet.errors import ConfigError, did_you_mean, need
 from spiking_centernet.inference.inspection import Inspection
 from spiking_centernet.inference.recordings import as_box_array, as_record
-from spiking_centernet.structures import EVENT_DTYPE, Detections
+from spiking_centernet.structures import EVENT_DTYPE, Calibration, Detections
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import write_json
 from spiking_centernet.visualize.draw import Image, draw_boxes, events_image, events_of, overlay_heatmap
@@ -38,6 +38,7 @@ class Result(Detections):
         latency_ms: wall time to read, bin, compute and decode the window; live: since its events were complete.
         inspection: what ``keep`` asked for.
         events: returns the events of the last so many microseconds.
+        camera: of the sensor at the timestamp; None where unknown.
     """
 
     size_hw: tuple[int, int]
@@ -46,6 +47,7 @@ class Result(Detections):
     latency_ms: float = math.nan
     inspection: Inspection | None = field(default=None, repr=False)
     events: Callable[[int], np.ndarray] = field(default=no_events, repr=False)
+    camera: Calibration | None = field(default=None, repr=False)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -119,7 +121,7 @@ class Result(Detections):
         if heatmap:
             image = overlay_heatmap(image, self.heatmap.max(0))
         caption = f"{self.t_us * 1e-6:.3f} s"
-        return draw_boxes(image, self, class_names=self.class_names, scale=enlarge, caption=caption)
+        return draw_boxes(image, self, class_names=self.class_names, scale=enlarge, caption=caption, camera=self.camera)
 
     def show(self, **options: Any) -> None:
         """Show the picture, in a notebook or in the system's viewer.
@@ -186,6 +188,8 @@ class Result(Detections):
     def to_pandas(self) -> Any:
         """Return a pandas table with a row a box: t_us, class, label, score, x1, y1, x2, y2, track.
 
+        Where 3D boxes are known, x_m, y_m, z_m, height_m, width_m, length_m and yaw_rad follow.
+
         Raises:
             MissingPackageError: pandas is not installed.
         """
@@ -195,6 +199,9 @@ class Result(Detections):
             "t_us": np.full(len(self), self.t_us, np.int64), "class": self.names, "label": self.labels,
             "score": self.scores, **sides, "track": self.track_ids,
         }  # fmt: skip
+        if np.isfinite(self.box3d).any():
+            names = ("x_m", "y_m", "z_m", "height_m", "width_m", "length_m", "yaw_rad")
+            columns = {**columns, **dict(zip(names, self.box3d.T, strict=True))}
         return pandas.DataFrame(columns)
 
     def to_supervision(self) -> Any:

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import Window, voxelize
+from spiking_centernet.data.cameras import Camera, camera_at
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.inference.further_tasks import task_record
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
@@ -65,6 +67,7 @@ class Answerer:
         readout_steps: how many of the last steps a stateful answer averages; None takes the network's ``num_steps``.
         ratio: scale of the cubes.
         inspector: keeps more of every window, or step, than its detections.
+        camera: of the source, for 3D boxes; without one they are NaN.
     """
 
     def __init__(
@@ -77,8 +80,10 @@ class Answerer:
         readout_steps: int | None = None,
         ratio: Fraction = Fraction(1),
         inspector: Inspector | None = None,
+        camera: Camera | None = None,
     ):
         self.config, self.size_hw, self.mode, self.ratio = model.config, size_hw, mode, ratio
+        self._camera = camera
         self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
@@ -151,6 +156,7 @@ class Answerer:
             found = detections_of(
                 self._head, self._output, [t_us], cube_hw=(self._taken.shape[-2], self._taken.shape[-1]),
                 size_hw=self.size_hw, ratio=self.ratio, min_score=self.min_score,
+                calibrations=[camera_at(self._camera, t_us)],
             )[0]  # fmt: skip
             self._found = found
         columns: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(Detections)}
@@ -170,6 +176,7 @@ def detect_windows(
     size_hw: tuple[int, int],
     min_score: float | None = None,
     scale: Scale = "auto",
+    camera: Camera | None = None,
 ) -> Iterator[StreamDetections]:
     """Detect in windows of events from anywhere, each from zero-initialized state.
 
@@ -180,12 +187,15 @@ def detect_windows(
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
             whose detections are merged, "auto" or "pyramid".
+        camera: of the source, for 3D boxes; without one they are NaN.
 
     Raises:
         ConfigError: ``min_score`` is not in [0, 1], or the scale is impossible.
     """
     specs = choose_scaling(scale, size_hw, model.config).specs(spec_for(model.config, None))
-    answerers = [Answerer(model, size_hw=size_hw, min_score=min_score, ratio=spec.ratio) for spec in specs]
+    answerers = [
+        Answerer(model, size_hw=size_hw, min_score=min_score, ratio=spec.ratio, camera=camera) for spec in specs
+    ]
 
     def results() -> Iterator[StreamDetections]:
         for window in windows:
@@ -228,11 +238,13 @@ def take_and_answer(
 
 
 def as_line(answer: StreamDetections, classes: Sequence[str]) -> str:
-    """Return an answer as one line of JSON; boxes in pixels, best first."""
+    """Return an answer as one line of JSON; boxes in pixels, best first, with 3D boxes and joints where known."""
     boxes = [
         {"class": classes[label], "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(answer.labels.tolist(), answer.scores.tolist(), answer.xyxy.tolist(), strict=True)
     ]
+    for k, box in enumerate(boxes):
+        box |= task_record(answer, k)
     head = {
         "t_us": answer.t_us, "latency_ms": round(answer.latency_ms, 3), "lag_ms": round(answer.lag_ms, 3),
         "num_steps": answer.num_steps, "num_skipped": answer.num_skipped, "num_late": answer.num_late,

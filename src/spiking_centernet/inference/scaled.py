@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.data import Recording
+from spiking_centernet.data.cameras import Camera, camera_at
 from spiking_centernet.data.voxel import begins_empty
 from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.model import AnyDetector
@@ -24,6 +25,7 @@ class ScaledDetector:
         size_hw: height and width of the sensor in pixels.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``.
         voxels: how windows are cut; None takes the network's, fitted to their events.
+        camera: of the sensor, for 3D boxes; without one they are NaN.
 
     Attributes:
         fused: the detector that computes.
@@ -40,10 +42,11 @@ class ScaledDetector:
         *,
         scale: Scale = "auto",
         voxels: VoxelSpec | None = None,
+        camera: Camera | None = None,
     ):
         self.fused, self.size_hw = model.fuse(), size_hw
         self.specs = choose_scaling(scale, size_hw, model.config).specs(spec_for(model.config, voxels))
-        self._head, self._device = model.head, model.device
+        self._head, self._device, self._camera = model.head, model.device, camera
 
     def cubes(self, recording: Recording, stop_us: int, coverage: Coverage | None = None) -> list[Tensor]:
         """Return the cubes [T, C, H, W] of the window that ends at this time, of every scale.
@@ -90,6 +93,7 @@ class ScaledDetector:
             (found,) = detections_of(
                 self._head, output, [t_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=self.size_hw,
                 ratio=spec.ratio, min_score=0 if coverage is not None else min_score,
+                calibrations=[camera_at(self._camera, t_us)],
             )  # fmt: skip
             if coverage is not None:
                 coverage.add_scores(found)

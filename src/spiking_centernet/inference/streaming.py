@@ -1,5 +1,6 @@
 """The stream: packets pushed by hand, or a source followed to its end."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -7,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 from spiking_centernet.data import Recording
+from spiking_centernet.data.cameras import Camera
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.inference.further_tasks import NO_CAMERA, known_camera
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.live import run_live
 from spiking_centernet.inference.runner import MODES, Answerer, StreamDetections, take_and_answer
@@ -41,6 +44,7 @@ class Stream:
         voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's, fitted to
             their events.
         inspector: keeps more of every window, or step, than its detections.
+        camera: of the source, for 3D boxes; without one they are NaN.
 
     Attributes:
         scaling: the scale that was chosen.
@@ -61,6 +65,7 @@ class Stream:
         scale: Scale = "auto",
         voxels: VoxelSpec | None = None,
         inspector: Inspector | None = None,
+        camera: Camera | None = None,
     ):
         if mode not in MODES:
             raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
@@ -88,7 +93,7 @@ class Stream:
         self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
         self.answerer = Answerer(
             model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps, ratio=voxels.ratio,
-            inspector=inspector,
+            inspector=inspector, camera=camera,
         )  # fmt: skip
         self.collector.flush_every_us = self.answer_every_us
         self._late_before = self._dropped_before = 0
@@ -144,6 +149,14 @@ class Stream:
                 yield answer
 
 
+def _camera_of(model: AnyDetector, source: object, camera: Camera | None) -> Camera | None:
+    if isinstance(source, Recording):
+        return known_camera(model.config, source, camera)
+    if camera is None and "detect3d" in model.config.tasks:
+        warnings.warn(NO_CAMERA, stacklevel=3)
+    return camera
+
+
 def stream(
     model: AnyDetector,
     source: Recording | EventSource | Iterable[Packet | np.ndarray],
@@ -158,6 +171,7 @@ def stream(
     policy: Policy = "wait",
     max_waiting: int = 4,
     inspector: Inspector | None = None,
+    camera: Camera | None = None,
 ) -> Iterator[StreamDetections]:
     """Detect in a recording, in packets of events, or live, at every multiple of ``every_us``.
 
@@ -181,6 +195,8 @@ def stream(
             "merge" joins the newest two. Each answer says how many were skipped.
         max_waiting: windows that may wait.
         inspector: keeps more of every window, or step, than its detections.
+        camera: of the source, for 3D boxes; None takes ``NAME_camera.npy`` next to a recording, without which they are
+            NaN.
 
     Yields:
         the detections of every timestamp, boxes in the sensor's pixels; timestamps without any are yielded empty.
@@ -207,7 +223,7 @@ def stream(
         )
     flow = Stream(
         model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps, scale=scale,
-        voxels=voxels, inspector=inspector,
+        voxels=voxels, inspector=inspector, camera=_camera_of(model, source, camera),
     )  # fmt: skip
     packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
     if policy != "wait":

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.structures import CLASS_NAMES, VoxelSpec
+from spiking_centernet.joint_sets import JOINT_SETS, JOINTS_13
+from spiking_centernet.structures import CLASS_NAMES, VoxelSpec, find_class
 
 NeuronKind = Literal["plif", "lif", "if", "relu"]
 Surrogate = Literal["atan", "sigmoid", "rectangle"]
@@ -15,6 +16,12 @@ HeadKind = Literal["centernet", "ssd"]
 Sizes = Literal["linear", "log"]
 Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
+
+TASKS = ("detect", "detect3d", "pose")
+"""What a network can learn: boxes, 3D boxes, joints of people."""
+
+ALONE = ("detect",)
+"""The tasks that may stand first; the others read their values at the objects that ``detect`` finds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +109,9 @@ class HeadConfig:
         edges: where targets end: "clipped" a cell before the right and bottom border, as in CenterNet's code, so that
             boxes that touch it are taught too small; or "exact", at the border.
         box_loss: "l1" at the center as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
+        focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
+        joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
+        pose_classes: the classes that have joints.
     """
 
     kind: HeadKind = "centernet"
@@ -109,10 +119,35 @@ class HeadConfig:
     sizes: Sizes = "linear"
     edges: Edges = "clipped"
     box_loss: BoxLoss = "l1"
+    focal_px: float = 304.0
+    joints: tuple[str, ...] = JOINTS_13.names
+    pose_classes: tuple[str, ...] = ("pedestrian",)
 
     def __post_init__(self):
         _check_choices(self, "head")
         _check_positive(self, "head", "width")
+        if not 0 < self.focal_px < math.inf:
+            raise ConfigError(f"head.focal_px must be positive, got {self.focal_px}")
+        if self.joints not in [joints.names for joints in JOINT_SETS.values()]:
+            raise ConfigError(
+                f"head.joints must be one of the known sets of {sorted(JOINT_SETS)} joints in its order, "
+                f"got {self.joints}; the sets stand in joint_sets.py"
+            )
+
+    def pose_labels(self, classes: tuple[str, ...]) -> frozenset[int]:
+        """Return the labels of the classes that have joints, found among ``classes`` by name or synonym.
+
+        Raises:
+            ConfigError: If none of ``pose_classes`` is a class.
+        """
+        found = {find_class(name, classes) for name in self.pose_classes}
+        labels = frozenset(label for label in found if label is not None)
+        if not labels:
+            raise ConfigError(
+                f"head.pose_classes={self.pose_classes} names none of the classes {classes}; "
+                "name the classes whose joints are labeled"
+            )
+        return labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +175,7 @@ class DetectorConfig:
     """Everything that fixes a detector's shape; the defaults are the paper's network.
 
     Attributes:
+        tasks: what it learns: "detect" first, then "detect3d" (3D boxes) and "pose" (joints) if wanted.
         classes: what label 0, 1, ... is called; one heatmap channel each.
         voxels: what the network takes in.
         encoder: see :class:`EncoderConfig`.
@@ -152,6 +188,7 @@ class DetectorConfig:
         ConfigError: If a value is impossible.
     """
 
+    tasks: tuple[str, ...] = ("detect",)
     classes: tuple[str, ...] = CLASS_NAMES
     voxels: VoxelSpec = field(default_factory=VoxelSpec)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -165,11 +202,26 @@ class DetectorConfig:
             raise ConfigError(f"classes must be one or more different names, got {self.classes}")
         if self.voxels.scale != 1:
             raise ConfigError("a network has no scale of its own: give scale to what detects, or to a VoxelSpec there")
+        self._check_tasks()
         most = len(self.encoder.widths) - 1
         if not 0 <= self.decoder.num_blocks <= most:
             raise ConfigError(
                 f"decoder.num_blocks must be 0..{most} with {most + 1} encoder stages, got {self.decoder.num_blocks}"
             )
+
+    def _check_tasks(self) -> None:
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ConfigError(f"unknown task {task!r}{did_you_mean(task, TASKS)}")
+        if not self.tasks or self.tasks[0] not in ALONE or len(set(self.tasks)) != len(self.tasks):
+            raise ConfigError(f"tasks must be different ones, the first of them {' or '.join(ALONE)}, got {self.tasks}")
+        if len(self.tasks) > 1 and self.head.kind != "centernet":
+            raise ConfigError(
+                f"head.kind={self.head.kind!r} does detect alone, got tasks {self.tasks}; {', '.join(self.tasks[1:])} "
+                "needs the peaks of head.kind='centernet'"
+            )
+        if "pose" in self.tasks:
+            self.head.pose_labels(self.classes)
 
     @property
     def num_classes(self) -> int:

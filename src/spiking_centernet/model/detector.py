@@ -76,11 +76,12 @@ class Detector(nn.Module):
         self.heads = nn.ModuleDict()
         level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
         for name, branch in self.head.branches.items():
-            in_channels, width = level_channels[branch.level], config.head.width
+            in_channels, width = level_channels[branch.level], config.head.width * branch.width
             block = ConvNeuron.make(in_channels, width, neuron)
             module = BranchModule(in_channels, width, branch.out_channels, block)
             if branch.bias is not None:
-                nn.init.constant_(module.out.bias, branch.bias)  # pyright: ignore[reportArgumentType]
+                with torch.no_grad():
+                    module.out.bias.copy_(torch.as_tensor(branch.bias))  # pyright: ignore[reportOptionalMemberAccess]
             self.heads[name] = module
         name_layers(self)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

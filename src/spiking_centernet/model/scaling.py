@@ -12,7 +12,7 @@ from spiking_centernet.boxes import clip, iou_matrix
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import DetectorConfig
 from spiking_centernet.model.heads import Head
-from spiking_centernet.structures import Detections, VoxelSpec, concatenate, select
+from spiking_centernet.structures import Calibration, Detections, VoxelSpec, concatenate, select
 
 Scale = float | str | Sequence[float]
 """A number from 1/64 to 1, several of them, "auto" or "pyramid"."""
@@ -124,6 +124,7 @@ def detections_of(
     size_hw: tuple[int, int],
     ratio: Fraction,
     min_score: float,
+    calibrations: Sequence[Calibration | None] | None = None,
 ) -> list[Detections]:
     """Return the detections of scaled cubes, boxes in the sensor's pixels; see ``Head.detections``.
 
@@ -135,8 +136,11 @@ def detections_of(
         size_hw: height and width of the sensor in pixels.
         ratio: the cubes' scale.
         min_score: detections below are dropped.
+        calibrations: the camera of every window in the sensor's pixels; None where unknown.
     """
-    found = head.detections(output, t_us, size_hw=cube_hw, min_score=min_score)
+    if calibrations is not None and ratio != 1:
+        calibrations = [None if one is None else one.zoomed(float(ratio), (0.0, 0.0)) for one in calibrations]
+    found = head.detections(output, t_us, size_hw=cube_hw, min_score=min_score, calibrations=calibrations)
     return [to_sensor(one, ratio, size_hw) for one in found]
 
 

@@ -17,7 +17,8 @@ from spiking_centernet.structures import find_class
 logger = logging.getLogger(__name__)
 
 FREE = {
-    "classes", "head.kind", "head.sizes", "head.edges", "head.box_loss", "neuron.surrogate", "neuron.detach_reset",
+    "classes", "tasks", "head.focal_px", "head.joints", "head.pose_classes",
+    "head.kind", "head.sizes", "head.edges", "head.box_loss", "neuron.surrogate", "neuron.detach_reset",
 }  # fmt: skip
 """Settings in which the two networks may differ: they belong to the head, to training or to deployment alone."""
 
@@ -145,6 +146,11 @@ def _refusal(key: str, model: Detector, other: Detector) -> str | None:
     sizes = model.config.head.sizes, other.config.head.sizes
     if key.startswith("heads.wh.out.") and sizes[0] != sizes[1]:
         return f"sizes are {sizes[0]}, {sizes[1]} there"
+    ours, theirs = model.config.head, other.config.head
+    if key.startswith("heads.box3d.out.") and ours.focal_px != theirs.focal_px:
+        return f"depth is for a focal length of {ours.focal_px:g} px, {theirs.focal_px:g} there"
+    if key.startswith("heads.joints.out.") and ours.joints != theirs.joints:
+        return f"it has {len(ours.joints)} joints, {len(theirs.joints)} there"
     return None
 
 

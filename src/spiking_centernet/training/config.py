@@ -68,6 +68,8 @@ class Recipe:
         num_threads: threads that compute; None leaves it to PyTorch.
         teacher: weight file, run folder or bundled name of a frozen teacher; null for none.
         distillation: what the student copies from its teacher; null for the paper's way.
+        task_weights: weight of the loss of single tasks of ``network.tasks``, for example ``{pose: 0.5}``; null for 1.
+        select_by: the task whose primary score chooses the best weights; null takes the last of ``network.tasks``.
     """
 
     preset: str | None = None
@@ -100,6 +102,8 @@ class Recipe:
     num_threads: int | None = None
     teacher: str | None = None
     distillation: Distillation | None = None
+    task_weights: dict[str, float] | None = None
+    select_by: str | None = None
 
     def __post_init__(self):
         if self.preset is not None and self.preset not in PRESETS:
@@ -145,6 +149,9 @@ class Recipe:
             )
         if self.teacher is None and self.distillation is not None:
             raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
+        for task, weight in (self.task_weights or {}).items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"task_weights.{task} must be finite and not negative, got {weight}")
 
     def build(self) -> Detector:
         """Return the network to train: its weights are fixed by the seed, or are those to start from."""
@@ -278,7 +285,13 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
         made["network"] = numbers_from_text(made["network"])
     recipe = Recipe(**made)
     # Built here so that a wrong network setting is refused before any work.
-    config_of(recipe)
+    tasks = config_of(recipe).tasks
+    for where, names in (("task_weights", list(recipe.task_weights or {})), ("select_by", [recipe.select_by])):
+        for name in names:
+            if name is not None and name not in tasks:
+                raise ConfigError(
+                    f"{where}: the network has no task {name!r}{did_you_mean(name, tasks)}; name it in network.tasks"
+                )
     return recipe
 
 

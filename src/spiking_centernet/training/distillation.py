@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from jaxtyping import Float, UInt8
@@ -27,7 +27,7 @@ class Distillation:
     Attributes:
         alpha: weight of the sum next to CenterNet's loss; 1 in the paper.
         heatmap: weight of the heatmap's logits.
-        heads: weight of all outputs together: heatmap, size and offset.
+        heads: weight of all outputs together: heatmap, size and offset, and every map of a task that the teacher has.
         features: weight of the last layer before the heads: the student's firing rates and the teacher's features,
             averaged over their steps and scaled to a root mean square of 1, for their units differ.
         temperature: null compares the heatmap's logits; a number compares ``sigmoid(logit / temperature)``, times the
@@ -152,7 +152,7 @@ class Teacher:
         self,
         loss: Loss,
         cube: Tensor,
-        output: Sequence[Tensor],
+        output: Any,
         student: Detector,
         seen: LastFeatures | None,
         boxes: Sequence[Boxes],
@@ -184,14 +184,15 @@ class Teacher:
         total = torch.stack(terms).sum()
         return Loss(loss.total + self.settings.alpha * total, {**loss.parts, "distillation": total})
 
-    def _outputs(self, taught: Sequence[Tensor], output: Sequence[Tensor], gaussians: Tensor | None) -> list[Tensor]:
+    def _outputs(self, taught: Any, output: Any, gaussians: Tensor | None) -> list[Tensor]:
         settings, terms = self.settings, []
         soften = _soften(settings.temperature)
         heatmap = soften(taught[0].float()) - soften(output[0].float())
         if settings.heatmap:
             terms.append(settings.heatmap * mean_square(heatmap, gaussians))
         if settings.heads:
-            others = (theirs.float() - ours.float() for theirs, ours in zip(taught[1:], output[1:], strict=True))
+            theirs, ours = taught._asdict(), output._asdict()
+            others = (theirs[name].float() - ours[name].float() for name in list(ours)[1:] if name in theirs)
             terms.append(settings.heads * mean_square(torch.cat([heatmap, *others], dim=1), gaussians))
         return terms
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, need
 from spiking_centernet.model import Detector, Head
-from spiking_centernet.structures import Boxes
+from spiking_centernet.structures import Boxes, Calibration
 
 
 class Batches(Sized, Protocol):
@@ -144,17 +144,21 @@ def own_indices(fabric: Any, num_samples: int) -> range:
     return range(fabric.global_rank, num_samples, fabric.world_size)
 
 
-def gather_batch(fabric: Any, head: Head, output: Any, boxes: list[Boxes]) -> tuple[Any, list[Boxes]]:
-    """Return output and boxes of the whole batch; gradients flow back to every process's own part.
+def gather_batch(
+    fabric: Any, head: Head, output: Any, boxes: list[Boxes], calibrations: list[Calibration | None]
+) -> tuple[Any, list[Boxes], list[Calibration | None]]:
+    """Return output, boxes and cameras of the whole batch; gradients flow back to every process's own part.
 
     Every process computes the same loss from them, so each receives its part of the gradient ``world_size`` times;
     averaging the parameters' gradients over the processes divides by as much.
     """
     if fabric.world_size == 1:
-        return output, boxes
+        return output, boxes, calibrations
     parts = {k: v for k, v in output._asdict().items() if k not in head.unbatched}
     whole = {k: cast(Tensor, _GatherAll.apply(part.contiguous())) for k, part in parts.items()}
-    return output._replace(**whole), [box for part in gather(fabric, boxes) for box in part]
+    labels = gather(fabric, (boxes, calibrations))
+    all_boxes = [box for part, _ in labels for box in part]
+    return output._replace(**whole), all_boxes, [camera for _, part in labels for camera in part]
 
 
 def gather(fabric: Any, value: Any) -> list[Any]:

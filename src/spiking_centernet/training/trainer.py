@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score
-from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict
+from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict, require_task_labels
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
@@ -160,6 +160,8 @@ class Trainer:
             data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed
         )
         self.val_set = dataset_for(model, data, "val")
+        for dataset in (self.train_set, self.val_set):
+            require_task_labels(dataset, config)
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch)
         self.steps_per_epoch = len(self.batches)
         self.num_steps = self.steps_per_epoch * recipe.epochs
@@ -256,7 +258,8 @@ class Trainer:
             cube = batch.cube.to(self.fabric.device)
             output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
         # The whole batch is for the loss alone: the teacher is shown this process's own part.
-        loss = model.head.loss(*distributed.gather_batch(self.fabric, model.head, output, batch.boxes))
+        whole = distributed.gather_batch(self.fabric, model.head, output, batch.boxes, batch.calibrations)
+        loss = model.head.loss(*whole, task_weights=recipe.task_weights)
         if self.teacher is not None:
             with self.fabric.autocast():
                 loss = self.teacher.add(loss, cube, output, model, seen, batch.boxes)
@@ -295,10 +298,12 @@ class Trainer:
         score = predictions.score(self.recipe.protocol)
         row = {"step": self.state.step, "epoch": epoch, "ap": score.ap, "ap50": score.ap50}
         row |= {f"ap_{c.name}": c.ap for c in score.classes}
+        row |= {f"{task}_{k}": v for task, found in score.tasks.items() for k, v in found.rows().items()}
         row |= {f"val_{k}": v for k, v in _rates_row(rates).items()}
         self.folder.log(row)
         self.folder.draw_validation(epoch, self.val_set, predictions)
-        ap = -1.0 if math.isnan(score.ap) else score.ap  # no box to score is worse than no match
+        primary = score.primary(self.recipe.select_by or model.config.tasks[-1])
+        ap = -1.0 if math.isnan(primary) else primary  # no box to score is worse than no match
         if not score.num_truth and self.state.best_ap <= ap and self.fabric.is_global_zero:
             warnings.warn(
                 f"no box of the validation split passes the size and time filter of protocol {self.recipe.protocol}: "

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Detections
+from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Calibration, Detections
 from spiking_centernet.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def draw_boxes(
     class_names: Sequence[str] = CLASS_NAMES,
     scale: int | None = None,
     caption: str = "",
+    camera: Calibration | None = None,
 ) -> Image:
     """Enlarge a picture and draw detections (solid, with class, score and track) and ground truth (dashed) into it.
 
@@ -137,6 +138,7 @@ def draw_boxes(
         class_names: what label 0, 1, ... is called; other labels are drawn as numbers.
         scale: how often each pixel is repeated; None takes ``default_scale``.
         caption: a line of text below the picture, so that it hides nothing.
+        camera: of the sensor, for the cuboids of known 3D boxes; skeletons need none.
 
     Returns:
         a new uint8 [H * scale, W * scale, 3], ``CAPTION_PX`` higher with a caption.
@@ -151,10 +153,14 @@ def draw_boxes(
     from PIL import Image as PilImage
     from PIL import ImageDraw
 
+    from spiking_centernet.visualize.draw3d import draw_tasks
+
     canvas = PilImage.fromarray(np.repeat(np.repeat(image, scale, axis=0), scale, axis=1))
     pen = ImageDraw.Draw(canvas)
     if truth is not None:
         for k in range(len(truth)):
+            if detections is None or detections.joints.shape[1] or camera is not None:
+                draw_tasks(pen, truth, k, (235, 235, 235), scale, camera)
             corners = _dashed(pen, truth.xyxy[k] * scale)
             if detections is None:
                 _tag(pen, corners, _name(class_names, int(truth.labels[k])), (235, 235, 235))
@@ -162,6 +168,7 @@ def draw_boxes(
         for k in np.argsort(detections.scores, kind="stable"):
             label = int(detections.labels[k])
             color = CLASS_COLORS[label % len(CLASS_COLORS)]
+            draw_tasks(pen, detections, int(k), color, scale, camera)
             corners = _corners(detections.xyxy[k] * scale, pen.im.size)
             pen.rectangle(corners, outline=color, width=2)
             track = f" #{detections.track_ids[k]}" if detections.track_ids[k] >= 0 else ""

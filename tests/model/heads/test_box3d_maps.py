@@ -101,7 +101,7 @@ def test_decoding_places_boxes_where_centernet_does(golden_dir):
         assert usual.sum() > 10
         assert (np.abs(found[:, :3] - z["location"][b]) / reach)[usual].max() < 1e-3
         np.testing.assert_allclose(
-            np.exp(1j * found[usual, 6]), np.exp(1j * z["yaw_leveled"][b][usual]), atol=1e-3
+            np.exp(1j * found[usual, 6]), np.exp(1j * z["yaw_levelled"][b][usual]), atol=1e-3
         )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from spiking_centernet.utils.progress import Progress
 LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # the command starts without torch
+    from spiking_centernet.data.cameras import Camera
     from spiking_centernet.structures import VoxelSpec
 
 
@@ -94,6 +95,8 @@ def detect(
     speed: Speed = 1.0,
     shown_ms: Milliseconds = 40.0,
     track: bool = False,
+    focal_px: PositiveFloat | None = None,
+    pitch_deg: float = 0.0,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -121,6 +124,8 @@ def detect(
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
+        focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording
+        pitch_deg: with --focal_px: degrees that the camera looks down
         size: of the sensor in pixels; null: as the file says
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -143,10 +148,10 @@ def detect(
     threshold = config.deployment.score_threshold if min_score is None else min_score
     documents = []
     for path, folder in zip(paths, folders_for(paths, out), strict=True):
+        recording = open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit)
         run = write_detections(
-            detector,
-            open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit),
-            folder, save=save, track=track, scale=read_scale(scale),
+            detector, recording, folder, camera=_camera(focal_px, pitch_deg, recording.size_hw, path),
+            save=save, track=track, scale=read_scale(scale),
             voxels=_windows(config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
         )  # fmt: skip
@@ -183,6 +188,17 @@ predict.__doc__ = (
 )
 
 
+def _camera(focal_px: float | None, pitch_deg: float, size_hw: tuple[int, int], source: str | Path) -> "Camera | None":
+    """Return the camera that the options describe, or the one next to the source; None where there is neither."""
+    from spiking_centernet.data.cameras import camera_beside, pitched_camera
+
+    if focal_px is None:
+        if pitch_deg:
+            raise ConfigError("--pitch_deg needs the focal length; give --focal_px, too")
+        return camera_beside(source)
+    return pitched_camera(focal_px, pitch_deg, size_hw)
+
+
 def _windows(spec: "VoxelSpec", num_events: int, least_ms: float, most_ms: float | None, whole: bool) -> "VoxelSpec":
     """Return how windows are cut: of the network's length, or counting events; fitted to their events or whole."""
     if not num_events:
@@ -209,6 +225,8 @@ def stream(
     least_ms: Milliseconds = 10.0,
     most_ms: Milliseconds | None = None,
     whole_windows: bool = False,
+    focal_px: PositiveFloat | None = None,
+    pitch_deg: float = 0.0,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -232,6 +250,8 @@ def stream(
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
+        focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to a recording
+        pitch_deg: with --focal_px: degrees that the camera looks down
         size: of the sensor in pixels; udp needs it
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -259,6 +279,7 @@ def stream(
             voxels=_windows(detector.config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
+            camera=_camera(focal_px, pitch_deg, events.size_hw, source),
         )  # fmt: skip
         summary = Summary()
         out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))

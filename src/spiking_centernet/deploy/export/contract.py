@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
-from spiking_centernet.model import HEADS, Detector, DetectorConfig, Head
+from spiking_centernet.model import Detector, DetectorConfig, Head
 from spiking_centernet.model.config import HeadConfig, HeadKind, Sizes
 from spiking_centernet.model.context import State
+from spiking_centernet.model.heads import make_detection_head
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 """One call of an exported network: arrays by input name in, arrays by output name out."""
@@ -37,6 +38,10 @@ class Contract:
         score_threshold: detections below are not shown by default.
         head_kind: what the outputs are, a name of ``HEADS``.
         sizes: whether CenterNet's size map holds widths and heights in output pixels or their logarithms.
+        tasks: what the network does, "detect" first.
+        focal_px: focal length in pixels that depth is predicted for (task "detect3d").
+        joints: names of the joints (task "pose").
+        pose_classes: the classes that have joints.
     """
 
     size_hw: tuple[int, int]
@@ -51,12 +56,19 @@ class Contract:
     score_threshold: float
     head_kind: HeadKind
     sizes: Sizes = "linear"
+    tasks: tuple[str, ...] = ("detect",)
+    focal_px: float = HeadConfig.focal_px
+    joints: tuple[str, ...] = HeadConfig.joints
+    pose_classes: tuple[str, ...] = HeadConfig.pose_classes
 
     @property
     def head(self) -> Head:
         """The head: its branches name the outputs, and it decodes them."""
-        settings = HeadConfig(kind=self.head_kind, sizes=self.sizes)
-        return HEADS[self.head_kind](len(self.classes), (self.stride,), settings)
+        settings = HeadConfig(
+            kind=self.head_kind, sizes=self.sizes, focal_px=self.focal_px, joints=self.joints,
+            pose_classes=self.pose_classes,
+        )  # fmt: skip
+        return make_detection_head(self.tasks, self.classes, (self.stride,), settings)
 
     @property
     def cube_shape(self) -> tuple[int, ...]:
@@ -145,7 +157,8 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         membrane_shapes=tuple(tuple(v.shape) for v in membranes),
         layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
-        head_kind=config.head.kind, sizes=config.head.sizes,
+        head_kind=config.head.kind, sizes=config.head.sizes, tasks=config.tasks, focal_px=config.head.focal_px,
+        joints=config.head.joints, pose_classes=config.head.pose_classes,
     )  # fmt: skip
 
 

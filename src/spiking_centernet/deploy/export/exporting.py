@@ -195,9 +195,9 @@ membranes = [np.zeros(shape, np.float32) for shape in {membrane_shapes}]  # keep
 heads = []
 for part in cube.astype(np.float32).reshape(-1, *{cube_shape}):
     out = net(part, *membranes)
-    heads.append(out[:3])
-    membranes = out[3:]
-heatmap, wh, offset = (np.mean(head, axis=0)[0] for head in zip(*heads))
+    heads.append(out[:{num_maps}])
+    membranes = out[{num_maps}:]
+{maps} = (np.mean(head, axis=0)[0] for head in zip(*heads))
 score = 1 / (1 + np.exp(-heatmap))
 around = np.pad(score, ((0, 0), (1, 1), (1, 1)))
 height, width = score.shape[1:]
@@ -216,6 +216,7 @@ def write_snippet(path: Path, contract: Contract) -> Path:
     text = TEMPLATE.format(
         name=path.name, own_name=own.name, module=module, loader=loader, cube_shape=shape,
         window_shape=(contract.window_steps, *shape[1:]), membrane_shapes=list(contract.membrane_shapes),
+        maps=", ".join(contract.head.branches), num_maps=len(contract.head.branches),
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
         size="np.exp(wh[:, y, x])" if contract.sizes == "log" else "wh[:, y, x]",
         steps=contract.window_steps, step_ms=contract.window_us / contract.window_steps / 1000,

@@ -17,6 +17,7 @@ from spiking_centernet.deploy.export.contract import require_plain
 from spiking_centernet.errors import ExportError, did_you_mean, need
 from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.graph import Combine, Convolution, MaxPool, NeuronLayer, Node, Readout, graph_of, walk
+from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.neurons import PLIF
 from spiking_centernet.utils.files import atomic_write
 
@@ -134,11 +135,11 @@ def write_nir(
     return graph
 
 
-def heads_of(output: np.ndarray, config: DetectorConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return heatmap, wh and offset [..., K, H, W] of a NIR graph's output [..., phases**2 * (classes + 4), h, w]."""
+def heads_of(output: np.ndarray, config: DetectorConfig) -> tuple[np.ndarray, ...]:
+    """Return the head's maps [..., K, H, W] in order from a NIR graph's output [..., phases**2 * channels, h, w]."""
     fine = from_phases(output, 2**config.decoder.num_blocks)
-    k = config.num_classes
-    return fine[..., :k, :, :], fine[..., k : k + 2, :, :], fine[..., k + 2 :, :, :]
+    ends = np.cumsum([branch.out_channels for branch in make_head(config).branches.values()])[:-1]
+    return tuple(np.split(fine, ends, axis=-3))
 
 
 Kernel = tuple[np.ndarray, np.ndarray | None, int, int]

@@ -103,7 +103,9 @@ def score(
         output = contract.head.output({name: torch.from_numpy(values) for name, values in maps.items()})
         key = sample.recording, sample.t_us
         truth[key] = sample.boxes
-        found[key] = contract.head.detections(output, [sample.t_us], size_hw=size_hw)[0]
+        found[key] = contract.head.detections(
+            output, [sample.t_us], size_hw=size_hw, calibrations=[sample.calibration]
+        )[0]
     return Predictions(truth, found, contract.size_hw, contract.classes).score(protocol).ap
 
 

@@ -1,4 +1,7 @@
-"""What every head is: branches on the decoder's levels, the output they make, its targets, loss and decoding."""
+"""What every head is: branches on the decoder's levels, the output they make, its targets, loss and decoding.
+
+A :class:`Head` is what a network does first; a :class:`PeakTask` is what it reads at the objects that the head found.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.layers import ConvNeuron
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.structures import Boxes, Calibration, Detections
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
 """What a head answers with: a ``NamedTuple`` of tensors, averaged over the time steps."""
@@ -25,12 +28,14 @@ class Branch:
     Attributes:
         out_channels: of the map that the branch gives.
         level: index of the decoder's level, the coarsest encoder stage first; -1 is the finest.
-        bias: initial bias of the map; None leaves it to PyTorch.
+        bias: initial bias of the map, one value or one a channel; None leaves it to PyTorch.
+        width: channels of the 3x3 convolution over ``head.width``.
     """
 
     out_channels: int
     level: int = -1
-    bias: float | None = None
+    bias: float | Sequence[float] | None = None
+    width: int = 1
 
 
 class BranchModule(nn.Module):
@@ -61,6 +66,69 @@ class Loss:
     parts: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Peaks:
+    """The objects that a head found, best first.
+
+    Attributes:
+        xyxy: [B, N, 4] in input pixels.
+        scores: [B, N] in [0, 1].
+        labels: [B, N], index of the class.
+        place: [B, N], flat output pixel ``y * w + x`` of the peak.
+    """
+
+    xyxy: Float[Tensor, "B N 4"]
+    scores: Float[Tensor, "B N"]
+    labels: Int[Tensor, "B N"]
+    place: Int[Tensor, "B N"]
+
+
+class PeakTask(ABC):
+    """What a network learns about the objects that its head finds: one map, read at their peaks.
+
+    Attributes:
+        column: field of the output, and of :class:`Detections`, that it fills.
+    """
+
+    column: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def branch(self) -> Branch:
+        """The branch that makes its map, named as its column is."""
+
+    @abstractmethod
+    def loss(
+        self,
+        output: Float[Tensor, "B D h w"],
+        boxes: Sequence[Boxes],
+        calibrations: Sequence[Calibration | None],
+        index: Int[Tensor, "B M"],
+        mask: Bool[Tensor, "B M"],
+    ) -> Loss:
+        """Return the loss of a batch.
+
+        Args:
+            output: its map.
+            boxes: the boxes of every sample, pixels of the input.
+            calibrations: the camera of every sample, None where unknown.
+            index: [B, M], flat output pixel of every box's peak.
+            mask: [B, M], True where a box has a peak.
+        """
+
+    @abstractmethod
+    def decode(
+        self, output: Float[Tensor, "B D h w"], peaks: Peaks, calibrations: Sequence[Calibration | None]
+    ) -> np.ndarray:
+        """Return its column float32 [B, N, ...] for the objects found.
+
+        Args:
+            output: its map.
+            peaks: the objects.
+            calibrations: the camera of every sample in pixels of the input, None where unknown.
+        """
+
+
 class Head(ABC, Generic[Output]):
     """What a detector does with the decoder's levels: one task, without parameters of its own.
 
@@ -71,6 +139,7 @@ class Head(ABC, Generic[Output]):
         num_classes: how many classes are told apart.
         strides: input pixels a pixel of every level, the coarsest first.
         settings: of the head; None takes the paper's.
+        tasks: what it reads at its objects, by the task's name.
     """
 
     is_dense: ClassVar[bool] = False
@@ -82,9 +151,16 @@ class Head(ABC, Generic[Output]):
     unbatched: ClassVar[frozenset[str]] = frozenset()
     """Fields of the output without a batch axis."""
 
-    def __init__(self, num_classes: int, strides: Sequence[int], settings: HeadConfig | None = None):
+    def __init__(
+        self,
+        num_classes: int,
+        strides: Sequence[int],
+        settings: HeadConfig | None = None,
+        tasks: Mapping[str, PeakTask] | None = None,
+    ):
         self.num_classes, self.strides = num_classes, tuple(strides)
         self.settings = HeadConfig() if settings is None else settings
+        self.tasks = dict(tasks or {})
 
     @property
     def stride(self) -> int:
@@ -114,17 +190,32 @@ class Head(ABC, Generic[Output]):
         """
 
     @abstractmethod
-    def loss(self, output: Output, boxes: Sequence[Boxes]) -> Loss:
+    def loss(
+        self,
+        output: Output,
+        boxes: Sequence[Boxes],
+        calibrations: Sequence[Calibration | None] | None = None,
+        *,
+        task_weights: Mapping[str, float] | None = None,
+    ) -> Loss:
         """Return the loss of a batch.
 
         Args:
             output: the network's.
             boxes: the boxes of every sample, pixels of the input.
+            calibrations: the camera of every sample; None, and samples without one, teach no 3D box.
+            task_weights: weight of a task's loss by its name; 1 where none is given.
         """
 
     @abstractmethod
     def decode(self, output: Output, *, max_detections: int = 100) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes [B, N, 4] in input pixels, scores [B, N] and labels [B, N], best first."""
+
+    def decode_columns(
+        self, output: Output, calibrations: Sequence[Calibration | None], *, max_detections: int
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, np.ndarray]]:
+        """Return what :meth:`decode` does and the other columns [B, N, ...] of the detections by name."""
+        return *self.decode(output, max_detections=max_detections), {}
 
     def forward(
         self, modules: nn.ModuleDict, levels: Sequence[Float[Tensor, "T B _ _ _"]], context: ForwardContext
@@ -150,6 +241,7 @@ class Head(ABC, Generic[Output]):
         size_hw: tuple[int, int],
         max_detections: int = 100,
         min_score: float = 0.0,
+        calibrations: Sequence[Calibration | None] | None = None,
     ) -> list[Detections]:
         """Return the decoded detections of every sample, clipped to the frame, boxes without area dropped.
 
@@ -159,13 +251,16 @@ class Head(ABC, Generic[Output]):
             size_hw: height and width of the frame in pixels.
             max_detections: at most so many a sample.
             min_score: detections below are dropped.
+            calibrations: the camera of every sample in pixels of the frame; 3D boxes of samples without one are NaN.
         """
-        decoded = self.decode(output, max_detections=max_detections)
+        cameras = [None] * len(t_us) if calibrations is None else calibrations
+        *decoded, columns = self.decode_columns(output, cameras, max_detections=max_detections)
         boxes, scores, labels = (x.detach().cpu().numpy() for x in decoded)
         boxes[..., 0::2] = boxes[..., 0::2].clip(0, size_hw[1])
         boxes[..., 1::2] = boxes[..., 1::2].clip(0, size_hw[0])
         results = []
-        for xyxy, score, label, t in zip(boxes, scores, labels, t_us, strict=True):
+        for b, (xyxy, score, label, t) in enumerate(zip(boxes, scores, labels, t_us, strict=True)):
             keep = (score >= max(min_score, 1e-6)) & (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-            results.append(Detections(xyxy[keep], score[keep], label[keep].astype(np.int64), int(t)))
+            more = {name: column[b][keep] for name, column in columns.items()}
+            results.append(Detections(xyxy[keep], score[keep], label[keep].astype(np.int64), int(t), **more))
         return results

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet import boxes3d
+from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import l1_at_centers, values_at
 from spiking_centernet.structures import Boxes, Calibration
 
@@ -27,6 +28,9 @@ Depth is ``-ln(depth focal_px / focal_x)``; dimensions are height, width, length
 
 WEIGHTS = {"depth": 1.0, "dims": 1.0, "rotation": 1.0, "center3d": 0.1}
 """Weights of the losses (CenterNet's code for depth, dimensions, rotation; that of the size for ``center3d``)."""
+
+BIASES = {"depth": (-3.0,), "dims": (1.6, 1.2, 2.8), "rotation": (0.0,) * 8, "center3d": (0.0,) * 2}
+"""Initial biases: a depth of exp(3) = 20 m, and the mean of a car's and a pedestrian's sides."""
 
 MAX_LOG_DEPTH = 8.0
 """The depth map is clamped to as much either way: 0.3 mm to 3 km."""
@@ -196,3 +200,52 @@ def decode3d(
     yaw = boxes3d.yaw_of(alpha, center)
     location = center + np.array([0.0, 0.5, 0.0]) * dims[:, :1]
     return np.concatenate([location, dims, yaw[:, None]], axis=1).astype(np.float32)
+
+
+class Detect3D(PeakTask):
+    """3D boxes at the peaks of the detector.
+
+    Args:
+        stride: input pixels an output pixel.
+        focal_px: focal length in pixels for which depth is predicted.
+    """
+
+    column = "box3d"
+
+    def __init__(self, stride: int, focal_px: float):
+        self.stride, self.focal_px = stride, focal_px
+
+    @property
+    def branch(self) -> Branch:
+        """All of ``PARTS`` in one map."""
+        return Branch(sum(PARTS.values()), bias=[value for part in BIASES.values() for value in part], width=2)
+
+    def loss(
+        self,
+        output: Float[Tensor, "B D h w"],
+        boxes: Sequence[Boxes],
+        calibrations: Sequence[Calibration | None],
+        index: Int[Tensor, "B M"],
+        mask: Bool[Tensor, "B M"],
+    ) -> Loss:
+        """Return the weighted losses of depth, dimensions, rotation and projected center."""
+        targets = make_targets3d(
+            boxes, calibrations, index, mask, width=output.shape[-1], stride=self.stride, focal_px=self.focal_px
+        )
+        parts = losses3d(output, targets)
+        return Loss(torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum(), parts)
+
+    def decode(
+        self, output: Float[Tensor, "B D h w"], peaks: Peaks, calibrations: Sequence[Calibration | None]
+    ) -> np.ndarray:
+        """Return the 3D boxes [B, N, 7] of the peaks; NaN in samples without a camera."""
+        width = output.shape[-1]
+        values = values_at(output.float(), peaks.place).split(list(PARTS.values()), dim=-1)
+        maps = {name: part.cpu().numpy() for name, part in zip(PARTS, values, strict=True)}
+        cell = torch.stack([peaks.place % width, peaks.place // width], dim=-1).cpu().numpy().astype(np.float32)
+        box3d = np.full((*cell.shape[:2], 7), np.nan, np.float32)
+        for b, camera in enumerate(calibrations):
+            if camera is not None:
+                own = {name: part[b] for name, part in maps.items()}
+                box3d[b] = decode3d(own, cell[b], camera, stride=self.stride, focal_px=self.focal_px)
+        return box3d

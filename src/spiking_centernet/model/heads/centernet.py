@@ -1,8 +1,10 @@
 """The CenterNet head: its maps, targets, loss and decoding (Zhou et al., arXiv 1904.07850)."""
 
 import math
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +15,8 @@ from torch import Tensor
 
 from spiking_centernet.model.config import Edges, Sizes
 from spiking_centernet.model.heads import box_fit
-from spiking_centernet.model.heads.base import Branch, Head, Loss
-from spiking_centernet.structures import Boxes
+from spiking_centernet.model.heads.base import Branch, Head, Loss, Peaks
+from spiking_centernet.structures import Boxes, Calibration
 
 MIN_OVERLAP = 0.7
 """A center may move until the box keeps this IoU: it fixes the Gaussian's radius (CornerNet, arXiv 1808.01244)."""
@@ -42,6 +44,9 @@ HEATMAP_BIAS = -2.19
 class DetectorOutput(NamedTuple):
     """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
 
+    A network of further tasks gives one map more for each, ``box3d`` [B, 14, h, w] or ``joints`` [B, 3J + 2, h, w]; see
+    :func:`output_type`.
+
     Attributes:
         heatmap: [B, classes, h, w], logits of an object's center.
         wh: [B, 2, h, w], width and height in output pixels, or their logarithms (``head.sizes: log``).
@@ -51,6 +56,21 @@ class DetectorOutput(NamedTuple):
     heatmap: Float[Tensor, "B K h w"]
     wh: Float[Tensor, "B 2 h w"]
     offset: Float[Tensor, "B 2 h w"]
+
+
+@cache
+def output_type(columns: tuple[str, ...]) -> type[DetectorOutput]:
+    """Return the type of an output with further maps of these names behind the three."""
+    if not columns:
+        return DetectorOutput
+    fields = namedtuple("DetectorOutput", (*DetectorOutput._fields, *columns))
+    # Pickled by its columns: a class that is made here has no name that could be imported.
+    methods = {"__slots__": (), "__reduce__": lambda output: (_unpickled, (columns, tuple(output)))}
+    return type("DetectorOutput", (fields, DetectorOutput), methods)
+
+
+def _unpickled(columns: tuple[str, ...], maps: tuple[Tensor, ...]) -> DetectorOutput:
+    return output_type(columns)(*maps)
 
 
 @dataclass(frozen=True)
@@ -190,7 +210,13 @@ def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
 def decode(
     output: DetectorOutput, *, stride: int, max_detections: int = 100, sizes: Sizes = "linear"
 ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
-    """Return boxes [B, N, 4] in input pixels, scores and labels [B, N], best first: the 3x3 peaks, no NMS.
+    """Return boxes [B, N, 4] in input pixels, scores and labels [B, N], best first; see :func:`find_peaks`."""
+    peaks = find_peaks(output, stride=stride, max_detections=max_detections, sizes=sizes)
+    return peaks.xyxy, peaks.scores, peaks.labels
+
+
+def find_peaks(output: DetectorOutput, *, stride: int, max_detections: int = 100, sizes: Sizes = "linear") -> Peaks:
+    """Return the objects, best first: the 3x3 peaks of the heatmap, no NMS.
 
     ``N`` is ``max_detections``, or the number of output pixels where that is smaller.
     """
@@ -210,7 +236,7 @@ def decode(
     center = pixel + at_peaks(output.offset)
     wh = at_peaks(output.wh)
     half = (torch.exp(wh.clamp(max=box_fit.MAX_LOG_SIZE)) if sizes == "log" else wh) / 2
-    return torch.cat([center - half, center + half], dim=-1) * stride, top, labels
+    return Peaks(torch.cat([center - half, center + half], dim=-1) * stride, top, labels, place)
 
 
 class CenterNet(Head[DetectorOutput]):
@@ -220,17 +246,18 @@ class CenterNet(Head[DetectorOutput]):
 
     @property
     def branches(self) -> dict[str, Branch]:
-        """Heatmap, size and offset, all on the finest level."""
+        """Heatmap, size and offset, then a map a further task, all on the finest level."""
         wh = Branch(2, bias=LOG_SIZE_BIAS if self.settings.sizes == "log" else None)
-        return {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": wh, "offset": Branch(2)}
+        own = {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": wh, "offset": Branch(2)}
+        return own | {task.column: task.branch for task in self.tasks.values()}
 
     def class_rows(self, branch: str) -> np.ndarray | None:
         """Return the heatmap's channels, one a class."""
         return np.arange(self.num_classes)[:, None] if branch == "heatmap" else None
 
     def output(self, maps: Mapping[str, Float[Tensor, "B _ h w"]]) -> DetectorOutput:
-        """Return the three maps."""
-        return DetectorOutput(**maps)
+        """Return the maps."""
+        return output_type(tuple(task.column for task in self.tasks.values()))(**maps)
 
     def targets(self, boxes: Sequence[Boxes], output: DetectorOutput) -> Targets:
         """Return heatmaps, sizes and offsets of a batch; see :func:`make_targets`."""
@@ -239,9 +266,34 @@ class CenterNet(Head[DetectorOutput]):
             size_hw=_size_hw(output), device=output.heatmap.device, edges=self.settings.edges,
         )  # fmt: skip
 
-    def loss(self, output: DetectorOutput, boxes: Sequence[Boxes]) -> Loss:
-        """Return the focal loss and those of the boxes, as :func:`centernet_loss` or :mod:`box_fit` has them."""
-        targets = self.targets(boxes, output)
+    def loss(
+        self,
+        output: DetectorOutput,
+        boxes: Sequence[Boxes],
+        calibrations: Sequence[Calibration | None] | None = None,
+        *,
+        task_weights: Mapping[str, float] | None = None,
+    ) -> Loss:
+        """Return the loss of the boxes, as :func:`centernet_loss` or :mod:`box_fit` has it, and of the other tasks.
+
+        Args:
+            output: the network's.
+            boxes: the boxes of every sample, pixels of the input.
+            calibrations: the camera of every sample; None, and samples without one, teach no 3D box.
+            task_weights: weight of a task's loss by its name; 1 where none is given.
+        """
+        targets, weights = self.targets(boxes, output), task_weights or {}
+        loss = self._box_loss(output, boxes, targets)
+        total, parts = weights.get("detect", 1.0) * loss.total, dict(loss.parts)
+        cameras = [None] * len(boxes) if calibrations is None else calibrations
+        maps = output._asdict()
+        for name, task in self.tasks.items():
+            own = task.loss(maps[task.column], boxes, cameras, targets.index, targets.mask)
+            total = total + weights.get(name, 1.0) * own.total
+            parts |= own.parts
+        return Loss(total, parts)
+
+    def _box_loss(self, output: DetectorOutput, boxes: Sequence[Boxes], targets: Targets) -> Loss:
         log_sizes = self.settings.sizes == "log"
         if self.settings.box_loss == "l1":
             return centernet_loss(output, replace(targets, wh=_log(targets.wh)) if log_sizes else targets)
@@ -258,6 +310,15 @@ class CenterNet(Head[DetectorOutput]):
     ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
         """Return the peaks; see :func:`decode`."""
         return decode(output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes)
+
+    def decode_columns(
+        self, output: DetectorOutput, calibrations: Sequence[Calibration | None], *, max_detections: int
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, np.ndarray]]:
+        """Return the peaks and every task's column there."""
+        peaks = find_peaks(output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes)
+        maps = output._asdict()
+        columns = {t.column: t.decode(maps[t.column].detach(), peaks, calibrations) for t in self.tasks.values()}
+        return peaks.xyxy, peaks.scores, peaks.labels, columns
 
 
 def _size_hw(output: DetectorOutput) -> tuple[int, int]:

@@ -13,17 +13,26 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spiking_centernet.errors import DatasetError
+from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import (
+    HEATMAP_BIAS,
     draw_gaussian,
     focal_loss,
     gaussian_radius,
     l1_at_centers,
     values_at,
 )
-from spiking_centernet.structures import Boxes
+from spiking_centernet.structures import Boxes, Calibration
 
 WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0}
 """Weights of the losses; the first is ours (CenterNet: 1), because people here are a tenth as tall."""
+
+
+def parts(num_joints: int) -> dict[str, int]:
+    """Return the channels of the map in their order: offsets u0 v0 u1 v1 ..., a heat a joint, the offset in a cell."""
+    return {"joints": 2 * num_joints, "joint_heatmap": num_joints, "joint_offset": 2}
+
 
 MIN_JOINT_SCORE = 0.1
 """Peaks of a joint's heat below this move no joint (CenterNet's code)."""
@@ -185,3 +194,66 @@ def decode_joints(
     moves &= (score > MIN_JOINT_SCORE) & (distance <= REACH * largest)
     found = torch.where(moves[..., None], target, by_joint)
     return found.transpose(1, 2), torch.where(moves, score, 0).transpose(1, 2)
+
+
+class Pose(PeakTask):
+    """Joints of the people among the peaks of the detector.
+
+    Args:
+        stride: input pixels an output pixel.
+        num_joints: J.
+        labels: of the classes that have joints.
+    """
+
+    column = "joints"
+
+    def __init__(self, stride: int, num_joints: int, labels: frozenset[int]):
+        self.stride, self.num_joints, self.labels = stride, num_joints, labels
+
+    @property
+    def branch(self) -> Branch:
+        """All of :func:`parts` in one map."""
+        bias = {"joints": 0.0, "joint_heatmap": HEATMAP_BIAS, "joint_offset": 0.0}
+        channels = parts(self.num_joints)
+        biases = [bias[name] for name, count in channels.items() for _ in range(count)]
+        return Branch(sum(channels.values()), bias=biases, width=2)
+
+    def _split(self, output: Float[Tensor, "B E h w"]) -> list[Tensor]:
+        return list(output.float().split(list(parts(self.num_joints).values()), dim=1))
+
+    def loss(
+        self,
+        output: Float[Tensor, "B E h w"],
+        boxes: Sequence[Boxes],
+        calibrations: Sequence[Calibration | None],
+        index: Int[Tensor, "B M"],
+        mask: Bool[Tensor, "B M"],
+    ) -> Loss:
+        """Return the weighted losses of offsets, heat and offset within the cell.
+
+        Raises:
+            DatasetError: The labels have another set of joints.
+        """
+        for count in {sample.joints.shape[1] for sample in boxes} - {0, self.num_joints}:
+            raise DatasetError(
+                f"the labels have {count} joints, the network {self.num_joints}: sets are never mapped by guess; "
+                "set head.joints to those of the data"
+            )
+        targets = make_joint_targets(
+            boxes, index, mask, num_joints=self.num_joints, size_hw=(output.shape[-2], output.shape[-1]),
+            stride=self.stride, labels=self.labels,
+        )  # fmt: skip
+        offsets, heat, within = self._split(output)
+        losses = joint_losses(offsets, heat, within, targets)
+        return Loss(torch.stack([WEIGHTS[name] * part for name, part in losses.items()]).sum(), losses)
+
+    def decode(
+        self, output: Float[Tensor, "B E h w"], peaks: Peaks, calibrations: Sequence[Calibration | None]
+    ) -> np.ndarray:
+        """Return u, v in input pixels and score of the joints [B, N, J, 3]; NaN, NaN, 0 for what is no person."""
+        offsets, heat, within = self._split(output)
+        uv, score = decode_joints(offsets, torch.sigmoid(heat), within, peaks.place, peaks.xyxy / self.stride)
+        joints = torch.cat([uv * self.stride, score[..., None]], dim=-1).cpu().numpy().astype(np.float32)
+        is_person = np.isin(peaks.labels.cpu().numpy(), list(self.labels))
+        joints[~is_person] = (np.nan, np.nan, 0.0)
+        return joints

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.model.heads.base import Branch, Head, Loss
-from spiking_centernet.structures import Boxes
+from spiking_centernet.structures import Boxes, Calibration
 
 BASE_STRIDES = 4
 """Side of a level's smallest square anchor over its stride (RetinaNet, arXiv 1708.02002, section 4)."""
@@ -217,8 +217,15 @@ class SSD(Head[SSDOutput]):
         """Return classes and deltas that the anchors learn; see :func:`match`."""
         return make_targets(output.anchors, boxes)
 
-    def loss(self, output: SSDOutput, boxes: Sequence[Boxes]) -> Loss:
-        """Return classification and box loss; see :func:`ssd_loss`."""
+    def loss(
+        self,
+        output: SSDOutput,
+        boxes: Sequence[Boxes],
+        calibrations: Sequence[Calibration | None] | None = None,
+        *,
+        task_weights: Mapping[str, float] | None = None,
+    ) -> Loss:
+        """Return classification and box loss; see :func:`ssd_loss`. Cameras and weights concern other tasks."""
         return ssd_loss(output, self.targets(boxes, output))
 
     def decode(
