@@ -23,8 +23,8 @@ def detections(boxes, scores, labels=None, t_us=7):
 @pytest.mark.parametrize(
     ("size_hw", "scale"),
     [
-        ((240, 304), 1), ((128, 128), 1), ((260, 346), 1), ((320, 320), 1), ((480, 640), 1), ((720, 1280), 1 / 2),
-        ((1440, 1920), 1 / 3),
+        ((240, 304), 1), ((128, 128), 1), ((260, 346), 1), ((320, 320), 1), ((480, 640), 1 / 2), ((720, 1280), 1 / 3),
+        ((1440, 1920), 1 / 6), ((479, 607), 1), ((480, 608), 1 / 2),
     ],
 )  # fmt: skip
 def test_auto_brings_a_sensor_near_the_size_of_training(size_hw, scale):
@@ -61,7 +61,7 @@ def test_impossible_scales_are_refused(scale, message):
 
 def test_the_choice_says_sizes_cost_and_how_to_choose_another():
     assert str(choose_scaling("auto", (720, 1280), CONFIG)) == (
-        "scale 1/2: the 1280 x 720 sensor is binned at 640 x 360 pixels; chosen for these weights, --scale 1 keeps "
+        "scale 1/3: the 1280 x 720 sensor is binned at 427 x 240 pixels; chosen for these weights, --scale 1 keeps "
         "every pixel"
     )
     assert str(choose_scaling((1, 1 / 3), (480, 640), CONFIG)) == (

@@ -19,10 +19,6 @@ Scale = float | str | Sequence[float]
 
 Found = TypeVar("Found", bound=Detections)
 
-AUTO_SIDE = 2
-"""Cubes up to about twice as wide as those of training are left alone: zoom in training covers them, and a smaller
-scale loses what is far away. ``benchmarks/scale.py`` measures AP by scale on simulated recordings."""
-
 PYRAMID = (1.0, 0.5, 0.25)
 MERGE_IOU = 0.5
 """Boxes of two scales that overlap by more are one object: the customary limit of non-maximum suppression."""
@@ -70,8 +66,9 @@ class Scaling:
 def choose_scaling(scale: Scale, size_hw: tuple[int, int], config: DetectorConfig) -> Scaling:
     """Return the scales to detect at.
 
-    "auto" is one over the whole number that brings the cube's side near ``AUTO_SIDE`` times that of the cubes of
-    training, never above 1. A side is the square root of an area.
+    "auto" is one over the largest whole number that leaves the cube as large as those of training, at most 1: a camera
+    with more pixels sees the same things larger, not more of them. A side is the square root of an area.
+    ``benchmarks/scale.py`` measures AP by scale on simulated recordings.
 
     Args:
         scale: a number, several, "auto", or "pyramid" for 1, 1/2 and 1/4.
@@ -84,7 +81,7 @@ def choose_scaling(scale: Scale, size_hw: tuple[int, int], config: DetectorConfi
     size_hw = (int(size_hw[0]), int(size_hw[1]))
     if scale == "auto":
         side = math.sqrt(math.prod(size_hw) / math.prod(config.deployment.trained_hw))
-        return Scaling((1 / max(1, round(side / AUTO_SIDE)),), size_hw, is_auto=True)
+        return Scaling((1 / max(1, math.floor(side)),), size_hw, is_auto=True)
     if isinstance(scale, str) and scale != "pyramid":
         raise ConfigError(f"scale takes numbers, auto or pyramid, got {scale!r}{did_you_mean(scale, _WORDS)}")
     scales = PYRAMID if scale == "pyramid" else (scale,) if isinstance(scale, int | float) else tuple(scale)
