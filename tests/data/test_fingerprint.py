@@ -8,7 +8,7 @@ import pytest
 import toy_roads
 
 from spiking_centernet.data import FolderDataset, read_boxes, write_boxes
-from spiking_centernet.data.fingerprint import fingerprint
+from spiking_centernet.data.fingerprint import fingerprint_of
 
 
 @pytest.fixture(scope="module")
@@ -17,21 +17,21 @@ def roads(tmp_path_factory):
 
 
 def test_another_box_event_or_name_gives_another_fingerprint(roads, tmp_path):
-    first = fingerprint(FolderDataset(roads, "val"))
-    assert first == fingerprint(FolderDataset(roads, "val"))
-    assert first["sha256"] != fingerprint(FolderDataset(roads, "train"))["sha256"]
+    first = fingerprint_of(FolderDataset(roads, "val"))
+    assert first == fingerprint_of(FolderDataset(roads, "val"))
+    assert first["sha256"] != fingerprint_of(FolderDataset(roads, "train"))["sha256"]
     copy = tmp_path / "copy"
     shutil.copytree(roads, copy)
-    assert fingerprint(FolderDataset(copy, "val")) == first
+    assert fingerprint_of(FolderDataset(copy, "val")) == first
     boxes_path = next((copy / "val").glob("*_bbox.npy"))
     boxes = read_boxes(boxes_path).copy()
     boxes["x"][0] += np.float32(1)
     write_boxes(boxes_path, boxes)
-    moved = fingerprint(FolderDataset(copy, "val"))
+    moved = fingerprint_of(FolderDataset(copy, "val"))
     assert moved["sha256"] != first["sha256"]
     events = boxes_path.with_name(boxes_path.name.replace("_bbox.npy", "_td.dat"))
     events.write_bytes(events.read_bytes() + bytes(8))
-    assert fingerprint(FolderDataset(copy, "val"))["sha256"] != moved["sha256"]
+    assert fingerprint_of(FolderDataset(copy, "val"))["sha256"] != moved["sha256"]
 
 
 @pytest.mark.parametrize(("text", "version"), [('{"simulator_version": 7}', 7), ("[]", None), ("{", None)])
@@ -39,8 +39,8 @@ def test_the_simulators_version_is_told_where_there_is_one(roads, tmp_path, text
     copy = tmp_path / "copy"
     shutil.copytree(roads, copy)
     (copy / "simulation.json").unlink(missing_ok=True)
-    assert fingerprint(FolderDataset(copy, "val"))["simulator_version"] is None
+    assert fingerprint_of(FolderDataset(copy, "val"))["simulator_version"] is None
     (copy / "simulation.json").write_text(text)
-    found = fingerprint(FolderDataset(copy, "val"))
+    found = fingerprint_of(FolderDataset(copy, "val"))
     assert found["simulator_version"] == version
     json.dumps(found)

@@ -9,7 +9,7 @@ from typing import Any
 from spiking_centernet.data.dataset import FolderDataset
 
 
-def fingerprint(dataset: FolderDataset) -> dict[str, Any]:
+def fingerprint_of(dataset: FolderDataset) -> dict[str, Any]:
     """Return what tells the data of a split from other data, as plain JSON values.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import FolderDataset
-from spiking_centernet.data.fingerprint import fingerprint
+from spiking_centernet.data.fingerprint import fingerprint_of
 from spiking_centernet.evaluation.box3d_errors import MatchedErrors, matched_errors
 from spiking_centernet.evaluation.box_matches import MIN_IOU, BySize, Confusion, by_size, confusion_of, match_frames
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
@@ -65,7 +65,7 @@ class EvaluationReport:
         return {
             "split": self.split,
             "recordings": len(self.dataset.recordings),
-            "fingerprint": fingerprint(self.dataset),
+            "fingerprint": fingerprint_of(self.dataset),
             "scale": list(self.scaling.scales),
             "fit_windows": self.dataset.spec.fit,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},

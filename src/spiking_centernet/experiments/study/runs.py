@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from spiking_centernet.data import FolderDataset
-from spiking_centernet.data.fingerprint import fingerprint
+from spiking_centernet.data.fingerprint import fingerprint_of
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.prediction import predict
 from spiking_centernet.evaluation.significance import match_recordings, save_matches
@@ -280,7 +280,7 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
                 "name": test.name, "num_steps": test.num_steps, "window_us": test.window_us,
                 **{k: v for k, v in score.items() if k != "classes"},
                 "classes": {c["name"]: {"ap": c["ap"], "ap50": c["ap50"]} for c in score["classes"]},
-                "fingerprint": fingerprint(dataset),
+                "fingerprint": fingerprint_of(dataset),
                 "firing_rate": rates.overall(), "dense_operations": dense_macs(model, predictions.size_hw),
             }
         )  # fmt: skip
