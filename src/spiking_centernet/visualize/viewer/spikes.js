@@ -5,6 +5,7 @@ const RASTER_FRAMES = 24;
 class Spikes {
   constructor(canvas, note, store) {
     Object.assign(this, { canvas, note, store });
+    this.empty("Computing ...");
   }
 
   async draw(k, m, layerIndex, view, step) {
