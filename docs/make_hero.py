@@ -4,6 +4,8 @@ python docs/make_hero.py --data data/roads
 """
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the split test of simulated roads")
     parser.add_argument("--model", default="small")
     options = parser.parse_args()
-    provenance = collect_provenance()  # before the picture, a file of the repository, is written
+    # Before the picture, a file of the repository, is written.
+    provenance = collect_provenance(command=shlex.join(["python", "docs/make_hero.py", *sys.argv[1:]]))
     model = scn.compile(scn.load(options.model))
     scores = {path: score(path, model) for path in sorted((options.data / "test").glob("*_td.dat"))}
     best = max(scores, key=lambda path: np.nan_to_num(scores[path][0], nan=-1))
