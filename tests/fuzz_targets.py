@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import fuzz_labels
+import fuzz_pictures
 import fuzz_recordings
 import fuzz_runs
 import fuzz_tasks
@@ -123,6 +124,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
         *fuzz_labels.LABELS,
         *fuzz_runs.RUNS,
         fuzz_tasks.task_labels,
+        fuzz_pictures.pictures,
     )
 }
 """Every reader that is fuzzed by default."""
@@ -160,6 +162,8 @@ def seeds(name: str) -> list[bytes]:
         return fuzz_runs.seeds(name)
     if name == "task_labels":
         return fuzz_tasks.seeds()
+    if name == fuzz_pictures.pictures.__name__:
+        return fuzz_pictures.seeds()
     if name == "dat":
         write_dat(where / "a.dat", some_events(40), (24, 40))
         whole = (where / "a.dat").read_bytes()

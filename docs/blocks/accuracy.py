@@ -65,7 +65,7 @@ def presets(results: Results) -> str:
     """The sizes of the network, counted."""
     weights = bundled()
     rows = []
-    for name, config in PRESETS.items():
+    for name, config in ((n, c) for n, c in PRESETS.items() if not c.classifies):
         parameters = sum(p.numel() for p in Detector(config).parameters())
         channels = ", ".join(map(str, config.encoder.widths))
         rows.append(

@@ -52,7 +52,10 @@ def find_class(name: str, among: Sequence[str]) -> int | None:
     return next((k for k, other in enumerate(among) if other.lower() in names), None)
 
 
-CubeMode = Literal["binary", "count"]
+CubeMode = Literal["binary", "count", "direct", "rate", "difference"]
+
+FRAME_MODES: tuple[CubeMode, ...] = ("direct", "rate", "difference")
+"""Modes of networks that see pictures; the others see events."""
 
 LARGEST_DENOMINATOR = 64
 """A scale is the nearest fraction with a denominator up to this: 0.333 bins as 1/3 does, with whole numbers alone."""
@@ -95,7 +98,9 @@ class VoxelSpec:
         window_us: length of the window in microseconds; with ``num_events`` the most that it may have.
         num_steps: time steps that the window is divided into.
         bins: micro time bins of a step; each is a channel of either polarity.
-        mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255.
+        mode: "binary" marks a pixel of a micro bin that had an event, "count" counts its events up to 255; of pictures,
+            "direct" holds the picture as it is, "rate" draws a spike with the probability of its intensity, and
+            "difference" marks what got brighter or darker from one picture to the next; see ``data.frames.encode``.
         scale: pixels of the cube over pixels of the sensor, along a side: 0.5 bins at half the sensor's resolution. An
             event at column x lies in column ``floor(x * scale)`` of the cube.
         num_events: 0 for windows of ``window_us``; else a window reaches back until it holds so many events of the
@@ -103,9 +108,11 @@ class VoxelSpec:
         least_us: the least that a window of ``num_events`` or with ``fit`` reaches back, in microseconds.
         fit: whether a window whose first cell of time is empty begins at its first event, so that its steps divide what
             there is: the start of a recording, or a sample shorter than ``window_us``.
+        colors: channels of a picture: 3 for red, green and blue, 1 for its luminance.
+        frame_hw: height and width in pixels that pictures are brought to; the default is GEN1's sensor.
 
     Raises:
-        ConfigError: If a whole number is less than it can be, the mode unknown or the scale not from 1/64 to 1.
+        ConfigError: If a number is less than it can be, the mode unknown or the scale not from 1/64 to 1.
     """
 
     window_us: int = 100_000
@@ -116,6 +123,8 @@ class VoxelSpec:
     num_events: int = 0
     least_us: int = 10_000
     fit: bool = field(default=False, metadata={"setting": False})
+    colors: int = 3
+    frame_hw: tuple[int, ...] = (240, 304)
 
     def __post_init__(self):
         for name, least in (("window_us", 1), ("num_steps", 1), ("bins", 1), ("num_events", 0), ("least_us", 1)):
@@ -128,6 +137,10 @@ class VoxelSpec:
             )
         if self.mode not in get_args(CubeMode):
             raise ConfigError(f"unknown mode {self.mode!r}{did_you_mean(str(self.mode), get_args(CubeMode))}")
+        if self.colors not in (1, 3):
+            raise ConfigError(f"colors must be 3 (red, green, blue) or 1 (gray), got {self.colors}")
+        if len(self.frame_hw) != 2 or min(self.frame_hw) < 1:
+            raise ConfigError(f"frame_hw must be a height and a width in pixels, got {self.frame_hw}")
         if not 1 / LARGEST_DENOMINATOR <= self.scale <= 1:
             raise ConfigError(
                 f"scale must lie between 1/{LARGEST_DENOMINATOR} and 1, got {self.scale}: events hold no detail finer "
@@ -146,8 +159,15 @@ class VoxelSpec:
         return (height - 1) * over // under + 1, (width - 1) * over // under + 1
 
     @property
+    def takes_frames(self) -> bool:
+        """Whether the network sees pictures instead of events."""
+        return self.mode in FRAME_MODES
+
+    @property
     def channels(self) -> int:
-        """Channels of the cube: two polarities times the micro bins."""
+        """Channels of the cube: two polarities times the micro bins; of pictures, the colors or two polarities."""
+        if self.takes_frames:
+            return 2 if self.mode == "difference" else self.colors
         return 2 * self.bins
 
     @property
@@ -357,7 +377,8 @@ class Detections:
 class Sample:
     """One labeled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name.
 
-    ``calibration`` is the camera's at ``t_us``, None where unknown.
+    ``calibration`` is the camera's at ``t_us``, None where unknown; ``source_hw`` the size of the picture that the cube
+    was made of, None for events.
     """
 
     cube: torch.Tensor
@@ -365,6 +386,7 @@ class Sample:
     t_us: int
     recording: str
     calibration: Calibration | None = None
+    source_hw: tuple[int, int] | None = None
 
     def __post_init__(self):
         _check(self.cube.ndim == 4, f"cube must be [T, C, H, W], got {list(self.cube.shape)}")
@@ -379,10 +401,12 @@ class Batch:
     t_us: list[int]
     recordings: list[str]
     calibrations: list[Calibration | None] = field(default=None)  # pyright: ignore[reportAssignmentType]
+    source_hws: list[tuple[int, int] | None] = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
-        if self.calibrations is None:
-            object.__setattr__(self, "calibrations", [None] * len(self.boxes))
+        for name in ("calibrations", "source_hws"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, [None] * len(self.boxes))
         _check(self.cube.ndim == 5, f"cube must be [T, B, C, H, W], got {list(self.cube.shape)}")
         _check(
             self.cube.shape[1] == len(self.boxes) == len(self.t_us) == len(self.recordings) == len(self.calibrations),

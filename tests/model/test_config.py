@@ -115,6 +115,7 @@ def test_every_field_of_format_1_is_nested(old):
     expected = {**old["nested"], "tasks": ["detect"], "head": {**old["nested"]["head"], **later}}
     expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304]}
     expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}
+    expected["voxels"] |= {"colors": 3, "frame_hw": [240, 304]}
     assert config_to_dict(config) == expected
     # Every setting differs from its default, so that none can be forgotten or mixed up.
     assert len(differences(config, DetectorConfig())) == len(FORMAT_1_NAMES)

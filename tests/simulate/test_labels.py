@@ -6,32 +6,37 @@ from test_dataset import FEW, digests, make
 from toy_world import toy_scene
 
 from spiking_centernet.boxes3d import corners
+from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.box_files import read_boxes
+from spiking_centernet.data.frames import LUMINANCE, read_image
 from spiking_centernet.data.object_files import read_cameras, read_objects
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.joint_sets import JOINTS_13
 from spiking_centernet.simulate.clips import Clips
 from spiking_centernet.simulate.dataset import simulate
+from spiking_centernet.simulate.frames import exposed, picture_times_us
 from spiking_centernet.simulate.labels import NEAREST_M, calibration_of, truncation
 from spiking_centernet.simulate.scene.scene import random_scene
-from spiking_centernet.structures import Calibration
+from spiking_centernet.structures import Calibration, VoxelSpec
 
 SIZE_HW = (120, 152)
 
 
 def test_labels_change_no_byte_of_events_and_boxes(tmp_path):
     clips = Clips(train=1, val=0, test=0)
-    for name, labels in (("plain", ()), ("labeled", ("objects",))):
+    for name, labels in (("plain", ()), ("labeled", ("objects",)), ("pictures", ("frames",))):
         simulate(
             tmp_path / name, seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=labels
         )  # fmt: skip
-    plain, labeled = (digests(tmp_path / name) for name in ("plain", "labeled"))
+    plain, labeled, pictures = (digests(tmp_path / name) for name in ("plain", "labeled", "pictures"))
     name = "train/sim1_train_0000"
     extra = {f"{name}_objects.npy", f"{name}_camera.npy"}
     assert labeled.keys() - plain.keys() == extra
     assert {k: labeled[k] for k in plain if k != "simulation.json"} == {
         k: v for k, v in plain.items() if k != "simulation.json"
     }
+    assert pictures.keys() - plain.keys() == {f"{name}_frames/{t_us}.png" for t_us in (250_000, 500_000)}
+    assert all(pictures[f"{name}_{end}"] == plain[f"{name}_{end}"] for end in ("td.dat", "bbox.npy"))
     boxes = read_boxes(tmp_path / "labeled" / f"{name}_bbox.npy")
     rows = read_objects(tmp_path / "labeled" / f"{name}_objects.npy", boxes)
     assert len(boxes) > 0
@@ -54,6 +59,53 @@ def test_labels_that_a_world_lacks_are_refused(tmp_path):
         make(tmp_path / "b", make_scene=None, world="wide", labels=["objects"])
     with pytest.raises(ConfigError, match="knows no 3D boxes"):
         make(tmp_path / "c", make_scene=toy_scene, clips=FEW, labels=["objects"])
+
+
+def test_pictures_show_what_the_sensor_saw(tmp_path):
+    assert picture_times_us([50_000, 250_000], 1) == [50_000, 250_000]
+    assert picture_times_us([50_000, 250_000], 4) == [0, 25_000, 50_000, 150_000, 175_000, 200_000, 225_000, 250_000]
+    assert exposed(np.array([0.0, 127.5, 255.0, 1e6], np.float32)).tolist() == [0, 186, 255, 255]  # 0.5 ** (1 / 2.2)
+    clips = Clips(train=1, val=0, test=0)
+    simulate(
+        tmp_path, seed=1, clips=clips, duration_s=0.3, size_hw=SIZE_HW, workers=1, labels=["frames"],
+        frames_per_window=4,
+    )  # fmt: skip
+    dataset = FolderDataset(tmp_path, "train", VoxelSpec(mode="difference", num_steps=4, frame_hw=SIZE_HW))
+    assert dataset[0].cube.shape == (4, 2, *SIZE_HW)
+    gray = FolderDataset(tmp_path, "train", VoxelSpec(mode="direct", colors=1, frame_hw=SIZE_HW))[0]
+    events = FolderDataset(tmp_path, "train", VoxelSpec())[0]
+    assert np.array_equal(gray.boxes.xyxy, events.boxes.xyxy)
+    luminance = gray.cube[0, 0].numpy()
+    assert luminance.std() > 5
+    with pytest.raises(ConfigError, match="frames_per_window"):
+        simulate(tmp_path / "b", clips=clips, frames_per_window=4)
+    with pytest.raises(DatasetError, match="frames_per_window 4, not None"):
+        simulate(
+            tmp_path, seed=1, clips=clips, duration_s=0.3, size_hw=SIZE_HW, workers=1, labels=["frames"]
+        )  # fmt: skip
+
+
+def test_colors_keep_the_luminance(tmp_path):
+    scene = random_scene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=1.0)
+    gray, channels = np.empty(SIZE_HW, np.float32), np.empty((3, *SIZE_HW), np.float32)
+    scene.render(0.5, gray)
+    for channel, out in zip(scene.colored(np.random.default_rng(0)), channels, strict=True):
+        channel.render(0.5, out)
+    np.testing.assert_allclose(np.tensordot(LUMINANCE, channels, axes=1), gray, rtol=0.02, atol=0.5)
+    assert np.abs(channels[0] - channels[2]).mean() > 1
+    again = np.empty_like(gray)
+    scene.render(0.5, again)
+    assert np.array_equal(again, gray)
+    clips = Clips(train=1, val=0, test=0)
+    for name, more in (("gray", {}), ("color", {"color": True})):
+        simulate(
+            tmp_path / name, seed=1, clips=clips, duration_s=0.3, size_hw=SIZE_HW, workers=1, labels=["frames"], **more
+        )
+    files = [digests(tmp_path / name) for name in ("gray", "color")]
+    for end in ("td.dat", "bbox.npy"):
+        assert files[0][f"train/sim1_train_0000_{end}"] == files[1][f"train/sim1_train_0000_{end}"]
+    image = read_image(tmp_path / "color" / "train" / "sim1_train_0000_frames" / "250000.png")
+    assert (image[..., 0] != image[..., 2]).mean() > 0.5
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spiking_centernet.cli import output
 
@@ -43,6 +43,10 @@ def recording(found: "RecordingInfo") -> None:
 def scores(card: "EvaluationReport") -> None:
     """Print scores under every protocol, by class, and the firing rates."""
     title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labeled frames"
+    if "classify" in card.predictions.tasks:
+        _classes(card, title)
+        _rates(card)
+        return
     rows = [
         (name, *map(_number, (s.ap, s.ap50, s.ap75, s.ap_small, s.ap_medium, s.ap_large, s.ar100)), s.num_truth)
         for name, s in card.scores.items()
@@ -65,6 +69,19 @@ def scores(card: "EvaluationReport") -> None:
             "median errors of 3D boxes whose 2D boxes are right; size prior: depth by the height of true 2D boxes",
             ("class", "boxes", "range", "yaw deg", "axis deg", "h m", "w m", "l m", "size prior"), rows,
         )  # fmt: skip
+    _rates(card)
+
+
+def _classes(card: "EvaluationReport", title: str) -> None:
+    """Print the scores of a classifier, and which class was taken for which."""
+    found: Any = next(iter(card.scores.values())).tasks["classify"]
+    rows = [(name, _number(value)) for name, value in found.rows().items()]
+    output.show_table(title, ("what", "value"), [*rows, ("trials", found.num_trials), ("windows", found.num_windows)])
+    table = [(name, *row) for name, row in zip(found.class_names, found.confusion.tolist(), strict=True)]
+    output.show_table("trials (rows) and what they were taken for", ("is", *found.class_names), table)
+
+
+def _rates(card: "EvaluationReport") -> None:
     rates = card.rates.per_layer()
     what = "firing rate" if card.spiking else "share of non-zero outputs (no spikes: an ANN counterpart)"
     span = f"layers {min(rates.values()):.2%} to {max(rates.values()):.2%}"
@@ -74,7 +91,9 @@ def scores(card: "EvaluationReport") -> None:
 
 
 def confusion(card: "EvaluationReport") -> None:
-    """Print what boxes were detected as, at the threshold that users see."""
+    """Print what boxes were detected as, at the threshold that users see; nothing of a classifier."""
+    if "classify" in card.predictions.tasks:
+        return
     told = card.confusion.to_dict()
     rows = [(name, *row) for name, row in zip(told["rows"], told["counts"], strict=True)]
     protocol = next(iter(card.scores))

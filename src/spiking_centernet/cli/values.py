@@ -29,14 +29,14 @@ Corruption = Literal[
     "polarity_flip", "downscale", "all",
 ]  # fmt: skip
 SaveFormat = Literal["mp4", "json", "npy", "png", "csv", "coco", "html"]
-LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat"]
+LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat", "ncars"]
 EnginePrecision = Literal["fp32", "bf16", "int8"]
 Sparse = Literal["auto", "never", "always"]
 World = Literal["roads", "wide"]
 CameraProfile = Literal[
     "any", "dvs128", "davis240", "davis346", "gen3.1", "atis", "dvxplorer", "imx636", "genx320",
 ]  # fmt: skip
-Preset = Literal["nano", "small", "paper"]
+Preset = Literal["nano", "small", "paper", "nano-classify"]
 
 _WORDS = {
     "PositiveInt": "a whole number of at least 1",

@@ -13,12 +13,7 @@ from spiking_centernet.data.corruptions import CORRUPTIONS as CORRUPTIONS
 from spiking_centernet.data.corruptions import Fault as Fault
 from spiking_centernet.data.corruptions import corrupt as corrupt
 from spiking_centernet.data.dataset import FolderDataset as FolderDataset
-from spiking_centernet.data.dataset import Guarded as Guarded
 from spiking_centernet.data.dataset import LabeledRecording as LabeledRecording
-from spiking_centernet.data.dataset import collate as collate
-from spiking_centernet.data.dataset import collate_guarded as collate_guarded
-from spiking_centernet.data.dataset import prefetch as prefetch
-from spiking_centernet.data.dataset import raising as raising
 from spiking_centernet.data.formats.dat import DatFile as DatFile
 from spiking_centernet.data.formats.dat import DatHeader as DatHeader
 from spiking_centernet.data.formats.dat import read_header as read_header
@@ -28,6 +23,11 @@ from spiking_centernet.data.formats.dat_writer import write_dat as write_dat
 from spiking_centernet.data.io import open as open
 from spiking_centernet.data.layouts import LAYOUTS as LAYOUTS
 from spiking_centernet.data.layouts import Layout as Layout
+from spiking_centernet.data.loading import Guarded as Guarded
+from spiking_centernet.data.loading import collate as collate
+from spiking_centernet.data.loading import collate_guarded as collate_guarded
+from spiking_centernet.data.loading import prefetch as prefetch
+from spiking_centernet.data.loading import raising as raising
 from spiking_centernet.data.recording import Recording as Recording
 from spiking_centernet.data.recording import Window as Window
 from spiking_centernet.data.voxel import voxelize as voxelize

@@ -81,8 +81,8 @@ class Augmentation:
         return any(getattr(self, name) > 0 for name in EVENT_CHANGES)
 
 
-def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | None = None) -> Sample:
-    """Flip and zoom at random; the same generator state gives the same sample."""
+def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | None = None, *, fill: int = 0) -> Sample:
+    """Flip and zoom at random; the same generator state gives the same sample. ``fill`` as :func:`zoom`."""
     settings = settings or Augmentation()
     # All draws are made every time, so that one setting does not shift another's random numbers.
     flip_draw, zoom_draw, size_draw, down_draw, right_draw = rng.random(5)
@@ -94,7 +94,8 @@ def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | N
         height, width = sample.cube.shape[-2:]
         # Pixels of the original left of and above the view: negative where the view is wider than the frame.
         top, left = down_draw * (height - height / factor), right_draw * (width - width / factor)
-        sample = zoom(sample, factor, (top, left), min_left=settings.min_left, min_side_px=settings.min_side_px)
+        sample = zoom(sample, factor, (top, left), min_left=settings.min_left, min_side_px=settings.min_side_px,
+                      fill=fill)  # fmt: skip
     return sample
 
 
@@ -120,6 +121,7 @@ def zoom(
     *,
     min_left: float = 0.3,
     min_side_px: float = 3.0,
+    fill: int = 0,
 ) -> Sample:
     """Show the view of 1 / ``factor`` of the frame that begins at ``top_left``, at full size.
 
@@ -132,6 +134,7 @@ def zoom(
         top_left: row and column in pixels of the original where the view begins; may be negative.
         min_left: share of its area that a box must keep inside the frame to stay a label.
         min_side_px: shortest side in pixels that a label may have afterwards.
+        fill: value of what lies outside the original; 0 is no event.
 
     Raises:
         ConfigError: the factor is not positive.
@@ -141,7 +144,7 @@ def zoom(
     height, width = sample.cube.shape[-2:]
     top, left = top_left
     planes = sample.cube.numpy().reshape(-1, height, width)
-    zoomed = np.zeros_like(planes)
+    zoomed = np.full_like(planes, fill) if fill else np.zeros_like(planes)
     first_row, rows = _source_pixels(height, factor, top)
     first_column, columns = _source_pixels(width, factor, left)
     resample(planes, rows, columns, first_row, first_column, zoomed)

@@ -1,18 +1,13 @@
-"""A folder of recordings and box files -> labeled windows; no preprocessing step and no cache.
-
-Making the next items while the last one is being worked on.
-"""
+"""A folder of recordings and box files -> labeled windows; no preprocessing step and no cache."""
 
 import os
 import warnings
 import zlib
-from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,12 +18,13 @@ from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_timest
 from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
 from spiking_centernet.data.event_augmentation import Scene, augment_events, stretch
 from spiking_centernet.data.formats.dat_recording import DatRecording
+from spiking_centernet.data.frames import FILL, FrameSource, Letterbox
 from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.object_files import Objects, read_beside
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize
-from spiking_centernet.errors import ConfigError, DatasetError, SpikingCenterNetError
-from spiking_centernet.structures import EVENT_DTYPE, Batch, Boxes, Calibration, Sample, VoxelSpec
+from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.structures import EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
@@ -38,7 +34,8 @@ MAX_OPEN = 64
 class LabeledRecording:
     """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time).
 
-    ``objects`` are the 3D boxes, joints and cameras next to them, None where there is no such file.
+    ``objects`` are the 3D boxes, joints and cameras next to them, ``frames`` the picture or the folder of pictures;
+    each is None where there is none.
     """
 
     name: str
@@ -46,11 +43,17 @@ class LabeledRecording:
     boxes_path: Path
     boxes: np.ndarray
     objects: Objects | None = None
+    frames: Path | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether there are no events but a picture, which is labeled at time 0 though it may show nothing."""
+        return self.frames == self.path
 
     @cached_property
     def timestamps_us(self) -> np.ndarray:
         """The labeled times in microseconds, int64, sorted."""
-        return label_timestamps(self.boxes)
+        return np.zeros(1, np.int64) if self.is_picture else label_timestamps(self.boxes)
 
 
 class FolderDataset(Dataset[Sample]):
@@ -109,11 +112,39 @@ class FolderDataset(Dataset[Sample]):
         size_hw = size_hw or layout.size_hw
         self.spec = VoxelSpec() if spec is None else spec
         self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
+        self.layout = layout
         self.recordings = _find_recordings(folder, split, layout, self.classes, names)
+        self._check_input()
         self._stops = np.cumsum([len(recording.timestamps_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._open: OrderedDict[int, tuple[Recording, np.ndarray]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Recording | FrameSource, np.ndarray]] = OrderedDict()
+
+    def _check_input(self) -> None:
+        """Refuse events where pictures are wanted, and the other way round.
+
+        Raises:
+            DatasetError: The recordings hold the other.
+            ConfigError: Events are to be changed where there are none.
+        """
+        if not self.spec.takes_frames:
+            if self.recordings[0].is_picture:
+                raise DatasetError(
+                    f"{self.folder}: holds pictures ({self.layout.name}), but the network sees events (voxels.mode "
+                    f"{self.spec.mode!r}); set network.voxels.mode to direct or rate, or take a network trained so"
+                )
+            return
+        without = next((recording for recording in self.recordings if recording.frames is None), None)
+        if without is not None:
+            raise DatasetError(
+                f"{without.path}: has no pictures next to it, but the network sees pictures (voxels.mode "
+                f"{self.spec.mode!r}); simulate with --labels frames, or set network.voxels.mode to binary"
+            )
+        if self.fault is not None or (self.augmentation is not None and self.augmentation.changes_events):
+            raise ConfigError(
+                "a network of pictures sees no events to change: set the augmentation of events (noise, drop, mix, "
+                "...) to 0 and leave out sensor faults; flip and zoom work"
+            )
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -153,6 +184,8 @@ class FolderDataset(Dataset[Sample]):
         recording, stored = self._opened(which)
         boxes, calibration = self._labels(which, stored, t_us)
         name = self.recordings[which].name
+        if isinstance(recording, FrameSource):
+            return self._picture(recording, boxes, calibration, index=index % len(self), place=(which, t_us))
         if self.augmentation is None:
             return Sample(self._cube(recording, which, t_us), boxes, t_us, name, calibration)
         seeds = [self.seed, int(self._epoch), index % len(self)]
@@ -163,6 +196,30 @@ class FolderDataset(Dataset[Sample]):
         else:
             cube = self._cube(recording, which, t_us)
         return augment(Sample(cube, boxes, t_us, name, calibration), np.random.default_rng(seeds), self.augmentation)
+
+    def _picture(
+        self,
+        source: FrameSource,
+        boxes: Boxes,
+        calibration: Calibration | None,
+        *,
+        index: int,
+        place: tuple[int, int],
+    ) -> Sample:
+        """Return a labeled frame of pictures, letterboxed."""
+        which, t_us = place
+        spec, height_width = self.spec, (int(self.spec.frame_hw[0]), int(self.spec.frame_hw[1]))
+        lies = Letterbox(source.size_hw, height_width)
+        varies = self.augmentation is not None
+        cube = source.cube(t_us, spec, seed=[self.seed, *([int(self._epoch)] if varies else [])])
+        sample = Sample(
+            cube, lies.to_frame(boxes), t_us, self.recordings[which].name,
+            None if calibration is None else lies.camera(calibration), source.size_hw,
+        )  # fmt: skip
+        if self.augmentation is None:
+            return sample
+        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        return augment(sample, rng, self.augmentation, fill=FILL if spec.mode == "direct" else 0)
 
     def _labels(self, which: int, stored: np.ndarray, t_us: int) -> tuple[Boxes, Calibration | None]:
         boxes, objects = boxes_at(stored, t_us), self.recordings[which].objects
@@ -222,6 +279,7 @@ class FolderDataset(Dataset[Sample]):
     def _scene(self, which: int, t_us: int, *, stop_us: int, factor: float = 1.0) -> Scene:
         """Return a window ``factor`` times as long before a time, as if it were a usual one before ``stop_us``."""
         recording, boxes = self._opened(which)
+        assert isinstance(recording, Recording)
         events = self._events(recording, which, t_us, round(factor * self.spec.window_us))
         if factor != 1.0:
             events = stretch(events, 1 / factor, t_us)
@@ -230,18 +288,22 @@ class FolderDataset(Dataset[Sample]):
             events["t"] += stop_us - t_us
         return Scene(events, self._labels(which, boxes, t_us)[0])
 
-    def _opened(self, which: int) -> tuple[Recording, np.ndarray]:
+    def _opened(self, which: int) -> tuple[Recording | FrameSource, np.ndarray]:
         if which in self._open:
             self._open.move_to_end(which)
             return self._open[which]
         labeled = self.recordings[which]
-        if labeled.path.suffix == ".dat":
-            recording: Recording = DatRecording(labeled.path, size_hw=self.size_hw, scan=False)
+        if self.spec.takes_frames:
+            assert labeled.frames is not None
+            recording: Recording | FrameSource = FrameSource(labeled.frames)
+        elif labeled.path.suffix == ".dat":
+            recording = DatRecording(labeled.path, size_hw=self.size_hw, scan=False)
         else:
             from spiking_centernet.data import open as open_recording
 
             recording = open_recording(labeled.path, size_hw=self.size_hw)
-        _check_times(labeled, recording, self.spec.window_us)
+        if isinstance(recording, Recording):
+            _check_times(labeled, recording, self.spec.window_us)
         self._open[which] = recording, clean_boxes(labeled.boxes, recording.size_hw)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
@@ -258,6 +320,7 @@ def _find_recordings(
             files.boxes,
             layout.boxes(files, classes),
             read_beside(files.objects, files.camera, files.boxes),
+            files.frames,
         )
         for files in layout.find(root, split)
         if names is None or files.name in names
@@ -286,90 +349,3 @@ def _check_times(labeled: LabeledRecording, recording: Recording, window_us: int
             f"{recording.path.name} holds events from {recording.start_us} to {recording.stop_us} us; "
             "the two do not belong together"
         )
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Join samples of one size into a batch, time first.
-
-    Raises:
-        DatasetError: there are no samples, or they differ in size.
-    """
-    shapes = {tuple(sample.cube.shape): sample.recording for sample in samples}
-    if len(shapes) != 1:
-        told = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
-        raise DatasetError(f"a batch needs cubes of one size, got {told}; load one kind of recording at a time")
-    return Batch(
-        # numpy copies in the calling thread; torch would start threads of its own next to those that compute.
-        torch.from_numpy(np.stack([sample.cube.numpy() for sample in samples], axis=1)),
-        [sample.boxes for sample in samples],
-        [sample.t_us for sample in samples],
-        [sample.recording for sample in samples],
-        [sample.calibration for sample in samples],
-    )
-
-
-class Guarded(Dataset):
-    """A data set whose errors survive a loading process: it hands them on as items, :func:`collate_guarded` as batches.
-
-    torch would raise them with the process's whole traceback as their message.
-    """
-
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # pyright: ignore[reportArgumentType]
-
-    def __getitem__(self, index: int) -> Sample | SpikingCenterNetError:
-        """Return a sample, or the error of reading it."""
-        try:
-            return self.dataset[index]
-        except SpikingCenterNetError as error:
-            return error
-
-
-def collate_guarded(samples: Sequence[Sample | SpikingCenterNetError]) -> Batch | SpikingCenterNetError:
-    """Join samples as :func:`collate` does, or return the first error among them or of joining them."""
-    whole = [sample for sample in samples if isinstance(sample, Sample)]
-    if len(whole) < len(samples):
-        return next(sample for sample in samples if not isinstance(sample, Sample))
-    try:
-        return collate(whole)
-    except SpikingCenterNetError as error:
-        return error
-
-
-def raising(batches: Iterable[Batch | SpikingCenterNetError]) -> Iterator[Batch]:
-    """Yield batches; raise the error that stands where one should be."""
-    for batch in batches:
-        if isinstance(batch, SpikingCenterNetError):
-            raise batch
-        yield batch
-
-
-Item = TypeVar("Item")
-_END = object()
-
-
-def prefetch(items: Iterable[Item], *, ahead: int = 2) -> Iterator[Item]:
-    """Yield the items in their order while a thread makes the next ones.
-
-    A thread and not a process: reading and binning run in compiled code that leaves Python to others, a process would
-    import the package once more and copy every batch, and on two cores it would fight with the threads that compute.
-
-    Args:
-        items: iterated in the thread alone.
-        ahead: how many items are made in advance.
-
-    Raises:
-        Exception: whatever making an item raises, when its turn comes.
-    """
-    iterator = iter(items)
-    pool = ThreadPoolExecutor(1, "prefetch")
-    try:
-        pending = deque(pool.submit(next, iterator, _END) for _ in range(ahead))
-        while (item := pending.popleft().result()) is not _END:
-            pending.append(pool.submit(next, iterator, _END))
-            yield item  # pyright: ignore[reportReturnType]
-    finally:
-        pool.shutdown(cancel_futures=True)

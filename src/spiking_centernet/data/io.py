@@ -17,6 +17,7 @@ from spiking_centernet.data.formats.hdf5 import Hdf5Recording
 from spiking_centernet.data.formats.matlab import MatlabRecording
 from spiking_centernet.data.formats.rosbag import RosbagRecording
 from spiking_centernet.data.formats.text import TextRecording
+from spiking_centernet.data.frames import is_image
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.errors import ConfigError, EventFileError, did_you_mean
 
@@ -86,6 +87,11 @@ def open(
     if str(path) in SAMPLES and not path.exists():
         path = sample(str(path))
     suffix = ".db3" if os.path.isfile(path / "metadata.yaml") else path.suffix.lower()
+    if is_image(path):
+        raise EventFileError(
+            f"{path}: is a picture, not a recording of events; detect in it with a network of pictures "
+            "(voxels.mode direct or rate), or give a recording"
+        )
     if suffix not in OPENERS:
         raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")
     _refuse_pointer(path)

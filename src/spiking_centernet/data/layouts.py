@@ -4,21 +4,23 @@ Definitions over one folder reader; none of these data sets comes with this pack
 their layouts. Sources: GEN1 (arXiv 2001.08499), 1 Mpx (arXiv 2009.13436), DSEC-Det (github.com/uzh-rpg/dsec-det),
 eTraM (arXiv 2403.19976; the boxes next to the events have its baselines' three classes, says
 github.com/eventbasedvision/eTraM/issues/6, and those of all eight come in archives of their own), PEDRo
-(github.com/SSIGPRO/PEDRo-Event-Based-Dataset).
+(github.com/SSIGPRO/PEDRo-Event-Based-Dataset). Those of pictures and of whole recordings with one class have modules
+of their own.
 """
 
 import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data import class_layouts
+from spiking_centernet.data import class_layouts, image_layouts
 from spiking_centernet.data.box_files import read_boxes
+from spiking_centernet.data.frames import FRAMES_SUFFIX, is_image
 from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
@@ -47,6 +49,14 @@ class Files:
         """Where the camera lies, if it is known."""
         return self.boxes.with_name(self.boxes.name.removesuffix(BOXES_SUFFIX) + CAMERA_SUFFIX)
 
+    @property
+    def frames(self) -> Path | None:
+        """The picture that the recording is, or the folder of pictures next to its events, None if there is none."""
+        if is_image(self.events):
+            return self.events
+        folder = self.boxes.with_name(self.boxes.name.removesuffix(BOXES_SUFFIX) + FRAMES_SUFFIX)
+        return folder if folder.is_dir() else None
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -61,6 +71,9 @@ class Layout:
         classes: the names that are scored.
         size_hw: height and width in pixels, where the files do not say.
         mirrors: whether the mirrored picture keeps its label; a left hand's wave becomes a right hand's.
+        classifies: whether a recording has one class, whose box is the whole frame.
+        names_of: returns the classes of a folder that names them itself; None where the layout fixes them.
+        has_pictures: whether recordings are pictures, without events.
     """
 
     name: str
@@ -70,6 +83,20 @@ class Layout:
     classes: tuple[str, ...]
     size_hw: tuple[int, int] | None = None
     mirrors: bool = True
+    classifies: bool = False
+    names_of: Callable[[Path], tuple[str, ...]] | None = None
+    has_pictures: bool = False
+
+    def at(self, root: Path) -> "Layout":
+        """Return the layout with the classes that a folder names, where it names them itself.
+
+        Raises:
+            DatasetError, BoxFileError: the folder does not say what its layout wants.
+        """
+        if self.names_of is None or self.stored_classes is not None:
+            return self
+        names = read_class_names(root) or self.names_of(root)
+        return replace(self, stored_classes=names, classes=names)
 
     def boxes(self, files: Files, classes: Sequence[str]) -> np.ndarray:
         """Return the boxes of the classes asked for, their ids counting through those.
@@ -166,9 +193,16 @@ def get_layout(layout: "str | Layout") -> Layout:
 
 
 def locate(root: str | os.PathLike[str], layout: "str | Layout" = "folder") -> tuple[Layout, Path]:
-    """Return layout and folder of ``root``, which may begin with a layout's name: ``"dsec-det:/data/dsec"``."""
+    """Return layout and folder of ``root``, which may begin with a layout's name: ``"dsec-det:/data/dsec"``.
+
+    A folder of pictures in the layout of COCO, YOLO or VOC is known without its name.
+    """
     name, colon, rest = os.fspath(root).partition(":")
-    return (LAYOUTS[name], Path(rest)) if colon and name in LAYOUTS else (get_layout(layout), Path(root))
+    if colon and name in LAYOUTS:
+        return LAYOUTS[name].at(Path(rest)), Path(rest)
+    if layout == "folder" and Path(root).is_dir() and not any(Path(root).glob("*/*_td.dat")):
+        layout = image_layouts.detect_kind(Path(root)) or layout
+    return get_layout(layout).at(Path(root)), Path(root)
 
 
 def split_folder(root: Path, *parts: str) -> Path:
@@ -243,6 +277,10 @@ def _gestures(root: Path, split: str) -> list[Files]:
     return [Files(name, events, labels) for name, events, labels in class_layouts.find_gestures(root, split)]
 
 
+def _pictures(find: Callable[[Path, str], list[image_layouts.Found]]) -> Callable[[Path, str], list[Files]]:
+    return lambda root, split: [Files(name, image, labels) for name, image, labels in find(root, split)]
+
+
 def _read_npy(files: Files, classes: Sequence[str]) -> np.ndarray:
     return read_boxes(files.boxes, classes=classes)
 
@@ -314,11 +352,27 @@ LAYOUTS = {
         Layout("pedro", _pedro, _read_pedro, ("person",), ("person",), PEDRO_HW),
         Layout(
             "ncars", _ncars, lambda files, classes: class_layouts.read_ncars(files.events),
-            class_layouts.NCARS_CLASSES, class_layouts.NCARS_CLASSES, class_layouts.NCARS_HW,
+            class_layouts.NCARS_CLASSES, class_layouts.NCARS_CLASSES, class_layouts.NCARS_HW, classifies=True,
         ),
         Layout(
             "dvs-gesture", _gestures, lambda files, classes: class_layouts.read_gestures(files.boxes),
             class_layouts.GESTURES, class_layouts.GESTURES, class_layouts.GESTURE_HW, mirrors=False,
+            classifies=True,
+        ),
+        Layout(
+            "coco", _pictures(image_layouts.find_coco),
+            lambda files, classes: image_layouts.read_coco(files.name, files.boxes), None, (),
+            names_of=image_layouts.coco_classes, has_pictures=True,
+        ),
+        Layout(
+            "yolo", _pictures(image_layouts.find_yolo),
+            lambda files, classes: image_layouts.read_yolo(files.events, files.boxes, len(classes)), None, (),
+            names_of=image_layouts.yolo_classes, has_pictures=True,
+        ),
+        Layout(
+            "voc", _pictures(image_layouts.find_voc),
+            lambda files, classes: image_layouts.read_voc(files.boxes, tuple(classes)), None, (),
+            names_of=image_layouts.voc_classes, has_pictures=True,
         ),
     )
 }  # fmt: skip

@@ -113,6 +113,11 @@ def add_events(
 def empty_cube(stop_us: int, size_hw: tuple[int, int], spec: VoxelSpec) -> UInt8[torch.Tensor, "T C H W"]:
     """Return the cube of a window of a sensor of this size without events; raises as ``voxelize``."""
     start_us, cells = int(stop_us) - spec.window_us, spec.num_steps * spec.bins
+    if spec.takes_frames:
+        raise ConfigError(
+            f"a network of mode {spec.mode!r} sees pictures, not events; give it pictures, or take a network trained "
+            "with voxels.mode binary"
+        )
     if min(size_hw) < 1:
         raise ConfigError(f"size_hw must be positive, got {size_hw}")
     if max(-start_us, stop_us) > MAX_TIME_US or spec.window_us * cells > MAX_TIME_US:

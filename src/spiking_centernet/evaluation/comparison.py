@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.box_matches import FrameMatch, match_frames
 from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score
-from spiking_centernet.evaluation.prediction import Predictions
+from spiking_centernet.evaluation.prediction import Predictions, in_cube
 from spiking_centernet.evaluation.prediction_files import FILE, load_predictions
 from spiking_centernet.evaluation.significance import (
     Comparison,
@@ -24,7 +23,7 @@ from spiking_centernet.evaluation.significance import (
     resampled_ap,
 )
 from spiking_centernet.utils.provenance import collect_provenance, write_json
-from spiking_centernet.visualize.draw import Image, draw_boxes, events_image, events_of, mosaic, save_png
+from spiking_centernet.visualize.draw import Image, cube_image, draw_boxes, mosaic, save_png
 
 NUM_RESAMPLES = 1000
 PICTURES = 6
@@ -191,13 +190,14 @@ def draw_differences(compared: Compared, dataset: FolderDataset, frames: Sequenc
     pictures = []
     for key in frames:
         sample = dataset[index_of[key]]
-        cube = torch.as_tensor(sample.cube[-max(1, len(sample.cube) // 3) :])
-        image = events_image(events_of(cube), (cube.shape[-2], cube.shape[-1]))
+        cube = sample.cube if dataset.spec.takes_frames else sample.cube[-max(1, len(sample.cube) // 3) :]
+        image = cube_image(cube, dataset.spec)
         for side, matches in zip(compared.sides, compared.matches, strict=True):
             match = matches[key]
             caption = f"{side.name}: {match.num_found} of {len(match.truth)} found, {match.num_false} false"
             names = side.predictions.class_names
-            pictures.append(draw_boxes(image, match.shown, match.truth, class_names=names, scale=2, caption=caption))
+            shown, truth = in_cube(match.shown, sample), in_cube(match.truth, sample)
+            pictures.append(draw_boxes(image, shown, truth, class_names=names, scale=2, caption=caption))
     return mosaic(pictures, 2, ground=GAP)
 
 

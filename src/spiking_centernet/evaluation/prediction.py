@@ -13,15 +13,17 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
+from spiking_centernet.data.frames import Letterbox, Placed
 from spiking_centernet.data.object_files import num_joints_of
 from spiking_centernet.errors import ConfigError, DatasetError, EvaluationError
 from spiking_centernet.evaluation.center_distance import evaluate_boxes3d
-from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, TaskScore, evaluate_boxes
+from spiking_centernet.evaluation.classification import score_classes
+from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, TaskScore, evaluate_boxes, get_protocol
 from spiking_centernet.evaluation.pose_scores import evaluate_pose
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
-from spiking_centernet.structures import Batch, Boxes, Detections, Sample
+from spiking_centernet.structures import Batch, Boxes, Detections, Sample, select
 from spiking_centernet.utils.progress import track
 
 
@@ -32,7 +34,8 @@ class Predictions:
     Attributes:
         truth: the boxes of every labeled frame.
         detections: the detections of every labeled frame.
-        size_hw: height and width of the sensor in pixels; (0, 0) without frames.
+        size_hw: height and width of the sensor in pixels; (0, 0) without frames. Of pictures of several sizes the
+            largest height and width; boxes are in every picture's own pixels.
         class_names: what label 0, 1, ... is called.
         tasks: what was predicted; each is scored.
         pose_labels: of the classes that have joints.
@@ -53,6 +56,8 @@ class Predictions:
             scores["detect3d"] = evaluate_boxes3d(self.truth, self.detections, class_names=self.class_names)
         if "pose" in self.tasks:
             scores["pose"] = evaluate_pose(self.truth, self.detections, label=self.pose_labels)
+        if "classify" in self.tasks:
+            scores["classify"] = score_classes(self.truth, self.detections, self.class_names)
         return scores
 
     def score(self, protocol: str | Protocol = "prophesee", *, tolerance_us: int = 0) -> Score:
@@ -75,6 +80,8 @@ class Predictions:
         """
         parts = [self, *others]
         sizes = {part.size_hw for part in parts if part.size_hw != (0, 0)} or {(0, 0)}
+        if not any(t_us for part in parts for _, t_us in part.truth):  # pictures, which may have several sizes
+            sizes = {(max(height for height, _ in sizes), max(width for _, width in sizes))}
         if len(sizes) > 1 or any(part.class_names != self.class_names for part in parts):
             raise EvaluationError(
                 f"predictions of one sensor and the same classes can be merged, got sizes (height, width) "
@@ -116,7 +123,7 @@ def dataset_for(
 
 
 def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:
-    """Refuse a data set without what the tasks of a network are learned from and scored against.
+    """Refuse a data set without what the tasks of a network are learned from and scored against, or made for others.
 
     Args:
         dataset: the labeled frames.
@@ -124,7 +131,21 @@ def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:
 
     Raises:
         DatasetError: No recording has objects, cameras or joints, or they are another set of joints.
+        ConfigError: The network detects and the data have one class a recording, or the other way round.
     """
+    if dataset.layout.classifies != config.classifies:
+        if config.classifies:
+            raise ConfigError(
+                f"{dataset.folder}: holds boxes ({dataset.layout.name}), which a network of the task classify cannot "
+                "learn; set network.tasks to [detect], or take a layout of whole recordings (ncars, dvs-gesture)"
+            )
+        raise ConfigError(
+            f"{dataset.folder}: has one class a recording ({dataset.layout.name}), not boxes, and the network does "
+            f"{', '.join(config.tasks)}; train by recipes/tasks/ncars.yaml or dvs_gesture.yaml, or set "
+            "network.tasks: [classify] and decoder.num_blocks: 0"
+        )
+    if config.classifies:
+        return
     objects = [recording.objects for recording in dataset.recordings if recording.objects is not None]
     where, remedy = dataset.folder, "simulate with --labels objects, or lay *_objects.npy and *_camera.npy next to them"
     if set(config.tasks) - {"detect"} and not objects:
@@ -138,6 +159,25 @@ def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:
                 f"{where}: labels have {' and '.join(map(str, sorted(counts))) or 'no'} joints, the network "
                 f"{len(config.head.joints)}; sets are never mapped by guess: set head.joints to those of the data"
             )
+
+
+def protocol_for(dataset: FolderDataset, name: str | None = None) -> str:
+    """Return the protocol that a data set is scored under: as asked for, else "prophesee".
+
+    Of pictures and of recordings with one class each it is "none".
+
+    Raises:
+        ConfigError: the protocol leaves out the first labels of a recording, and pictures stand at time 0.
+    """
+    pictures = dataset.layout.has_pictures
+    if name is None or dataset.layout.classifies:
+        return "none" if pictures or dataset.layout.classifies else "prophesee"
+    if pictures and get_protocol(name).skip_us is not None:
+        raise ConfigError(
+            f"protocol {name} leaves out labels at the beginning of a recording, and every picture of {dataset.folder} "
+            "stands at time 0; score pictures under protocol none or cordone"
+        )
+    return name
 
 
 def predict(
@@ -166,7 +206,7 @@ def predict(
 
     Raises:
         ConfigError: If the batch size or the scale is impossible.
-        EvaluationError: If the recordings come from sensors of different sizes.
+        EvaluationError: If recordings of events come from sensors of different sizes.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
@@ -188,7 +228,7 @@ def _scaled(
     dataset: FolderDataset | Subset[Sample], scale: Scale, config: DetectorConfig
 ) -> list[tuple[FolderDataset | Subset[Sample], Fraction, tuple[int, int] | None]]:
     """Return the data set at every scale, the scale, and the sensor's size where the cubes do not have it."""
-    if scale in (1, (1.0,)):
+    if scale in (1, (1.0,)) or config.voxels.takes_frames:
         return [(dataset, Fraction(1), None)]
     folder = dataset.dataset if isinstance(dataset, Subset) else dataset
     assert isinstance(folder, FolderDataset)
@@ -222,6 +262,7 @@ def _predict_at(
     truth: dict[FrameKey, Boxes] = {}
     found: dict[FrameKey, Detections] = {}
     size_hw: tuple[int, int] | None = None
+    largest_hw = (0, 0)
     for batch in track(batches, "detecting", len(loader)):
         before, size_hw = size_hw, (batch.cube.shape[-2], batch.cube.shape[-1])
         if before not in (None, size_hw):
@@ -235,9 +276,17 @@ def _predict_at(
             fused.head, output, batch.t_us, cube_hw=size_hw, size_hw=sensor_hw or size_hw, ratio=ratio,
             min_score=min_score, calibrations=batch.calibrations,
         )  # fmt: skip
-        for name, boxes, result in zip(batch.recordings, batch.boxes, results, strict=True):
+        for name, boxes, result, source_hw in zip(
+            batch.recordings, batch.boxes, results, batch.source_hws, strict=True
+        ):
+            if source_hw is not None:
+                lies = Letterbox(source_hw, size_hw)
+                boxes, result = lies.to_source(boxes), lies.to_source(result)
+                largest_hw = max(largest_hw[0], source_hw[0]), max(largest_hw[1], source_hw[1])
             truth[name, result.t_us], found[name, result.t_us] = boxes, result
-    return Predictions(truth, found, sensor_hw or size_hw or (0, 0), fused.config.classes, **of_tasks(fused.config))
+    size_hw = sensor_hw or size_hw or (0, 0)
+    size_hw = size_hw if largest_hw == (0, 0) else largest_hw
+    return Predictions(truth, found, size_hw, fused.config.classes, **of_tasks(fused.config))
 
 
 def of_tasks(config: DetectorConfig) -> dict[str, Any]:
@@ -246,12 +295,25 @@ def of_tasks(config: DetectorConfig) -> dict[str, Any]:
     return {"tasks": config.tasks, "pose_labels": labels}
 
 
+def likeliest(predictions: Predictions) -> Predictions:
+    """Return a classifier's predictions with the likeliest class of every window alone."""
+    best = {frame: select(found, np.arange(min(1, len(found)))) for frame, found in predictions.detections.items()}
+    return replace(predictions, detections=best)
+
+
+def in_cube(found: Placed, sample: Sample) -> Placed:
+    """Return boxes or detections in pixels of the sensor or picture as such of the sample's cube, to be drawn on it."""
+    if sample.source_hw is None:
+        return found
+    return Letterbox(sample.source_hw, (sample.cube.shape[-2], sample.cube.shape[-1])).to_frame(found)
+
+
 def evaluate(
     model: AnyDetector,
     root: str | os.PathLike[str],
     *,
     split: str = "val",
-    protocol: str | Protocol = "prophesee",
+    protocol: str | Protocol | None = None,
     batch_size: int = 8,
     scale: Scale = "auto",
 ) -> Score:
@@ -261,7 +323,7 @@ def evaluate(
         model: the detector.
         root: folder that holds the splits.
         split: name of the split.
-        protocol: of the scoring.
+        protocol: of the scoring; None takes "prophesee"; see :func:`protocol_for`.
         batch_size: windows at a time.
         scale: as :func:`predict`; boxes are scored in the sensor's pixels.
 
@@ -271,6 +333,8 @@ def evaluate(
     """
     dataset = dataset_for(model, root, split)
     require_task_labels(dataset, model.config)
+    if protocol is None or isinstance(protocol, str):
+        protocol = protocol_for(dataset, protocol)
     return predict(model, dataset, batch_size=batch_size, scale=scale).score(protocol)
 
 

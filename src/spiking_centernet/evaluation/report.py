@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.fingerprint import fingerprint_of
@@ -15,14 +14,22 @@ from spiking_centernet.evaluation.box3d_errors import MatchedErrors, matched_err
 from spiking_centernet.evaluation.box_matches import MIN_IOU, BySize, Confusion, by_size, confusion_of, match_frames
 from spiking_centernet.evaluation.metrics import PROTOCOLS, Score, get_protocol
 from spiking_centernet.evaluation.plots import confusion_plot, pr_plot, sizes_plot
-from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict, require_task_labels
+from spiking_centernet.evaluation.prediction import (
+    Predictions,
+    dataset_for,
+    in_cube,
+    likeliest,
+    predict,
+    protocol_for,
+    require_task_labels,
+)
 from spiking_centernet.evaluation.prediction_files import FILE as PREDICTIONS
 from spiking_centernet.evaluation.prediction_files import save_predictions
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling
 from spiking_centernet.utils.provenance import collect_provenance, write_json
-from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
+from spiking_centernet.visualize.draw import cube_image, drawer, mosaic, save_png
 
 PICTURES = 12
 COLUMNS = 4
@@ -83,7 +90,7 @@ def score(
     data: str | os.PathLike[str],
     *,
     split: str = "val",
-    protocols: Sequence[str] = ("prophesee",),
+    protocols: Sequence[str] = (),
     batch_size: int = 8,
     scale: Scale = "auto",
     fit: bool = True,
@@ -94,7 +101,7 @@ def score(
         model: the detector.
         data: folder that holds the splits.
         split: name of the split.
-        protocols: names of ``PROTOCOLS``, or ("all",).
+        protocols: names of ``PROTOCOLS``, or ("all",); none takes "prophesee", of pictures "none".
         batch_size: windows at a time.
         scale: at which the events are binned, see ``prediction.predict``; boxes are scored in the sensor's pixels.
         fit: whether windows are fitted to their events, see ``VoxelSpec``.
@@ -104,15 +111,17 @@ def score(
         DatasetError: the folder does not hold what it should.
         EvaluationError: ground truth does not score 1 against itself.
     """
-    names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     dataset = dataset_for(model, data, split, fit=fit)
     require_task_labels(dataset, model.config)
+    names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
+    names = list(dict.fromkeys(protocol_for(dataset, name) for name in names)) or [protocol_for(dataset)]
     rates = FiringRates(model.neuron_names)
     predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
     scores = {name: predictions.score(name) for name in names}
     scaling = choose_scaling(scale, predictions.size_hw, model.config)
     min_score = model.config.deployment.score_threshold
-    matches = match_frames(predictions, min_score=min_score, protocol=names[0])
+    shown = likeliest(predictions) if model.config.classifies else predictions
+    matches = match_frames(shown, min_score=min_score, protocol=names[0])
     confusion, sizes = confusion_of(matches, predictions.class_names), by_size(matches)
     spiking = model.config.neuron.is_spiking
     return EvaluationReport(
@@ -138,7 +147,7 @@ def save(
     """Write scores, predictions and pictures.
 
     These are ``score.json``, ``predictions.npz``, a ``pr_<protocol>.png`` for each protocol, ``confusion.png``,
-    ``sizes.png`` and ``mosaic.png``.
+    ``sizes.png`` and ``mosaic.png``; of a classifier no ``pr_<protocol>.png`` and ``sizes.png``.
 
     Args:
         card: what :func:`score` returned.
@@ -147,20 +156,25 @@ def save(
         notes: what else to put into the JSON, plain values.
 
     Returns:
-        the files by name: "json", "predictions", "mosaic", "confusion", "sizes", and "pr_<protocol>" for each protocol.
+        the files by name: "json", "predictions", "mosaic", "confusion", and of a detector "sizes" and
+        "pr_<protocol>" for each protocol.
     """
     out = Path(out)
     paths = {
         "json": write_json(out / "score.json", {**card.to_dict(), **(notes or {}), "provenance": collect_provenance()})
     }
-    for name, result in card.scores.items():
+    for name, result in card.scores.items() if not model.config.classifies else ():
         paths[f"pr_{name}"] = out / f"pr_{name}.png"
         pr_plot(result, paths[f"pr_{name}"])
     paths["predictions"] = save_predictions(card.predictions, out / PREDICTIONS)
     title = f"score at least {card.min_score:g}, IoU at least {MIN_IOU:g}, protocol {next(iter(card.scores))}"
-    paths |= {"confusion": out / "confusion.png", "sizes": out / "sizes.png"}
-    confusion_plot(card.confusion, paths["confusion"], title=title)
-    sizes_plot(card.sizes, paths["sizes"], title=title)
+    paths["confusion"] = out / "confusion.png"
+    if model.config.classifies:
+        confusion_plot(card.confusion, paths["confusion"], title=f"windows of the split {card.split}")
+    else:
+        confusion_plot(card.confusion, paths["confusion"], title=title)
+        paths["sizes"] = out / "sizes.png"
+        sizes_plot(card.sizes, paths["sizes"], title=title)
     paths["mosaic"] = out / "mosaic.png"
     save_png(draw_mosaic(card, model), paths["mosaic"])
     return paths
@@ -174,14 +188,13 @@ def draw_mosaic(card: EvaluationReport, model: AnyDetector) -> np.ndarray:
         sample = dataset[int(index)]
         key = (sample.recording, sample.t_us)
         # The last third of the window: all of it would smear what moves.
-        cube = sample.cube[-max(1, len(sample.cube) // 3) :]
-        image = events_image(events_of(torch.as_tensor(cube)), (cube.shape[-2], cube.shape[-1]))
-        shown = card.predictions.detections[key].above(model.config.deployment.score_threshold)
-        view = sample.calibration if "detect3d" in model.config.tasks else None
+        cube = sample.cube if dataset.spec.takes_frames else sample.cube[-max(1, len(sample.cube) // 3) :]
+        image = cube_image(cube, dataset.spec)
+        shown = in_cube(card.predictions.detections[key].above(model.config.deployment.score_threshold), sample)
+        draw = drawer(classifies=model.config.classifies)
+        more = {"camera": sample.calibration} if "detect3d" in model.config.tasks else {}
         caption = f"{sample.recording}  {sample.t_us * 1e-6:.2f} s"
         pictures.append(
-            draw_boxes(
-                image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption, camera=view
-            )
+            draw(image, shown, sample.boxes, class_names=model.config.classes, scale=2, caption=caption, **more)
         )
     return mosaic(pictures, COLUMNS, ground=GAP)

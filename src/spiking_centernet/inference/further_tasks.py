@@ -1,14 +1,16 @@
-"""What the tasks besides "detect" need and answer: the camera of a source, JSON values of 3D boxes and joints."""
+"""What the tasks besides "detect" need and answer: the camera of a source, JSON values of 3D boxes, joints, classes."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from spiking_centernet.data import Recording
 from spiking_centernet.data.cameras import Camera, camera_beside
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import DetectorConfig
-from spiking_centernet.structures import Detections
+from spiking_centernet.structures import Detections, select
 
 NO_CAMERA = "the camera is unknown, so 3D boxes are left out; pass focal_px (and pitch_deg)"
 
@@ -39,3 +41,30 @@ def task_record(result: Detections, k: int) -> dict[str, Any]:
     if result.joints.shape[1] and np.isfinite(result.joints[k]).all():
         values["joints"] = [[round(u, 3), round(v, 3), round(score, 6)] for u, v, score in result.joints[k].tolist()]
     return values
+
+
+def likeliest(result: Detections) -> Detections:
+    """Return a classifier's answer with its likeliest class alone."""
+    return select(result, np.arange(min(1, len(result))))
+
+
+def class_record(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a classifier's answer as JSON values: the likeliest class, its score, and the scores of all.
+
+    Args:
+        result: a whole-frame box for every class, the likeliest first.
+        classes: what label 0, 1, ... is called.
+    """
+    scores = {classes[k]: round(v, 6) for k, v in zip(result.labels.tolist(), result.scores.tolist(), strict=True)}
+    best = next(iter(scores), None)
+    return {"class": best, "score": None if best is None else scores[best], "scores": scores}
+
+
+def refuse_tracks(config: DetectorConfig) -> None:
+    """Refuse to number objects where a network names none.
+
+    Raises:
+        ConfigError: The network classifies.
+    """
+    if config.classifies:
+        raise ConfigError("tracking numbers objects, and a network of the task classify names none; leave track out")

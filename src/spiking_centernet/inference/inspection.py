@@ -59,7 +59,12 @@ class Inspector:
             if name not in KEEP:
                 raise ConfigError(f"keep: unknown {name!r}{did_you_mean(name, KEEP)}")
         if "heatmap" in keep and not model.head.is_dense:
-            raise ConfigError(f"keep: a network with head {model.config.head.kind!r} has no heatmap; leave it out")
+            raise ConfigError(f"keep: a network with {model.config.variations} has no heatmap; leave it out")
+        if "operations" in keep and model.config.voxels.mode == "direct":
+            raise ConfigError(
+                "keep: operations are pairs of spike and weight, and the first layer of a network of mode direct sees "
+                "real values; count both with scn energy"
+            )
         self.keep = frozenset(keep)
         self.last: Inspection | None = None
         self.observe: Observe | None = self._observe if self.keep - {"heatmap"} else None

@@ -16,8 +16,10 @@ from spiking_centernet.data import Recording
 from spiking_centernet.data import open as open_recording
 from spiking_centernet.data.cameras import Camera, camera_at, camera_beside
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.inference.further_tasks import refuse_tracks
 from spiking_centernet.inference.inputs import Cubes, Input, Live, read_source
 from spiking_centernet.inference.inspection import Inspector
+from spiking_centernet.inference.pictures import detections_in, pictures_of
 from spiking_centernet.inference.recordings import detections_at, events_before
 from spiking_centernet.inference.result import Result, cube_events
 from spiking_centernet.inference.runner import StreamDetections
@@ -53,7 +55,7 @@ def predict(
     stream: bool = False,
     **options: Any,
 ) -> list[Result] | Iterator[Result]:
-    """Detect in whatever holds events.
+    """Detect in whatever holds events, or with a network of pictures in pictures.
 
     Args:
         source: where the events are:
@@ -62,7 +64,9 @@ def predict(
             - several: a folder, a pattern such as ``"drives/*.raw"``, or a list of anything that stands here;
             - events in memory: a structured array, [N, 4], a dict or table of named columns, a tuple of four arrays;
             - voxel cubes [T, C, H, W] or [T, B, C, H, W], one result each; a cube's clock starts at 0;
-            - an iterator of packets of events, a camera, a replay, a socket: live, always answered by an iterator.
+            - an iterator of packets of events, a camera, a replay, a socket: live, always answered by an iterator;
+            - for a network of pictures (``voxels.mode`` direct, rate, difference): a picture's path, a folder of
+              pictures, an array uint8 [H, W, 3], or a list of those.
         model: a detector, or what ``scn.load`` takes.
         every_us: microseconds between timestamps; None takes 50 ms, and for a stateful stream every step.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
@@ -99,6 +103,14 @@ def predict(
         raise ConfigError(f"device: the model is on {model.device} already; move it with model.to({str(device)!r})")
     else:
         detector = model
+    if detector.config.voxels.takes_frames:
+        asked = {"track": track or None, "every_us": every_us, "size_hw": size_hw, "columns": columns, "unit": unit}
+        if given := [name for name, value in {**asked, **options}.items() if value is not None]:
+            raise ConfigError(f"{', '.join(given)}: for recordings of events, this network sees pictures; leave it out")
+        found = _in_pictures(detector, source, keep, min_score)
+        return found if stream else list(found)
+    if track:
+        refuse_tracks(detector.config)
     inputs = read_source(source, voxels=detector.config.voxels, size_hw=size_hw, columns=columns, unit=unit)
     run = _Run(detector, Inspector(detector, keep), every_us, min_score, track, options)
     opener = functools.partial(open_recording, size_hw=size_hw, columns=columns, unit=unit)
@@ -108,6 +120,25 @@ def predict(
 
 
 detect = predict
+
+
+def _in_pictures(model: AnyDetector, source: Any, keep: Collection[str], min_score: float | None) -> Iterator[Result]:
+    """Yield a result a picture."""
+    inspector = Inspector(model, keep)
+    least = model.config.deployment.score_threshold if min_score is None else min_score
+    pictures = pictures_of(source, model.config.voxels)
+    found = detections_in(model, pictures, min_score=least, inspector=inspector)
+    began_s = time.perf_counter()
+    for picture, detections in found:
+        latency_ms = (time.perf_counter() - began_s) * 1e3
+        yield Result(
+            detections.xyxy, detections.scores, detections.labels, detections.t_us, detections.track_ids,
+            detections.box3d, detections.joints, size_hw=(picture.image.shape[0], picture.image.shape[1]),
+            class_names=tuple(model.config.classes), path=picture.path, latency_ms=latency_ms,
+            inspection=inspector.last if inspector.keep else None, picture=picture.image,
+            classifies=model.config.classifies,
+        )  # fmt: skip
+        began_s = time.perf_counter()
 
 
 @dataclass
@@ -214,6 +245,7 @@ class _Run:
             detections.box3d, detections.joints, camera=camera_at(camera, detections.t_us),
             size_hw=size_hw, class_names=tuple(self.model.config.classes), path=path, latency_ms=latency_ms,
             inspection=self.inspector.last if self.inspector.keep else None, events=events,
+            classifies=self.model.config.classifies,
         )  # fmt: skip
 
 

@@ -17,7 +17,13 @@ from spiking_centernet.data.convert import Labels, coco, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.inference.clip import Clip
 from spiking_centernet.inference.coverage import Coverage
-from spiking_centernet.inference.further_tasks import known_camera, task_record
+from spiking_centernet.inference.further_tasks import (
+    class_record,
+    known_camera,
+    likeliest,
+    refuse_tracks,
+    task_record,
+)
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.scaled import ScaledDetector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
@@ -29,7 +35,7 @@ from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections, Vox
 from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
 from spiking_centernet.utils.provenance import collect_provenance, write_json
-from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
+from spiking_centernet.visualize.draw import draw_boxes, draw_class, events_image, save_png
 from spiking_centernet.visualize.draw3d import birds_eye
 from spiking_centernet.visualize.video import VideoWriter
 
@@ -104,6 +110,8 @@ def write_detections(
     if not speed > 0 or shown_us < 1 or every_us < 1:
         raise ConfigError(f"speed, shown_us and every_us must be positive, got {speed}, {shown_us} and {every_us}")
     require_writable_folder(out)
+    if track:
+        refuse_tracks(model.config)
     start_score = model.config.deployment.score_threshold if min_score is None else min_score
     least = min(CONTINUE_SCORE, start_score) if track else start_score
     if not recording.num_events:
@@ -153,7 +161,9 @@ def write_detections(
         fullest = max(results, key=lambda result: float(result.scores.sum()))
         save_png(painter.frame(fullest), paths["png"])
     timestamps_us = np.array([result.t_us for result in results], np.int64)
-    labels = Labels(as_box_array(results), model.config.classes, recording.size_hw, timestamps_us)
+    classifies = model.config.classifies
+    shown = [likeliest(result) for result in results] if classifies else results
+    labels = Labels(as_box_array(shown), model.config.classes, recording.size_hw, timestamps_us)
     if "npy" in paths:
         write_boxes(paths["npy"], labels.boxes, classes=model.config.classes)
     if "csv" in paths:
@@ -165,7 +175,7 @@ def write_detections(
                 "window_us": spec.window_us, "window_events": spec.num_events or None,
                 "classes": list(model.config.classes), "min_score": start_score,
                 "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
-        timestamps = [as_record(result, model.config.classes) for result in results]
+        timestamps = [as_record(result, model.config.classes, classifies=classifies) for result in results]
         write_json(paths["json"], {**head, "instants": timestamps, "provenance": collect_provenance()})
     if page is not None:
         page.write(paths["html"])
@@ -224,12 +234,15 @@ class _Painter:
         self, model: AnyDetector, recording: Recording, shown_us: int, truth: np.ndarray | None, camera: Camera | None
     ):
         self.classes, self.recording, self.shown_us, self.truth = model.config.classes, recording, shown_us, truth
+        self.classifies = model.config.classifies
         self.camera, self.from_above = camera, camera is not None and "detect3d" in model.config.tasks
 
     def frame(self, result: Detections) -> np.ndarray:
         image = events_image(events_before(self.recording, result.t_us, self.shown_us), self.recording.size_hw)
         truth = None if self.truth is None else boxes_at(self.truth, result.t_us)
         caption = f"{result.t_us * 1e-6:.3f} s"
+        if self.classifies:
+            return draw_class(image, result, truth, class_names=self.classes, caption=caption)
         view = camera_at(self.camera, result.t_us)
         picture = draw_boxes(image, result, truth, class_names=self.classes, caption=caption, camera=view)
         if not self.from_above:
@@ -266,8 +279,10 @@ def as_box_array(results: Sequence[Detections]) -> np.ndarray:
     return boxes
 
 
-def as_record(result: Detections, classes: Sequence[str]) -> dict[str, Any]:
-    """Return detections of a timestamp as JSON values."""
+def as_record(result: Detections, classes: Sequence[str], *, classifies: bool = False) -> dict[str, Any]:
+    """Return detections of a timestamp as JSON values, those of a classifier as classes without boxes."""
+    if classifies:
+        return {"t_us": result.t_us, **class_record(result, classes)}
     boxes = [
         {"class": classes[label], "label": label, "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(result.labels.tolist(), result.scores.tolist(), result.xyxy.tolist(), strict=True)

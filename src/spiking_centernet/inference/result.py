@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, did_you_mean, need
+from spiking_centernet.inference.further_tasks import likeliest
 from spiking_centernet.inference.inspection import Inspection
 from spiking_centernet.inference.recordings import as_box_array, as_record
 from spiking_centernet.structures import EVENT_DTYPE, Calibration, Detections
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import write_json
-from spiking_centernet.visualize.draw import Image, draw_boxes, events_image, events_of, overlay_heatmap
+from spiking_centernet.visualize.draw import Image, draw_boxes, draw_class, events_image, events_of, overlay_heatmap
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".json": None, ".npy": None}
 """Suffix of a file that :meth:`Result.save` writes -> the picture's format, None of what is no picture."""
@@ -39,6 +40,8 @@ class Result(Detections):
         inspection: what ``keep`` asked for.
         events: returns the events of the last so many microseconds.
         camera: of the sensor at the timestamp; None where unknown.
+        classifies: whether the boxes are the classes of the whole window, the likeliest first.
+        picture: what was detected in, uint8 [H, W, 3]; None for events.
     """
 
     size_hw: tuple[int, int]
@@ -48,6 +51,8 @@ class Result(Detections):
     inspection: Inspection | None = field(default=None, repr=False)
     events: Callable[[int], np.ndarray] = field(default=no_events, repr=False)
     camera: Calibration | None = field(default=None, repr=False)
+    classifies: bool = False
+    picture: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -108,6 +113,8 @@ class Result(Detections):
     ) -> Image:
         """Return a picture of the events before the timestamp and the boxes, uint8 [H * enlarge, W * enlarge, 3].
 
+        Of a network of pictures it shows the picture.
+
         Args:
             heatmap: lay the heatmap over the events; it must have been kept.
             shown_us: how many microseconds of events are shown; of a cube, all that it holds.
@@ -117,10 +124,14 @@ class Result(Detections):
         Raises:
             ConfigError: the heatmap was not kept, or an unknown theme.
         """
-        image = events_image(self.events(shown_us), self.size_hw, theme=theme)
+        if self.picture is None:
+            image, caption = events_image(self.events(shown_us), self.size_hw, theme=theme), f"{self.t_us * 1e-6:.3f} s"
+        else:
+            image, caption = self.picture, f"{self.t_us * 1e-6:.3f} s" if self.t_us else ""
         if heatmap:
             image = overlay_heatmap(image, self.heatmap.max(0))
-        caption = f"{self.t_us * 1e-6:.3f} s"
+        if self.classifies:
+            return draw_class(image, self, class_names=self.class_names, scale=enlarge, caption=caption)
         return draw_boxes(image, self, class_names=self.class_names, scale=enlarge, caption=caption, camera=self.camera)
 
     def show(self, **options: Any) -> None:
@@ -160,7 +171,7 @@ class Result(Detections):
         with atomic_write(path) as temporary:
             if kind is None:
                 with temporary.open("wb") as file:
-                    np.save(file, as_box_array([self]))
+                    np.save(file, as_box_array([likeliest(self) if self.classifies else self]))
             else:
                 from PIL import Image as PilImage
 
@@ -170,7 +181,7 @@ class Result(Detections):
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: the time, the recording, the size, and every box with class, score and track."""
         head = {"recording": None if self.path is None else self.path.name, "size_hw": list(self.size_hw)}
-        return {**head, **as_record(self, self.class_names)}
+        return {**head, **as_record(self, self.class_names, classifies=self.classifies)}
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO's results (https://cocodataset.org/#format-results), one entry a box; categories count from 1.

@@ -18,7 +18,7 @@ import torch
 from spiking_centernet.data import Window, voxelize
 from spiking_centernet.data.cameras import Camera, camera_at
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.inference.further_tasks import task_record
+from spiking_centernet.inference.further_tasks import class_record, task_record
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
@@ -92,8 +92,8 @@ class Answerer:
             raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
         if mode == "stateful" and not model.head.is_dense:
             raise ConfigError(
-                "a stateful stream averages outputs that are maps, this network has head "
-                f'{self.config.head.kind!r}; take mode="windowed"'
+                "a stateful stream averages outputs that are maps, this network has "
+                f'{self.config.variations or self.config.head.kind}; take mode="windowed"'
             )
         self._head, self._device, self._inspector = model.head, model.device, inspector
         self._observe = None if inspector is None else inspector.observe
@@ -237,8 +237,11 @@ def take_and_answer(
     )
 
 
-def as_line(answer: StreamDetections, classes: Sequence[str]) -> str:
-    """Return an answer as one line of JSON; boxes in pixels, best first, with 3D boxes and joints where known."""
+def as_line(answer: StreamDetections, classes: Sequence[str], *, classifies: bool = False) -> str:
+    """Return an answer as one line of JSON: boxes in pixels, best first, with 3D boxes and joints where known.
+
+    Of a classifier it is the class with its score, and the scores of all classes.
+    """
     boxes = [
         {"class": classes[label], "score": round(score, 6), "xyxy": [round(side, 3) for side in xyxy]}
         for label, score, xyxy in zip(answer.labels.tolist(), answer.scores.tolist(), answer.xyxy.tolist(), strict=True)
@@ -251,7 +254,7 @@ def as_line(answer: StreamDetections, classes: Sequence[str]) -> str:
         "num_dropped": answer.num_dropped, "segment": answer.segment,
         "confidence": None if math.isnan(answer.confidence) else round(answer.confidence, 6),
     }  # fmt: skip
-    return json.dumps({**head, "boxes": boxes})
+    return json.dumps({**head, **(class_record(answer, classes) if classifies else {"boxes": boxes})})
 
 
 class Summary:

@@ -17,10 +17,10 @@ Sizes = Literal["linear", "log"]
 Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
 
-TASKS = ("detect", "detect3d", "pose")
-"""What a network can learn: boxes, 3D boxes, joints of people."""
+TASKS = ("detect", "detect3d", "pose", "classify")
+"""What a network can learn: boxes, 3D boxes, joints of people; or one class a window."""
 
-ALONE = ("detect",)
+ALONE = ("detect", "classify")
 """The tasks that may stand first; the others read their values at the objects that ``detect`` finds."""
 
 
@@ -175,7 +175,8 @@ class DetectorConfig:
     """Everything that fixes a detector's shape; the defaults are the paper's network.
 
     Attributes:
-        tasks: what it learns: "detect" first, then "detect3d" (3D boxes) and "pose" (joints) if wanted.
+        tasks: what it learns: "detect" first, then "detect3d" (3D boxes) and "pose" (joints) if wanted; or "classify"
+            alone, one class a window.
         classes: what label 0, 1, ... is called; one heatmap channel each.
         voxels: what the network takes in.
         encoder: see :class:`EncoderConfig`.
@@ -215,6 +216,8 @@ class DetectorConfig:
                 raise ConfigError(f"unknown task {task!r}{did_you_mean(task, TASKS)}")
         if not self.tasks or self.tasks[0] not in ALONE or len(set(self.tasks)) != len(self.tasks):
             raise ConfigError(f"tasks must be different ones, the first of them {' or '.join(ALONE)}, got {self.tasks}")
+        if "classify" in self.tasks and len(self.tasks) > 1:
+            raise ConfigError(f"the task classify stands alone: a window has one class or objects, got {self.tasks}")
         if len(self.tasks) > 1 and self.head.kind != "centernet":
             raise ConfigError(
                 f"head.kind={self.head.kind!r} does detect alone, got tasks {self.tasks}; {', '.join(self.tasks[1:])} "
@@ -239,10 +242,15 @@ class DetectorConfig:
         return tuple(self.stride * 2**i for i in range(self.decoder.num_blocks, -1, -1))
 
     @property
+    def classifies(self) -> bool:
+        """Whether it answers with one class a window instead of boxes."""
+        return self.tasks == ("classify",)
+
+    @property
     def variations(self) -> str:
         """What makes this another network than the paper's kind, for example "decoder.skips='or'"; else empty."""
         usual = DetectorConfig()
-        differ = []
+        differ = [f"tasks={self.tasks}"] if self.classifies else []
         for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "head.kind"):
             owner, name = path.split(".")
             value = getattr(getattr(self, owner), name)
@@ -274,6 +282,12 @@ PRESETS: dict[str, DetectorConfig] = {
     "nano": DetectorConfig(
         encoder=EncoderConfig(widths=(16, 32, 64, 128)),
         decoder=DecoderConfig(num_blocks=3, expansion=0.5),
+        head=HeadConfig(width=32),
+    ),
+    "nano-classify": DetectorConfig(
+        tasks=("classify",),
+        encoder=EncoderConfig(widths=(16, 32, 64, 128)),
+        decoder=DecoderConfig(num_blocks=0, expansion=0.5),
         head=HeadConfig(width=32),
     ),
 }

@@ -12,8 +12,8 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import DetectorConfig
 
 LARGEST = {
-    "voxels.bins": 128, "voxels.num_steps": 1000, "voxels.window_us": 60_000_000, "encoder.widths": 8192,
-    "encoder.convs_per_stage": 100, "head.width": 8192, "decoder.expansion": 100.0,
+    "voxels.bins": 128, "voxels.num_steps": 1000, "voxels.window_us": 60_000_000, "voxels.frame_hw": 8192,
+    "encoder.widths": 8192, "encoder.convs_per_stage": 100, "head.width": 8192, "decoder.expansion": 100.0,
 }  # fmt: skip
 """Far above any use: beyond, building the network would take all time or memory before its weights are compared."""
 MAX_ENTRIES = 1000

@@ -22,6 +22,10 @@ from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
 from spiking_centernet.ops.memory_saving import Memory
 
+FRAME_MEAN, FRAME_STD = 0.45, 0.225
+"""Mean and spread of intensities in [0, 1] that mode "direct" normalizes with: about those of photographs (ImageNet's
+are 0.449 and 0.226 over its three colors), the same for every color so that gray pictures need no others."""
+
 
 class AnyDetector(Protocol):
     """What detects: a :class:`Detector`, or one compiled for a CPU."""
@@ -98,7 +102,8 @@ class Detector(nn.Module):
         """Detect in one window, or continue from the state of the window before.
 
         Args:
-            cube: [T, B, C, H, W], any number of steps, any size; uint8 or float.
+            cube: [T, B, C, H, W], any number of steps, any size; uint8 or float. Of a network of mode "direct" the
+                pictures [1, B, C, H, W] from 0 to 255, which every step sees.
             state: what the last call returned; None, and a layer that is missing, are zero-initialized.
             observe: called with the name and the output [T * B, K, h, w] of every neuron layer as it is computed.
             keep_state: False returns no membranes, which lets training take its fused kernel.
@@ -117,11 +122,20 @@ class Detector(nn.Module):
                 f"the network takes cubes [T, B, {self.config.voxels.channels}, H, W], got {list(cube.shape)}; "
                 "add the batch axis with cube[:, None]"
             )
+        shows_pictures = self.config.voxels.mode == "direct"
+        if shows_pictures and len(cube) != 1:
+            raise ConfigError(
+                f"a network of mode direct takes one picture, cube [1, B, C, H, W], got {len(cube)} steps"
+            )
         if memory is not None and memory.spikes == "uint8":
             self._refuse_bytes(cube)
         if state is not None:
             check_names(state, [layer.name for layer in self._neuron_layers() if layer.neuron.spiking])
         context = ForwardContext(state, observe, keep_state=keep_state, memory=memory)
+        if shows_pictures:
+            x = self._in_precision((cube.float() / 255 - FRAME_MEAN) / FRAME_STD, context)
+            features = self.encoder(x, context, num_steps=self.config.voxels.num_steps)
+            return self.head.forward(self.heads, self.decoder.levels(features, context), context), context.new_state
         by_events = event_conv.supports(cube, self.encoder.stem.conv) and event_conv.is_faster(cube)
         x = cube if by_events else self._in_precision(cube, context)
         levels = self.decoder.levels(self.encoder(x, context), context)
@@ -141,6 +155,10 @@ class Detector(nn.Module):
     def _refuse_bytes(self, cube: Tensor) -> None:
         if not self.config.neuron.is_spiking or cube.dtype != torch.uint8:
             raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
+
+    def num_steps(self, cube: Tensor) -> int:
+        """Return how many steps the neurons compute for a cube: one a step of the cube, or those of a picture."""
+        return self.config.voxels.num_steps if self.config.voxels.mode == "direct" else len(cube)
 
     @property
     def device(self) -> torch.device:
@@ -190,13 +208,20 @@ class Detector(nn.Module):
         return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
-def build(preset: str | None = None, *, weights: str | os.PathLike[str] | None = None, **changes: Any) -> Detector:
+def build(
+    preset: str | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    weights_parts: str = "all",
+    **changes: Any,
+) -> Detector:
     """Return a detector to train: a preset with single settings changed, untrained or started from other weights.
 
     Args:
         preset: "nano", "small" or "paper"; None takes the network of the weights, or nano.
         weights: what to start from, see :func:`spiking_centernet.transfer`; what is taken over is logged. None
             leaves the weights random.
+        weights_parts: "all" of the weights that fit, or "encoder": for a network of another task.
         changes: settings of :class:`DetectorConfig` by owner, ``neuron={"kind": "relu"}``, or by dotted name,
             ``**{"neuron.kind": "relu"}``.
 
@@ -212,5 +237,5 @@ def build(preset: str | None = None, *, weights: str | os.PathLike[str] | None =
     from spiking_centernet.model.weights import config_of
 
     model = Detector(with_changes(config_of(weights) if preset is None else PRESETS[preset], changes))
-    transfer(model, weights)
+    transfer(model, weights, parts=weights_parts)
     return model

@@ -36,11 +36,19 @@ class Encoder(nn.Module):
                 previous = width
             self.stages.append(stage)
 
-    def forward(self, x: Num[Tensor, "T B C H W"], context: ForwardContext) -> list[Float[Tensor, "T B _ _ _"]]:
-        """Return the spikes of every stage, finest first."""
+    def forward(
+        self, x: Num[Tensor, "T B C H W"], context: ForwardContext, *, num_steps: int | None = None
+    ) -> list[Float[Tensor, "S B _ _ _"]]:
+        """Return the spikes of every stage, finest first.
+
+        Args:
+            x: the cube; with ``num_steps`` one picture [1, B, C, H, W].
+            context: of the forward pass.
+            num_steps: how many steps the neurons of the stem see the same picture; None takes a step of ``x`` each.
+        """
 
         def stem(x: Tensor, context: ForwardContext) -> Tensor:
-            spikes = self.stem(x, context)
+            spikes = self.stem(x, context) if num_steps is None else self.stem.repeated(x[0], num_steps, context)
             return max_pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
 
         def run(stage: nn.Module, x: Tensor, context: ForwardContext) -> Tensor:

@@ -332,8 +332,13 @@ class _Builder:
 def dense_macs(model: Detector, size_hw: SizeHW) -> int:
     """Return the multiply-accumulates of one step of a dense engine, padding included, decoder blocks fused.
 
+    The first convolution of a network of mode "direct" computes once a picture, so a step has its share of it.
+
     Args:
         model: the detector.
         size_hw: height and width of the cube in pixels.
     """
-    return sum(graph_of(model).macs(size_hw).values())
+    macs = graph_of(model).macs(size_hw)
+    if model.config.voxels.mode == "direct":
+        macs["encoder.stem"] = round(macs["encoder.stem"] / model.config.voxels.num_steps)
+    return sum(macs.values())

@@ -66,6 +66,16 @@ class ConvNeuron(nn.Module):
         y = convolve(self.conv, x.flatten(0, 1), None if as_bytes is None else as_bytes.flatten(0, 1))
         return self.norm_and_fire(y, (steps, batch), context)
 
+    def repeated(
+        self, x: Float[Tensor, "B C H W"], num_steps: int, context: ForwardContext
+    ) -> Float[Tensor, "T B K h w"]:
+        """Return the spikes of steps that all receive the same input: convolution and norm are computed once."""
+        y = self.conv(x)
+        y = y if self.norm is None else self.norm(y)
+        shown = torch.cat([y] * num_steps).unflatten(0, (num_steps, len(x)))
+        spikes, v = self.neuron(shown, context.membrane(self.name, y.shape))
+        return context.emit(self.name, spikes, v)
+
     def norm_and_fire(self, y: Tensor, steps_batch: tuple[int, int], context: ForwardContext) -> Tensor:
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = context.membrane(self.name, (steps_batch[1], *y.shape[1:]))

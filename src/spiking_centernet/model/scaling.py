@@ -79,6 +79,13 @@ def choose_scaling(scale: Scale, size_hw: tuple[int, int], config: DetectorConfi
         ConfigError: If a scale is unknown or impossible, or given twice.
     """
     size_hw = (int(size_hw[0]), int(size_hw[1]))
+    if config.voxels.takes_frames:
+        if scale not in ("auto", 1, (1,)):
+            raise ConfigError(
+                f"scale is for events, got {scale!r}: pictures are brought to {config.voxels.frame_hw} (height, width) "
+                "pixels, as in training; leave it out"
+            )
+        return Scaling((1.0,), size_hw)
     if scale == "auto":
         side = math.sqrt(math.prod(size_hw) / math.prod(config.deployment.trained_hw))
         return Scaling((1 / max(1, math.floor(side)),), size_hw, is_auto=True)
@@ -103,7 +110,7 @@ def spec_for(config: DetectorConfig, voxels: VoxelSpec | None) -> VoxelSpec:
     """
     if voxels is None:
         return replace(config.voxels, fit=True)
-    for name in ("num_steps", "bins", "mode"):
+    for name in ("num_steps", "bins", "mode", "colors", "frame_hw"):
         ours, theirs = getattr(voxels, name), getattr(config.voxels, name)
         if ours != theirs:
             raise ConfigError(f"voxels has {name} {ours!r}, the network was trained with {theirs!r}")

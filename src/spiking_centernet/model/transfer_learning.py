@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spiking_centernet.errors import WeightsError
+from spiking_centernet.errors import ConfigError, WeightsError, did_you_mean
 from spiking_centernet.model.config_dict import differences
 from spiking_centernet.model.detector import Detector
 from spiking_centernet.model.weights import load
@@ -21,6 +21,12 @@ FREE = {
     "head.kind", "head.sizes", "head.edges", "head.box_loss", "neuron.surrogate", "neuron.detach_reset",
 }  # fmt: skip
 """Settings in which the two networks may differ: they belong to the head, to training or to deployment alone."""
+
+FREE_OF_ENCODERS = {"voxels.num_steps", "voxels.window_us", "voxels.num_events", "voxels.least_us", "voxels.frame_hw"}
+"""Settings in which the two may differ, too, where the encoder alone is taken over: they fix no tensor of it."""
+
+PARTS = ("all", "encoder")
+"""What can be taken over."""
 
 REASONS = {
     "voxels": "the layers learned from other cubes",
@@ -66,7 +72,7 @@ class Transfer:
         return "; ".join(parts)
 
 
-def transfer(model: Detector, weights: str | os.PathLike[str]) -> Transfer:
+def transfer(model: Detector, weights: str | os.PathLike[str], *, parts: str = "all") -> Transfer:
     """Give a detector everything of other weights that fits, in place, and return what was taken over.
 
     Encoder and decoder must be the same. Output channels of classes go by name, synonyms included ("person" is
@@ -75,13 +81,20 @@ def transfer(model: Detector, weights: str | os.PathLike[str]) -> Transfer:
     Args:
         model: what to fill; it keeps its own score threshold and what belongs to training alone.
         weights: what :func:`spiking_centernet.load` takes.
+        parts: "all", or "encoder": the encoder's layers alone, between networks of different tasks or decoders, also
+            for windows of another length and number of steps.
 
     Raises:
+        ConfigError: ``parts`` is unknown.
         WeightsError: the weights are missing or belong to another network; the settings that differ are named.
     """
+    if parts not in PARTS:
+        raise ConfigError(f"unknown parts {parts!r}{did_you_mean(parts, PARTS)}")
     other = load(weights)
     name = os.fspath(weights)
-    _refuse_another_network(name, other, model)
+    _refuse_another_network(name, other, model, parts)
+    if parts == "encoder":
+        return _take_encoder(name, other, model)
     classes = _matched(model.config.classes, other.config.classes)
     theirs, ours = other.state_dict(), model.state_dict()
     taken: dict[str, Tensor] = {}
@@ -109,9 +122,34 @@ def transfer(model: Detector, weights: str | os.PathLike[str]) -> Transfer:
     return result
 
 
-def _refuse_another_network(name: str, other: Detector, model: Detector) -> None:
+def _take_encoder(name: str, other: Detector, model: Detector) -> Transfer:
+    taken = {key: value for key, value in other.state_dict().items() if key.startswith("encoder.")}
+    model.load_state_dict(model.state_dict() | taken)
+    parameters = dict(model.named_parameters())
+    fresh = {key.partition(".")[0] for key in parameters if not key.startswith("encoder.")}
+    result = Transfer(
+        weights=name,
+        classes={},
+        fresh_classes=(),
+        fresh=dict.fromkeys(sorted(fresh), "the encoder alone is taken over"),
+        num_taken=sum(p.numel() for key, p in parameters.items() if key in taken),
+        num_parameters=sum(p.numel() for p in parameters.values()),
+    )
+    told = "".join(
+        f"; {path} is {ours!r} here, {theirs!r} there"
+        for path, (theirs, ours) in differences(other.config, model.config).items()
+        if path in FREE_OF_ENCODERS
+    )
+    logger.info("%s%s", result, told)
+    return result
+
+
+def _refuse_another_network(name: str, other: Detector, model: Detector, parts: str) -> None:
     differ = differences(other.config, model.config)
     differ = {path: values for path, values in differ.items() if not path.startswith("deployment.")}
+    if parts == "encoder":
+        ours = ("voxels.", "encoder.", "neuron.")
+        differ = {p: v for p, v in differ.items() if p.startswith(ours) and p not in FREE_OF_ENCODERS}
     for path in (*FREE, *(("head.width",) if "head.kind" in differ else ())):
         differ.pop(path, None)
     if differ:
@@ -122,6 +160,7 @@ def _refuse_another_network(name: str, other: Detector, model: Detector) -> None
         raise WeightsError(
             f"{name}: cannot start from the weights of another network: {told}; leave out preset and network to take "
             "the network of the weights, or leave out the weights"
+            + ("" if parts == "encoder" else "; the encoder alone is taken over with weights_parts: encoder")
         )
 
 

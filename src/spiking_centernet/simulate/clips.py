@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.data.frames import FRAMES_SUFFIX
 from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX, write_cameras, write_objects
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate.conditions import CLEAR, Condition
+from spiking_centernet.simulate.frames import channels_of, picture_times_us, write_pictures
 from spiking_centernet.simulate.profiles import ANY
 from spiking_centernet.simulate.worlds import WORLDS, Scene, SceneFactory, World
 from spiking_centernet.utils.files import atomic_write
 
 SPLITS = ("train", "val", "test")
 
-LABELS = ("objects",)
-"""Labels beyond the boxes: "objects" are 3D boxes, joints and the camera, ``*_objects.npy`` and ``*_camera.npy``."""
+LABELS = ("objects", "frames")
+"""What can be written beyond events and boxes: "objects" are 3D boxes, joints and the camera, ``*_objects.npy`` and
+``*_camera.npy``; "frames" are pictures, ``*_frames/<microseconds>.png``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class Clip:
     world: World = WORLDS["roads"]
     profile: str = ANY
     labels: tuple[str, ...] = ()
+    frames_per_window: int = 1
+    color: bool = False
 
     @property
     def name(self) -> str:
@@ -80,9 +85,15 @@ class Clip:
         return self.out / self.split / f"{self.name}{CAMERA_SUFFIX}"
 
     @property
+    def frames_path(self) -> Path:
+        """Folder of its pictures."""
+        return self.out / self.split / f"{self.name}{FRAMES_SUFFIX}"
+
+    @property
     def label_paths(self) -> tuple[Path, ...]:
         """The files beyond events and boxes that it is to have."""
-        return (self.objects_path, self.camera_path) if "objects" in self.labels else ()
+        objects = (self.objects_path, self.camera_path) if "objects" in self.labels else ()
+        return (*objects, self.frames_path) if "frames" in self.labels else objects
 
     @property
     def report_path(self) -> Path:
@@ -120,6 +131,11 @@ def write_labels(clip: Clip, scene: Scene, boxes: list[np.ndarray], labels_us: r
     Raises:
         ConfigError: If the scene has no such labels.
     """
+    if "frames" in clip.labels:
+        times_us = picture_times_us(labels_us, clip.frames_per_window)
+        # A fourth stream of chance, next to those of scene, sensor and its settings.
+        channels = channels_of(scene, clip.rng().spawn(4)[3]) if clip.color else [scene]
+        write_pictures(clip.frames_path, channels, clip.size_hw, times_us, before_us)
     if "objects" not in clip.labels:
         return
     if not (hasattr(scene, "objects") and hasattr(scene, "calibration")):

@@ -32,6 +32,7 @@ from spiking_centernet.simulate.clips import (
     write_labels,
 )
 from spiking_centernet.simulate.conditions import CLEAR, Condition
+from spiking_centernet.simulate.frames import check_per_window
 from spiking_centernet.simulate.profiles import ANY, Readout, profile_names, random_camera
 from spiking_centernet.simulate.sensor import Sensor, random_params
 from spiking_centernet.simulate.statistics import RecentEvents
@@ -169,6 +170,8 @@ def simulate(
     make_scene: SceneFactory | None = None,
     condition: Condition = CLEAR,
     labels: Sequence[str] = (),
+    frames_per_window: int = 1,
+    color: bool = False,
     executor: Executor | None = None,
 ) -> Path:
     """Simulate a data set: ``out/train|val|test/<name>_td.dat`` and ``_bbox.npy``, and ``simulation.json``.
@@ -192,6 +195,8 @@ def simulate(
         make_scene: draws the scene of a clip instead of the world's own.
         condition: another threshold, only night, rain, flicker; the default changes nothing.
         labels: of ``clips.LABELS``, to write next to the boxes; they change no byte of events and boxes.
+        frames_per_window: with the label "frames": pictures in the 100 ms before a label, its own included.
+        color: with the label "frames": the pictures are colored; events and boxes stay what they are.
         executor: where the clips are made, instead of ``workers`` processes here.
 
     Returns:
@@ -215,8 +220,13 @@ def simulate(
     scene = make_scene or kind.make_scene
     if unknown := sorted(set(labels) - set(LABELS)):
         raise ConfigError(f"unknown labels {unknown[0]!r}{did_you_mean(unknown[0], LABELS)}")
-    if labels and make_scene is None and not kind.has_objects:
-        raise ConfigError(f"the world {world!r} has no labels beyond boxes; leave out labels, or take the world roads")
+    check_per_window(frames_per_window)
+    if (frames_per_window != 1 or color) and "frames" not in labels:
+        raise ConfigError('frames_per_window and color are about pictures: add "frames" to the labels, or leave it out')
+    if "objects" in labels and make_scene is None and not kind.has_objects:
+        raise ConfigError(
+            f"the world {world!r} has no labels beyond boxes and frames; leave out objects, or take the world roads"
+        )
     label_us = kind.label_period_us
     duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s, label_us))
     if train_duration_s is not None:
@@ -231,6 +241,8 @@ def simulate(
         **({"profile": profile} if kind.has_profiles else {}),
         **condition.to_dict(),
         **({"labels": sorted(labels)} if labels else {}),
+        **({"frames_per_window": frames_per_window} if frames_per_window != 1 else {}),
+        **({"color": True} if color else {}),
     }
     description_path = out / "simulation.json"
     _check_folder(out, settings)
@@ -247,6 +259,8 @@ def simulate(
             kind,
             profile,
             tuple(sorted(labels)),
+            frames_per_window,
+            color,
         )
         for split in SPLITS
         for index in range(getattr(clips, split))
@@ -295,7 +309,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     found = read_json(description_path)
     if found is None:
         raise DatasetError(f"{description_path} is damaged; choose a new folder, or delete this one first")
-    for key in settings.keys() | found.keys() & {"condition", "labels"}:
+    for key in settings.keys() | found.keys() & {"condition", "labels", "frames_per_window", "color"}:
         if found.get(key) != settings.get(key):
             raise DatasetError(
                 f"{out} holds a simulation with {key} {found.get(key)}, not {settings.get(key)}; "

@@ -19,6 +19,7 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.evaluation.metrics import get_protocol
 from spiking_centernet.model import PRESETS, Detector, DetectorConfig, Memory, build, weights
 from spiking_centernet.model.config_dict import numbers_from_text, with_changes
+from spiking_centernet.model.transfer_learning import PARTS
 from spiking_centernet.training.distillation import Distillation
 from spiking_centernet.training.spike_penalty import SpikePenalty
 
@@ -41,6 +42,7 @@ class Recipe:
         network: settings of ``DetectorConfig`` to change, for example ``{neuron.kind: relu}``.
         weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id.
             Everything that fits is taken over; output channels of classes go by name.
+        weights_parts: "all" of them that fits, or "encoder": for a network of another task or decoder.
         freeze: what keeps the weights it starts from: "encoder" or "encoder+decoder"; null for nothing.
         encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
         epochs: passes over the training split.
@@ -75,6 +77,7 @@ class Recipe:
     preset: str | None = None
     network: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    weights_parts: Literal["all", "encoder"] = "all"
     freeze: Literal["encoder", "encoder+decoder"] | None = None
     encoder_learning_rate: float | None = None
     epochs: int = 30
@@ -138,6 +141,12 @@ class Recipe:
         loggers = get_args(get_type_hints(type(self))["logger"])
         if self.logger not in loggers:
             raise ConfigError(f"unknown logger {self.logger!r}{did_you_mean(str(self.logger), loggers)}")
+        if self.weights_parts not in PARTS:
+            raise ConfigError(f"unknown weights_parts {self.weights_parts!r}{did_you_mean(self.weights_parts, PARTS)}")
+        if self.weights_parts == "encoder" and self.freeze == "encoder+decoder":
+            raise ConfigError(
+                "freeze: encoder+decoder would keep a random decoder, for weights_parts: encoder takes none"
+            )
         if self.freeze not in (None, *FREEZABLE):
             raise ConfigError(f"unknown freeze {self.freeze!r}{did_you_mean(str(self.freeze), FREEZABLE)}")
         if self.freeze is not None and self.weights is None:
@@ -156,7 +165,7 @@ class Recipe:
     def build(self) -> Detector:
         """Return the network to train: its weights are fixed by the seed, or are those to start from."""
         torch.manual_seed(self.seed)
-        return build(self.preset, weights=self.weights, **self.network)
+        return build(self.preset, weights=self.weights, weights_parts=self.weights_parts, **self.network)
 
 
 NESTED: dict[str, type] = {"augmentation": Augmentation, "penalty": SpikePenalty, "distillation": Distillation}

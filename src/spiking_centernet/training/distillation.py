@@ -60,7 +60,8 @@ def teacher_cube(
 ) -> UInt8[Tensor, "S B K H W"]:
     """Return the cube that the teacher would have been given at the same timestamps, made from the student's.
 
-    A teacher of one 20 ms step sees the end of the window, one of a 100 ms frame sees all of it in coarser micro bins.
+    Pictures are the same for both. A teacher of one 20 ms step sees the end of the window, one of a 100 ms frame sees
+    all of it in coarser micro bins.
     Cells of time are joined by OR, or by a sum where events are counted: exactly what binning the events again gives.
 
     Args:
@@ -68,6 +69,8 @@ def teacher_cube(
         student: how the student's cubes are made.
         teacher: how the teacher's are.
     """
+    if student.takes_frames:
+        return cube
     steps, bins = cube.shape[0], cube.shape[2] // 2
     cells = cube.unflatten(2, (2, bins)).permute(0, 3, 1, 2, 4, 5).flatten(0, 1)  # [T * bins, B, 2, H, W]
     seen = cells[steps * bins - teacher.window_us * steps * bins // student.window_us :]
@@ -179,7 +182,7 @@ class Teacher:
         heatmap = student.head.targets(boxes, output).heatmap if self.settings.where == "objects" else None
         terms = self._outputs(taught, output, heatmap)
         if seen is not None and watched is not None:
-            difference = seen.mean(cube.shape[0]) - watched.mean(shown.shape[0])
+            difference = seen.mean(student.num_steps(cube)) - watched.mean(self.model.num_steps(shown))
             terms.append(self.settings.features * difference.square().mean())
         total = torch.stack(terms).sum()
         return Loss(loss.total + self.settings.alpha * total, {**loss.parts, "distillation": total})
@@ -231,6 +234,8 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
     Raises:
         ConfigError: they differ in what must be equal, or the teacher's window cannot be cut from the student's.
     """
+    if teacher.classifies or student.classifies:
+        raise ConfigError("distillation compares maps, and a network of the task classify has none; leave it out")
     if teacher.head.kind != student.head.kind or not HEADS[student.head.kind].is_dense:
         raise ConfigError(
             "distillation compares maps: it needs two heads of one kind that answer with maps, as centernet does, "
@@ -248,6 +253,15 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
                 "student's ReLU counterpart as teacher"
             )
     own, its = student.voxels, teacher.voxels
+    if own.takes_frames:
+        names = ("colors", "frame_hw") if own.mode == "direct" else ("colors", "frame_hw", "num_steps", "window_us")
+        for name in names:
+            if getattr(own, name) != getattr(its, name):
+                raise ConfigError(
+                    f"the teacher has voxels.{name} {getattr(its, name)}, the student {getattr(own, name)}; they need "
+                    "the same pictures"
+                )
+        return
     cells = own.num_steps * own.bins
     seen, rest = divmod(its.window_us * cells, own.window_us)
     if rest or seen > cells or seen % (its.num_steps * its.bins):

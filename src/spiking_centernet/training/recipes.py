@@ -18,7 +18,7 @@ from spiking_centernet.training.config import NESTED, Recipe, make_recipe, parse
 
 logger = logging.getLogger(__name__)
 
-FINE_TUNE, FROM_SCRATCH = "fine_tune", "from_scratch"
+FINE_TUNE, FROM_SCRATCH, PICTURES = "fine_tune", "from_scratch", "pictures"
 
 MANY_FRAMES = 2264
 """Labeled frames from which a network is trained from scratch: the bundled nano was, on so many
@@ -82,6 +82,8 @@ class Suggestion:
 def suggest(data: str | os.PathLike[str], *, weights: str | None = None) -> Suggestion:
     """Return the bundled recipe that suits a data set: fine-tuning for few labeled frames, from scratch for many.
 
+    Pictures have a recipe of their own, because the bundled weights were trained on events.
+
     Args:
         data: folder with ``train``.
         weights: what is to be started from in any case.
@@ -90,21 +92,26 @@ def suggest(data: str | os.PathLike[str], *, weights: str | None = None) -> Sugg
         DatasetError: the data folder does not hold what it should.
     """
     num_frames = _num_labeled_frames(data)
+    if locate(data)[0].has_pictures and weights is None:
+        reason = f"{data} holds {num_frames:,} labeled pictures, and the bundled weights were trained on events"
+        return Suggestion(PICTURES, _scaled_to(num_frames, read_recipe(bundled_recipes()[PICTURES])), reason)
     many = num_frames >= MANY_FRAMES
     if many and weights is None:
         return Suggestion(FROM_SCRATCH, {}, f"{data} has {num_frames:,} labeled frames, {MANY_FRAMES:,} are enough")
     fields = read_recipe(bundled_recipes()[FINE_TUNE])
-    batch_size = max(1, min(fields["batch_size"], num_frames))
-    steps = min(num_frames, fields["windows_per_epoch"]) // batch_size
-    epochs = max(fields["epochs"], math.ceil(LEAST_STEPS / steps)) if steps else fields["epochs"]
-    changes = {
-        "batch_size": batch_size, "epochs": epochs, "val_every": max(1, epochs // MOST_VALIDATIONS),
-        "weights": weights or fields["weights"],
-    }  # fmt: skip
+    changes = _scaled_to(num_frames, fields) | {"weights": weights or fields["weights"]}
     why = f"starts from {weights}" if many else f"{num_frames:,} labeled frames are too few for training from scratch"
     return Suggestion(
         FINE_TUNE, changes, f"{data}: {why} (fewer than {MANY_FRAMES:,})" if not many else f"{data}: {why}"
     )
+
+
+def _scaled_to(num_frames: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return batch size and epochs of a recipe for so many labeled frames, so that it takes enough steps."""
+    batch_size = max(1, min(fields["batch_size"], num_frames))
+    steps = min(num_frames, fields.get("windows_per_epoch") or num_frames) // batch_size
+    epochs = max(fields["epochs"], math.ceil(LEAST_STEPS / steps)) if steps else fields["epochs"]
+    return {"batch_size": batch_size, "epochs": epochs, "val_every": max(1, epochs // MOST_VALIDATIONS)}
 
 
 def suggest_recipe(data: str | os.PathLike[str], *, weights: str | None = None, **fields: Any) -> Recipe:
@@ -146,6 +153,8 @@ def recipe_for(
 def _num_labeled_frames(data: str | os.PathLike[str]) -> int:
     layout, root = locate(data)
     classes = folder_classes(data) or CLASS_NAMES
+    if layout.has_pictures:
+        return len(layout.find(root, "train"))
     return sum(len(label_timestamps(layout.boxes(files, classes))) for files in layout.find(root, "train"))
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from torch import Tensor
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.layouts import locate
 from spiking_centernet.errors import ConfigError, WeightsError
-from spiking_centernet.evaluation.prediction import Predictions
-from spiking_centernet.model import Detector
+from spiking_centernet.evaluation.prediction import Predictions, in_cube
+from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
 from spiking_centernet.model.weights import load, read_tensors, save, save_tensors
 from spiking_centernet.structures import Batch
 from spiking_centernet.training.loggers import BOARD, make_logger, require_logger
 from spiking_centernet.utils.files import atomic_write, naming_full_disk, remove_leftovers
-from spiking_centernet.visualize.draw import draw_boxes, events_image, events_of, mosaic, save_png
+from spiking_centernet.visualize.draw import cube_image, drawer, mosaic, save_png
 from spiking_centernet.visualize.plots import curves_plot
 
 CHECKPOINT = "last.safetensors"
@@ -149,13 +149,13 @@ class RunFolder:
         notes = {"recordings": batch.recordings, "t_us": batch.t_us}
         return save_tensors(tensors, self.path / "bad_batch", {}, notes)
 
-    def draw_batch(self, batch: Batch, classes: Sequence[str]) -> None:
+    def draw_batch(self, batch: Batch, config: DetectorConfig) -> None:
         """Picture the first training batch as the network sees it, with its boxes."""
-        size_hw = batch.cube.shape[-2], batch.cube.shape[-1]
         pictures = []
         for i, boxes in list(enumerate(batch.boxes))[:PICTURES]:
-            image = events_image(events_of(batch.cube[:, i]), size_hw)
-            pictures.append(draw_boxes(image, truth=boxes, class_names=classes, scale=2))
+            image = cube_image(batch.cube[:, i], config.voxels)
+            draw = drawer(classifies=config.classifies)
+            pictures.append(draw(image, truth=boxes, class_names=config.classes, scale=2))
         save_png(mosaic(pictures, 4), self.path / "pictures" / "train_batch.png")
 
     def draw_validation(self, epoch: int, dataset: FolderDataset, predictions: Predictions) -> None:
@@ -163,9 +163,10 @@ class RunFolder:
         pictures = []
         for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int):
             sample = dataset[int(index)]
-            image = events_image(events_of(sample.cube), (sample.cube.shape[-2], sample.cube.shape[-1]))
-            result = predictions.detections[sample.recording, sample.t_us].above(0.3)
-            pictures.append(draw_boxes(image, result, sample.boxes, class_names=predictions.class_names, scale=2))
+            image = cube_image(sample.cube, dataset.spec)
+            result = in_cube(predictions.detections[sample.recording, sample.t_us].above(0.3), sample)
+            draw = drawer(classifies="classify" in predictions.tasks)
+            pictures.append(draw(image, result, sample.boxes, class_names=predictions.class_names, scale=2))
         save_png(mosaic(pictures, 4), self.path / "pictures" / f"val_epoch{epoch:03d}.png")
 
     def finish(self) -> None:
@@ -174,7 +175,10 @@ class RunFolder:
             self._logger.finalize("success")
         rows = read_metrics(self._metrics)
         columns = {name: [row[name] for row in rows] for name in rows[0]}
-        panels = {"loss": ["loss"], "AP on validation": ["ap", "ap50"], "firing rate": ["firing_rate"]}
+        scores = {"accuracy on validation": ["classify_accuracy"]}
+        if not any("classify_accuracy" in row for row in rows):
+            scores = {"AP on validation": ["ap", "ap50"]}
+        panels = {"loss": ["loss"], **scores, "firing rate": ["firing_rate"]}
         curves_plot(columns, self.path / "pictures" / "curves.png", panels=panels)
 
 

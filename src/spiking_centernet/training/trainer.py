@@ -18,7 +18,13 @@ from torch.utils.data import DataLoader, Subset
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score
-from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict, require_task_labels
+from spiking_centernet.evaluation.prediction import (
+    best_threshold,
+    dataset_for,
+    predict,
+    protocol_for,
+    require_task_labels,
+)
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
@@ -162,6 +168,7 @@ class Trainer:
         self.val_set = dataset_for(model, data, "val")
         for dataset in (self.train_set, self.val_set):
             require_task_labels(dataset, config)
+        self.protocol = protocol_for(self.val_set, recipe.protocol)
         self.batches = EpochBatches(len(self.train_set), recipe.batch_size, recipe.seed, most=recipe.windows_per_epoch)
         self.steps_per_epoch = len(self.batches)
         self.num_steps = self.steps_per_epoch * recipe.epochs
@@ -234,7 +241,7 @@ class Trainer:
             rates = FiringRates(self.state.model.neuron_names) if watch else None
             values = self._step(batch, rates)
             if self.state.step == 1:
-                self.folder.draw_batch(batch, self.state.model.config.classes)
+                self.folder.draw_batch(batch, self.state.model.config)
             seconds = time.perf_counter() - since
             row = {"step": self.state.step, "epoch": epoch, **values, "seconds": seconds, "loading_s": loading_s}
             if rates is not None:
@@ -295,7 +302,7 @@ class Trainer:
         predictions = first.merge(others)
         counts = distributed.gather(self.fabric, rates)
         rates.merge(counts[: self.fabric.global_rank] + counts[self.fabric.global_rank + 1 :])
-        score = predictions.score(self.recipe.protocol)
+        score = predictions.score(self.protocol)
         row = {"step": self.state.step, "epoch": epoch, "ap": score.ap, "ap50": score.ap50}
         row |= {f"ap_{c.name}": c.ap for c in score.classes}
         row |= {f"{task}_{k}": v for task, found in score.tasks.items() for k, v in found.rows().items()}
@@ -306,14 +313,18 @@ class Trainer:
         ap = -1.0 if math.isnan(primary) else primary  # no box to score is worse than no match
         if not score.num_truth and self.state.best_ap <= ap and self.fabric.is_global_zero:
             warnings.warn(
-                f"no box of the validation split passes the size and time filter of protocol {self.recipe.protocol}: "
+                f"no box of the validation split passes the size and time filter of protocol {self.protocol}: "
                 "no AP can choose the best weights, so those of the last epoch are kept; protocol none filters nothing",
                 stacklevel=2,
             )
         self.state.without_better += 1
         if ap > self.state.best_ap or (not score.num_truth and ap >= self.state.best_ap):
             self.state.best_ap, self.state.without_better = ap, 0
-            deployment = {"score_threshold": best_threshold(score), "trained_hw": predictions.size_hw}
+            voxels = model.config.voxels
+            trained_hw = voxels.frame_hw if voxels.takes_frames else predictions.size_hw
+            # A classifier answers with the probability of every class, whatever it is.
+            threshold = 0.0 if model.config.classifies else best_threshold(score)
+            deployment = {"score_threshold": threshold, "trained_hw": trained_hw}
             config = with_changes(model.config, {"deployment": deployment})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         log.show(row)

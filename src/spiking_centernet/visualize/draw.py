@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Calibration, Detections
+from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Calibration, Detections, VoxelSpec
 from spiking_centernet.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -292,3 +292,48 @@ def events_of(cube: Tensor) -> np.ndarray:
     events["t"] = (step * bins + channel % bins).numpy()
     events["x"], events["y"], events["p"] = x.numpy(), y.numpy(), (channel // bins).numpy()
     return events[np.argsort(events["t"], kind="stable")]
+
+
+def cube_image(cube: UInt8[Tensor, "T C H W"], spec: VoxelSpec) -> Image:
+    """Picture what the network sees: events or differences as events, pictures as they are, "rate" as its mean.
+
+    Args:
+        cube: of one window.
+        spec: how it was made.
+    """
+    if not spec.takes_frames or spec.mode == "difference":
+        return events_image(events_of(cube), (cube.shape[-2], cube.shape[-1]))
+    colors = cube.numpy().mean(0) * (255 if spec.mode == "rate" else 1)
+    return np.repeat(np.rint(colors).astype(np.uint8).transpose(1, 2, 0), 3 // len(colors), axis=2)
+
+
+def draw_class(
+    image: np.ndarray,
+    answer: Detections | None = None,
+    truth: Boxes | None = None,
+    *,
+    class_names: Sequence[str],
+    scale: int | None = None,
+    caption: str = "",
+) -> Image:
+    """Enlarge a picture and write the likeliest class of a classifier, and the true one, below it.
+
+    Args:
+        image: as :func:`draw_boxes`.
+        answer: a box for every class, the likeliest first.
+        truth: the one true class.
+        class_names: what label 0, 1, ... is called.
+        scale: as :func:`draw_boxes`.
+        caption: what else the line below says, first.
+    """
+    words = [caption] if caption else []
+    if answer is not None and len(answer):
+        words.append(f"{_name(class_names, int(answer.labels[0]))} {answer.scores[0]:.2f}")
+    if truth is not None and len(truth):
+        words.append(f"is {_name(class_names, int(truth.labels[0]))}")
+    return draw_boxes(image, scale=scale, caption="  ".join(words))
+
+
+def drawer(*, classifies: bool) -> Callable[..., Image]:
+    """Return what draws an answer: :func:`draw_class` for a classifier, else :func:`draw_boxes`."""
+    return draw_class if classifies else draw_boxes

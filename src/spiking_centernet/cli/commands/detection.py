@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +35,7 @@ LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.cameras import Camera
+    from spiking_centernet.model import AnyDetector
     from spiking_centernet.structures import VoxelSpec
 
 
@@ -109,7 +111,8 @@ def detect(
 
     Args:
         inputs: a model (bundled name, weight file, run folder, hub id; small if none is named) and recordings, folders
-            or patterns of any sensor size; "sample" comes with the package
+            or patterns of any sensor size; "sample" comes with the package. A network of pictures takes pictures and
+            folders of them, of which mp4 is the annotated picture
         model: the model, if it is not among the inputs
         save: what to write; csv holds tracks, html is a page to look through
         out: folder for the files
@@ -143,6 +146,11 @@ def detect(
 
     name, sources = split_inputs(inputs, model)
     detector = load_detector(name, device=device, precision=precision, sparse=sparse)
+    if detector.config.voxels.takes_frames:
+        documents = _detect_in_pictures(detector, sources, out, save=list(save), min_score=min_score, quiet=json)
+        if json:
+            output.write_document(documents[0] if len(documents) == 1 else {"pictures": documents})
+        return
     paths = [path for source in sources for path in recording_paths(source)]
     config = detector.config
     threshold = config.deployment.score_threshold if min_score is None else min_score
@@ -167,6 +175,12 @@ def detect(
             tracks = f", {len(ids)} tracks" if track else ""
             if run.scaling.scales != (1.0,):
                 output.show_text(f"{where}{run.scaling}")
+            if config.classifies:
+                named = Counter(config.classes[found.labels[0]] for found in run.detections if len(found))
+                told = ", ".join(f"{name} at {count}" for name, count in named.most_common()) or "no class"
+                output.show_text(f"{where}{told} of {len(run.detections)} timestamps")
+                tables.files(run.paths.values())
+                continue
             output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} timestamps{tracks}")
             for text in run.coverage.messages(
                 num_boxes=num_boxes, min_score=threshold, num_scales=len(run.scaling.scales)
@@ -175,6 +189,40 @@ def detect(
             tables.files(run.paths.values())
     if json:
         output.write_document(documents[0] if len(paths) == 1 else {"recordings": documents})
+
+
+def _detect_in_pictures(
+    detector: "AnyDetector",
+    sources: list[str],
+    out: Path,
+    *,
+    save: list[str],
+    min_score: float | None,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """Detect in pictures and write what was found; return a document a picture."""
+    from spiking_centernet.data.frames import image_paths
+    from spiking_centernet.inference.inputs import folders_for
+    from spiking_centernet.inference.pictures import saved_kinds
+    from spiking_centernet.inference.predictor import predict as detect_in
+
+    kinds = saved_kinds(save)
+    if detector.config.voxels.mode == "difference":
+        sources_of = [Path(source) for source in sources]
+    else:
+        sources_of = [path for source in sources for path in image_paths(source)]
+    documents = []
+    for path, folder in zip(sources_of, folders_for(sources_of, out), strict=True):
+        results = detect_in(path, detector, min_score=min_score, stream=True)
+        for result in results:
+            at = f"_{result.t_us}us" if result.t_us else ""
+            stem = folder / f"{path.stem}{at}_detections"
+            files = [result.save(stem.with_name(stem.name + ("_bbox" if k == "npy" else "") + f".{k}")) for k in kinds]
+            documents.append({"picture": path, "boxes": len(result), "t_us": result.t_us, "files": files})
+            if not quiet:
+                output.show_text(f"{path}{at}: {len(result)} boxes")
+                tables.files(files)
+    return documents
 
 
 @functools.wraps(detect)
@@ -288,7 +336,8 @@ def stream(
         with contextlib.suppress(KeyboardInterrupt):
             for answer in summary.watch(answers):
                 # Line by line, so that a reader of the pipe gets each result at once.
-                print(as_line(answer, detector.config.classes), file=out, flush=True)
+                line = as_line(answer, detector.config.classes, classifies=detector.config.classifies)
+                print(line, file=out, flush=True)
                 if bar is not None:
                     bar.advance(
                         what=f"{answer.t_us * 1e-6:.2f} s  boxes {len(answer)}  latency {answer.latency_ms:.1f} ms  "

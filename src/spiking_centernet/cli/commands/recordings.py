@@ -38,6 +38,8 @@ def simulate(
     world: World = "roads",
     profile: CameraProfile = "any",
     labels: str = "",
+    frames_per_window: PositiveInt = 1,
+    color: bool = False,
     json: bool = False,
 ) -> None:
     """Simulate a labeled data set in GEN1's layout.
@@ -59,7 +61,9 @@ def simulate(
         flicker_hz: frequency at which all light flickers
         world: roads, or wide: any place, hand-held to fixed, any camera
         profile: event camera of the wide world
-        labels: beside the boxes, with commas; objects: 3D boxes, joints and the camera
+        labels: beside the boxes, with commas; objects: 3D boxes, joints and the camera; frames: pictures
+        frames_per_window: with --labels frames: pictures in the 100 ms before a label, its own included
+        color: with --labels frames: colored pictures
         json: print the summary as one JSON document
 
     Example:
@@ -75,6 +79,7 @@ def simulate(
         out, seed=seed, duration_s=duration_s, train_duration_s=train_duration_s, workers=workers,
         size_hw=read_size(size), clips=Clips(train=train, val=val, test=test),
         world=world, profile=profile, labels=[name.strip() for name in labels.split(",") if name.strip()],
+        frames_per_window=frames_per_window, color=color,
         condition=Condition(
             threshold_scale=threshold_scale, light=light, rain_mm_h=rain_mm_h, flicker_hz=flicker_hz,
         ),
@@ -142,7 +147,8 @@ def convert(
     """Convert labels (Prophesee, COCO, YOLO, MOT), or a recording to DAT.
 
     Args:
-        source: box file, COCO JSON, folder of YOLO labels, MOT text, or a recording
+        source: box file, COCO JSON, folder of YOLO labels, MOT text, or a recording; with --to ncars the folder of a
+            split, whose cars are cut out
         target: what to write; its suffix decides the format, without one it is a folder for YOLO
         to: the format, whatever the suffix
         classes: names, where the source has numbers only

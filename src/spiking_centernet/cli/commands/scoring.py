@@ -31,7 +31,7 @@ def val(
     *,
     data: str,
     split: str = "val",
-    protocol: list[Protocol] = ["prophesee"],  # noqa: B006
+    protocol: list[Protocol] = [],  # noqa: B006
     save: Path | None = None,
     corrupt: list[Corruption] = [],  # noqa: B006
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
@@ -48,7 +48,7 @@ def val(
         model: bundled name, weight file, run folder or hub id
         data: folder that holds the splits
         split: folder of the split
-        protocol: one or several, or all
+        protocol: one or several, or all; none given: prophesee, for pictures none
         save: folder for the score, the plots and a mosaic
         corrupt: score under sensor corruptions too: one or several, or all
         scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged;

@@ -12,7 +12,7 @@ import numpy as np
 from spiking_centernet import data
 from spiking_centernet.data import DatWriter, Recording
 from spiking_centernet.data.box_files import MAX_CLASSES
-from spiking_centernet.data.convert import coco, kitti, mot, prophesee, yolo
+from spiking_centernet.data.convert import coco, kitti, mot, ncars, prophesee, yolo
 from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.io import OPENERS
 from spiking_centernet.data.layouts import BOXES_SUFFIX, CLASSES_FILE, read_class_names
@@ -21,8 +21,9 @@ from spiking_centernet.structures import CLASS_NAMES, find_class
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.progress import track
 
-FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat")
-"""What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, KITTI's folder, DAT."""
+FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat", "ncars")
+"""What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, KITTI's folder, DAT; and
+cut-outs of a whole split, as N-CARS has them."""
 
 BY_SUFFIX = {".npy": "gen1", ".json": "coco", ".csv": "mot", ".txt": "mot", "": "yolo", ".dat": "dat"}
 
@@ -85,6 +86,12 @@ def convert_file(
         to = BY_SUFFIX[target.suffix.lower()]
     elif to not in FORMATS:
         raise ConfigError(f"cannot convert to {to!r}{did_you_mean(to, FORMATS)}")
+    if to == "ncars":
+        made = ncars.write_ncars(source.parent, source.name, target)
+        return Conversion(
+            made.folder, f"labeled recordings: {made.cars} cars and {made.background} places without an object",
+            (f"objects other than cars, cars under {ncars.LEAST_SIDE_PX} px, and what lies around the cut-outs",),
+        )  # fmt: skip
     kind = _kind(source)
     if to == "kitti" or kind == "KITTI":
         return _with_kitti(kind, source, target, to, every_us)
@@ -95,7 +102,7 @@ def convert_file(
             )
         return _to_dat(data.open(source, size_hw=size_hw, columns=columns, unit=unit), target)
     if to == "dat":
-        raise ConfigError(f"{source} holds labels, which DAT cannot hold; choose one of {', '.join(FORMATS[:-1])}")
+        raise ConfigError(f"{source} holds labels, which DAT cannot hold; choose one of {', '.join(FORMATS[:-2])}")
     labels = _read(kind, source, size_hw or _size_beside(source), None if classes is None else tuple(classes), every_us)
     if size_hw is not None or labels.size_hw is None:
         labels = dataclasses.replace(labels, size_hw=size_hw or _size_beside(source))

@@ -33,6 +33,7 @@ class ConvOperations:
         num_weights: weights of the layer.
         num_zeros: those of them that are zero.
         has_bias: whether every output has a constant added.
+        times: how often it was computed: every step of every window, or once a picture of mode "direct"; 0 if unknown.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ConvOperations:
     num_weights: int
     num_zeros: int
     has_bias: bool
+    times: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class _Tally:
     def __init__(self, name: str):
         self.name = name
         self.active: np.ndarray | None = None
-        self.places = 0
+        self.places = self.times = 0
         self.outputs = 0
         self.padded = 0
         self.binary = True
@@ -277,7 +279,7 @@ class OperationCounter:
         """
         if cube.ndim == 5 and not len(cube):
             raise ConfigError(f"windows need at least one time step to be counted, got {list(cube.shape)}")
-        if cube.ndim == 5 and self._num_windows and len(cube) != self._num_steps:
+        if cube.ndim == 5 and self._num_windows and len(cube) and self._model.num_steps(cube) != self._num_steps:
             raise ConfigError(
                 f"windows of {self._num_steps} steps were counted, these have {len(cube)}; count them apart"
             )
@@ -285,7 +287,7 @@ class OperationCounter:
             output, _ = self._model(cube, observe=self._fire, keep_state=False)
         finally:
             self._last = None
-        self._num_steps = cube.shape[0]
+        self._num_steps = self._model.num_steps(cube)
         self._num_windows += cube.shape[1]
         return output
 
@@ -304,6 +306,7 @@ class OperationCounter:
         tally = self._conv_tallies.setdefault(name, _Tally(name))
         tally.add(*self._counted(inputs[0]), inputs[0].numel())
         tally.outputs += output.numel()
+        tally.times += len(output)
         height, width = inputs[0].shape[-2:]
         tally.padded += len(output) * convolution_of(name, conv).macs((height, width))
 
@@ -341,6 +344,7 @@ def _conv_operations(conv: Conv, tally: _Tally) -> ConvOperations:
         num_weights=conv.weight.numel(),
         num_zeros=zeros,
         has_bias=conv.bias is not None,
+        times=tally.times,
     )
 
 

@@ -130,7 +130,7 @@ class MemoryModel:
         return sram_pj(places * self.membrane_bits / 8) * self.membrane_bits / 32
 
     def _conv(self, layer: ConvOperations, operations: Operations) -> float:
-        frames = operations.num_windows * operations.num_steps
+        frames = layer.times or operations.num_windows * operations.num_steps
         if layer.binary:
             look = layer.inputs / 32 * sram_pj(layer.inputs / frames / 8)
             pair = self._weight_pj(layer) + 2 * self._membrane_pj(layer.outputs / frames) + self.add_pj

@@ -65,9 +65,12 @@ class Costs:
         """In words: whether the network is fully spiking, and on which side of break-even it stands."""
         ops = self.operations
         if not ops.fully_spiking:
-            return (
-                f"Not fully spiking: {ops.first_not_binary} is the first layer that receives other values than 0 and 1."
-            )
+            real = [layer for layer in ops.convolutions if not layer.binary]
+            told = f"Not fully spiking: {real[0].name} is the first layer that receives other values than 0 and 1"
+            if len(real) == 1 and self.spiking:
+                millions = real[0].dense / ops.num_windows / 1e6
+                told += f": {millions:.1f} M multiply-accumulates a window; every other layer adds"
+            return told + "."
         told = []
         for even in self.break_evens:
             side = "less" if even.is_cheaper else "more"

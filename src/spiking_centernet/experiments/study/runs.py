@@ -271,6 +271,11 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
     for test in plan.tests(config):
         spec = dataclasses.replace(config.voxels, window_us=test.window_us, num_steps=test.num_steps)
         dataset = FolderDataset(data, plan.split, spec, classes=config.classes)
+        if spec.mode == "direct" and spec.num_steps != model.config.voxels.num_steps:
+            # The cube of a picture does not say how many steps see it.
+            weights, model = model.state_dict(), Detector(dataclasses.replace(config, voxels=spec))
+            model.load_state_dict(weights)
+        size_hw = (spec.frame_hw[0], spec.frame_hw[1]) if spec.takes_frames else None
         rates = FiringRates(model.neuron_names)
         predictions = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
         score = predictions.score(plan.protocol).to_dict()
@@ -281,7 +286,8 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
                 **{k: v for k, v in score.items() if k != "classes"},
                 "classes": {c["name"]: {"ap": c["ap"], "ap50": c["ap50"]} for c in score["classes"]},
                 "fingerprint": fingerprint_of(dataset),
-                "firing_rate": rates.overall(), "dense_operations": dense_macs(model, predictions.size_hw),
+                "firing_rate": rates.overall(),
+                "dense_operations": dense_macs(model, size_hw or predictions.size_hw),
             }
         )  # fmt: skip
     return found

@@ -6,6 +6,7 @@ from spiking_centernet.model.config import DetectorConfig, HeadConfig, HeadKind
 from spiking_centernet.model.heads.base import Head, PeakTask
 from spiking_centernet.model.heads.box3d_maps import Detect3D
 from spiking_centernet.model.heads.centernet import CenterNet
+from spiking_centernet.model.heads.classify import Classify
 from spiking_centernet.model.heads.joint_maps import Pose
 from spiking_centernet.model.heads.ssd import SSD
 
@@ -21,6 +22,8 @@ PEAK_TASKS: dict[str, Callable[[HeadConfig, tuple[str, ...], int], PeakTask]] = 
 
 def make_head(config: DetectorConfig) -> Head:
     """Return the head of a network, with all of its tasks."""
+    if config.classifies:
+        return Classify(config.num_classes, config.strides, config.head)
     return make_detection_head(config.tasks, config.classes, config.strides, config.head)
 
 

@@ -1,11 +1,14 @@
 """A random street with traffic, seen by a random camera: luminance frames and the boxes of what is visible in them."""
 
+import copy
+import dataclasses
 import math
 
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import labels
+from spiking_centernet.simulate.colors import GROUND, SKY, of_luminance_1, primitive_tints
 from spiking_centernet.simulate.render import frame, textures
 from spiking_centernet.simulate.render.ground import draw_ground_and_sky, draw_still
 from spiking_centernet.simulate.scene import street
@@ -86,7 +89,7 @@ class Scene:
             rng, pool, shapes, road, self._bend, low_m=-120.0, high_m=reach + 100.0, houses=houses, greens=greens,
             keep_out=keep_out,
         )  # fmt: skip
-        limb_shape = len(shapes)
+        self._num_cars, limb_shape = len(cars), len(shapes)
         walkers = []
         for _ in range(10):
             shapes.append(add_pedestrian(rng, pool))
@@ -277,6 +280,23 @@ class Scene:
             2 * GROUND_EXTENT_M / GROUND_SIZE[1], self._road.period_m / GROUND_SIZE[0], 12.0, self._look.haze,
             self._look.sky, self._skyline, self._cloud, beams, out, clear,
         )  # fmt: skip
+
+    def colored(self, rng: np.random.Generator) -> "list[Scene]":
+        """Return this scene as it looks in red, green and blue, each rendered like the gray one; ``rng`` draws hues."""
+        kinds, starts, counts, albedo, *rest = self._pool
+        tints = primitive_tints(
+            rng, kinds, self._shapes, num_cars=self._num_cars, first_walker=self._limb_shape
+        )  # fmt: skip
+        channels = []
+        for c, (sky, ground) in enumerate(zip(of_luminance_1(SKY), of_luminance_1(GROUND), strict=True)):
+            scene = copy.copy(self)
+            scene._pool = (kinds, starts, counts, albedo * tints[:, c], *rest)
+            haze, above = self._look.haze * [sky, 1], self._look.sky * [sky, sky, 1]
+            scene._look = dataclasses.replace(self._look, haze=haze, sky=above)
+            scene._ground = (self._ground * ground).astype(self._ground.dtype)
+            scene._still = None
+            channels.append(scene)
+        return channels
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
         """Return BOX_DTYPE rows stamped ``t_us`` around the visible pixels of every car and pedestrian at ``t_s``."""
