@@ -65,8 +65,11 @@ def test_scores_of_tasks_come_with_the_score_and_survive_a_file(model, data, tmp
     card = report.score(model, data, protocols=("none",), scale=1.0)
     tasks = card.scores["none"].tasks
     assert list(tasks) == ["detect3d", "pose"]
-    written = json.loads(json.dumps(card.to_dict()))["scores"]["none"]["tasks"]
-    assert written["pose"]["num_people"] == 3
+    written = json.loads(report.save(card, model, tmp_path / "card")["json"].read_text())
+    assert written["scores"]["none"]["tasks"]["pose"]["num_people"] == 3
+    assert [one["name"] for one in written["box3d_errors"]] == ["car", "pedestrian"]
+    # Boxes of one height at one depth: their size says the depth.
+    assert written["box3d_errors"][1]["size_prior"] < 0.1
     again = load_predictions(save_predictions(card.predictions, tmp_path / "predictions.npz"))
     assert again.tasks == model.config.tasks
     for name, score in again.score("none").tasks.items():

@@ -45,8 +45,11 @@ class MatchedErrors:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, None for NaN."""
-        plain = {**asdict(self), "dims_m": list(self.dims_m)}
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in plain.items()}
+
+        def known(value: Any) -> Any:
+            return None if isinstance(value, float) and math.isnan(value) else value
+
+        return {**{k: known(v) for k, v in asdict(self).items()}, "dims_m": [known(v) for v in self.dims_m]}
 
 
 def matched_errors(

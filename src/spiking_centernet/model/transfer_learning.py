@@ -106,7 +106,7 @@ def transfer(model: Detector, weights: str | os.PathLike[str], *, parts: str = "
             reason = None if taken[key].shape == own.shape else "it has another shape there"
         if reason is not None or key not in theirs:
             taken.pop(key, None)
-            fresh[key.rpartition(".")[0]] = reason or "the weights have no such layer"
+            fresh[_layer(key, theirs)] = reason or "the weights have no such layer"
     model.load_state_dict(ours | taken)
     parameters = dict(model.named_parameters())
     num_taken = sum(p.numel() - _num_fresh(key, p, model, classes) for key, p in parameters.items() if key in taken)
@@ -173,6 +173,13 @@ def _matched(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, int]:
         if index is not None:
             exact[name] = theirs.index(free.pop(index))
     return {name: exact[name] for name in ours if name in exact}
+
+
+def _layer(key: str, theirs: Mapping[str, Tensor]) -> str:
+    """Return what to call a tensor that starts fresh: its layer, or the whole branch where the weights have none."""
+    branch = ".".join(key.split(".")[:2])
+    is_whole = key.startswith("heads.") and not any(name.startswith(f"{branch}.") for name in theirs)
+    return branch if is_whole else key.rpartition(".")[0]
 
 
 def _is_output(key: str) -> bool:

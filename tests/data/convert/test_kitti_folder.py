@@ -1,6 +1,7 @@
 """KITTI's folder of 3D labels: written from a split, read back, and the camera in its projection."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from spiking_centernet.data.convert.kitti import camera_of_projection, read_proj
 from spiking_centernet.data.kitti_files import read_kitti
 from spiking_centernet.data.object_files import read_cameras, read_objects
 from spiking_centernet.errors import BoxFileError, ConfigError
+from spiking_centernet.joint_sets import JOINTS_13
 from spiking_centernet.structures import Calibration
 
 
@@ -86,3 +88,18 @@ def test_what_cannot_be_converted_is_refused(split, tmp_path):
     with pytest.raises(BoxFileError, match="simulate with --labels objects"):
         convert_file(split, tmp_path / "other", to="kitti")
     assert not (tmp_path / "other").exists()
+
+
+def test_coco_gets_the_joints_next_to_a_box_file(split, tmp_path):
+    convert_file(split / "clip3_bbox.npy", tmp_path / "people.json")
+    document = json.loads((tmp_path / "people.json").read_text())
+    car, person = document["categories"]
+    assert "keypoints" not in car
+    assert person["keypoints"] == list(JOINTS_13.names)
+    assert [1, 2] in person["skeleton"]
+    rows = read_objects(split / "clip3_objects.npy", read_boxes(split / "clip3_bbox.npy"))
+    for annotation, row in zip(document["annotations"], rows, strict=True):
+        assert annotation["num_keypoints"] == 13
+        np.testing.assert_allclose(np.reshape(annotation["keypoints"], (13, 3)), row["joints"], atol=1e-5)
+    back = convert_file(tmp_path / "people.json", tmp_path / "people_bbox.npy")
+    assert any("keypoints of 3 people" in word for word in back.lost)

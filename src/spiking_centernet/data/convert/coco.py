@@ -26,6 +26,7 @@ from spiking_centernet.data.convert.labels import (
     time_of,
 )
 from spiking_centernet.errors import BoxFileError
+from spiking_centernet.joint_sets import JOINT_SETS, JointSet
 from spiking_centernet.utils.files import atomic_write
 
 TIME_IN_NAME = r"_(\d+)us\.\w+$"
@@ -55,6 +56,8 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
     """
     height, width = labels.sized("COCO")
     image_of = {t_us: k for k, t_us in enumerate(labels.timestamps_us.tolist(), start=1)}
+    joints = labels.joints
+    joint_set = None if joints is None else JOINT_SETS.get(joints.shape[1])
     annotations = []
     for k, box in enumerate(labels.boxes, start=1):
         x, y, w, h = (short(box[name]) for name in ("x", "y", "w", "h"))
@@ -65,9 +68,12 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
                 "confidence": short(box["confidence"]),
             }
         )  # fmt: skip
+        if joints is not None and joints[k - 1].any():
+            annotations[-1]["keypoints"] = [short(value) for value in joints[k - 1].ravel()]
+            annotations[-1]["num_keypoints"] = int((joints[k - 1, :, 2] > 0).sum())
     document = {
         "info": {"description": f"labels of {stem}"},
-        "categories": [{"id": k, "name": name} for k, name in enumerate(labels.classes, start=1)],
+        "categories": [_category(k, labels, joint_set) for k in range(len(labels.classes))],
         "images": [
             {"id": k, "file_name": picture_name(stem, t_us), "width": width, "height": height, "t_us": t_us}
             for t_us, k in image_of.items()
@@ -77,6 +83,15 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return []
+
+
+def _category(k: int, labels: Labels, joint_set: JointSet | None) -> dict[str, Any]:
+    """Return a class; one with joints names them and its limbs, which COCO counts from 1."""
+    category: dict[str, Any] = {"id": k + 1, "name": labels.classes[k]}
+    if joint_set is not None and labels.joints is not None and labels.joints[labels.boxes["class_id"] == k].any():
+        category["keypoints"] = list(joint_set.names)
+        category["skeleton"] = [[a + 1, b + 1] for a, b in joint_set.limbs]
+    return category
 
 
 def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
@@ -115,11 +130,12 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
             raise BoxFileError(f"{path}: two of its pictures or categories have the same id; export it again")
         rows: list[Row] = []
         tracked: list[bool] = []
-        num_crowds = 0
+        num_crowds = num_posed = 0
         for a in document["annotations"]:
             if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
                 num_crowds += 1
                 continue
+            num_posed += any(a.get("keypoints", ()))
             x, y, w, h = map(float, a["bbox"])
             confidence, track = float(a.get("confidence", a.get("score", 1))), a.get("track_id")
             tracked.append(track is not None)
@@ -135,5 +151,7 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         ) from error
     boxes = boxes_from(path, number_tracks(rows, tracked), classes)
     left_out = (f"{num_crowds} regions of crowds or to be ignored (iscrowd, ignore)",) if num_crowds else ()
+    if num_posed:
+        left_out = (*left_out, f"keypoints of {num_posed} people, which box files do not hold")
     size_hw = sizes.pop() if sizes else None
     return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out)

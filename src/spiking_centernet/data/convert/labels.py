@@ -24,6 +24,7 @@ class Labels:
         size_hw: height and width of the sensor in pixels; None where the file does not say.
         timestamps_us: int64 [M], every labeled time, those without a box too; sorted, each once.
         left_out: what the file says that is not in ``boxes``, and what was assumed in reading it, in words.
+        joints: float32 [N, J, 3], u and v in pixels and visibility of every box; None where there are none.
     """
 
     boxes: np.ndarray
@@ -31,6 +32,7 @@ class Labels:
     size_hw: tuple[int, int] | None = None
     timestamps_us: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     left_out: tuple[str, ...] = ()
+    joints: np.ndarray | None = None
 
     def __post_init__(self):
         with_box = np.unique(self.boxes["ts"]).astype(np.int64)

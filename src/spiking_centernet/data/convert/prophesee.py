@@ -1,12 +1,14 @@
 """Prophesee's box files, in the layouts of GEN1 (33 bytes a box) and of 1 Mpx (40 bytes)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from spiking_centernet.data import read_boxes, write_boxes
 from spiking_centernet.data.convert.labels import Labels
+from spiking_centernet.data.layouts import BOXES_SUFFIX
+from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX, num_joints_of, read_beside
 from spiking_centernet.utils.files import atomic_write
 
 MEGAPIXEL_DTYPE = np.dtype(
@@ -21,8 +23,24 @@ MEGAPIXEL_DTYPE = np.dtype(
 
 
 def read(path: Path, *, classes: Sequence[str]) -> Labels:
-    """Read a box file of either layout; raises as ``read_boxes``."""
-    return Labels(read_boxes(path, classes=classes), tuple(classes))
+    """Read a box file of either layout, with the joints that lie next to it as objects; raises as ``read_boxes``."""
+    boxes = read_boxes(path, classes=classes)
+    return Labels(boxes, tuple(classes), joints=_joints_beside(path, boxes))
+
+
+def _joints_beside(path: Path, boxes: np.ndarray) -> np.ndarray | None:
+    stem = str(path).removesuffix(BOXES_SUFFIX)
+    objects = read_beside(Path(stem + OBJECTS_SUFFIX), Path(stem + CAMERA_SUFFIX), path)
+    count = 0 if objects is None else num_joints_of(objects.rows.dtype)
+    if objects is None or not count:
+        return None
+
+    def keys(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+        return zip(rows["ts"].tolist(), rows["track_id"].tolist(), strict=True)
+
+    known = dict(zip(keys(objects.rows), objects.rows["joints"], strict=True))
+    nothing = np.zeros((count, 3), np.float32)
+    return np.array([known.get(key, nothing) for key in keys(boxes)], np.float32).reshape(-1, count, 3)
 
 
 def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
