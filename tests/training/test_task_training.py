@@ -21,8 +21,10 @@ from spiking_centernet.evaluation.prediction_files import load_predictions, save
 from spiking_centernet.inference.recordings import write_detections
 from spiking_centernet.inference.runner import as_line
 from spiking_centernet.inference.streaming import stream
+from spiking_centernet.model.heads.base import Loss
 from spiking_centernet.model.weights import load, save
 from spiking_centernet.training.config import make_recipe
+from spiking_centernet.training.distillation import Distillation, Teacher
 from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.trainer import train
 
@@ -158,6 +160,22 @@ def test_tasks_of_a_recipe_must_be_the_networks():
     assert make_recipe({"preset": "nano", "network": {"tasks": ["detect", "pose"]}, "select_by": "detect"})
     with pytest.raises(ConfigError, match=r"task_weights\.pose"):
         toy_roads.recipe(network=NETWORK, task_weights={"pose": -1.0})
+
+
+def test_a_student_copies_every_map_of_its_teacher(model):
+    torch.manual_seed(5)
+    student = scn.build("nano", **NETWORK)
+    teacher = Teacher(model, Distillation(heatmap=0.0, heads=1.0), student)
+    cube = (torch.rand(3, 2, 4, 32, 48) < 0.1).to(torch.uint8)
+    output, _ = student.eval()(cube)
+    taught, _ = model(cube)
+    zero = Loss(torch.zeros(()), {})
+    loss = teacher.add(zero, cube, output, student, None, [scn.Boxes.empty(), scn.Boxes.empty()])
+    whole = torch.cat(list(output), dim=1) - torch.cat(list(taught), dim=1)
+    assert loss.total.item() == pytest.approx(whole.square().mean().item(), rel=1e-5)
+    other = scn.build("nano", **NETWORK, **{"head.focal_px": 100.0})
+    with pytest.raises(ConfigError, match=r"head\.focal_px"):
+        Teacher(model, Distillation(), other)
 
 
 def test_starting_from_a_detector_keeps_all_its_tensors(model, data, tmp_path):

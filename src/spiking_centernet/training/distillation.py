@@ -241,7 +241,16 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
             "distillation compares maps: it needs two heads of one kind that answer with maps, as centernet does, "
             f"got {teacher.head.kind} (teacher) and {student.head.kind}"
         )
+    shared = set(teacher.tasks) & set(student.tasks)
+    of_tasks = [
+        (f"head.{name}", getattr(student.head, name), getattr(teacher.head, name), what)
+        for task, name, what in (
+            ("detect3d", "focal_px", "depth for the same focal length"), ("pose", "joints", "the same set of joints")
+        )
+        if task in shared
+    ]  # fmt: skip
     for name, ours, theirs, what in (
+        *of_tasks,
         ("classes", student.classes, teacher.classes, "the same classes in the same order"),
         ("stride", student.stride, teacher.stride, "the same output stride"),
         ("head.sizes", student.head.sizes, teacher.head.sizes, "the same kind of sizes"),
