@@ -40,7 +40,7 @@ def recipe(epochs: int) -> Recipe:
     }  # fmt: skip
     return Recipe(
         network=network, epochs=epochs, batch_size=8, learning_rate=4e-3, augmentation=None, ema_decay=0.9,
-        val_every=epochs, protocol="none", seed=0, num_workers=0,
+        val_every=epochs, protocol="none", seed=0, num_workers=0, precision="float32",
     )  # fmt: skip
 
 
