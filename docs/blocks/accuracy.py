@@ -12,7 +12,7 @@ from spiking_centernet.evaluation.metrics import PROTOCOLS
 from spiking_centernet.experiments.study.table import HEADER as STUDY_HEADER
 from spiking_centernet.experiments.study.table import caption, cells, read_lines
 from spiking_centernet.model import PRESETS, Detector
-from spiking_centernet.model.weights import bundled, notes, sha256
+from spiking_centernet.model.weights import bundled, sha256
 from spiking_centernet.training.config import Recipe
 
 
@@ -111,7 +111,7 @@ def zoo(results: Results) -> str:
         digest = sha256(name)
         if r.get("sha256", digest) != digest:
             raise ValueError(f"results/{stem}_roads.json was measured with other weights than the bundled ones")
-        protocol = notes(name)["recipe"]["protocol"]
+        protocol = "prophesee"
         score = r["scores"][protocol]
         recipe_name = f"{stem}_roads.yaml" if stem in PRESETS else f"{stem}.yaml"
         rows.append(

@@ -23,6 +23,8 @@ def _card(name: str, results: Results) -> str:
     recipe: dict[str, Any] = noted["recipe"]
     voxels, stem = config.voxels, name.replace("-", "_")
     parameters = sum(p.numel() for p in Detector(config).parameters())
+    averaged = noted.get("averaged")
+    mixed = f", then averaged with `{recipe['weights']}`, share {averaged['share']:g}" if averaged else ""
     kind = "spiking network" if config.neuron.is_spiking else "ANN counterpart"
     start = f"the weights `{recipe['weights']}`" if recipe.get("weights") else "random weights"
     facts = [
@@ -33,7 +35,7 @@ def _card(name: str, results: Results) -> str:
                   f"{voxels.mode} channels; trained at {config.deployment.trained_hw[1]} x "
                   f"{config.deployment.trained_hw[0]} pixels"),
         ("trained by", f"[{recipe_of(name)}](../recipes/{recipe_of(name)}) from {start}, seed {recipe['seed']}; these "
-                       f"weights are those of epoch {noted['epoch'] + 1}, step {noted['step']}"),
+                       f"weights are those of epoch {noted['epoch'] + 1}, step {noted['step']}{mixed}"),
         ("score threshold", f"{config.deployment.score_threshold:g}, chosen on the validation split"),
         ("firing rate", f"{noted['firing_rate']:.1%} on the validation split"),
         ("file", f"{find(name).stat().st_size / 1e6:.1f} MB, sha256 `{sha256(name)}`"),
