@@ -29,6 +29,7 @@ Corruption = Literal[
     "polarity_flip", "downscale", "all",
 ]  # fmt: skip
 SaveFormat = Literal["mp4", "json", "npy", "png", "csv", "coco", "html"]
+FurtherLabels = Literal["objects", "frames"]
 LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat", "ncars"]
 EnginePrecision = Literal["fp32", "bf16", "int8"]
 Sparse = Literal["auto", "never", "always"]

@@ -7,6 +7,7 @@ from typing import Literal
 from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.values import (
     CameraProfile,
+    FurtherLabels,
     LabelFormat,
     Milliseconds,
     NonNegativeFloat,
@@ -37,7 +38,7 @@ def simulate(
     flicker_hz: NonNegativeFloat = 0.0,
     world: World = "roads",
     profile: CameraProfile = "any",
-    labels: str = "",
+    labels: list[FurtherLabels] = [],  # noqa: B006
     frames_per_window: PositiveInt = 1,
     color: bool = False,
     json: bool = False,
@@ -61,7 +62,7 @@ def simulate(
         flicker_hz: frequency at which all light flickers
         world: roads, or wide: any place, hand-held to fixed, any camera
         profile: event camera of the wide world
-        labels: beside the boxes, with commas; objects: 3D boxes, joints and the camera; frames: pictures
+        labels: beside the boxes, one or both; objects: 3D boxes, joints and the camera; frames: pictures
         frames_per_window: with --labels frames: pictures in the 100 ms before a label, its own included
         color: with --labels frames: colored pictures
         json: print the summary as one JSON document
@@ -78,7 +79,7 @@ def simulate(
     simulate_dataset(
         out, seed=seed, duration_s=duration_s, train_duration_s=train_duration_s, workers=workers,
         size_hw=read_size(size), clips=Clips(train=train, val=val, test=test),
-        world=world, profile=profile, labels=[name.strip() for name in labels.split(",") if name.strip()],
+        world=world, profile=profile, labels=labels,
         frames_per_window=frames_per_window, color=color,
         condition=Condition(
             threshold_scale=threshold_scale, light=light, rain_mm_h=rain_mm_h, flicker_hz=flicker_hz,
