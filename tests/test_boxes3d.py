@@ -7,7 +7,7 @@ from spiking_centernet.structures import Calibration
 
 @pytest.fixture
 def leveled(golden_dir):
-    z = np.load(golden_dir / "tasks" / "leveled.npz")
+    z = np.load(golden_dir / "tasks" / "levelled.npz")
     boxes = np.concatenate([z["location"], z["dims_hwl"], z["yaw"][:, None]], axis=1)
     cameras = [
         Calibration(np.full(2, f), np.array([x, y]), r)

@@ -16,9 +16,9 @@ def reads_or_writes_text(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text"):
         return True
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    # Containers and devices have an open() of their own.
+    # Containers, devices and pictures have an open() of their own.
     owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-    if name != "open" or getattr(owner, "id", "") in ("os", "av", "data", "scn", "archive", "webbrowser"):
+    if name != "open" or getattr(owner, "id", "") in ("os", "av", "data", "scn", "archive", "webbrowser", "Image"):
         return False
     modes = (*call.args, *(k.value for k in call.keywords if k.arg == "mode"))
     texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]

@@ -73,12 +73,17 @@ def scores(card: "EvaluationReport") -> None:
 
 
 def _classes(card: "EvaluationReport", title: str) -> None:
-    """Print the scores of a classifier, and which class was taken for which."""
+    """Print the scores of a classifier, and what each class was most often taken for; the JSON holds all counts."""
     found: Any = next(iter(card.scores.values())).tasks["classify"]
     rows = [(name, _number(value)) for name, value in found.rows().items()]
     output.show_table(title, ("what", "value"), [*rows, ("trials", found.num_trials), ("windows", found.num_windows)])
-    table = [(name, *row) for name, row in zip(found.class_names, found.confusion.tolist(), strict=True)]
-    output.show_table("trials (rows) and what they were taken for", ("is", *found.class_names), table)
+    table = []
+    for k, name in enumerate(found.class_names):
+        wrong = found.confusion[k].copy()
+        wrong[k] = 0
+        mostly = f"{found.class_names[int(wrong.argmax())]} ({wrong.max()})" if wrong.any() else "-"
+        table.append((name, int(found.confusion[k, k]), int(found.confusion[k].sum()), mostly))
+    output.show_table("trials by class", ("is", "right", "of", "most often taken for"), table)
 
 
 def _rates(card: "EvaluationReport") -> None:

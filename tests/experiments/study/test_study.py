@@ -11,9 +11,11 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy_roads
 import yaml
+from PIL import Image
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.errors import ConfigError, TrainingError
@@ -44,11 +46,15 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def four_windows(tmp_path_factory):
-    """Two windows to train on and two to validate with."""
+    """Two windows to train on and two to validate with, and pictures of them."""
     root = tmp_path_factory.mktemp("four") / "data"
     for seed, split in enumerate(("train", "val")):
         (root / split).mkdir(parents=True)
         toy_roads.write_recording(root / split / f"clip{seed}", seed, 2)
+        pictures = root / split / f"clip{seed}_frames"
+        pictures.mkdir()
+        for t_us in range(25_000, 2 * toy_roads.PERIOD_US + 1, 25_000):  # the ends of four steps a window
+            Image.fromarray(np.full(toy_roads.SIZE_HW, t_us // 1000, np.uint8)).save(pictures / f"{t_us}.png")
     return root
 
 
