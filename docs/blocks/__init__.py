@@ -13,7 +13,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         accuracy.small_scores, accuracy.small_classes, accuracy.shipped, accuracy.gpu_training, accuracy.real_clip,
         accuracy.protocols, accuracy.presets,
         accuracy.recipe, accuracy.augmentation, accuracy.zoo, accuracy.tracking, accuracy.stateful_accuracy,
-        cards.cards, accuracy.own_classes, accuracy.own_recording, accuracy.scale,
+        cards.cards, accuracy.own_classes, accuracy.toy_gestures, accuracy.own_recording, accuracy.scale,
         *map(accuracy.study_block, accuracy.STUDIES),
         cost.nano_energy, cost.gpu_joules, cost.nano_sparse, cost.counting, cost.firing_rate_study,
         cost.published_energy, cost.export_formats, cost.stream_soak,

@@ -141,6 +141,20 @@ def own_classes(results: Results) -> str:
     )
 
 
+def toy_gestures(results: Results) -> str:
+    """Whether a classifier uses the order of time: windows as they are, and with their steps shuffled."""
+    r = results["toy_gestures"]
+    rows = [
+        (name, number(r[key]["accuracy"]), f"{r[key]['turns']:.3f}")
+        for name, key in (("in order", "in_order"), ("shuffled", "shuffled"))
+    ]
+    header = ("time steps of a window", "accuracy, five motions", "accuracy, the two turns")
+    return (
+        f"{table(header, rows)}\n\nToy data: {r['in_order']['trials']} trials of users that training did not see, "
+        f"{r['in_order']['num_turns']} of them turns; {r['epochs']} epochs, one seed. {origin(r)}"
+    )
+
+
 def shipped(results: Results) -> str:
     """Accuracy and speed of the bundled weights."""
     r = results["shipped"]
