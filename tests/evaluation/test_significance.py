@@ -151,7 +151,7 @@ def test_pure_chance_is_called_significant_about_as_often_as_it_says(num_seeds):
         rng = np.random.default_rng(seed)
         chance = rng.normal(0, 0.01, (num_seeds, 1)) + rng.normal(0, 0.001, (num_seeds, 301))
         calls += compare(chance, np.zeros_like(chance), num_recordings=9, seed=seed).significant
-    assert calls <= 18  # 10 expected; with three seeds, a bootstrap calls 30 and more
+    assert calls <= 18  # 10 expected; drawing three seeds with replacement would call about 50
 
 
 def test_the_recordings_count_with_few_seeds_too():

@@ -189,8 +189,8 @@ def compare(
     One seed: a bootstrap over recordings, which holds for these two weight files alone. From ``ENOUGH_SEEDS`` on:
     a paired bootstrap over seeds and recordings, the same ones for both. Its interval is the 2.5 and 97.5
     percentiles; ``p = 2 (min(#(d <= 0), #(d >= 0)) + 1)`` over the number of resamples + 1 (Davison and Hinkley 1997,
-    section 4.2). In between, drawing a few seeds with replacement makes an interval too narrow: with three, one
-    difference in six that is chance passes for significant. There the standard error is the root of the seeds'
+    section 4.2). In between, drawing a few seeds with replacement makes an interval too narrow, and calls far
+    more chance differences significant than one in twenty. There the standard error is the root of the seeds'
     variance over K and the recordings' variance, and the quantile that of Student's t with K - 1 degrees of freedom.
 
     Args:

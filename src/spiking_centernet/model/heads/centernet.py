@@ -276,11 +276,7 @@ class CenterNet(Head[DetectorOutput]):
     ) -> Loss:
         """Return the loss of the boxes, as :func:`centernet_loss` or :mod:`box_fit` has it, and of the other tasks.
 
-        Args:
-            output: the network's.
-            boxes: the boxes of every sample, pixels of the input.
-            calibrations: the camera of every sample; None, and samples without one, teach no 3D box.
-            task_weights: weight of a task's loss by its name; 1 where none is given.
+        Arguments are those of :meth:`Head.loss`.
         """
         targets, weights = self.targets(boxes, output), task_weights or {}
         loss = self._box_loss(output, boxes, targets)
