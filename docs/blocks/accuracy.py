@@ -257,7 +257,7 @@ def own_recording(results: Results) -> str:
 
     def told(key: str) -> str:
         labels = r[key]
-        return f"{labels['matched']} of {labels['true_boxes']} true boxes, {labels['false']} boxes were false"
+        return f"{labels['matched']} of {labels['true_boxes']} true boxes and {labels['false']} times something else"
 
     return (
         f"{scores}\n\nProtocol `{r['protocol']}`, {r['frames']['train']} labeled frames with {r['boxes']['train']} "

@@ -101,3 +101,36 @@ def wide_scores(results: Results) -> str:
         for world, score in worlds.items()
     ]
     return f"{table(('weights', 'world', 'AP', 'AP50', 'AP75'), rows, words=2)}\n\nSplit `test`. {origin(r)}"
+
+
+def augmentations(results: Results) -> str:
+    """What one group of augmentations after the other does to simulated and to real scores."""
+    r = results["augmentations"]
+
+    def found(counts: dict[str, Any]) -> str:
+        return f"{counts['matched']} of {counts['truth']}, {counts['false']} false"
+
+    def crops(counts: dict[str, Any]) -> str:
+        return f"{counts['car_box_on_cars']:.0%}, {counts['any_box_on_backgrounds']:.0%}, {counts['auc']:.2f}"
+
+    def false(counts: dict[str, Any]) -> str:
+        return f"{counts['false_per_frame']:.2f}"
+
+    columns = (("pedro", found), ("ncars", crops), ("seq_0003_e", false), ("bust", false), ("icns", found))
+    worlds = list(r["rows"][0]["ap"])
+    rows = [
+        (
+            row["augmentation"],
+            *(number(row["ap"][world]) for world in worlds),
+            *(_part(row["real"], part, write) for part, write in columns),
+        )
+        for row in r["rows"]
+    ]
+    header = (
+        "augmentation", *(f"{world}, AP" for world in worlds), "PEDRo",
+        "N-CARS: car box on cars, any on backgrounds, AUC", "desk", "head and shoulders", "street",
+    )  # fmt: skip
+    return (
+        f"{table(header, rows)}\n\n`nano`, fine-tuned in {r['steps']} steps each; AP on the split `{r['split']}` of "
+        f"simulated worlds, protocol `{r['protocol']}`; desk, head and shoulders: false boxes a frame. {origin(r)}"
+    )
