@@ -22,6 +22,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         speed.gpu_speed, speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
         reliability.worker_memory, architecture.walks, real.real_suite, real.partial_windows, real.wide_scores,
-        real.augmentations,
+        real.augmentations, real.parked,
     )
 }  # fmt: skip

@@ -134,3 +134,21 @@ def augmentations(results: Results) -> str:
         f"{table(header, rows)}\n\n`nano`, fine-tuned in {r['steps']} steps each; AP on the split `{r['split']}` of "
         f"simulated worlds, protocol `{r['protocol']}`; desk, head and shoulders: false boxes a frame. {origin(r)}"
     )
+
+
+def parked(results: Results) -> str:
+    """Recall in a stateful stream, by how long objects have stood still."""
+    r = results["parked"]
+    groups = list(dict.fromkeys(name for row in r["models"] for name in row["groups"]))
+
+    def share(row: dict[str, Any], name: str) -> str:
+        counts = row["groups"].get(name)
+        return "-" if counts is None else f"{counts['found']} of {counts['labeled']}"
+
+    rows = [
+        (f"`{row['model']}`", *(share(row, g) for g in groups), f"{row['false_per_frame']:.2f}") for row in r["models"]
+    ]
+    return (
+        f"{table(('weights', *groups, 'false boxes a frame'), rows)}\n\nSimulated roads, split `{r['split']}`, stateful "
+        f"stream: objects found at IoU 0.5. {origin(r)}"
+    )

@@ -12,6 +12,7 @@ import spiking_centernet as scn
 from spiking_centernet.cli import parser
 from spiking_centernet.data import Augmentation
 from spiking_centernet.errors import ConfigError, DatasetError
+from spiking_centernet.model import build
 from spiking_centernet.model.weights import load, save
 from spiking_centernet.training import recipes
 from spiking_centernet.training.config import Recipe, make_recipe, read_recipe
@@ -89,6 +90,23 @@ def test_frozen_parts_keep_weights_and_running_means(data, weights, tmp_path, fr
             assert torch.equal(value, start[key]), key
     changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, start[key])}
     assert changed == {"encoder", "decoder", "heads"} - set(parts)
+
+
+def test_a_memory_is_trained_on_a_frozen_detector(data, weights, tmp_path):
+    start = load(weights).state_dict()
+    longer = {"recurrent.kind": "gated", "voxels.num_steps": 6, "voxels.window_us": 200_000, "head.readout_steps": 3}
+    fields = {"weights": weights, "epochs": 1, "freeze": "detector", "penalty": None}
+    shape = toy_roads.recipe().network
+    model = train(toy_roads.recipe(**fields, network=shape | longer), data, out=tmp_path / "run")
+    fresh = build("nano", **(shape | longer)).state_dict()
+    for key, value in model.state_dict().items():
+        if key in start:
+            assert torch.equal(value, start[key]), key
+    weight = "recurrent.conv.weight"
+    assert model.state_dict().keys() - start.keys() == {weight, "recurrent.conv.bias"}
+    assert not torch.equal(model.state_dict()[weight], fresh[weight])
+    with pytest.raises(ConfigError, match="freeze: detector leaves nothing to train; add a memory"):
+        train(toy_roads.recipe(**fields), data, out=tmp_path / "none")
 
 
 def test_the_encoder_has_a_learning_rate_of_its_own(data, weights, tmp_path):

@@ -119,7 +119,8 @@ def dataset_for(
     Raises:
         DatasetError: the folder does not hold what it should.
     """
-    return FolderDataset(root, split, replace(model.config.voxels, fit=fit), classes=model.config.classes, names=names)
+    spec = replace(model.config.voxels, fit=fit and model.config.fits_windows)
+    return FolderDataset(root, split, spec, classes=model.config.classes, names=names)
 
 
 def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:

@@ -64,7 +64,7 @@ class Answerer:
         mode: "windowed" or "stateful".
         size_hw: height and width of the sensor in pixels.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
-        readout_steps: how many of the last steps a stateful answer averages; None takes the network's ``num_steps``.
+        readout_steps: how many of the last steps a stateful answer averages; None takes as many as the network does.
         ratio: scale of the cubes.
         inspector: keeps more of every window, or step, than its detections.
         camera: of the source, for 3D boxes; without one they are NaN.
@@ -87,7 +87,8 @@ class Answerer:
         self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
-        self.readout_steps = self.config.voxels.num_steps if readout_steps is None else readout_steps
+        usual = self.config.head.readout_steps or self.config.voxels.num_steps
+        self.readout_steps = usual if readout_steps is None else readout_steps
         if self.readout_steps < 1:
             raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
         if mode == "stateful" and not model.head.is_dense:

@@ -39,7 +39,7 @@ class Stream:
         mode: "windowed" or "stateful".
         every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
-        readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
+        readout_steps: steps that a stateful answer averages; None takes as many as the network does.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1 or "auto".
         voxels: how windows are cut, for example the network's with ``num_events``; None takes the network's, fitted to
             their events.
@@ -186,7 +186,7 @@ def stream(
         mode: "windowed" or "stateful".
         every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
-        readout_steps: steps that a stateful answer averages; None takes the network's ``num_steps``.
+        readout_steps: steps that a stateful answer averages; None takes as many as the network does.
         scale: at which the events are binned, as :class:`Stream`.
         voxels: how windows are cut, as :class:`Stream`.
         size_hw: height and width of the sensor, for sources that do not say.

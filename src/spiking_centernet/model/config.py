@@ -16,6 +16,7 @@ HeadKind = Literal["centernet", "ssd"]
 Sizes = Literal["linear", "log"]
 Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
+RecurrentKind = Literal["none", "gated"]
 
 TASKS = ("detect", "detect3d", "pose", "classify")
 """What a network can learn: boxes, 3D boxes, joints of people; or one class a window."""
@@ -98,6 +99,28 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecurrentConfig:
+    """A memory between decoder and head.
+
+    Attributes:
+        kind: "none" as in the paper, or "gated": see ``recurrent.GatedMemory``.
+        kernel: side of its convolution, an odd number.
+        half_life_steps: steps after which an untrained memory that nothing reaches is half gone.
+    """
+
+    kind: RecurrentKind = "none"
+    kernel: int = 3
+    half_life_steps: float = 100.0
+
+    def __post_init__(self):
+        _check_choices(self, "recurrent")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ConfigError(f"recurrent.kernel must be an odd number, got {self.kernel}")
+        if not self.half_life_steps > 0:
+            raise ConfigError(f"recurrent.half_life_steps must be positive, got {self.half_life_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """The head.
 
@@ -109,6 +132,7 @@ class HeadConfig:
         edges: where targets end: "clipped" a cell before the right and bottom border, as in CenterNet's code, so that
             boxes that touch it are taught too small; or "exact", at the border.
         box_loss: "l1" at the center as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
+        readout_steps: how many of the last time steps the maps are averaged over; 0 for all, as in the paper.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
         joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
         pose_classes: the classes that have joints.
@@ -119,6 +143,7 @@ class HeadConfig:
     sizes: Sizes = "linear"
     edges: Edges = "clipped"
     box_loss: BoxLoss = "l1"
+    readout_steps: int = 0
     focal_px: float = 304.0
     joints: tuple[str, ...] = JOINTS_13.names
     pose_classes: tuple[str, ...] = ("pedestrian",)
@@ -126,6 +151,8 @@ class HeadConfig:
     def __post_init__(self):
         _check_choices(self, "head")
         _check_positive(self, "head", "width")
+        if self.readout_steps < 0:
+            raise ConfigError(f"head.readout_steps must be 0 for all steps, or positive, got {self.readout_steps}")
         if not 0 < self.focal_px < math.inf:
             raise ConfigError(f"head.focal_px must be positive, got {self.focal_px}")
         if self.joints not in [joints.names for joints in JOINT_SETS.values()]:
@@ -182,6 +209,7 @@ class DetectorConfig:
         encoder: see :class:`EncoderConfig`.
         decoder: see :class:`DecoderConfig`.
         neuron: see :class:`NeuronConfig`.
+        recurrent: see :class:`RecurrentConfig`.
         head: see :class:`HeadConfig`.
         deployment: see :class:`DeploymentConfig`.
 
@@ -195,6 +223,7 @@ class DetectorConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
 
@@ -204,6 +233,12 @@ class DetectorConfig:
         if self.voxels.scale != 1:
             raise ConfigError("a network has no scale of its own: give scale to what detects, or to a VoxelSpec there")
         self._check_tasks()
+        if self.head.readout_steps > self.voxels.num_steps:
+            raise ConfigError(
+                f"head.readout_steps={self.head.readout_steps} must be at most voxels.num_steps={self.voxels.num_steps}"
+            )
+        if self.recurrent.kind != "none" and not self.neuron.is_spiking:
+            raise ConfigError("recurrent.kind='gated' is a memory of spikes; the ANN counterpart (relu) has none")
         most = len(self.encoder.widths) - 1
         if not 0 <= self.decoder.num_blocks <= most:
             raise ConfigError(
@@ -242,6 +277,11 @@ class DetectorConfig:
         return tuple(self.stride * 2**i for i in range(self.decoder.num_blocks, -1, -1))
 
     @property
+    def fits_windows(self) -> bool:
+        """Whether a window may begin at its first event: not where its early steps are but what came before."""
+        return not self.head.readout_steps
+
+    @property
     def classifies(self) -> bool:
         """Whether it answers with one class a window instead of boxes."""
         return self.tasks == ("classify",)
@@ -251,7 +291,8 @@ class DetectorConfig:
         """What makes this another network than the paper's kind, for example "decoder.skips='or'"; else empty."""
         usual = DetectorConfig()
         differ = [f"tasks={self.tasks}"] if self.classifies else []
-        for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "head.kind"):
+        for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "recurrent.kind",
+                     "head.kind", "head.readout_steps"):  # fmt: skip
             owner, name = path.split(".")
             value = getattr(getattr(self, owner), name)
             if value != getattr(getattr(usual, owner), name):

@@ -18,6 +18,7 @@ from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.heads.base import BranchModule, Head
 from spiking_centernet.model.layers import ConvNeuron, name_layers
 from spiking_centernet.model.neurons import Neuron, make_neuron
+from spiking_centernet.model.recurrent import GatedMemory
 from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
 from spiking_centernet.ops.memory_saving import Memory
@@ -76,13 +77,18 @@ class Detector(nn.Module):
         if config.encoder.identity:
             add_identities(self.encoder, neuron)
         self.decoder = Decoder(widths, config.decoder.num_blocks, block_maker(config.decoder, neuron))
+        level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
+        self.recurrent = None if config.recurrent.kind == "none" else GatedMemory(
+            level_channels[-1], config.recurrent, threshold=config.neuron.threshold, surrogate=config.neuron.surrogate
+        )  # fmt: skip
         self.head = make_head(config)
         self.heads = nn.ModuleDict()
-        level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
         for name, branch in self.head.branches.items():
             in_channels, width = level_channels[branch.level], config.head.width * branch.width
             block = ConvNeuron.make(in_channels, width, neuron)
-            module = BranchModule(in_channels, width, branch.out_channels, block)
+            module = BranchModule(
+                in_channels, width, branch.out_channels, block, readout_steps=config.head.readout_steps
+            )
             if branch.bias is not None:
                 with torch.no_grad():
                     module.out.bias.copy_(torch.as_tensor(branch.bias))  # pyright: ignore[reportOptionalMemberAccess]
@@ -135,10 +141,15 @@ class Detector(nn.Module):
         if shows_pictures:
             x = self._in_precision((cube.float() / 255 - FRAME_MEAN) / FRAME_STD, context)
             features = self.encoder(x, context, num_steps=self.config.voxels.num_steps)
-            return self.head.forward(self.heads, self.decoder.levels(features, context), context), context.new_state
+            return self._answer(features, context)
         by_events = event_conv.supports(cube, self.encoder.stem.conv) and event_conv.is_faster(cube)
         x = cube if by_events else self._in_precision(cube, context)
-        levels = self.decoder.levels(self.encoder(x, context), context)
+        return self._answer(self.encoder(x, context), context)
+
+    def _answer(self, features: list[Tensor], context: ForwardContext) -> tuple[Any, State]:
+        levels = self.decoder.levels(features, context)
+        if self.recurrent is not None:
+            levels = [*levels[:-1], self.recurrent(levels[-1], context)]
         return self.head.forward(self.heads, levels, context), context.new_state
 
     def _in_precision(self, cube: Tensor, context: ForwardContext) -> Tensor:

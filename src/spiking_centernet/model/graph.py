@@ -111,6 +111,11 @@ class NeuronLayer(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recurrence(NeuronLayer):
+    """The spikes of its source, joined by OR with those of a memory; its convolution gives drives and gates."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaxPool(Node):
     """3x3 maximum with stride 2 and padding 1."""
 
@@ -241,6 +246,8 @@ def graph_of(model: Detector) -> Graph:
     levels = [x]
     for i, (block, skip) in enumerate(zip(model.decoder.blocks, features[-2::-1], strict=False)):
         levels.append(builder.decoder_block(f"decoder.blocks.{i}", block, levels[-1], skip))
+    if model.recurrent is not None:
+        levels[-1] = builder.recurrence(model.recurrent, levels[-1])
     for name, branch in model.head.branches.items():
         module = model.heads[name]
         assert isinstance(module, BranchModule)
@@ -292,6 +299,11 @@ class _Builder:
     def neurons(self, name: str, convs: tuple[Convolution, ...], source: str, *, pad: int = 0) -> str:
         channels = convs[-1].out_channels
         return self.add(NeuronLayer(name=name, sources=(source,), channels=channels, convs=convs, pad=pad))
+
+    def recurrence(self, module: ConvNeuron, source: str) -> str:
+        convs = (convolution_of(f"{module.name}.conv", module.conv),)
+        channels = self.nodes[source].channels
+        return self.add(Recurrence(name=module.name, sources=(source,), channels=channels, convs=convs))
 
     def combine(self, name: str, kind: Skips, x: str, skip: str, *, upsample: bool) -> str:
         channels = self.nodes[x].channels + (self.nodes[skip].channels if kind == "concat" else 0)

@@ -163,7 +163,43 @@ class ReLU(nn.Module):
         return torch.relu(x), None
 
 
-Neuron = PLIF | ReLU
+class GatedNeuron(nn.Module):
+    """Leaky integrate-and-fire neurons whose leak is told by their input, and which keep their membrane when they fire.
+
+    ``v' = v + sigmoid(g) (d - v)`` with drive ``d`` and gate ``g``; a spike where ``v' >= threshold``. While nothing
+    comes, the gate is nearly closed: the membrane stays, and with it the spikes, step after step.
+
+    Args:
+        threshold: firing threshold of the membrane.
+        surrogate: name of the derivative used for a spike in the backward pass.
+    """
+
+    spiking = True
+
+    def __init__(self, *, threshold: float, surrogate: str):
+        super().__init__()
+        self.threshold, self.surrogate = threshold, surrogate
+
+    def forward(
+        self, x: Float[Tensor, "T B D H W"], v: Float[Tensor, "B C H W"] | None = None
+    ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
+        """Return the spikes of every step and the membrane after the last; ``v=None`` is zero-initialized.
+
+        Args:
+            x: the drives of all C channels, and behind them their gates: D = 2 C.
+            v: membrane before the first step, float32.
+        """
+        drive, gate = x.float().chunk(2, dim=2)
+        opening = torch.sigmoid(gate)
+        v = torch.zeros_like(drive[0]) if v is None else v
+        spikes = []
+        for d, q in zip(drive, opening, strict=True):
+            v = torch.lerp(v, d, q)
+            spikes.append(spike(v - self.threshold, self.surrogate).to(x.dtype))
+        return torch.stack(spikes), v
+
+
+Neuron = PLIF | ReLU | GatedNeuron
 
 
 def make_neuron(config: NeuronConfig) -> Neuron:

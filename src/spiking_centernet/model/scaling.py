@@ -109,14 +109,14 @@ def spec_for(config: DetectorConfig, voxels: VoxelSpec | None) -> VoxelSpec:
         ConfigError: If the network cannot take such cubes, or the scale is said here.
     """
     if voxels is None:
-        return replace(config.voxels, fit=True)
+        return replace(config.voxels, fit=config.fits_windows)
     for name in ("num_steps", "bins", "mode", "colors", "frame_hw"):
         ours, theirs = getattr(voxels, name), getattr(config.voxels, name)
         if ours != theirs:
             raise ConfigError(f"voxels has {name} {ours!r}, the network was trained with {theirs!r}")
     if voxels.scale != 1:
         raise ConfigError("give the scale as scale, not in voxels: boxes are brought back by it")
-    return voxels
+    return replace(voxels, fit=voxels.fit and config.fits_windows)
 
 
 def detections_of(

@@ -18,9 +18,13 @@ logger = logging.getLogger(__name__)
 
 FREE = {
     "classes", "tasks", "head.focal_px", "head.joints", "head.pose_classes",
-    "head.kind", "head.sizes", "head.edges", "head.box_loss", "neuron.surrogate", "neuron.detach_reset",
+    "head.kind", "head.sizes", "head.edges", "head.box_loss", "head.readout_steps", "neuron.surrogate",
+    "neuron.detach_reset", "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
 }  # fmt: skip
-"""Settings in which the two networks may differ: they belong to the head, to training or to deployment alone."""
+"""Settings in which the two networks may differ: they belong to the head, the memory, training or deployment alone."""
+
+FREE_OF_STEPS = {"voxels.num_steps", "voxels.window_us"}
+"""Settings in which the two may differ, too, where a step is as long in both: more of them look further back."""
 
 FREE_OF_ENCODERS = {"voxels.num_steps", "voxels.window_us", "voxels.num_events", "voxels.least_us", "voxels.frame_hw"}
 """Settings in which the two may differ, too, where the encoder alone is taken over: they fix no tensor of it."""
@@ -150,7 +154,9 @@ def _refuse_another_network(name: str, other: Detector, model: Detector, parts: 
     if parts == "encoder":
         ours = ("voxels.", "encoder.", "neuron.")
         differ = {p: v for p, v in differ.items() if p.startswith(ours) and p not in FREE_OF_ENCODERS}
-    for path in (*FREE, *(("head.width",) if "head.kind" in differ else ())):
+    as_long = other.config.voxels.step_us == model.config.voxels.step_us
+    free = (*FREE, *(("head.width",) if "head.kind" in differ else ()), *(FREE_OF_STEPS if as_long else ()))
+    for path in free:
         differ.pop(path, None)
     if differ:
         told = ", ".join(

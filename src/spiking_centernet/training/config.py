@@ -29,7 +29,9 @@ MAX_SEED = 1 << 63
 MAX_NUMBER = 10**300
 """No setting is larger: a float holds no more."""
 
-FREEZABLE = {"encoder": ("encoder",), "encoder+decoder": ("encoder", "decoder")}
+FREEZABLE = {
+    "encoder": ("encoder",), "encoder+decoder": ("encoder", "decoder"), "detector": ("encoder", "decoder", "heads"),
+}  # fmt: skip
 """Value of ``freeze`` -> the parts of the network that keep their weights."""
 
 
@@ -43,7 +45,8 @@ class Recipe:
         weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id.
             Everything that fits is taken over; output channels of classes go by name.
         weights_parts: "all" of them that fits, or "encoder": for a network of another task or decoder.
-        freeze: what keeps the weights it starts from: "encoder" or "encoder+decoder"; null for nothing.
+        freeze: what keeps the weights it starts from: "encoder", "encoder+decoder", or "detector": all but a memory,
+            ``network.recurrent``; null for nothing.
         encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
@@ -78,7 +81,7 @@ class Recipe:
     network: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     weights_parts: Literal["all", "encoder"] = "all"
-    freeze: Literal["encoder", "encoder+decoder"] | None = None
+    freeze: Literal["encoder", "encoder+decoder", "detector"] | None = None
     encoder_learning_rate: float | None = None
     epochs: int = 30
     windows_per_epoch: int | None = None

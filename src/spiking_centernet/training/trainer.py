@@ -161,6 +161,10 @@ class Trainer:
         model = distributed.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
         self.recipe, config = recipe, model.config
         self.frozen = [getattr(model, part).requires_grad_(False) for part in FREEZABLE.get(recipe.freeze or "", ())]
+        if self.frozen and not any(p.requires_grad for p in model.parameters()):
+            raise ConfigError(
+                f"freeze: {recipe.freeze} leaves nothing to train; add a memory, network.recurrent.kind: gated"
+            )
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
             data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, NotSpikingError
 from spiking_centernet.model import Detector, DetectorOutput
 from spiking_centernet.model.graph import convolution_of
-from spiking_centernet.model.neurons import PLIF, ReLU
+from spiking_centernet.model.neurons import PLIF, GatedNeuron, ReLU
 from spiking_centernet.model.operations import taps_met
 
 
@@ -62,7 +62,8 @@ class NeuronOperations:
         updates: neurons x steps x windows.
         dead: neurons that never spiked.
         saturated: neurons that spiked at every step.
-        multiplies: multiplications of an update: 1 for a leaky membrane, else 0.
+        multiplies: multiplications of an update: 1 for a leaky or gated membrane, else 0; a gate's sigmoid is not
+            counted, hardware reads it from a table.
         adds: additions of an update: 1 for a membrane, 0 for the ANN counterpart's ReLU.
     """
 
@@ -357,7 +358,7 @@ def _neuron_operations(neuron: nn.Module, tally: _Tally, steps: int) -> NeuronOp
         updates=tally.places,
         dead=int((tally.active == 0).sum()),
         saturated=int((tally.active == steps).sum()),
-        multiplies=int(isinstance(neuron, PLIF) and neuron.leaky),
+        multiplies=int(isinstance(neuron, GatedNeuron) or (isinstance(neuron, PLIF) and neuron.leaky)),
         adds=int(not isinstance(neuron, ReLU)),
     )
 

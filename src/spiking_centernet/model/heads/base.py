@@ -41,14 +41,15 @@ class Branch:
 class BranchModule(nn.Module):
     """The layers of a :class:`Branch`; no neuron after the 1x1 convolution: real values."""
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron):
+    def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron, *, readout_steps: int = 0):
         super().__init__()
         self.block = block
+        self.readout_steps = readout_steps
         self.out = nn.Conv2d(width, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "B K h w"]:
-        """Return the branch's map averaged over the steps."""
-        spikes = self.block(x, context)
+        """Return the branch's map averaged over the last ``readout_steps`` steps, 0 for all."""
+        spikes = self.block(x, context)[-self.readout_steps :]
         out = self.out(spikes.flatten(0, 1)).float()
         return out.unflatten(0, spikes.shape[:2]).mean(0)
 
