@@ -149,6 +149,6 @@ def parked(results: Results) -> str:
         (f"`{row['model']}`", *(share(row, g) for g in groups), f"{row['false_per_frame']:.2f}") for row in r["models"]
     ]
     return (
-        f"{table(('weights', *groups, 'false boxes a frame'), rows)}\n\nSimulated roads, split `{r['split']}`, stateful "
-        f"stream: objects found at IoU 0.5. {origin(r)}"
+        f"{table(('weights', *groups, 'false boxes a frame'), rows)}\n\nSimulated roads, split `{r['split']}`, "
+        f"stateful stream: objects found at IoU 0.5. {origin(r)}"
     )

@@ -110,11 +110,12 @@ def test_every_field_of_format_1_is_nested(old):
     assert nested_from_format_1(old["flat"]) == old["nested"]
     config = config_from_dict(old["nested"])
     # What came later keeps its default.
-    later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1", "focal_px": 304.0}
+    later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1", "focal_px": 304.0, "readout_steps": 0}
     later |= {"joints": list(JOINTS_13.names), "pose_classes": ["pedestrian"]}
     expected = {**old["nested"], "tasks": ["detect"], "head": {**old["nested"]["head"], **later}}
     expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304]}
     expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}
+    expected["recurrent"] = {"kind": "none", "kernel": 3, "half_life_steps": 100.0}
     expected["voxels"] |= {"colors": 3, "frame_hw": [240, 304]}
     assert config_to_dict(config) == expected
     # Every setting differs from its default, so that none can be forgotten or mixed up.
