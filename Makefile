@@ -19,8 +19,8 @@ THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sanitize lint format docs docs-serve simulate bench fuzz kill models worlds \
-	robustness results firing-rate-study studies wheel clean
+.PHONY: help setup demo test test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill models \
+	worlds robustness results firing-rate-study studies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ demo: $(CORE) ## simulate a drive, detect in it and in a real recording, evaluat
 test: $(READY) ## check the code and run every test
 	$(BIN)/ruff check
 	$(PYTEST)
+
+test-random: $(READY) ## run every test in random order, drawn from SEED
+	$(PYTEST) --random-order --random-order-seed=$(SEED)
 
 test-fast: $(READY) ## run the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"

@@ -46,7 +46,7 @@ INLINE Row row_of(const Layer *layer, i64 b, i64 y, i64 k, i64 block)
 INLINE void prefetch(const float *next, i64 size, const int write)
 {
     for (i64 i = 0; next && i < size; i += 16)
-        __builtin_prefetch(next + i, write);
+        write ? __builtin_prefetch(next + i, 1) : __builtin_prefetch(next + i, 0); // constants, optimized or not
 }
 
 INLINE void begin(const Row *row, i64 x, VecF *v)

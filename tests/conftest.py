@@ -19,8 +19,13 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+NUM_THREADS = torch.get_num_threads()
+
+
 def seed_everything():
     """Let no test depend on what ran before it in the same process."""
+    if torch.get_num_threads() != NUM_THREADS:  # a recipe or a benchmark may have set its own
+        torch.set_num_threads(NUM_THREADS)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002  for code that draws from the global state
     random.seed(0)

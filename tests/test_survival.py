@@ -3,19 +3,23 @@
 import contextlib
 import csv
 import errno
-import json
+import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy_roads
+from calibrated import calibrated, random_cube
 from toy_roads import recipe
 
 from spiking_centernet.errors import WeightsError
-from spiking_centernet.model.weights import read_tensors, save_tensors
+from spiking_centernet.experiments.study import run_study
+from spiking_centernet.model.weights import read_tensors, save, save_tensors
 from spiking_centernet.simulate.dataset import Clips, simulate
 from spiking_centernet.training.run_dir import RunFolder
 from spiking_centernet.training.trainer import train
@@ -24,18 +28,54 @@ from spiking_centernet.utils import files
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture
+def kill_test(monkeypatch):
+    """What ``make kill`` runs; training is killed in test_trainer.py, simulation in test_dataset.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("kill_test")
+
+
 @pytest.mark.slow
-def test_a_killed_detection_and_a_killed_study_lose_nothing(tmp_path, subprocess_env):
-    """Training is killed in test_trainer.py, simulation in test_dataset.py; ``make kill`` kills all four at random."""
-    out, jobs = tmp_path / "kills.json", ["--jobs", "detection", "study"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "kill_test.py"), "--kills", "1", "--out", str(out), *jobs],
-        env=subprocess_env, capture_output=True, text=True, timeout=1800, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    found = json.loads(out.read_text())
-    assert found["survived"]
-    assert {name: job["kills"] for name, job in found["jobs"].items()} == {"detection": 1, "study": 1}
+def test_a_detection_killed_at_random_loses_nothing(kill_test, tmp_path, subprocess_env):
+    job = next(job for job in kill_test.jobs(tmp_path) if job.name == "detection")
+    network = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
+    save(network, tmp_path / "weights" / "best")
+    done = kill_test.torture(job, tmp_path, 1, np.random.default_rng(0), subprocess_env | {"OMP_NUM_THREADS": "1"})
+    assert done["kills"] == 1
+    assert not done["damaged_files"]
+    assert not done["trials_with_another_result"]
+
+
+KILLED_STUDY = """
+import os, signal, sys
+import spiking_centernet.utils.files as files
+from spiking_centernet.experiments.study import run_study
+
+replaced = os.replace
+
+def replace(source, target):
+    # What is noted of the second run stands under its temporary name, not yet under its own.
+    if str(target).endswith("b/seed0/outcome.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replaced(source, target)
+
+files.os.replace = replace
+run_study(sys.argv[1], sys.argv[2], out=sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_study_loses_nothing(kill_test, data, tmp_path, subprocess_env):
+    kill_test.jobs(tmp_path)
+    path, whole, out = tmp_path / "tiny_study.yaml", tmp_path / "whole", tmp_path / "out"
+    command, env = [sys.executable, "-c", KILLED_STUDY, path, data, out], subprocess_env | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    assert [path.parent.parent.name for path in out.rglob("outcome.json")] == ["a"]
+    assert not list(kill_test.check_whole(out))
+    for folder in (whole, out):
+        run_study(path, data, out=folder)
+    assert kill_test._study(out) == kill_test._study(whole)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """A compiled detector against the detector: bit-equal spikes on every path."""
 
+from functools import cache
+
 import pytest
 import torch
 from calibrated import calibrated, equal_states, potentials, random_cube, spikes_of
@@ -44,6 +46,18 @@ def spikes_of_engine(compiled: engine.Engine, cube: Tensor, state=None):
     return output, seen, state
 
 
+@cache
+def exact(cube_hw, *, batch=2, seed=0, factor=1.0, calibrated_to=None, changes=()):
+    """Return a cube, a network whose sums are exact, its output and its spikes: made once for all that compute them."""
+    changes = dict(changes)
+    parts = [random_cube(cube_hw, batch=batch, seed=s) for s in (seed, seed + 1)]
+    cube = torch.cat(parts, 2)[:, :, : 2 * changes.get("voxels.bins", 2)]
+    cube = cube if factor == 1 else cube * factor
+    model = calibrated("nano", cube if calibrated_to is None else random_cube(calibrated_to), seed=seed, **changes)
+    wanted = reference(model)
+    return cube, wanted, *spikes_of(wanted, cube)
+
+
 def assert_equal(output, spikes, wanted_output, wanted_spikes):
     for name, wanted in wanted_spikes.items():
         assert torch.equal(spikes[name].float(), wanted.float()), name
@@ -54,11 +68,10 @@ def assert_equal(output, spikes, wanted_output, wanted_spikes):
 @pytest.mark.parametrize(("precision", "sparse"), WAYS)
 @pytest.mark.parametrize(("size_hw", "batch", "seed"), [((97, 130), 1, 0), ((33, 47), 3, 1), ((1, 1), 2, 2)])
 def test_spikes_equal_the_detectors(kernels, precision, sparse, size_hw, batch, seed):
-    cube = random_cube(size_hw, batch=batch, seed=seed)
-    wanted = reference(calibrated("nano", random_cube((64, 64)), seed=seed))
+    cube, wanted, *expected = exact(size_hw, batch=batch, seed=seed, calibrated_to=(64, 64))
     compiled = compile(wanted, precision=precision, sparse=sparse)
     output, spikes, _ = spikes_of_engine(compiled, cube)
-    assert_equal(output, spikes, *spikes_of(wanted, cube))
+    assert_equal(output, spikes, *expected)
     unseen, _ = compiled(cube, keep_state=False)
     for part, other in zip(unseen, output, strict=True):
         torch.testing.assert_close(part, other)
@@ -70,8 +83,7 @@ def test_spikes_equal_the_detectors(kernels, precision, sparse, size_hw, batch, 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_instruction_set_and_number_of_threads(isa, events, threads):
     assert LIBRARY is not None
-    cube = random_cube((61, 90), batch=2)
-    wanted = reference(calibrated("nano", cube))
+    cube, wanted, *expected = exact((61, 90))
     network, before = unfold(wanted), torch.get_num_threads()
     path = Int8Network(network, Kernels.of(LIBRARY, isa), lambda layer, count: events)
     try:
@@ -79,7 +91,7 @@ def test_every_instruction_set_and_number_of_threads(isa, events, threads):
         output, spikes, _ = spikes_of_engine(engine.Engine(network, path, "int8", ""), cube)
     finally:
         torch.set_num_threads(before)
-    assert_equal(output, spikes, *spikes_of(wanted, cube))
+    assert_equal(output, spikes, *expected)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +106,9 @@ def test_every_instruction_set_and_number_of_threads(isa, events, threads):
 )
 @pytest.mark.parametrize(("precision", "sparse"), WAYS)
 def test_other_networks(changes, precision, sparse):
-    cube = torch.cat([random_cube((40, 52)), random_cube((40, 52), seed=1)], 2)[
-        :, :, : 2 * changes.get("voxels.bins", 2)
-    ]
-    wanted = reference(calibrated("nano", cube, **changes))
+    cube, wanted, *expected = exact((40, 52), changes=tuple(changes.items()))
     output, spikes, _ = spikes_of_engine(compile(wanted, precision=precision, sparse=sparse), cube)
-    assert_equal(output, spikes, *spikes_of(wanted, cube))
+    assert_equal(output, spikes, *expected)
 
 
 @pytest.mark.slow
@@ -107,9 +116,10 @@ def test_other_networks(changes, precision, sparse):
 def test_large_presets(preset):
     cube = random_cube((65, 90), batch=1)
     wanted = reference(calibrated(preset, cube))
+    expected = spikes_of(wanted, cube)
     for precision, sparse in WAYS:
         output, spikes, _ = spikes_of_engine(compile(wanted, precision=precision, sparse=sparse), cube)
-        assert_equal(output, spikes, *spikes_of(wanted, cube))
+        assert_equal(output, spikes, *expected)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +255,9 @@ def test_floats_from_active_inputs_round_alike_everywhere():
 @pytest.mark.parametrize("sparse", engine.SPARSE)
 @pytest.mark.parametrize("factor", [3, 0.5])
 def test_floats_take_cubes_of_other_values(kernels, sparse, factor):
-    cube = random_cube((40, 52), batch=2) * factor
-    wanted = reference(calibrated("nano", cube))
+    cube, wanted, *expected = exact((40, 52), factor=factor)
     output, spikes, _ = spikes_of_engine(compile(wanted, precision="fp32", sparse=sparse), cube)
-    assert_equal(output, spikes, *spikes_of(wanted, cube))
+    assert_equal(output, spikes, *expected)
 
 
 @needs_library

@@ -354,6 +354,7 @@ def test_equal_runs_of_another_study_are_taken_over(ran, data, tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere: holds no runs of a study"):
         run_study(other, data, out=tmp_path / "third", reuse=[tmp_path / "nowhere"])
     shutil.copytree(data, tmp_path / "other data")
+    other.write_text(yaml.safe_dump(values | {"rows": {"plain": {}}, "seeds": [0]}, sort_keys=False))
     with messages() as told:
         run_study(other, tmp_path / "other data", out=tmp_path / "fourth", reuse=[out])
     assert not any("weights of" in line for line in told)
