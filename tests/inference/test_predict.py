@@ -249,7 +249,7 @@ def test_a_folder_without_recordings_and_a_model_as_source(model, tmp_path):
 @pytest.mark.parametrize("as_packets", [False, True])
 def test_a_long_recording_stays_flat_in_memory(model, as_packets):
     """An iterator holds the window at hand and no other, however many have passed."""
-    seconds = 10
+    seconds = 3
     long = some_events(num=2_000 * seconds, stop_us=1_000_000 * seconds)
     source = packets(long) if as_packets else long
     cubes, results = [], []
