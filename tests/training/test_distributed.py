@@ -22,30 +22,18 @@ from spiking_centernet.training import distributed
 from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.trainer import EpochBatches, train
 
-RUN = """
+TOGETHER = """
 import json, sys
-from pathlib import Path
-from spiking_centernet.training.trainer import train
-from toy_roads import recipe
-
-losses, (data, out, changes) = [], sys.argv[1:]
-watch = lambda row: losses.append([row["loss"], row["grad_norm"]]) if "loss" in row else None
-train(recipe(**json.loads(changes)), data, out=out, on_row=watch)
-if losses:  # the first process alone reports
-    Path(out, "losses.json").write_text(json.dumps(losses))
-"""
-
-
-SCORE = """
-import json, os, sys
 from pathlib import Path
 from types import SimpleNamespace
 import torch
 from spiking_centernet.training import distributed
+from spiking_centernet.training.trainer import train
 from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.model.weights import load
+from toy_roads import recipe
 
-weights, data, out = sys.argv[1:]
+weights, data, out, runs = sys.argv[1:]
 torch.distributed.init_process_group("gloo")
 fabric = SimpleNamespace(world_size=torch.distributed.get_world_size(), global_rank=torch.distributed.get_rank())
 model, dataset = load(weights), dataset_for(load(weights), data, "val")
@@ -54,7 +42,18 @@ first, *others = distributed.gather(fabric, predict(model, own, batch_size=1))
 whole = first.merge(others)
 score = whole.score("none").to_dict()
 Path(out, f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(whole.truth), score]))
+for name, changes in json.loads(runs).items():
+    losses = []
+    watch = lambda row: losses.append([row["loss"], row["grad_norm"]]) if "loss" in row else None
+    train(recipe(**changes), data, out=Path(out, name), on_row=watch)
+    if losses:  # the first process alone reports
+        Path(out, name, "losses.json").write_text(json.dumps(losses))
 """
+RUNS = {
+    # An ANN: without thresholds rounding stays rounding for as long as one likes.
+    "ann": {"network": toy_roads.NETWORK | {"neuron.kind": "relu"}, "epochs": 2},
+    "spiking": {"epochs": 1},
+}
 
 
 def process(rank, world):
@@ -121,67 +120,63 @@ def test_the_norm_of_the_whole_batch_is_batch_norm(one_process_group):
     torch.testing.assert_close(own.eval()(x), reference.eval()(x), rtol=1e-4, atol=1e-4)
 
 
-def run(data, out, num_processes, env, **changes):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
-    script = out.parent / "run.py"
-    script.write_text(RUN)
-    done = subprocess.run(
-        [*command, str(script), str(data), str(out), json.dumps(changes)],
-        env=env, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((out / "losses.json").read_text())
-
-
-@pytest.mark.slow
-def test_two_processes_score_what_one_scores_to_the_last_bit(tmp_path, subprocess_env):
-    data = toy_roads.write_folder(tmp_path / "data")
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, subprocess_env):
+    """Two processes score a network and train two: the folder of the data, of the weights and of what they leave."""
+    folder = tmp_path_factory.mktemp("together")
+    data, script = toy_roads.write_folder(folder / "data"), folder / "together.py"
     model = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
-    script, path = tmp_path / "score.py", save(model, tmp_path / "toy")
-    script.write_text(SCORE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(
-        [*command, str(path), str(data), str(tmp_path)],
-        env=subprocess_env | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    alone = evaluate(load(path), data, protocol="none", batch_size=1).to_dict()
-    num_instants = len(dataset_for(model, data, "val"))
-    for rank in (0, 1):
-        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [2, num_instants, json.loads(json.dumps(alone))]
-
-
-@pytest.mark.slow
-def test_two_processes_are_one_within_rounding(tmp_path, subprocess_env):
+    script.write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
     env = subprocess_env | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), subprocess_env["PYTHONPATH"]]),
         "OMP_NUM_THREADS": "1",
     }
-    data = toy_roads.write_folder(tmp_path / "data")
-    # An ANN: without thresholds rounding stays rounding for as long as one likes.
-    changes = {"network": toy_roads.NETWORK | {"neuron.kind": "relu"}, "epochs": 2}
+    done = subprocess.run(
+        [*command, save(model, folder / "toy"), data, folder, json.dumps(RUNS)],
+        env=env, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_score_what_one_scores_to_the_last_bit(together):
+    model, data = load(together / "toy.safetensors"), together / "data"
+    alone = evaluate(model, data, protocol="none", batch_size=1).to_dict()
+    num_instants = len(dataset_for(model, data, "val"))
+    for rank in (0, 1):
+        assert json.loads((together / f"{rank}.json").read_text()) == [2, num_instants, json.loads(json.dumps(alone))]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_within_rounding(together, tmp_path):
     alone = []
     train(
-        toy_roads.recipe(**changes), data, out=tmp_path / "one",
+        toy_roads.recipe(**RUNS["ann"]), together / "data", out=tmp_path / "one",
         on_row=lambda row: alone.append([row["loss"], row["grad_norm"]]) if "loss" in row else None,
     )  # fmt: skip
-    together = run(data, tmp_path / "two", 2, env, **changes)
-    assert len(together) == 8
-    np.testing.assert_allclose(together, alone, rtol=2e-3)
-    np.testing.assert_allclose(together[0], alone[0], rtol=1e-5)
-    rows = [[r for r in read_metrics(tmp_path / n / "metrics.csv") if r["ap"] is not None] for n in ("one", "two")]
+    losses = json.loads((together / "ann" / "losses.json").read_text())
+    assert len(losses) == 8
+    np.testing.assert_allclose(losses, alone, rtol=2e-3)
+    np.testing.assert_allclose(losses[0], alone[0], rtol=1e-5)
+    folders = tmp_path / "one", together / "ann"
+    rows = [[r for r in read_metrics(folder / "metrics.csv") if r["ap"] is not None] for folder in folders]
     for one, two in zip(*rows, strict=True):
         assert two["ap"] == pytest.approx(one["ap"], abs=0.02)
         assert two["val_firing_rate"] == pytest.approx(one["val_firing_rate"], rel=0.01)
     (tensors, config, notes), (others, config_2, notes_2) = (
-        read_tensors(tmp_path / n / "last.safetensors") for n in ("one", "two")
+        read_tensors(folder / "last.safetensors") for folder in folders
     )
     assert (config, notes["step"]) == (config_2, notes_2["step"])
     for name in ("model/heads.heatmap.out.weight", "ema/encoder.stem.norm.running_var"):
         torch.testing.assert_close(others[name], tensors[name], rtol=2e-2, atol=1e-3)
 
-    spiking = run(data, tmp_path / "spiking", 2, env, epochs=1)
+
+@pytest.mark.slow
+def test_two_processes_train_a_spiking_network_as_one(together):
+    losses = [loss for loss, _ in json.loads((together / "spiking" / "losses.json").read_text())]
     golden = json.loads(toy_roads.CURVE.read_text())
-    assert spiking[0][0] == pytest.approx(golden[0], rel=1e-4)
+    assert losses[0] == pytest.approx(golden[0], rel=1e-4)
     # Later a rounding now and then decides whether a neuron fires.
-    assert [loss for loss, _ in spiking] == pytest.approx(golden[:4], rel=5e-2)
+    assert losses == pytest.approx(golden[:4], rel=5e-2)
