@@ -109,6 +109,36 @@ def test_a_memory_is_trained_on_a_frozen_detector(data, weights, tmp_path):
         train(toy_roads.recipe(**fields), data, out=tmp_path / "none")
 
 
+def test_the_maps_of_further_tasks_are_trained_alone(weights, tmp_path):
+    folder = toy_roads.write_objects_beside(toy_roads.write_folder(tmp_path / "data"))
+    network = {"tasks": ["detect", "detect3d", "pose"]}
+    fields = {"weights": weights, "network": network, "freeze": "detector", "epochs": 1}
+    model = train(toy_roads.recipe(**fields), folder, out=tmp_path / "run")
+    start = load(weights).state_dict()
+    fresh = scn.build("nano", **toy_roads.NETWORK, **network).state_dict()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, start[key]) if key in start else key.startswith(("heads.box3d.", "heads.joints.")), (
+            key
+        )
+    trained = [key for key in fresh if key not in start and key.endswith("conv.weight")]
+    assert len(trained) == 2
+    assert not any(torch.equal(model.state_dict()[key], fresh[key]) for key in trained)
+
+
+def test_frozen_boxes_need_further_tasks_and_known_classes(data, named, weights, tmp_path):
+    recipe = toy_roads.recipe(weights=weights, freeze="detector")
+    with pytest.raises(ConfigError, match="leaves nothing to train"):
+        train(recipe, data, out=tmp_path / "run")
+    network = {"tasks": ["detect", "pose"], "classes": ["truck", "person"]}
+    with pytest.raises(ConfigError, match="random weights for the class 'truck'"):
+        train(
+            toy_roads.recipe(weights=weights, network=network, freeze="detector"),
+            named,
+            out=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_encoder_has_a_learning_rate_of_its_own(data, weights, tmp_path):
     trainer = Trainer(
         toy_roads.recipe(weights=weights, encoder_learning_rate=0.1), data, tmp_path / "run", resume=False

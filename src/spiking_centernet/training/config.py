@@ -30,9 +30,9 @@ MAX_NUMBER = 10**300
 """No setting is larger: a float holds no more."""
 
 FREEZABLE = {
-    "encoder": ("encoder",), "encoder+decoder": ("encoder", "decoder"), "detector": ("encoder", "decoder", "heads"),
+    "encoder": ("encoder",), "encoder+decoder": ("encoder", "decoder"), "detector": ("encoder", "decoder", "detect"),
 }  # fmt: skip
-"""Value of ``freeze`` -> the parts of the network that keep their weights."""
+"""Value of ``freeze`` -> the parts of the network that keep their weights; "detect": the branches that find boxes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Recipe:
         weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id.
             Everything that fits is taken over; output channels of classes go by name.
         weights_parts: "all" of them that fits, or "encoder": for a network of another task or decoder.
-        freeze: what keeps the weights it starts from: "encoder", "encoder+decoder", or "detector": all but a memory,
-            ``network.recurrent``; null for nothing.
+        freeze: what keeps the weights it starts from: "encoder", "encoder+decoder", or "detector": all that finds boxes,
+            so that a memory, ``network.recurrent``, or the maps of further tasks are trained alone; null for nothing.
         encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
@@ -146,9 +146,9 @@ class Recipe:
             raise ConfigError(f"unknown logger {self.logger!r}{did_you_mean(str(self.logger), loggers)}")
         if self.weights_parts not in PARTS:
             raise ConfigError(f"unknown weights_parts {self.weights_parts!r}{did_you_mean(self.weights_parts, PARTS)}")
-        if self.weights_parts == "encoder" and self.freeze == "encoder+decoder":
+        if self.weights_parts == "encoder" and self.freeze not in (None, "encoder"):
             raise ConfigError(
-                "freeze: encoder+decoder would keep a random decoder, for weights_parts: encoder takes none"
+                f"freeze: {self.freeze} would keep a random decoder, for weights_parts: encoder takes none"
             )
         if self.freeze not in (None, *FREEZABLE):
             raise ConfigError(f"unknown freeze {self.freeze!r}{did_you_mean(str(self.freeze), FREEZABLE)}")

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from spiking_centernet.data.box_files import label_timestamps
 from spiking_centernet.data.layouts import folder_classes, locate
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.model import Detector
 from spiking_centernet.model.config_dict import flat
+from spiking_centernet.model.weights import load
 from spiking_centernet.structures import CLASS_NAMES, find_class
-from spiking_centernet.training.config import NESTED, Recipe, make_recipe, parse_recipe, read_recipe
+from spiking_centernet.training.config import FREEZABLE, NESTED, Recipe, make_recipe, parse_recipe, read_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +160,26 @@ def _num_labeled_frames(data: str | os.PathLike[str]) -> int:
     if layout.has_pictures:
         return len(layout.find(root, "train"))
     return sum(len(label_timestamps(layout.boxes(files, classes))) for files in layout.find(root, "train"))
+
+
+def modules_to_freeze(model: Detector, recipe: Recipe) -> list[nn.Module]:
+    """Return the modules that keep the weights they start from.
+
+    Raises:
+        ConfigError: the branches that find boxes were to keep channels that the weights do not have.
+    """
+    parts = FREEZABLE.get(recipe.freeze or "", ())
+    modules: list[nn.Module] = [getattr(model, part) for part in parts if part != "detect"]
+    if "detect" not in parts:
+        return modules
+    others = {task.column for task in model.head.tasks.values()}
+    theirs = load(recipe.weights or "").config.classes
+    if missing := [name for name in model.config.classes if find_class(name, theirs) is None]:
+        raise ConfigError(
+            f"freeze: {recipe.freeze} would keep random weights for the class {missing[0]!r}, which {recipe.weights} "
+            "does not know; take freeze: encoder+decoder"
+        )
+    return [*modules, *(module for name, module in model.heads.items() if name not in others)]
 
 
 def with_classes_of(recipe: Recipe, data: str | os.PathLike[str]) -> Recipe:

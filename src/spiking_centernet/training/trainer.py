@@ -30,10 +30,10 @@ from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.structures import Batch
 from spiking_centernet.training import distributed
-from spiking_centernet.training.config import FREEZABLE, Recipe
+from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.distillation import Teacher
 from spiking_centernet.training.log import OnRow, TrainingLog
-from spiking_centernet.training.recipes import is_recipe, recipe_for, with_classes_of
+from spiking_centernet.training.recipes import is_recipe, modules_to_freeze, recipe_for, with_classes_of
 from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder, default_run_folder
 from spiking_centernet.training.spike_penalty import watched
 from spiking_centernet.utils.provenance import has_native_bfloat16
@@ -160,10 +160,11 @@ class Trainer:
         recipe = with_classes_of(recipe, data)
         model = distributed.with_whole_batch_norms(recipe.build(), self.fabric).to(self.fabric.device)
         self.recipe, config = recipe, model.config
-        self.frozen = [getattr(model, part).requires_grad_(False) for part in FREEZABLE.get(recipe.freeze or "", ())]
+        self.frozen = [part.requires_grad_(False) for part in modules_to_freeze(model, recipe)]
         if self.frozen and not any(p.requires_grad for p in model.parameters()):
             raise ConfigError(
-                f"freeze: {recipe.freeze} leaves nothing to train; add a memory, network.recurrent.kind: gated"
+                f"freeze: {recipe.freeze} leaves nothing to train; add a memory, network.recurrent.kind: gated, or "
+                "further tasks to network.tasks"
             )
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
