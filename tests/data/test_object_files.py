@@ -87,6 +87,14 @@ def test_a_file_without_joints_reads_as_none(tmp_path):
     assert Objects(rows).attach(boxes_at(boxes(), T_US), T_US).joints.shape == (3, 0, 3)
 
 
+def test_a_recording_without_an_object_is_written_and_read(tmp_path):
+    root = folder(tmp_path)
+    write_objects(root / "train" / "a_objects.npy", objects()[:0])
+    rows = read_objects(root / "train" / "a_objects.npy", boxes())
+    assert rows.shape == (0,)
+    assert rows.dtype == object_dtype(13)
+
+
 def test_nothing_beside_is_nothing(tmp_path):
     assert read_beside(tmp_path / "a_objects.npy", tmp_path / "a_camera.npy", tmp_path / "a_bbox.npy") is None
 

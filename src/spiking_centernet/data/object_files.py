@@ -1,5 +1,6 @@
 """3D boxes, joints and cameras next to a box file: ``*_objects.npy`` and ``*_camera.npy``."""
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,7 +199,7 @@ def _take(path: Path, stored: np.ndarray, rows: np.ndarray, name: str) -> None:
 
 def _check_rows(path: Path, rows: np.ndarray) -> None:
     def refuse(wrong: np.ndarray, name: str, why: str) -> None:
-        bad = wrong.reshape(len(rows), -1).any(axis=1)
+        bad = wrong.reshape(len(rows), math.prod(wrong.shape[1:])).any(axis=1)  # -1 is unknown without rows
         if bad.any():
             index = int(np.argmax(bad))
             raise BoxFileError(f"{path}: row {index} has {name} {np.round(rows[name][index], 4).tolist()}, {why}")
