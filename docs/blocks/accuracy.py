@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable
 
+from blocks.cards import recipe_of
 from blocks.common import Results, number, origin, table
 from blocks.real import REAL_HEADER, REAL_NOTE, real_columns
 from spiking_centernet.data import Augmentation
@@ -12,7 +13,7 @@ from spiking_centernet.evaluation.metrics import PROTOCOLS
 from spiking_centernet.experiments.study.table import HEADER as STUDY_HEADER
 from spiking_centernet.experiments.study.table import caption, cells, read_lines
 from spiking_centernet.model import PRESETS, Detector
-from spiking_centernet.model.weights import bundled, sha256
+from spiking_centernet.model.weights import bundled, config_of, notes, sha256
 from spiking_centernet.training.config import Recipe
 
 
@@ -103,8 +104,8 @@ def _fields(kind: type, nested: str = "") -> str:
 
 def zoo(results: Results) -> str:
     """The bundled weight files, with what reproduces their scores."""
-    rows, origins, names = [], [], sorted(bundled())
-    names.sort(key=len)  # nano before what was made of it
+    rows, origins = [], []
+    names = sorted((name for name in bundled() if not config_of(name).classifies), key=lambda name: (len(name), name))
     for name in names:
         stem = name.replace("-", "_")
         r = results[f"{stem}_roads"]
@@ -113,7 +114,7 @@ def zoo(results: Results) -> str:
             raise ValueError(f"results/{stem}_roads.json was measured with other weights than the bundled ones")
         protocol = "prophesee"
         score = r["scores"][protocol]
-        recipe_name = f"{stem}_roads.yaml" if stem in PRESETS else f"{stem}.yaml"
+        recipe_name = recipe_of(name)
         rows.append(
             (f"`{name}`", f"`{digest}`", f"[{recipe_name}](../recipes/{recipe_name})",
              f"`{protocol}`, simulated roads, split `{r['split']}`", number(score["ap"]), number(score["ap50"]),
@@ -123,6 +124,25 @@ def zoo(results: Results) -> str:
     commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in names)
     header = ("weights", "sha256", "recipe", "protocol", "AP", "AP50", "firing rate")
     return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n" + "\n\n".join(origins)
+
+
+def zoo_classifiers(results: Results) -> str:
+    """The bundled classifiers, with what reproduces their scores."""
+    measured = results["ncars"]
+    rows, commands = [], []
+    for name in sorted(name for name in bundled() if config_of(name).classifies):
+        row, digest = measured["models"][name], sha256(name)
+        if row["sha256"] != digest:
+            raise ValueError(f"results/ncars.json was measured with other weights than the bundled {name}")
+        rows.append(
+            (f"`{name}`", f"`{digest}`", f"[{recipe_of(name)}](../recipes/{recipe_of(name)})",
+             f"`{notes(name)['recipe']['protocol']}`, cut-outs of simulated roads, split `{measured['split']}`",
+             number(row["accuracy"]), f"{row['firing_rate']:.1%}")
+        )  # fmt: skip
+        commands.append(f"scn val {name} --data ncars:data/cars --split test")
+    header = ("weights", "sha256", "recipe", "protocol", "accuracy", "firing rate")
+    shown = "\n".join(commands)
+    return f"{table(header, rows, words=4)}\n\n```console\n{shown}\n```\n\n{origin(measured)}"
 
 
 def own_classes(results: Results) -> str:

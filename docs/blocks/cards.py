@@ -3,7 +3,7 @@
 from typing import Any
 
 from blocks.common import Results, number, origin, table
-from spiking_centernet.model import PRESETS, Detector
+from spiking_centernet.model import PRESETS, Detector, DetectorConfig
 from spiking_centernet.model.weights import bundled, config_of, find, notes, sha256
 
 
@@ -12,10 +12,23 @@ def cards(results: Results) -> str:
     return "\n\n".join(_card(name, results) for name in sorted(bundled(), key=lambda name: (len(name), name)))
 
 
+RECIPES = {"nano-ncars": "tasks/ncars.yaml"}
+"""Bundled weights whose recipe is not called as they are."""
+
+
 def recipe_of(name: str) -> str:
-    """Return the file name of the recipe that made bundled weights."""
+    """Return the recipe that made bundled weights, relative to ``recipes``."""
     stem = name.replace("-", "_")
-    return f"{stem}_roads.yaml" if name in PRESETS else f"{stem}.yaml"
+    return RECIPES.get(name) or (f"{stem}_roads.yaml" if name in PRESETS else f"{stem}.yaml")
+
+
+def task_of(config: DetectorConfig) -> str:
+    """Return what a network answers, in words."""
+    if config.classifies:
+        return f"which of {', '.join(config.classes)} a recording shows"
+    others = {"detect3d": "3D boxes", "pose": f"{len(config.head.joints)} joints of people"}
+    more = [others[task] for task in config.tasks if task in others]
+    return ", ".join([f"boxes of {', '.join(config.classes)}", *more]) + " in event recordings"
 
 
 def _card(name: str, results: Results) -> str:
@@ -28,7 +41,7 @@ def _card(name: str, results: Results) -> str:
     kind = "spiking network" if config.neuron.is_spiking else "ANN counterpart"
     start = f"the weights `{recipe['weights']}`" if recipe.get("weights") else "random weights"
     facts = [
-        ("task", f"boxes of {', '.join(config.classes)} in event recordings"),
+        ("task", task_of(config)),
         ("network", f"{kind}, {config.neuron.kind} neurons, {parameters / 1e6:.2f} M parameters, output stride "
                     f"{config.stride}"),
         ("input", f"{voxels.window_us / 1000:g} ms of events as {voxels.num_steps} steps of {voxels.bins} x 2 "
@@ -36,12 +49,16 @@ def _card(name: str, results: Results) -> str:
                   f"{config.deployment.trained_hw[0]} pixels"),
         ("trained by", f"[{recipe_of(name)}](../recipes/{recipe_of(name)}) from {start}, seed {recipe['seed']}; these "
                        f"weights are those of epoch {noted['epoch'] + 1}, step {noted['step']}{mixed}"),
-        ("score threshold", f"{config.deployment.score_threshold:g}, chosen on the validation split"),
+        *([] if config.classifies else [
+            ("score threshold", f"{config.deployment.score_threshold:g}, chosen on the validation split")
+        ]),
         ("firing rate", f"{noted['firing_rate']:.1%} on the validation split"),
         ("file", f"{find(name).stat().st_size / 1e6:.1f} MB, sha256 `{sha256(name)}`"),
         ("license", "Apache-2.0"),
     ]  # fmt: skip
     parts = [f"## {name}", table(("", ""), facts, words=2)]
+    if config.classifies:
+        return "\n\n".join([*parts, *_classifier(name, results)])
     try:
         measured = results[f"{stem}_roads"]
     except FileNotFoundError:
@@ -62,3 +79,18 @@ def _card(name: str, results: Results) -> str:
         "how that carries over. Boxes are not safe to act on where a miss can hurt somebody.",
     ]
     return "\n\n".join(parts)
+
+
+def _classifier(name: str, results: Results) -> list[str]:
+    """Return what a classifier's card says of its scores."""
+    measured = results["ncars"]
+    row = measured["models"][name]
+    if row["sha256"] != sha256(name):
+        raise ValueError(f"results/ncars.json was measured with other weights than the bundled {name}")
+    return [
+        f"Accuracy {number(row['accuracy'])} on {row['trials']} cut-outs of simulated roads, split "
+        f"`{measured['split']}`. {origin(measured)}",
+        "**Use:** research, and as a start for N-CARS itself: `scn train recipes/tasks/ncars.yaml --weights "
+        f"{name}`. **Limits:** trained on the SIMULATED stand-in; [classification](classification.md) says what it "
+        "does on real cut-outs.",
+    ]

@@ -9,6 +9,7 @@ from tiny import some_events, tiny_detector
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import open, write_boxes, write_dat
+from spiking_centernet.data.cameras import pitched_camera
 from spiking_centernet.deploy.engine import compile
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference import view_page
@@ -17,6 +18,7 @@ from spiking_centernet.inference.recordings import write_detections
 from spiking_centernet.inference.view_page import write_page
 from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE
+from spiking_centernet.visualize.draw3d import object_lines
 
 SIZE_HW = (56, 72)
 LAST = "document.documentElement.dataset.frame"
@@ -98,6 +100,27 @@ def test_the_page_lists_what_detect_finds(browser, place, page):
             near(shown[1], found(place, "two", frame))
         assert tab.complaints() == []
         assert tab.requests() == [f"file://{page}"]
+
+
+def test_the_page_draws_cuboids_and_skeletons(browser, place, tmp_path):
+    camera = pitched_camera(60.0, 5.0, SIZE_HW)
+    model = tiny_detector(tasks=("detect", "detect3d", "pose"))
+    recording = open(place / "noise_td.dat")
+    (found,) = Clip({"one": model}, recording, stop_us=50_000, min_score=0.0, camera=camera).frame(0).found
+    clip = Clip({"one": model}, recording, stop_us=50_000, min_score=0.0, camera=camera)
+    rows = clip.frame(0).values["models"][0]["boxes"]
+    assert [len(row) == 8 for row in rows] == [bool(object_lines(found, k, camera)) for k in range(len(found))]
+    lines = np.array(object_lines(found, 0, camera))
+    np.testing.assert_allclose(np.reshape(rows[0][7], lines.shape), lines, atol=0.05)
+    assert all(len(row) == 7 for row in Clip({"one": tiny_detector()}, recording).frame(0).values["models"][0]["boxes"])
+    pictures = []
+    for name, shown in (("with", clip), ("without", Clip({"one": model}, recording, stop_us=50_000, min_score=0.0))):
+        path = write_page(shown, tmp_path / f"{name}.html")
+        with browser.page(f"file://{path}") as tab:
+            tab.wait(LAST)
+            pictures.append(tab.pixels(".panel canvas"))
+            assert tab.complaints() == []
+    assert pictures[0] != pictures[1]
 
 
 def best_after_a_pause(place):

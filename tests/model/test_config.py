@@ -165,8 +165,8 @@ def test_a_weight_file_of_format_1_loads(old, tmp_path):
         weights.load(bad)
 
 
-@pytest.mark.parametrize("name", sorted(weights.bundled()))
-def test_bundled_weights_keep_their_configuration(name):
+@pytest.mark.parametrize("name", ["nano", "nano-nir", "nano-robust", "nano-sparse", "small"])
+def test_bundled_weights_of_format_1_keep_their_configuration(name):
     with safe_open(weights.bundled()[name], framework="pt") as file:
         header = file.metadata()
     assert header["format"] == "spiking-centernet 1"

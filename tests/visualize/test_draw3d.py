@@ -5,9 +5,10 @@ import numpy as np
 from spiking_centernet.boxes3d import corners
 from spiking_centernet.data.cameras import CameraTrack, camera_at, camera_beside, pitched_camera
 from spiking_centernet.data.object_files import write_cameras
+from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.visualize.draw import CLASS_COLORS, draw_boxes
-from spiking_centernet.visualize.draw3d import birds_eye, cuboid_lines
+from spiking_centernet.visualize.draw3d import birds_eye, cuboid_lines, object_lines
 
 SIZE_HW = (120, 160)
 CAMERA = pitched_camera(150.0, 0.0, SIZE_HW)
@@ -58,6 +59,19 @@ def test_joints_of_labels_are_drawn_where_they_are_known():
     np.testing.assert_array_equal(draw_boxes(black, truth=Boxes(xyxy, labels, joints=joints)), plain)
     joints[0, 0] = 80, 65, 1
     assert not np.array_equal(draw_boxes(black, truth=Boxes(xyxy, labels, joints=joints)), plain)
+
+
+def test_an_object_is_its_cuboid_and_its_known_limbs():
+    joints = np.stack([np.linspace(65, 95, 13), np.linspace(55, 75, 13), np.zeros(13)], axis=1)
+    found = detections(joints=joints)
+    limbs = JOINT_SETS[13].limbs
+    assert len(object_lines(found, 0, CAMERA)) == 14 + len(limbs)
+    for line, (a, b) in zip(object_lines(found, 0, None), limbs, strict=True):
+        np.testing.assert_allclose(line, joints[[a, b], :2], rtol=1e-6)
+    joints[[*limbs[0], *limbs[1]], 2] = 1
+    labeled = Boxes(found.xyxy, found.labels, joints=joints[None].astype(np.float32))
+    known = np.flatnonzero(joints[:, 2])
+    assert len(object_lines(labeled, 0, CAMERA)) == sum(a in known and b in known for a, b in limbs)
 
 
 def test_from_above_a_car_ahead_lies_above_the_middle_of_the_bottom():

@@ -109,6 +109,7 @@ def run_demo(
         data = out / "data"
         simulate(
             data, seed=seed, clips=Clips(train=0, val=0, test=clips), duration_s=duration_s, workers=workers,
+            labels=("objects",) if len(detector.config.tasks) > 1 else (),
         )  # fmt: skip
     with part("detect and score"):
         run.card = report.score(detector, data, split="test", protocols=(PROTOCOL, "none"))
@@ -193,9 +194,11 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
         "false boxes in the real clip": str(real.num_false),
         f"parameters of {Path(name).stem}": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
     })  # fmt: skip
+    drawn = {"detect3d": "cuboids", "pose": "skeletons"}
+    also = "".join(f", {drawn[task]}" for task in best.tasks if task in drawn)
     page.section(
         "A simulated drive",
-        html.view(link("drive_html"), "A frame every 50 ms; dashed boxes are the truth."),
+        html.view(link("drive_html"), f"A frame every 50 ms{also}; dashed boxes are the truth."),
         html.image(link("mosaic"), "Labeled frames spread over all clips, the last 20 to 40 ms of events."),
     )  # fmt: skip
     page.section(
@@ -209,6 +212,10 @@ def _write_page(run: DemoRun, model: Detector, name: str, summary: dict[str, Any
             [[c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections] for c in best.classes],
             (f"class, {PROTOCOL}", "AP", "AP50", "boxes", "detections"),
         ),
+        *[
+            html.table([[name, _number(value)] for name, value in score.rows().items()], (task, "value"))
+            for task, score in best.tasks.items()
+        ],
         html.image(link(f"pr_{PROTOCOL}"), "Precision over recall at IoU 0.5.", kind="plain"),
     )  # fmt: skip
     page.section(

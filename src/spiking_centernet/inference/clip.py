@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.data import Recording, boxes_at
-from spiking_centernet.data.cameras import Camera
+from spiking_centernet.data.cameras import Camera, camera_at
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.scaled import ScaledDetector
@@ -20,7 +20,8 @@ from spiking_centernet.model import AnyDetector, Detector
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
 from spiking_centernet.model.scaling import Scale
-from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections, VoxelSpec
+from spiking_centernet.structures import EVENT_DTYPE, Boxes, Calibration, Detections, VoxelSpec
+from spiking_centernet.visualize.draw3d import object_lines
 from spiking_centernet.visualize.viewer.packing import pack_bits, pack_bytes, pack_events
 
 LEAST_SCORE = 0.05
@@ -29,8 +30,8 @@ LEAST_SCORE = 0.05
 FRAME_EVENTS = 100_000
 """A frame holds so many events at most; where there are more, it holds every second, third, ..."""
 
-COLUMNS = ("left", "top", "right", "bottom", "score", "label", "track")
-"""A box of a frame, in pixels; track -1 is none."""
+COLUMNS = ("left", "top", "right", "bottom", "score", "label", "track", "lines")
+"""A box of a frame, in pixels; track -1 is none; "lines" u, v, u, v, ... of cuboid and limbs may be missing."""
 
 
 @dataclass
@@ -171,14 +172,22 @@ def packed_heatmap(output: Any) -> str | None:
     return pack_bytes(torch.round(largest * 255).to(torch.uint8).cpu().numpy())
 
 
-def box_rows(found: Detections, track_ids: np.ndarray | None = None) -> list[list[float | int]]:
+def box_rows(
+    found: Detections, track_ids: np.ndarray | None = None, *, camera: Calibration | None = None
+) -> list[list[Any]]:
     """Return detections as rows of ``COLUMNS``, rounded as in the JSON of ``scn detect``."""
     ids = found.track_ids if track_ids is None else track_ids
     columns = (found.xyxy.tolist(), found.scores.tolist(), found.labels.tolist(), ids.tolist())
     return [
-        [*(round(side, 3) for side in xyxy), round(score, 6), label, track_id]
-        for xyxy, score, label, track_id in zip(*columns, strict=True)
+        [*(round(side, 3) for side in xyxy), round(score, 6), label, track_id, *_lines(found, k, camera)]
+        for k, (xyxy, score, label, track_id) in enumerate(zip(*columns, strict=True))
     ]
+
+
+def _lines(found: Detections, k: int, camera: Calibration | None) -> list[list[float]]:
+    """Return the last column of a row, nothing where there is no line."""
+    lines = object_lines(found, k, camera)
+    return [np.round(np.array(lines), 1).ravel().tolist()] if lines else []
 
 
 def truth_rows(truth: Boxes) -> list[list[float | int]]:
@@ -280,6 +289,7 @@ class Clip:
             raise WindowError(f"{recording.path}: there is nothing to show from {start_us} to {last_us} us; {why}")
         self.recording, self.every_us, self.truth, self.track = recording, every_us, truth, track
         self.frame_events = FRAME_EVENTS
+        self._camera = camera
         self._probes = [
             Probe(name, model, recording.size_hw, min_score=min_score, scale=scale, voxels=voxels, camera=camera)
             for name, model in models.items()
@@ -337,7 +347,8 @@ class Clip:
             cubes = probe.detector.cubes(self.recording, t_us, seen_by)
             look = probe.look(cubes, t_us, seen_by)
             ids = None if self._tracks is None else self._tracks[number].of(index, look.found)
-            frame.values["models"].append({"boxes": box_rows(look.found, ids), **look.values})
+            rows = box_rows(look.found, ids, camera=camera_at(self._camera, t_us))
+            frame.values["models"].append({"boxes": rows, **look.values})
             frame.spikes.append({name: pack_bits(active) for name, active in look.active.items()})
             frame.found.append(look.found)
         return frame

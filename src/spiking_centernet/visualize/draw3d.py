@@ -32,6 +32,10 @@ RING_M = 10.0
 """Distance between the rings of a view from above."""
 
 
+Line = tuple[np.ndarray, np.ndarray]
+"""From u, v to u, v in pixels of the sensor."""
+
+
 def draw_tasks(
     pen: "ImageDraw", objects: Detections | Boxes, k: int, color: Color, scale: int, camera: Calibration | None
 ) -> None:
@@ -45,14 +49,38 @@ def draw_tasks(
         scale: pixels of the picture a pixel of the sensor.
         camera: of the sensor; without one no cuboid is drawn.
     """
+    for start, stop in object_lines(objects, k, camera):
+        pen.line((*(start * scale).tolist(), *(stop * scale).tolist()), fill=color, width=2)
+    for x, y in (_known_joints(objects, k)[0] * scale).tolist():
+        pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(255, 255, 255), outline=color)
+
+
+def object_lines(objects: Detections | Boxes, k: int, camera: Calibration | None) -> list[Line]:
+    """Return the lines of an object's cuboid and of its limbs, those that are known.
+
+    Args:
+        objects: detections or labeled boxes; of these, limbs between joints that are labeled.
+        k: number of the object.
+        camera: of the sensor; without one there is no cuboid.
+    """
+    lines: list[Line] = []
     if camera is not None and np.isfinite(objects.box3d[k]).all():
-        for start, stop in cuboid_lines(objects.box3d[k], camera):
-            pen.line((*(start * scale).tolist(), *(stop * scale).tolist()), fill=color, width=2)
-    if objects.joints.shape[1] in JOINT_SETS and np.isfinite(objects.joints[k]).all() and objects.joints[k].any():
-        _skeleton(pen, objects.joints[k], scale, color, labeled=isinstance(objects, Boxes))
+        lines += cuboid_lines(objects.box3d[k], camera)
+    points, at = _known_joints(objects, k)
+    limbs = JOINT_SETS[objects.joints.shape[1]].limbs if at else ()
+    return lines + [(points[at[a]], points[at[b]]) for a, b in limbs if a in at and b in at]
 
 
-def cuboid_lines(box3d: np.ndarray, camera: Calibration) -> list[tuple[np.ndarray, np.ndarray]]:
+def _known_joints(objects: Detections | Boxes, k: int) -> tuple[np.ndarray, dict[int, int]]:
+    """Return the known joints [N, 2] in pixels of the sensor, and which of them a joint's number is."""
+    joints = objects.joints[k]
+    if len(joints) not in JOINT_SETS or not np.isfinite(joints).all() or not joints.any():
+        return np.zeros((0, 2)), {}
+    known = joints[:, 2] > 0 if isinstance(objects, Boxes) else np.ones(len(joints), bool)
+    return joints[known, :2], {int(number): place for place, number in enumerate(np.flatnonzero(known))}
+
+
+def cuboid_lines(box3d: np.ndarray, camera: Calibration) -> list[Line]:
     """Return the lines of a 3D box in pixels of the sensor, each from u, v to u, v; what lies behind is cut off.
 
     Args:
@@ -61,7 +89,7 @@ def cuboid_lines(box3d: np.ndarray, camera: Calibration) -> list[tuple[np.ndarra
     """
     corners = boxes3d.corners(box3d)
     depth = camera.to_camera(corners)[:, 2]
-    lines = []
+    lines: list[Line] = []
     for a, b in (*EDGES, *FRONT):
         if max(depth[a], depth[b]) < NEAR_M:
             continue
@@ -72,18 +100,6 @@ def cuboid_lines(box3d: np.ndarray, camera: Calibration) -> list[tuple[np.ndarra
         uv = camera.project(ends)
         lines.append((uv[0], uv[1]))
     return lines
-
-
-def _skeleton(pen: "ImageDraw", joints: np.ndarray, scale: int, color: Color, *, labeled: bool) -> None:
-    """Draw limbs and joints; of labels only joints that are known (visibility above 0)."""
-    known = joints[:, 2] > 0 if labeled else np.ones(len(joints), bool)
-    points = (joints[:, :2] * scale).tolist()
-    for a, b in JOINT_SETS[len(joints)].limbs:
-        if known[a] and known[b]:
-            pen.line((*points[a], *points[b]), fill=color, width=2)
-    for (x, y), is_known in zip(points, known, strict=True):
-        if is_known:
-            pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(255, 255, 255), outline=color)
 
 
 def birds_eye(

@@ -117,10 +117,12 @@ def view(
         return
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.data import read_boxes
+    from spiking_centernet.data.cameras import camera_beside
     from spiking_centernet.inference.clip import Clip
 
+    recording = open_recording(source, size_hw=size_hw, columns=columns, unit=unit)
     clip = Clip(
-        detectors, open_recording(source, size_hw=size_hw, columns=columns, unit=unit), every_us=microseconds(every_ms),
+        detectors, recording, every_us=microseconds(every_ms), camera=camera_beside(recording.path),
         start_us=1000 * start_ms, stop_us=None if stop_ms is None else 1000 * stop_ms, min_score=min_score,
         scale=chosen, track=track, truth=None if labels is None else read_boxes(labels),
     )  # fmt: skip

@@ -14,7 +14,7 @@ class Picture {
     canvas.style.aspectRatio = `${this.width} / ${this.height}`;
   }
 
-  /** Draw; boxes are rows of left, top, right, bottom, score, label, track. */
+  /** Draw; boxes are rows of left, top, right, bottom, score, label, track, and lines u, v, u, v, ... where there are any. */
   draw({ frames, us, shownUs, mode, theme, boxes, truth, trails, heatmap, classes }) {
     const shown = Math.max(1, this.canvas.clientWidth || this.width);
     this.scale = Math.min(2000, Math.max(this.width, shown * Math.min(2, devicePixelRatio || 1))) / this.width;
@@ -32,6 +32,7 @@ class Picture {
     for (const box of [...boxes].sort((a, b) => a[4] - b[4])) {
       const color = this.look.classes[box[5] % this.look.classes.length];
       this.frame(pen, box, rgb(color), "#000", false, unit);
+      if (box[7]) this.lines(pen, box[7], rgb(color), unit);
       const track = box[6] >= 0 ? ` #${box[6]}` : "";
       this.tag(pen, box, `${classes[box[5]] ?? `class ${box[5]}`} ${box[4].toFixed(2)}${track}`, rgb(color), unit);
     }
@@ -93,6 +94,17 @@ class Picture {
       pen.strokeRect(inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]);
     }
     pen.setLineDash([]);
+  }
+
+  lines(pen, ends, color, unit) {
+    pen.strokeStyle = color;
+    pen.lineWidth = 1.5 * unit;
+    pen.beginPath();
+    for (let i = 0; i < ends.length; i += 4) {
+      pen.moveTo(ends[i] * this.scale, ends[i + 1] * this.scale);
+      pen.lineTo(ends[i + 2] * this.scale, ends[i + 3] * this.scale);
+    }
+    pen.stroke();
   }
 
   trail(pen, { points, label }) {

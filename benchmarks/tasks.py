@@ -1,0 +1,194 @@
+"""Score a network of three tasks: boxes against those of another network, 3D boxes, pose, and which part is at fault.
+
+    python benchmarks/tasks.py --data data/roads --weights nano-3d-pose --boxes_alone nano
+
+An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
+again: what the score gains is what that part costs. Writes ``results/tasks.json``.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from stamp import stamp, this_command, write_result
+
+import spiking_centernet as scn
+from spiking_centernet.boxes import iou_matrix
+from spiking_centernet.boxes3d import centers
+from spiking_centernet.evaluation import report
+from spiking_centernet.evaluation.box3d_errors import MATCH_IOU, Frame, matched_errors
+from spiking_centernet.evaluation.center_distance import Score3D, evaluate_boxes3d
+from spiking_centernet.evaluation.pose_scores import PoseScore, evaluate_pose
+from spiking_centernet.evaluation.prediction import Predictions
+from spiking_centernet.model.weights import sha256
+from spiking_centernet.structures import Boxes, Calibration, Detections
+
+PROTOCOL = "prophesee"
+TALL_PX = 40
+"""Pose is also scored on people of at least this height in the picture."""
+
+Oracle = Callable[[np.ndarray, np.ndarray, Calibration], np.ndarray]
+
+
+def with_depth(found: np.ndarray, true: np.ndarray, camera: Calibration) -> np.ndarray:
+    """Return 3D boxes [N, 7] at their own place in the picture and the true depth."""
+    return _placed(found, camera.project(centers(found)), camera.to_camera(centers(true))[:, 2], camera)
+
+
+def with_center(found: np.ndarray, true: np.ndarray, camera: Calibration) -> np.ndarray:
+    """Return 3D boxes [N, 7] at the true place in the picture and their own depth."""
+    return _placed(found, camera.project(centers(true)), camera.to_camera(centers(found))[:, 2], camera)
+
+
+def with_dimensions(found: np.ndarray, true: np.ndarray, camera: Calibration) -> np.ndarray:
+    """Return 3D boxes [N, 7] of the true height, width and length around their own middle."""
+    bottom = centers(found) + np.array([0.0, 0.5, 0.0]) * true[:, 3:4]
+    return np.concatenate([bottom, true[:, 3:6], found[:, 6:]], axis=1)
+
+
+def with_yaw(found: np.ndarray, true: np.ndarray, camera: Calibration) -> np.ndarray:
+    """Return 3D boxes [N, 7] of the true heading."""
+    return np.concatenate([found[:, :6], true[:, 6:]], axis=1)
+
+
+def with_all(found: np.ndarray, true: np.ndarray, camera: Calibration) -> np.ndarray:
+    """Return the true 3D boxes [N, 7]: what is left is what the 2D boxes miss."""
+    return true
+
+
+ORACLES: dict[str, Oracle] = {
+    "depth": with_depth, "center": with_center, "dimensions": with_dimensions, "yaw": with_yaw, "all": with_all,
+}  # fmt: skip
+
+
+def _placed(box3d: np.ndarray, uv: np.ndarray, depth: np.ndarray, camera: Calibration) -> np.ndarray:
+    bottom = camera.unproject(uv, depth) + np.array([0.0, 0.5, 0.0]) * box3d[:, 3:4]
+    return np.concatenate([bottom, box3d[:, 3:]], axis=1)
+
+
+def matches(boxes: Boxes, found: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Return which detections [N] have which true boxes [N], by falling score, classes apart, each box once."""
+    overlap = iou_matrix(found.xyxy, boxes.xyxy) * (found.labels[:, None] == boxes.labels[None])
+    pairs = []
+    for k in np.argsort(-found.scores, kind="stable"):
+        if len(boxes) and overlap[k].max() >= MATCH_IOU:
+            best = int(overlap[k].argmax())
+            overlap[:, best] = -1
+            pairs.append((int(k), best))
+    mine, real = np.array(pairs, int).reshape(-1, 2).T
+    return mine, real
+
+
+def with_true_boxes3d(
+    predictions: Predictions, cameras: Mapping[Frame, Calibration | None], oracle: Oracle
+) -> dict[Frame, Detections]:
+    """Return the detections with one part of their 3D boxes from the truth."""
+    replaced = {}
+    for key, found in predictions.detections.items():
+        boxes, camera = predictions.truth[key], cameras[key]
+        mine, real = matches(boxes, found)
+        known = np.isfinite(boxes.box3d[real]).all(axis=1) & np.isfinite(found.box3d[mine]).all(axis=1)
+        mine, real = mine[known], real[known]
+        box3d = found.box3d.copy()
+        if camera is not None and len(mine):
+            box3d[mine] = oracle(found.box3d[mine].astype(np.float64), boxes.box3d[real].astype(np.float64), camera)
+        replaced[key] = replace(found, box3d=box3d)
+    return replaced
+
+
+def with_true_joints(predictions: Predictions, part: str) -> dict[Frame, Detections]:
+    """Return the detections with joints from the truth: "all" of them, or their mean "place", their own pose kept."""
+    replaced = {}
+    for key, found in predictions.detections.items():
+        boxes = predictions.truth[key]
+        mine, real = matches(boxes, found)
+        joints = found.joints.copy()
+        for k, i in zip(mine.tolist(), real.tolist(), strict=True):
+            labeled = boxes.joints[i, :, 2] > 0
+            if not labeled.any() or found.labels[k] not in predictions.pose_labels:
+                continue
+            true = boxes.joints[i, :, :2]
+            if part == "all":
+                joints[k, labeled, :2] = true[labeled]
+            else:
+                joints[k, :, :2] += (true[labeled] - joints[k, labeled, :2]).mean(axis=0)
+        replaced[key] = replace(found, joints=joints)
+    return replaced
+
+
+def tall(truth: Mapping[Frame, Boxes]) -> dict[Frame, Boxes]:
+    """Return the boxes without the joints of people of less than ``TALL_PX``, whom the score then ignores."""
+    result = {}
+    for key, boxes in truth.items():
+        joints = boxes.joints.copy()
+        joints[boxes.xyxy[:, 3] - boxes.xyxy[:, 1] < TALL_PX, :, 2] = 0
+        result[key] = replace(boxes, joints=joints)
+    return result
+
+
+def rows3d(score: Score3D) -> dict:
+    """Return the score's numbers as JSON."""
+    return {**score.rows(), "num_truth": {c.name: c.num_truth for c in score.classes}}
+
+
+def pose_rows(score: PoseScore) -> dict:
+    """Return the score's numbers as JSON."""
+    return {**score.rows(), "num_people": score.num_people, "num_matched": score.num_matched}
+
+
+def main() -> None:
+    """Score and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data/roads")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--weights", default="nano-3d-pose")
+    parser.add_argument("--boxes_alone", default="nano", help="weights of the same network with boxes alone")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model = scn.load(arguments.weights)
+    card = report.score(model, arguments.data, split=arguments.split, protocols=(PROTOCOL,))
+    alone = report.score(
+        scn.load(arguments.boxes_alone), arguments.data, split=arguments.split, protocols=(PROTOCOL,)
+    ).scores[PROTOCOL]
+    predictions, score = card.predictions, card.scores[PROTOCOL]
+    objects = {recording.name: recording.objects for recording in card.dataset.recordings}
+    cameras = {
+        key: None if objects[key[0]] is None else objects[key[0]].calibration(key[1]) for key in predictions.truth
+    }
+    names, threshold = predictions.class_names, model.config.deployment.score_threshold
+    oracles3d = {}
+    for name, oracle in ORACLES.items():
+        found = with_true_boxes3d(predictions, cameras, oracle)
+        errors = matched_errors(predictions.truth, found, cameras, class_names=names, min_score=threshold)
+        oracles3d[name] = {
+            **rows3d(evaluate_boxes3d(predictions.truth, found, class_names=names)),
+            "errors": [one.to_dict() for one in errors],
+        }
+    people = {"all": predictions.truth, "tall": tall(predictions.truth)}
+    pose = {}
+    for who, truth in people.items():
+        found = {"none": predictions.detections, **{p: with_true_joints(predictions, p) for p in ("place", "all")}}
+        scored = {p: evaluate_pose(truth, some, label=predictions.pose_labels) for p, some in found.items()}
+        pose[who] = {"score": pose_rows(scored["none"]), "oracles": {p: pose_rows(scored[p]) for p in ("place", "all")}}
+    result = {
+        **stamp(command=this_command(), seed=None),
+        "data": arguments.data, "split": arguments.split, "protocol": PROTOCOL, "frames": len(predictions.truth),
+        "weights": arguments.weights, "sha256": sha256(arguments.weights), "firing_rate": card.rates.overall(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "boxes": {
+            "ap": score.ap, "ap50": score.ap50,
+            "alone": {"weights": arguments.boxes_alone, "ap": alone.ap, "ap50": alone.ap50},
+        },
+        "detect3d": {
+            "score": rows3d(score.tasks["detect3d"]),  # pyright: ignore[reportArgumentType]
+            "errors": [one.to_dict() for one in card.box3d_errors], "min_score": threshold, "oracles": oracles3d,
+        },
+        "pose": {**pose, "tall_px": TALL_PX},
+    }  # fmt: skip
+    print(write_result("tasks", result))
+
+
+if __name__ == "__main__":
+    main()
