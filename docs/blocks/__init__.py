@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from blocks import accuracy, architecture, cards, cost, data, real, reliability, speed
+from blocks import accuracy, architecture, cards, cost, data, real, reliability, speed, tasks
 from blocks.common import Results
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
@@ -24,5 +24,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
         reliability.worker_memory, architecture.walks, real.real_suite, real.partial_windows, real.wide_scores,
         real.augmentations, real.parked,
+        tasks.tasks_answer, tasks.tasks_boxes3d, tasks.tasks_pose, tasks.ncars_answer, tasks.ncars_scores,
     )
 }  # fmt: skip
