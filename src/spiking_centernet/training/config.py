@@ -45,8 +45,9 @@ class Recipe:
         weights: what to start from instead of random weights: a bundled name, weight file, run folder or hub id.
             Everything that fits is taken over; output channels of classes go by name.
         weights_parts: "all" of them that fits, or "encoder": for a network of another task or decoder.
-        freeze: what keeps the weights it starts from: "encoder", "encoder+decoder", or "detector": all that finds boxes,
-            so that a memory, ``network.recurrent``, or the maps of further tasks are trained alone; null for nothing.
+        freeze: what keeps the weights it starts from: "encoder", "encoder+decoder", or "detector": all that finds
+            boxes, so that a memory, ``network.recurrent``, or the maps of further tasks are trained alone; null for
+            nothing.
         encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
