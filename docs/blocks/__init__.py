@@ -25,5 +25,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         reliability.worker_memory, architecture.walks, real.real_suite, real.partial_windows, real.wide_scores,
         real.augmentations, real.parked,
         tasks.tasks_answer, tasks.tasks_boxes3d, tasks.tasks_pose, tasks.ncars_answer, tasks.ncars_scores,
+        tasks.frames_answer, tasks.frames_scores,
     )
 }  # fmt: skip

@@ -5,6 +5,9 @@ from typing import Any
 from blocks.common import Results, number, origin, table
 from spiking_centernet.model.weights import sha256
 
+KEEPS_UP = 0.9
+"""A spiking network keeps up from this share of its ANN counterpart's AP50 on."""
+
 
 def _measured(results: Results) -> dict[str, Any]:
     """Return the scores of the bundled network of three tasks."""
@@ -75,6 +78,37 @@ def tasks_pose(results: Results) -> str:
             )  # fmt: skip
     header = ("people", "from the truth", "OKS AP", "AP50", "AP50 swapped", "PCK 0.1", "px", "found")
     return f"{table(header, rows, words=2)}\n\nSimulated roads. {origin(_measured(results))}"
+
+
+def frames_answer(results: Results) -> str:
+    """Whether spiking networks on pictures keep up with their ANN counterpart, in one paragraph."""
+    r = results["frames"]
+    ann, spiking = r["rows"]["ANN"], [row for name, row in r["rows"].items() if name != "ANN"]
+    verdict = "keeps up" if spiking[-1]["ap50"] >= KEEPS_UP * ann["ap50"] else "does not keep up"
+    shares = ", ".join(f"{row['ap50'] / ann['ap50']:.0%} in {row['num_steps']}" for row in spiking)
+    return (
+        "**Does a spiking network on pictures keep up with its ANN counterpart in 1, 2 and 4 steps?** After the "
+        f"{ann['steps']} training steps measured here it {verdict}: on gray pictures of SIMULATED roads the ANN "
+        f"counterpart has AP50 {number(ann['ap50'])}, and of that the spiking network reaches {shares} time steps. "
+        f"One seed. {origin(r)}"
+    )
+
+
+def frames_scores(results: Results) -> str:
+    """AP, firing rate and time of training by neurons and time steps."""
+    r = results["frames"]
+    rows = [
+        (name, number(row["ap"]), number(row["ap50"]), f"{row['rate']:.1%}", f"{row['train_cpu_s'] / 60:.1f}")
+        for name, row in r["rows"].items()
+    ]
+    header = ("network", "AP", "AP50", "spikes, or outputs that are not zero", "CPU minutes of training")
+    height, width = r["frame_hw"]
+    budget = f"{r['rows']['ANN']['steps']} steps of {r['batch_size']} pictures each"
+    return (
+        f"{table(header, rows)}\n\nSimulated roads, gray pictures of {width} x {height} pixels, {budget}; scored on "
+        f"{r['pictures']['test']} pictures with {r['boxes']} boxes of the split `{r['split']}`, protocol "
+        f"`{r['protocol']}`. {origin(r)}"
+    )
 
 
 def ncars_answer(results: Results) -> str:
