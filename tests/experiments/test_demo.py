@@ -56,7 +56,7 @@ def test_the_tour(capsys, tmp_path):
     assert all((out / link).stat().st_size > 0 for link in links)
     assert not re.search(r"(src|href)=\W?(http|/)", page)
     views = re.findall(r'<iframe[^>]* src="([^"]+)"', page)
-    assert len(views) == 2
+    assert len(views) == 3
     assert all("id=description" in (out / view).read_text() for view in views)
     result = json.loads((out / "demo.json").read_text())
     assert result["provenance"]["seed"] == 3
