@@ -189,6 +189,7 @@ def test_a_recipe_prices_spikes(tmp_path):
     assert made(found).penalty is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_info_and_detect_on_real_recordings(capsys, tmp_path, recordings_dir, model_path, name):
     path = recordings_dir / name / f"{name}_td.dat"
@@ -305,6 +306,7 @@ def test_milliseconds_become_whole_microseconds():
     assert values.microseconds(0.5) == 500
 
 
+@pytest.mark.slow
 def test_train_runs_resumes_and_refuses_a_taken_folder(capsys, tmp_path, data):
     recipe = {
         "epochs": 1, "batch_size": 2, "log_every": 1, "precision": "float32", "num_workers": 0, "augmentation": None,

@@ -70,6 +70,7 @@ def wanted(tmp_path_factory, model_path, noise):
     return json.loads((folder / "a_detections.json").read_text())["instants"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_described_detected_in_and_converted(capsys, tmp_path, model_path, noise, wanted, name):
     path = FORMATS[name](tmp_path, noise)
@@ -102,6 +103,7 @@ def test_convert_says_what_is_lost(capsys, tmp_path):
     assert (code, "--size WIDTHxHEIGHT" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_tracks_are_the_same_in_every_file(capsys, tmp_path, model_path):
     pytest.importorskip("trackers")
     argv = [

@@ -73,6 +73,7 @@ def test_detect(capsys, tmp_path, model_path):
     assert done["tracks"] is None
 
 
+@pytest.mark.slow
 def test_val_with_corruptions(capsys, tmp_path, model_path, data):
     words = ["--data", data, "--protocol", "none", "prophesee", "--corrupt", "polarity_flip", "--save", tmp_path]
     done = document(capsys, "val", model_path, *words)
@@ -82,6 +83,7 @@ def test_val_with_corruptions(capsys, tmp_path, model_path, data):
     assert {str(path) for path in tmp_path.iterdir()} == set(done["files"])
 
 
+@pytest.mark.slow
 def test_energy(capsys, tmp_path, model_path, data):
     words = ["--data", data, "--split", "val", "--measure_s", "0", "--report", tmp_path / "page"]
     done = document(capsys, "energy", model_path, *words)
@@ -89,6 +91,7 @@ def test_energy(capsys, tmp_path, model_path, data):
     assert str(tmp_path / "page" / "index.html") in done["files"]
 
 
+@pytest.mark.slow
 def test_train_and_study(capsys, tmp_path, data):
     recipe = {"epochs": 1, "batch_size": 8, "precision": "float32", "num_workers": 0, "protocol": "none",
               "network": toy_roads.NETWORK | {"encoder.widths": [8, 8, 16, 16]}}  # fmt: skip

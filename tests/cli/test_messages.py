@@ -29,6 +29,7 @@ def fails(capsys, *argv):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["stream {model} {recording} --policy wait --speed 1000", "info {recording} --json"]
 )

@@ -41,6 +41,7 @@ def test_the_engine_gives_every_map(model, precision):
     assert np.isnan(found[1].box3d).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_an_exported_file_gives_every_map(model, suffix, tmp_path):
     pytest.importorskip("onnxscript")

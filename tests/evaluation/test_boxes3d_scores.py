@@ -13,6 +13,7 @@ from spiking_centernet.evaluation.overlap3d import overlaps3d
 from spiking_centernet.structures import Boxes, Detections
 
 
+@pytest.mark.slow
 def test_overlaps_are_those_of_exact_geometry(golden_dir):
     z = np.load(golden_dir / "tasks" / "iou3d.npz")
     for i, (a, b) in enumerate(zip(z["boxes_a_xyzhwly"], z["boxes_b_xyzhwly"], strict=True)):

@@ -106,6 +106,7 @@ def run(capsys, *argv):
     return (code, *capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_the_command_compares_weights_and_folders_alike(capsys, roads):
     words = ("--data", roads / "data", "--protocol", "none")
     first, second = (roads / f"{name}.safetensors" for name in ("one", "two"))

@@ -63,6 +63,7 @@ def test_names_are_checked_before_any_work():
         corruption_names([])
 
 
+@pytest.mark.slow
 def test_the_command_tells_every_severity(model, data, tmp_path, capsys):
     path = str(weights.save(model, tmp_path / "toy"))
     arguments = ["val", path, "--data", str(data), "--protocol", "none"]

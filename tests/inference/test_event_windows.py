@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny import some_events, tiny_detector
 
 import spiking_centernet as scn
 from spiking_centernet.data import voxelize, write_boxes, write_dat
@@ -14,7 +15,6 @@ from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.inference.recordings import detections_at
 from spiking_centernet.inference.windows import WindowCollector
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
-from tests.tiny import some_events, tiny_detector
 
 SIZE_HW = (56, 72)
 EVENTS = some_events(20_000, 300_000, SIZE_HW)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import some_events, tiny_detector
 
 import spiking_centernet as scn
 from spiking_centernet.cli.program import main
@@ -15,7 +16,6 @@ from spiking_centernet.errors import BoxFileError, ConfigError, WindowError
 from spiking_centernet.inference.labeling import boxes_by_model, boxes_by_motion, label_stops_us, write_labels
 from spiking_centernet.inference.recordings import detections_at
 from spiking_centernet.structures import EVENT_DTYPE
-from tests.tiny import some_events, tiny_detector
 
 SIZE_HW = (56, 72)
 

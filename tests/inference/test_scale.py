@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny import some_events, tiny_detector
 
 import spiking_centernet as scn
 from spiking_centernet.data import Window, voxelize, write_boxes, write_dat
@@ -16,7 +17,6 @@ from spiking_centernet.inference.coverage import Coverage, filled_share
 from spiking_centernet.inference.recordings import detections_at, write_detections
 from spiking_centernet.model.scaling import merge, to_sensor
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, VoxelSpec
-from tests.tiny import some_events, tiny_detector
 
 SIZE_HW = (112, 144)
 EVENTS = some_events(30_000, 300_000, SIZE_HW)

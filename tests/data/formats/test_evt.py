@@ -50,6 +50,7 @@ def test_time_goes_on_after_the_counter_wraps(tmp_path, monkeypatch, kind, first
     np.testing.assert_array_equal(read(path), events)
 
 
+@pytest.mark.slow
 def test_time_goes_on_over_many_wraps_and_gaps_of_fifteen_seconds(tmp_path):
     events = every(15_000_000, 100)
     np.testing.assert_array_equal(read(writers.write_raw(tmp_path / "a.raw", "EVT3", events, SIZE_HW)), events)

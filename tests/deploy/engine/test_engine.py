@@ -234,6 +234,7 @@ def spikes_of_layer(path, index: int, x: Tensor, shape: tuple[int, ...]) -> Tens
     return workspace.targets[index].spikes().float()
 
 
+@pytest.mark.slow
 @needs_library
 def test_floats_from_active_inputs_round_alike_everywhere():
     """Arbitrary weights, to the last bit: any instruction set, number of threads and batch."""

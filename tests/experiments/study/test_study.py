@@ -216,6 +216,7 @@ def ran(data, tmp_path_factory):
     return path, folder / "out", summary, told
 
 
+@pytest.mark.slow
 def test_a_study_fills_its_table(ran, data):
     _, out, summary, told = ran
     assert told[0] == "6 runs, 0 finished before"
@@ -236,6 +237,7 @@ def test_a_study_fills_its_table(ran, data):
     assert load_matches(out / "runs/SNN/seed0/matches_1_steps_100000_us.npz").recordings == ("clip2", "clip3")
 
 
+@pytest.mark.slow
 def test_a_study_writes_its_table_in_every_form(ran):
     _, out, summary, _ = ran
     text = (out / "study.md").read_text()
@@ -251,6 +253,7 @@ def test_a_study_writes_its_table_in_every_form(ran):
     assert (out / "study.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_finished_runs_are_skipped(ran, data):
     path, out, summary, _ = ran
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()}
@@ -261,6 +264,7 @@ def test_finished_runs_are_skipped(ran, data):
     assert [cells(line) for line in again.lines] == [cells(line) for line in summary.lines]
 
 
+@pytest.mark.slow
 def test_another_recipe_in_the_same_folder_is_refused(ran, data):
     path, out, _, _ = ran
     with pytest.raises(ConfigError, match=r"another recipe .*learning_rate was 0\.005, is 0\.1"):
@@ -290,6 +294,7 @@ def test_interrupted_runs_are_continued_to_the_same_end(write, data, tmp_path, m
     assert steps == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatch):
     path = write(rows={"a": {}, "b": {"network.decoder.skips": "or"}}, seeds=[0, 1])
     real = study_runs.train
