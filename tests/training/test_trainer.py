@@ -170,13 +170,15 @@ def test_resuming_a_finished_run_changes_nothing(whole, data, tmp_path):
     assert_same_run(tmp_path / "run", whole[0])
 
 
+MOMENTS = ("step 3", "checkpoint", "step 11")
 KILLED = """
 import os, signal, sys
+import lightning.fabric, matplotlib.pyplot, torch.utils.tensorboard  # what train imports when it is called
 import spiking_centernet.utils.files as files
 from spiking_centernet.training.trainer import train
 from toy_roads import recipe
 
-data, out, moment = sys.argv[1:]
+data, out, *moments = sys.argv[1:]
 replaced = os.replace
 
 def kill():
@@ -195,21 +197,34 @@ def replace(source, target):
 
 replace.count = 0
 files.os.replace = replace
-train(recipe(checkpoint_every=2), data, out=out, on_row=report)
+for moment in moments:
+    child = os.fork()  # so that the packages are imported once
+    if not child:
+        train(recipe(checkpoint_every=2), data, out=f"{out}/{moment}", on_row=report)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["checkpoint", "step 11"])
-def test_a_killed_run_resumes_to_the_same_end(whole, data, tmp_path, moment, subprocess_env):
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def killed(data, tmp_path_factory, subprocess_env):
+    """The folder of the runs that were killed, each at its moment."""
+    out = tmp_path_factory.mktemp("killed")
     env = subprocess_env | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), subprocess_env["PYTHONPATH"]])
     }
     # Sums of many pixels are added up by thread, so that another number of them rounds differently.
     env["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-    done = subprocess.run([sys.executable, "-c", KILLED, data, out, moment], env=env, capture_output=True, timeout=600)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    command = [sys.executable, "-c", KILLED, data, out, *MOMENTS]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(MOMENTS), done.stderr
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_resumes_to_the_same_end(whole, data, killed, moment):
+    out = killed / moment
     left = [p.name for p in out.iterdir() if p.name.startswith(".")]
     assert bool(left) == (moment == "checkpoint")
     train(recipe(checkpoint_every=2), data, out=out, resume=True)
@@ -399,14 +414,13 @@ def test_where_no_box_counts_the_last_weights_are_the_best_and_it_is_said(data, 
     assert notes(tmp_path / "run" / "best.safetensors")["epoch"] == 2
 
 
-@pytest.mark.parametrize("written", ["data/", "./data", "absolute", "folder:data", "link"])
-def test_the_same_folder_may_be_written_otherwise(data, tmp_path, monkeypatch, written):
+def test_the_same_folder_may_be_written_otherwise(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("data", "link"):
         (tmp_path / name).symlink_to(data)
     train(recipe(epochs=1), "data", out="run")
-    again = str(data) if written == "absolute" else written
-    train(recipe(epochs=1, num_workers=1), again, out="run", resume=True)
+    for written in ("data/", "./data", str(data), "folder:data", "link"):
+        train(recipe(epochs=1, num_workers=1), written, out="run", resume=True)
     shutil.copytree(data, tmp_path / "other")
     with pytest.raises(ConfigError, match="is 'other'"):
         train(recipe(epochs=1), "other", out="run", resume=True)
