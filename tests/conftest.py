@@ -42,8 +42,14 @@ def pytest_runtest_call(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Hand files with slow tests out first, where processes share them: none has one left over at the end."""
-    if hasattr(config, "workerinput"):
+    """Call what needs a browser slow; hand out files with slow tests first, where processes share them.
+
+    So none has a long one left over at the end.
+    """
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("slow")
+    if hasattr(config, "workerinput") and not config.getoption("random_order_enabled", False):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
 

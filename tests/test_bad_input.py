@@ -28,6 +28,7 @@ from spiking_centernet.training.run_dir import RunFolder, read_metrics
 INPUTS = 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(fuzz_targets.TARGETS))
 def test_damaged_input_ends_in_a_result_or_in_our_own_error(name):
     seen = {True: 0, False: 0}

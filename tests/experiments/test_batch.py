@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import toy_roads
 from calibrated import calibrated, random_cube
+from light_tasks import die, mark, square
 
 from spiking_centernet.data import write_dat
 from spiking_centernet.errors import ConfigError, DatasetError
@@ -26,23 +26,6 @@ from spiking_centernet.structures import EVENT_DTYPE
 from spiking_centernet.utils import executors
 from spiking_centernet.utils.executors import Executor, ray_settings
 from spiking_centernet.utils.files import atomic_write
-
-
-def square(number):
-    if number == 13:
-        raise ValueError("unlucky")
-    return number * number, os.getpid()
-
-
-def die(number):
-    if number == 1:
-        os._exit(9)
-    return number
-
-
-def mark(path):
-    path.touch()
-    time.sleep(0.01)
 
 
 class UnsendableError(Exception):
@@ -317,12 +300,11 @@ ENGINES = [
 @pytest.mark.parametrize(("kind", "settings"), ENGINES)
 def test_every_executor_gives_the_same(kind, settings, model_path, data, tmp_path, monkeypatch):
     pytest.importorskip({"ray": "ray", "slurm": "submitit"}.get(kind, "spiking_centernet"))
-    here = Path(__file__).parents[1]
-    for folder in (here / "simulate", here):
-        monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(here), str(here / "simulate"), os.environ.get("PYTHONPATH", "")])
-    )
+    tests = Path(__file__).parents[1]
+    folders = [str(folder) for folder in (tests, tests / "simulate", tests / "experiments")]
+    for folder in folders:
+        monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RAY_worker_niceness", "0")  # on a busy machine ray's own 15 would take minutes
     executor = Executor(kind=kind, workers=2, logs=tmp_path / "logs", settings=settings)
     found = dict(executor.map(square, [1, 13, 3]))

@@ -126,6 +126,7 @@ def folder(tmp_path_factory, events):
     return root
 
 
+@pytest.mark.slow
 def test_files_folders_patterns_and_lists(model, folder, events, expected):
     path = folder / "a_td.dat"
     for source in (path, str(path), scn.open(path)):
@@ -246,6 +247,7 @@ def test_a_folder_without_recordings_and_a_model_as_source(model, tmp_path):
         scn.predict(model, "sample")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_packets", [False, True])
 def test_a_long_recording_stays_flat_in_memory(model, as_packets):
     """An iterator holds the window at hand and no other, however many have passed."""
@@ -292,6 +294,7 @@ def test_what_was_not_kept_says_how_to_keep_it(model, events):
             getattr(result, name)
 
 
+@pytest.mark.slow
 def test_tracks(model, events):
     pytest.importorskip("trackers")
     results = model.predict(events, size_hw=SIZE_HW, track=True, every_us=20_000, min_score=0.05, keep="rates")

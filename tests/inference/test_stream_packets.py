@@ -69,6 +69,7 @@ def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_u
         assert torch.equal(w.cube, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["windowed", "stateful"])
 @settings(max_examples=5, deadline=None)
 @given(cuts=cuts)

@@ -210,6 +210,7 @@ def test_settings_without_a_teacher_are_refused():
         recipe(distillation=Distillation(heads=1))
 
 
+@pytest.mark.slow
 def test_a_student_trains_on_what_lies_around_objects(data, teacher_path, tmp_path):
     plan = recipe(epochs=1, teacher=str(teacher_path), distillation=Distillation(where="objects"), network=NETWORK)
     train(plan, data, out=tmp_path / "run")
@@ -232,6 +233,7 @@ def test_a_student_trains_and_keeps_the_teacher_out_of_its_files(data, teacher_p
     assert {n.split("/", 1)[1] for n in names if n.startswith("model/")} == set(build("nano", **NETWORK).state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"decoder.skips": "or", "encoder.identity": True, "voxels.mode": "count"}])
 def test_memory_options_change_nothing_with_a_teacher_and_a_price(data, teacher_path, tmp_path, changes):
     teacher = teacher_path
@@ -252,6 +254,7 @@ def test_memory_options_change_nothing_with_a_teacher_and_a_price(data, teacher_
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_resuming_with_another_teacher_is_refused(data, teacher_path, tmp_path):
     path = tmp_path / "teacher.safetensors"
     path.write_bytes((teacher_path / "best.safetensors").read_bytes())

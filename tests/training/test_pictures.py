@@ -127,6 +127,7 @@ def test_energy_says_which_layer_multiplies(run, photos):
     assert found.to_dict()["num_steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_student_copies_a_teacher_that_sees_the_same_pictures(run, photos, tmp_path):
     out, teacher = run
     rows = []

@@ -43,6 +43,7 @@ def state(model):
     return {k: v.clone() for k, v in model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_own_classes_are_learned_from_other_weights(named, weights, tmp_path):
     start = load(weights)
     model = train(toy_roads.recipe(weights=weights, epochs=1), named, out=tmp_path / "run")
@@ -80,6 +81,7 @@ def test_a_bad_list_of_names_is_refused(named, text, message):
         train(toy_roads.recipe(), named, out=named / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", ["encoder", "encoder+decoder"])
 def test_frozen_parts_keep_weights_and_running_means(data, weights, tmp_path, freeze):
     start = load(weights).state_dict()
@@ -155,6 +157,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own(data, weights, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_training_stops_when_validation_gets_no_better(data, tmp_path, caplog, monkeypatch):
     recipe = toy_roads.recipe(epochs=6, early_stopping=2, learning_rate=1e-9, final_learning_rate=0.0)
     rows = []

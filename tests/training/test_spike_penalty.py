@@ -166,6 +166,7 @@ def data(tmp_path_factory):
     return toy_roads.write_folder(tmp_path_factory.mktemp("toy") / "data")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["spikes", "operations"])
 def test_training_lowers_the_activity_to_its_target(data, tmp_path, of):
     # Without a price the toy network fires at 3 to 5 %.
@@ -181,6 +182,7 @@ def test_training_lowers_the_activity_to_its_target(data, tmp_path, of):
     assert logged["loss_penalty"] == pytest.approx(5 * (logged["activity"] / 0.02 - 1), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_penalised_run_resumes(data, tmp_path):
     recipe = toy_roads.recipe(penalty=SpikePenalty(target=0.06), epochs=1)
     train(recipe, data, out=tmp_path / "run")

@@ -62,6 +62,7 @@ def assert_same_run(a: Path, b: Path):
     assert sorted(p.name for p in a.iterdir()) == sorted(p.name for p in b.iterdir())
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_blobs_are_found(data, tmp_path):
     rows = []
     train(recipe(epochs=30, learning_rate=2e-2, val_every=30), data, out=tmp_path / "run", on_row=rows.append)
@@ -71,6 +72,7 @@ def test_the_loss_falls_and_the_blobs_are_found(data, tmp_path):
     assert rows[-1]["ap50"] > 0.1, (losses[::8], rows[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spikes", ["float", "uint8"])
 def test_mixed_precision_trains(data, tmp_path, spikes):
     rows = []
@@ -112,6 +114,7 @@ def test_the_run_folder_holds_what_it_should(whole, data):
 
 
 # Before the first checkpoint, at the end of an epoch, within one, at the last step.
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 4, 7, 12])
 def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path, step):
     def stop(row):
@@ -125,6 +128,7 @@ def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path
 
 
 # Checkpoints: step 2, step 4, end of epoch 0, step 6, step 8, end of epoch 1, step 10, step 12, end of epoch 2.
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [1, 2, 3, 9])
 def test_a_run_stopped_right_after_a_checkpoint_resumes_to_the_same_end(whole, data, tmp_path, checkpoint, monkeypatch):
     calls = []
@@ -144,6 +148,7 @@ def test_a_run_stopped_right_after_a_checkpoint_resumes_to_the_same_end(whole, d
     assert_same_run(tmp_path / "run", whole[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["save_best", "draw_validation", "finish"])
 def test_a_run_stopped_while_validating_resumes_to_the_same_end(whole, data, tmp_path, method, monkeypatch):
     def stop(*_, **__):
@@ -163,6 +168,7 @@ def test_training_goes_on_from_given_weights(whole, data, tmp_path):
     assert all(torch.equal(value, start.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(whole, data, tmp_path):
     train(recipe(checkpoint_every=2), data, out=tmp_path / "run")
     detector = train(recipe(checkpoint_every=2), data, out=tmp_path / "run", resume=True)
@@ -239,6 +245,7 @@ def endless_gradient(loss):
     return dataclasses.replace(loss, total=loss.total + torch.sqrt(loss.total * 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "told"), [(not_a_number, "the loss of step 6 is nan"), (endless_gradient, "gradient's norm of step 6")]
 )
@@ -408,12 +415,14 @@ def test_the_best_threshold_keeps_what_is_right_and_drops_what_is_wrong(scores, 
 # --- judgement and resuming ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_where_no_box_counts_the_last_weights_are_the_best_and_it_is_said(data, tmp_path):
     with pytest.warns(UserWarning, match="passes the size and time filter of protocol prophesee"):
         train(recipe(protocol="prophesee"), data, out=tmp_path / "run")  # its boxes are 12 x 10 px
     assert notes(tmp_path / "run" / "best.safetensors")["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_the_same_folder_may_be_written_otherwise(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("data", "link"):
