@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from spiking_centernet.utils.files import atomic_write
 
 SHOWN_VERSIONS = ("torch", "numpy", "numba", "faster-coco-eval")
@@ -117,6 +115,8 @@ def _git(root: Path | None, *arguments: str) -> str | None:
 
 def has_native_bfloat16() -> bool:
     """Return whether this machine's GPU, or else its CPU, computes bfloat16 products natively."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
