@@ -136,6 +136,27 @@ def augmentations(results: Results) -> str:
     )
 
 
+def real_fine_tune(results: Results) -> str:
+    """What fine-tuning on a few hundred real crops changes on others."""
+    r = results["real_fine_tune"]
+    columns = ("car_box_on_cars", "car_box_iou50_on_cars", "pedestrian_box_on_cars", "any_box_on_backgrounds")
+    rows = [
+        (
+            f"`{row['model']}` {what}",
+            *(f"{row[key][column]:.0%}" for column in columns),
+            number(row[key]["auc"]),
+        )
+        for row in r["models"]
+        for what, key in (("as it comes", "before"), ("fine-tuned", "after"))
+    ]
+    header = ("weights", "car box on cars", "at IoU 0.5", "pedestrian box on cars", "any box on backgrounds", "AUC")
+    crops = r["crops"]
+    return (
+        f"{table(header, rows)}\n\n{crops['train']} real crops of N-CARS to train on, {crops['val']} that chose the "
+        f"threshold, {crops['test']} others scored. {origin(r)}"
+    )
+
+
 def parked(results: Results) -> str:
     """Recall in a stateful stream, by how long objects have stood still."""
     r = results["parked"]
