@@ -58,6 +58,12 @@ def four_windows(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def studied():
+    """Where studies have run: many have the same base row, which is trained once, as ``make studies`` does."""
+    return []
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(**values):
@@ -407,7 +413,7 @@ def test_every_study_is_valid_and_says_how_to_run_it(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
-def test_every_study_runs_with_a_one_step_budget(path, four_windows, tmp_path):
+def test_every_study_runs_with_a_one_step_budget(path, four_windows, studied, tmp_path):
     """With a network and a schedule so small that all of them take seconds; what they vary stays."""
     plan = read_plan(path)
     toy = {k: v for k, v in TOY.items() if k not in ("learning_rate", "network", "protocol")} | {"batch_size": 2}
@@ -418,7 +424,8 @@ def test_every_study_runs_with_a_one_step_budget(path, four_windows, tmp_path):
     values["recipe"] = str(path.parent / values["recipe"])
     small.write_text(yaml.safe_dump(values, sort_keys=False))
     assert [row.name for row in read_plan(small).rows] == [row.name for row in plan.rows]
-    summary = run_study(small, four_windows, out=tmp_path / "out", changes=changes)
+    summary = run_study(small, four_windows, out=tmp_path / "out", changes=changes, reuse=studied)
+    studied.append(tmp_path / "out")
     assert summary.num_failed == 0, [line.failed for line in summary.lines]
     assert {line.row for line in summary.lines} == {row.name for row in plan.rows}
     epochs = {row.name: row.values["epochs"] for row in read_plan(small, changes=changes).rows}
