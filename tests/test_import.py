@@ -75,6 +75,7 @@ def test_unknown_names_are_refused():
     assert not hasattr(scn, "__path_to_nowhere__")
 
 
+@pytest.mark.slow
 def test_imports_in_any_order_change_no_public_name(subprocess_env):
     """Public names are read after importing every module, in three orders, and once before them all."""
     for seed in range(3):

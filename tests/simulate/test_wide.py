@@ -141,6 +141,7 @@ def test_a_scene_depends_on_the_time_asked_for_alone():
     assert np.array_equal(boxes, scene.boxes(0.3, 7))
 
 
+@pytest.mark.slow
 def test_labels_have_their_least_sides_and_both_classes_come():
     classes = set()
     for seed in range(40):
