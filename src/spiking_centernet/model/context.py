@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError
@@ -30,7 +31,7 @@ class ForwardContext:
     Attributes:
         new_state: the membranes after the last step, empty without ``keep_state``.
         keep_state: as given.
-        saver: keeps spikes for the backward pass as ``memory`` says.
+        saver: keeps spikes for the backward pass as ``memory`` says; None where there will be none.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ForwardContext:
         memory: Memory | None = None,
     ):
         self.keep_state = keep_state
-        self.saver = MemorySaver(memory or Memory())
+        self.saver = MemorySaver(memory or Memory()) if torch.is_grad_enabled() else None
         self.new_state: State = {}
         self._old_state: State = {} if state is None else state
         self._observe = observe
@@ -70,7 +71,7 @@ class ForwardContext:
     def run_stage(self, compute: Callable[..., Tensor], *inputs: Tensor, stage: nn.Module) -> Tensor:
         """Return ``compute(*inputs, self)``, kept or computed again in the backward pass as ``memory`` says."""
         # A second computation would hand out the new membranes a second time.
-        if self.keep_state:
+        if self.keep_state or self.saver is None:
             return compute(*inputs, self)
         return self.saver.run_stage(lambda *x: compute(*x, self), *inputs, stage=stage, silence=self._unobserved)
 

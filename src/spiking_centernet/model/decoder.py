@@ -40,16 +40,14 @@ class Skip(nn.Module):
         super().__init__()
         self.out_channels = out_channels
 
-    def narrowed(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
-        """Return what is joined in place of the coarser input: the input itself."""
-        return x
-
-    def forward(self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
-        """Return the narrowed input and the skip as one tensor of the skip's size."""
+    def forward(
+        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
+    ) -> Float[Tensor, "N K H W"]:
+        """Return the coarser input and the skip as one tensor of the skip's size."""
         return join(x, skip)
 
     def convolved(
-        self, conv: nn.Conv2d, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]
+        self, conv: nn.Conv2d, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "N K H W"]:
         """Return what a 1x1 convolution without bias makes of the result; each part is convolved at its own size."""
         coarse, fine = conv.weight.split((x.shape[2], skip.shape[2]), dim=1)
@@ -103,13 +101,13 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        x = self.join.narrowed(x, context)
-        if context.saver.decide(self, self._folds(skip)):
-            y = self.join.convolved(self.expand, x, skip)
+        folds = self._folds(skip)
+        if folds if context.saver is None else context.saver.decide(self, folds):
+            y = self.join.convolved(self.expand, x, skip, context)
             y = norm_conv.norm_convolution(y, self.expand_norm, self.filter, padding=1)
             y = norm_conv.norm_convolution(y, self.filter_norm, self.project.conv)
         else:
-            y = self.expand(F.pad(self.join(x, skip), (1, 1, 1, 1)))
+            y = self.expand(F.pad(self.join(x, skip, context), (1, 1, 1, 1)))
             y = self.filter(self.expand_norm(y))
             y = self.project.conv(self.filter_norm(y))
         return self.project.norm_and_fire(y, (x.shape[0], x.shape[1]), context)
@@ -151,8 +149,7 @@ class FusedDecoderBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        joined = self.join(self.join.narrowed(x, context), skip)
-        return self.project(joined.unflatten(0, x.shape[:2]), context)
+        return self.project(self.join(x, skip, context).unflatten(0, x.shape[:2]), context)
 
 
 class Decoder(nn.Module):

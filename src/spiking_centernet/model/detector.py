@@ -3,6 +3,7 @@
 import copy
 import os
 import warnings
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,12 +13,12 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import PRESETS, DetectorConfig
 from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.context import ForwardContext, Observe, State, check_names
-from spiking_centernet.model.decoder import Decoder
+from spiking_centernet.model.decoder import Decoder, DecoderBlock
 from spiking_centernet.model.encoder import Encoder
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.heads.base import BranchModule, Head
 from spiking_centernet.model.layers import ConvNeuron, name_layers
-from spiking_centernet.model.neurons import Neuron, make_neuron
+from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.model.recurrent import GatedMemory
 from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
@@ -68,15 +69,15 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig):
         super().__init__()
         self.config = config
-
-        def neuron() -> Neuron:
-            return make_neuron(config.neuron)
-
-        widths = config.encoder.widths
+        widths, neuron = config.encoder.widths, partial(make_neuron, config.neuron)
         self.encoder = Encoder(config.voxels.channels, widths, config.encoder.convs_per_stage, neuron)
         if config.encoder.identity:
             add_identities(self.encoder, neuron)
-        self.decoder = Decoder(widths, config.decoder.num_blocks, block_maker(config.decoder, neuron))
+        if (config.decoder.kind, config.decoder.skips) == ("merged", "concat"):
+            make_block = partial(DecoderBlock, expansion=config.decoder.expansion, make_neuron=neuron)
+        else:
+            make_block = block_maker(config.decoder, neuron)
+        self.decoder = Decoder(widths, config.decoder.num_blocks, make_block)
         level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
         self.recurrent = None if config.recurrent.kind == "none" else GatedMemory(
             level_channels[-1], config.recurrent, threshold=config.neuron.threshold, surrogate=config.neuron.surrogate
@@ -159,7 +160,7 @@ class Detector(nn.Module):
         dtype = torch.get_autocast_dtype(device) if mixed else self.encoder.stem.conv.weight.dtype
         stored = cube.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, cube.shape[:2])
         x = stored.to(dtype)
-        if stored.dtype == torch.uint8:
+        if stored.dtype == torch.uint8 and context.saver is not None:
             context.saver.remember(x, stored)
         return x
 

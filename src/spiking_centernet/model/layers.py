@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.neurons import PLIF, Neuron
 from spiking_centernet.ops import plif
-from spiking_centernet.ops.memory_saving import convolve
 
 MakeNeuron = Callable[[], Neuron]
 
@@ -62,8 +61,7 @@ class ConvNeuron(nn.Module):
     def forward(self, x: Num[Tensor, "T B C H W"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
         """Return the spikes of every step; the membrane of the last step goes to ``context``."""
         steps, batch = x.shape[:2]
-        as_bytes = context.saver.bytes_of(x)
-        y = convolve(self.conv, x.flatten(0, 1), None if as_bytes is None else as_bytes.flatten(0, 1))
+        y = self.conv(x.flatten(0, 1)) if context.saver is None else context.saver.convolve(self.conv, x)
         return self.norm_and_fire(y, (steps, batch), context)
 
     def repeated(

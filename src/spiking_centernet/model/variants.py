@@ -42,19 +42,18 @@ class Join(Skip):
         self.kind: Skips = kind
         self.narrow = None if kind == "none" else ConvNeuron.make(in_channels, skip_channels, make_neuron, kernel=1)
 
-    def narrowed(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
-        """Return the input in as many channels as the skip has."""
-        return x if self.narrow is None else self.narrow(x, context)
-
-    def forward(self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]) -> Float[Tensor, "N K H W"]:
+    def forward(
+        self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
+    ) -> Float[Tensor, "N K H W"]:
         """Return the narrowed input and the skip as one tensor of the skip's size."""
+        x = x if self.narrow is None else self.narrow(x, context)
         return combine(self.kind, enlarge(x, skip), skip.flatten(0, 1))
 
     def convolved(
-        self, conv: nn.Conv2d, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"]
+        self, conv: nn.Conv2d, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "N K H W"]:
-        """Return ``conv(self(x, skip))``."""
-        return conv(self(x, skip))
+        """Return ``conv(self(x, skip, context))``."""
+        return conv(self(x, skip, context))
 
     def fused(self) -> "Join":
         """Return a copy with its batch norm folded."""
@@ -79,7 +78,7 @@ class InnerNeuronBlock(nn.Module):
         self, x: Float[Tensor, "T B C h w"], skip: Float[Tensor, "T B D H W"], context: ForwardContext
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
-        y = self.join(self.join.narrowed(x, context), skip).unflatten(0, x.shape[:2])
+        y = self.join(x, skip, context).unflatten(0, x.shape[:2])
         return self.project(self.filter(self.expand(y, context), context), context)
 
     def fused(self) -> "InnerNeuronBlock":
@@ -147,7 +146,7 @@ def _each_fused(block, *names: str):
 
 
 def block_maker(config: DecoderConfig, make_neuron: MakeNeuron) -> MakeBlock:
-    """Return what builds the decoder's blocks; "merged" and "concat" are the paper's."""
+    """Return what builds the decoder's blocks where they are not the paper's, "merged" and "concat"."""
 
     def make(in_channels: int, skip_channels: int) -> nn.Module:
         if config.kind == "transposed":

@@ -78,7 +78,7 @@ def _precision(conv: nn.Conv2d) -> torch.dtype:
 
 
 def supports(cube: Tensor, conv: nn.Conv2d) -> bool:
-    """Return whether :func:`event_convolution` computes this: whole numbers, somebody who trains, nobody who hooks."""
+    """Return whether :func:`event_convolution` computes this: whole numbers, weights in training, no hooks."""
     plain = conv.bias is None and conv.groups == 1 and conv.kernel_size[0] == conv.kernel_size[1]
     hooked = conv._forward_hooks or conv._forward_pre_hooks
     trains = torch.is_grad_enabled() and conv.weight.requires_grad
@@ -100,7 +100,7 @@ def event_convolution(cube: Tensor, conv: nn.Conv2d) -> Tensor:
 
     Args:
         cube: uint8 [N, C, H, W].
-        conv: a convolution that ``takes``.
+        conv: a convolution that :func:`supports` affirms.
     """
     stride, padding = conv.stride[0], int(conv.padding[0])
     return _EventConvolution.apply(cube.contiguous(), conv.weight, stride, padding, _precision(conv))  # pyright: ignore

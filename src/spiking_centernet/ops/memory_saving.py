@@ -58,18 +58,6 @@ class _ByteConvolution(torch.autograd.Function):
         return grad_x, None, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, as_bytes: Tensor | None) -> Tensor:
-    """Return ``conv(x)`` [N, C, H, W]; given ``x`` as uint8 too, keep only that for the backward pass.
-
-    Where ``x`` itself is uint8, it is a cube as it was filled, and its events are convolved.
-    """
-    if x.dtype == torch.uint8:
-        return event_convolution(x, conv)
-    if as_bytes is None or conv.bias is not None:
-        return conv(x)
-    return _ByteConvolution.apply(x, as_bytes, conv.weight, conv.stride, conv.padding, conv.groups)  # pyright: ignore
-
-
 @contextmanager
 def _statistics_left_alone(stage: nn.Module) -> Iterator[None]:
     """Let batch norms move copies of their running statistics: the first pass has moved the statistics themselves."""
@@ -102,16 +90,28 @@ class MemorySaver:
         self._decided: dict[nn.Module, bool] = {}
         self._as_bytes: tuple[weakref.ref[Tensor], Tensor] | None = None
 
-    def bytes_of(self, x: Tensor) -> Tensor | None:
+    def convolve(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """Return what a convolution makes of spikes [T, B, C, H, W] as [T * B, K, h, w].
+
+        Where ``x`` is uint8, it is a cube as it was filled, and its events are convolved.
+        """
+        if x.dtype == torch.uint8:
+            return event_convolution(x.flatten(0, 1), conv)
+        as_bytes = self._bytes_of(x)
+        if as_bytes is None or conv.bias is not None:
+            return conv(x.flatten(0, 1))
+        return _ByteConvolution.apply(  # pyright: ignore[reportReturnType]
+            x.flatten(0, 1), as_bytes.flatten(0, 1), conv.weight, conv.stride, conv.padding, conv.groups
+        )
+
+    def _bytes_of(self, x: Tensor) -> Tensor | None:
         """Return spikes as uint8 for the backward pass, once for all who take them; None where floats are kept."""
-        if not torch.is_grad_enabled():
-            return None
         if self._as_bytes is not None and self._as_bytes[0]() is x:
             return self._as_bytes[1]
         if self._memory.spikes == "float":
             return None
         self.remember(x, x.detach().to(torch.uint8))
-        return self.bytes_of(x)
+        return self._bytes_of(x)
 
     def remember(self, x: Tensor, as_bytes: Tensor) -> None:
         """Take note that ``as_bytes`` holds the values of ``x``, as those of the network's input do."""
@@ -132,7 +132,7 @@ class MemorySaver:
             stage: the module that holds the stage's batch norms, whose running statistics move once.
             silence: returns a context in which nobody observes, for the second computation.
         """
-        if not self._memory.checkpoint_stages or not torch.is_grad_enabled():
+        if not self._memory.checkpoint_stages:
             return compute(*inputs)
         return checkpoint(  # pyright: ignore[reportReturnType]
             compute, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(stage, silence))

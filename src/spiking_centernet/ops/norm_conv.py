@@ -80,7 +80,7 @@ def norm_convolution(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d, *, paddin
 
     Args:
         x: what the norm is given, [N, C, H, W], float32 or bfloat16.
-        norm: a norm that ``takes``.
+        norm: a norm that :func:`supports` affirms.
         conv: a convolution of stride 1 without bias and padding of its own.
         padding: zeros around ``x``, which are part of the norm's statistics.
     """

@@ -146,7 +146,7 @@ def batch_norm_plif(
 
     Args:
         y: a convolution's output [T * B, C, H, W], float32 or bfloat16; the spikes have its shape and type.
-        norm: a norm that ``takes_norm``.
+        norm: a norm that :func:`supports_norm` affirms.
         w: the leak is ``sigmoid(w)``.
         num_steps: T.
         leaky: False integrates without a leak.

@@ -52,29 +52,18 @@ def supports(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in _SUFFIXES and native() is not None
 
 
-def _tile(num_channels: int) -> int:
+def _tiled(num_channels: int, size: int) -> CPlifLayer:
+    """Return the C struct that says how a pass over ``size`` values is split."""
     unit = math.lcm(num_channels, _UNIT)
-    return unit * max(1, _TILE // unit)
+    tile = unit * max(1, _TILE // unit)
+    return CPlifLayer(num_channels=num_channels, tile=tile, parts=max(1, min(_PARTS, -(-size // tile))))
 
 
-def _parts(size: int, tile: int) -> int:
-    return max(1, min(_PARTS, -(-size // tile)))
-
-
-def _affine(
-    num_channels: int, tile: int, parts: int, vectors: tuple[Tensor, Tensor, Tensor] | None = None
-) -> CPlifLayer:
-    """Return the C struct without neurons; the float32 vectors [C] mean, scale and bias must outlive it."""
-    described = CPlifLayer(num_channels=num_channels, tile=tile, parts=parts)
-    if vectors is not None:
-        described.mean, described.scale, described.bias = (vector.data_ptr() for vector in vectors)
-    return described
-
-
-def _described(layer: Layer, *, num_neurons: int, tile: int, parts: int) -> CPlifLayer:
-    """Return the C struct; the layer must outlive it."""
+def _described(layer: Layer, num_neurons: int) -> CPlifLayer:
+    """Return the C struct of a layer, which must outlive it."""
     o = layer.options
-    described = _affine(layer.num_channels, tile, parts, (layer.mean, layer.scale, layer.bias))
+    described = _tiled(layer.num_channels, num_neurons)
+    described.mean, described.scale, described.bias = (x.data_ptr() for x in (layer.mean, layer.scale, layer.bias))
     described.num_neurons, described.num_steps = num_neurons, layer.num_steps
     described.neuron = CPlifNeuron(
         float(layer.q), o.threshold, SLOPES[o.surrogate], layer.leaky, o.decay_input, o.soft_reset, o.detach_reset,
@@ -89,12 +78,9 @@ def _pointer(x: Tensor | None) -> int | None:
 
 def moments(y: Tensor) -> Tensor:
     """Return mean and biased variance [2, C] in float64 of a channels-last [M, C, H, W] tensor."""
-    num_channels = y.shape[1]
-    tile = _tile(num_channels)
-    parts = _parts(y.numel(), tile)
-    scratch = torch.empty(1 + 2 * parts, tile)
-    partial = torch.empty(parts, 2, num_channels, dtype=torch.float64)
-    described = _affine(num_channels, tile, parts)
+    described = _tiled(y.shape[1], y.numel())
+    scratch = torch.empty(1 + 2 * described.parts, described.tile)
+    partial = torch.empty(described.parts, 2, y.shape[1], dtype=torch.float64)
     _kernel("moments", y.dtype)(
         y.data_ptr(), y.numel(), ctypes.byref(described), scratch.data_ptr(), partial.data_ptr()
     )  # fmt: skip
@@ -104,10 +90,8 @@ def moments(y: Tensor) -> Tensor:
 def forward(y: Tensor, v: Tensor | None, v_last: Tensor | None, layer: Layer) -> Tensor:
     """Return the spikes, stored as ``y`` is, and write the membrane [N] after the last step to ``v_last``."""
     spikes = torch.empty_like(y)
-    tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
-    parts = _parts(num_neurons, tile)
-    scratch = torch.empty(3 + parts, tile)
-    described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)
+    described = _described(layer, y.numel() // layer.num_steps)
+    scratch = torch.empty(3 + described.parts, described.tile)
     _kernel("forward", y.dtype)(
         y.data_ptr(), spikes.data_ptr(), _pointer(v), _pointer(v_last), ctypes.byref(described), scratch.data_ptr()
     )
@@ -122,12 +106,10 @@ def backward(
     The sums are of the gradient, of the gradient times ``y - mean``, and the gradient of the leak ``q``.
     """
     grad_x = torch.empty_like(y)
-    tile, num_neurons = _tile(layer.num_channels), y.numel() // layer.num_steps
-    parts = _parts(num_neurons, tile)
+    described = _described(layer, y.numel() // layer.num_steps)
     part_rows = PLIF_FIXED_ROWS + 3 * layer.num_steps
-    scratch = torch.empty(3 + parts * part_rows, tile)
-    partial = torch.empty(parts, 3, layer.num_channels, dtype=torch.float64)
-    described = _described(layer, num_neurons=num_neurons, tile=tile, parts=parts)
+    scratch = torch.empty(3 + described.parts * part_rows, described.tile)
+    partial = torch.empty(described.parts, 3, layer.num_channels, dtype=torch.float64)
     _kernel("backward", y.dtype)(
         grad.data_ptr(), y.data_ptr(), _pointer(v), _pointer(grad_v_last), grad_x.data_ptr(), _pointer(grad_v),
         ctypes.byref(described), scratch.data_ptr(), part_rows, partial.data_ptr(),
@@ -137,10 +119,9 @@ def backward(
 
 def normalize(grad_x: Tensor, y: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, bias: Tensor) -> None:
     """Overwrite ``grad_x`` by ``grad_x * scale + (y - mean) * slope + bias``, float32 vectors [C]."""
-    num_channels = y.shape[1]
-    tile = _tile(num_channels)
-    scratch = torch.empty(4, tile)
-    described = _affine(num_channels, tile, 1, (mean, scale, bias))
+    described = _tiled(y.shape[1], 1)
+    described.mean, described.scale, described.bias = (x.data_ptr() for x in (mean, scale, bias))
+    scratch = torch.empty(4, described.tile)
     _kernel("normalise", y.dtype)(
         grad_x.data_ptr(), y.data_ptr(), y.numel(), ctypes.byref(described), slope.data_ptr(), scratch.data_ptr()
     )
