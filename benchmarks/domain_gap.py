@@ -125,7 +125,7 @@ def simulated(folder: Path, counterpart: Counterpart, most: int) -> Iterator[Fra
         span = recording.span(t_us - counterpart.window_us, t_us)
         events = recording.decode(span.start, span.stop)
         truth = boxes_at(boxes, t_us) if times else Boxes.empty()
-        frame = Frame(clip["name"], events, recording.size_hw or recording.occupied_hw, t_us, truth)
+        frame = Frame(clip["name"], events, recording.size_hw or recording.scanned.occupied_hw, t_us, truth)
         if counterpart.car_crops:
             for xyxy, label in zip(truth.xyxy, truth.labels, strict=True):
                 if label == CAR and min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]) >= LEAST_CROP_PX and most > 0:

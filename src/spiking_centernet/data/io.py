@@ -87,12 +87,12 @@ def open(
     if str(path) in SAMPLES and not path.exists():
         path = sample(str(path))
     suffix = ".db3" if os.path.isfile(path / "metadata.yaml") else path.suffix.lower()
-    if is_image(path):
-        raise EventFileError(
-            f"{path}: is a picture, not a recording of events; detect in it with a network of pictures "
-            "(voxels.mode direct or rate), or give a recording"
-        )
     if suffix not in OPENERS:
+        if is_image(path):
+            raise EventFileError(
+                f"{path}: is a picture, not a recording of events; detect in it with a network of pictures "
+                "(voxels.mode direct or rate), or give a recording"
+            )
         raise EventFileError(f"{path}: unknown kind of recording {suffix!r}{did_you_mean(suffix, OPENERS)}")
     _refuse_pointer(path)
     opener = OPENERS[suffix]

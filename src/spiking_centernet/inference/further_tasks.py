@@ -15,11 +15,10 @@ from spiking_centernet.structures import Detections, select
 NO_CAMERA = "the camera is unknown, so 3D boxes are left out; pass focal_px (and pitch_deg)"
 
 
-def known_camera(config: DetectorConfig, recording: Recording, camera: Camera | None) -> Camera | None:
-    """Return the camera for a recording, or the one next to it; warn where a network's 3D boxes need one in vain."""
+def known_camera(recording: Recording) -> Camera | None:
+    """Return the camera next to a recording for its 3D boxes; warn where there is none."""
+    camera = camera_beside(recording.path)
     if camera is None:
-        camera = camera_beside(recording.path)
-    if camera is None and "detect3d" in config.tasks:
         warnings.warn(
             f"{recording.path}: {NO_CAMERA}, or lay {recording.path.stem.removesuffix('_td')}_camera.npy next to it",
             stacklevel=2,

@@ -118,7 +118,8 @@ def write_detections(
         raise WindowError(f"{recording.path}: holds no events; there is nothing to detect in")
     stops_us, spec = recording.stops_us(every_us), spec_for(model.config, voxels)
     scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage(fit=spec.fit)
-    camera = camera_beside(recording.path) if camera is None else camera
+    if camera is None and "detect3d" in model.config.tasks:
+        camera = camera_beside(recording.path)
     page = None
     if "html" in save:
         page = Page(
@@ -216,8 +217,9 @@ def detections_at(
     min_score = model.config.deployment.score_threshold if min_score is None else min_score
     if not 0 <= min_score <= 1:
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
-    view = known_camera(model.config, recording, camera)
-    detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels, camera=view)
+    if camera is None and "detect3d" in model.config.tasks:
+        camera = known_camera(recording)
+    detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels, camera=camera)
     observe = None if inspector is None else inspector.observe
     for stop_us in map(int, stops_us):
         cubes = detector.cubes(recording, stop_us, coverage)
@@ -243,7 +245,7 @@ class _Painter:
         caption = f"{result.t_us * 1e-6:.3f} s"
         if self.classifies:
             return draw_class(image, result, truth, class_names=self.classes, caption=caption)
-        view = camera_at(self.camera, result.t_us)
+        view = None if self.camera is None else camera_at(self.camera, result.t_us)
         picture = draw_boxes(image, result, truth, class_names=self.classes, caption=caption, camera=view)
         if not self.from_above:
             return picture

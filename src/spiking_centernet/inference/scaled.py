@@ -93,10 +93,10 @@ class ScaledDetector:
             (found,) = detections_of(
                 self._head, output, [t_us], cube_hw=(cube.shape[-2], cube.shape[-1]), size_hw=self.size_hw,
                 ratio=spec.ratio, min_score=0 if coverage is not None else min_score,
-                calibrations=[camera_at(self._camera, t_us)],
+                calibrations=None if self._camera is None else [camera_at(self._camera, t_us)],
             )  # fmt: skip
             if coverage is not None:
                 coverage.add_scores(found)
                 found = found.above(min_score)
             parts.insert(0, found)
-        return merge(parts), output
+        return parts[0] if len(parts) == 1 else merge(parts), output

@@ -150,9 +150,9 @@ class Stream:
 
 
 def _camera_of(model: AnyDetector, source: object, camera: Camera | None) -> Camera | None:
-    if isinstance(source, Recording):
-        return known_camera(model.config, source, camera)
     if camera is None and "detect3d" in model.config.tasks:
+        if isinstance(source, Recording):
+            return known_camera(source)
         warnings.warn(NO_CAMERA, stacklevel=3)
     return camera
 

@@ -32,7 +32,7 @@ def events_per_box(recording: DatFile, boxes: np.ndarray) -> np.ndarray:
     Returns:
         int64 [N]; pixels count that the box covers at least half of.
     """
-    height, width = recording.size_hw or recording.occupied_hw
+    height, width = recording.size_hw or recording.scanned.occupied_hw
     counts = np.zeros(len(boxes), np.int64)
     for t_us in label_timestamps(boxes):
         chosen = np.flatnonzero(boxes["ts"] == np.uint64(t_us))

@@ -168,7 +168,8 @@ def draw_boxes(
         for k in np.argsort(detections.scores, kind="stable"):
             label = int(detections.labels[k])
             color = CLASS_COLORS[label % len(CLASS_COLORS)]
-            draw_tasks(pen, detections, int(k), color, scale, camera)
+            if detections.joints.shape[1] or camera is not None:
+                draw_tasks(pen, detections, int(k), color, scale, camera)
             corners = _corners(detections.xyxy[k] * scale, pen.im.size)
             pen.rectangle(corners, outline=color, width=2)
             track = f" #{detections.track_ids[k]}" if detections.track_ids[k] >= 0 else ""

@@ -34,9 +34,8 @@ from spiking_centernet.utils.progress import Progress
 LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # the command starts without torch
-    from spiking_centernet.data.cameras import Camera
     from spiking_centernet.model import AnyDetector
-    from spiking_centernet.structures import VoxelSpec
+    from spiking_centernet.structures import Calibration, VoxelSpec
 
 
 def demo(
@@ -158,7 +157,7 @@ def detect(
     for path, folder in zip(paths, folders_for(paths, out), strict=True):
         recording = open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit)
         run = write_detections(
-            detector, recording, folder, camera=_camera(focal_px, pitch_deg, recording.size_hw, path),
+            detector, recording, folder, camera=_camera(focal_px, pitch_deg, recording.size_hw),
             save=save, track=track, scale=read_scale(scale),
             voxels=_windows(config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
@@ -236,14 +235,14 @@ predict.__doc__ = (
 )
 
 
-def _camera(focal_px: float | None, pitch_deg: float, size_hw: tuple[int, int], source: str | Path) -> "Camera | None":
-    """Return the camera that the options describe, or the one next to the source; None where there is neither."""
-    from spiking_centernet.data.cameras import camera_beside, pitched_camera
-
+def _camera(focal_px: float | None, pitch_deg: float, size_hw: tuple[int, int]) -> "Calibration | None":
+    """Return the camera that the options describe, None where they describe none."""
     if focal_px is None:
         if pitch_deg:
             raise ConfigError("--pitch_deg needs the focal length; give --focal_px, too")
-        return camera_beside(source)
+        return None
+    from spiking_centernet.data.cameras import pitched_camera
+
     return pitched_camera(focal_px, pitch_deg, size_hw)
 
 
@@ -309,6 +308,7 @@ def stream(
     Example:
         scn stream nano drive_td.dat --mode stateful --speed 1 --save found.jsonl
     """
+    from spiking_centernet.data.cameras import camera_beside
     from spiking_centernet.inference import Summary, as_line
     from spiking_centernet.inference import stream as stream_detections
     from spiking_centernet.model.scaling import choose_scaling
@@ -322,12 +322,13 @@ def stream(
         scaling = choose_scaling("auto" if scale == "auto" else read_scale([scale]), events.size_hw, detector.config)
         if scaling.scales != (1.0,):
             sys.stderr.write(f"{scaling}\n")
+        camera = _camera(focal_px, pitch_deg, events.size_hw)
         answers = stream_detections(
             detector, events, scale=scaling.scales, mode=mode,
             voxels=_windows(detector.config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
-            camera=_camera(focal_px, pitch_deg, events.size_hw, source),
+            camera=camera_beside(source) if camera is None else camera,
         )  # fmt: skip
         summary = Summary()
         out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,24 @@ class DatHeader:
     version: int
     event_type: int
     data_offset: int
+
+
+class Scan(NamedTuple):
+    """What only a pass over the whole file tells.
+
+    Attributes:
+        num_unsorted: how many events carry a time before an earlier one's.
+        longest_run: most events in a row that do.
+        latest_us: the latest time in microseconds.
+        occupied_hw: the smallest height and width in pixels that hold every event.
+        largest_step_back_us: how far a time lies before an earlier one's at most, in microseconds.
+    """
+
+    num_unsorted: int
+    longest_run: int
+    latest_us: int
+    occupied_hw: tuple[int, int]
+    largest_step_back_us: int
 
 
 def read_header(path: str | os.PathLike[str]) -> DatHeader:
@@ -162,6 +180,7 @@ class DatFile:
         first_us: time of the first event in microseconds; 0 in a file without events.
         last_us: time of the last event in microseconds; 0 in a file without events.
         records: the stored records.
+        coordinate_bits: how many bits of the packed word hold x and y.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, size_hw: tuple[int, int] | None = None):
@@ -177,6 +196,7 @@ class DatFile:
         self.path = Path(path)
         self.header = read_header(self.path)
         self.size_hw = self.header.size_hw if size_hw is None else (int(size_hw[0]), int(size_hw[1]))
+        self.coordinate_bits = COORDINATE_BITS[self.header.version]
         offset = self.header.data_offset
         num_bytes = self.path.stat().st_size - offset
         self.num_events, rest = divmod(num_bytes, RECORD_BYTES)
@@ -198,30 +218,16 @@ class DatFile:
         self.first_us = int(times[0]) if self.num_events else 0
         self.last_us = int(times[-LOOK_BACK:].max()) if self.num_events else 0
 
-    @property
-    def coordinate_bits(self) -> tuple[int, int]:
-        """How many bits of the packed word hold x and y."""
-        return COORDINATE_BITS[self.header.version]
-
     @cached_property
-    def _scan(self) -> tuple[int, int, int, tuple[int, int], int]:
-        num_late, longest_run, latest, height, width, back_us = scan_records(self.records, *self.coordinate_bits)
-        return num_late, longest_run, latest, (height, width), back_us
+    def scanned(self) -> Scan:
+        """What is known once the whole file was read; reads it once."""
+        num_late, longest_run, latest_us, height, width, back_us = scan_records(self.records, *self.coordinate_bits)
+        return Scan(num_late, longest_run, latest_us, (height, width), back_us)
 
     @property
     def num_unsorted(self) -> int:
         """How many events carry a time before an earlier one's; reads the whole file once."""
-        return self._scan[0]
-
-    @property
-    def occupied_hw(self) -> tuple[int, int]:
-        """The smallest size in pixels that holds every event; reads the whole file once."""
-        return self._scan[3]
-
-    @property
-    def largest_step_back_us(self) -> int:
-        """How far a time lies before an earlier one's at most, in microseconds; reads the whole file once."""
-        return self._scan[4]
+        return self.scanned.num_unsorted
 
     def find(self, t_us: int) -> int:
         """Return the index of the first event at or after ``t_us``."""
@@ -273,11 +279,11 @@ class DatFile:
 
     def scan(self) -> None:
         """Read the whole file once: count and report out-of-order events, make every lookup exact."""
-        if self._scan[1] >= self._look_back:
+        if self.scanned.longest_run >= self._look_back:
             self._look_back = self.num_events
-        self.last_us = self._scan[2]
-        if self.num_unsorted:
-            self._warn_unsorted(str(self.num_unsorted))
+        self.last_us = self.scanned.latest_us
+        if self.scanned.num_unsorted:
+            self._warn_unsorted(str(self.scanned.num_unsorted))
 
     def check(self, first: int, late: int, outside: int, jumped: int) -> None:
         """Judge what a pass over the records from ``first`` on met.

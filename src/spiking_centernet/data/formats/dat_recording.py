@@ -2,8 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
 NUM_PROBES = 64
 """Places of a large file where opening looks whether time moves on."""
-
-Result = TypeVar("Result")
 
 
 class DatRecording(Recording):
@@ -83,28 +80,29 @@ class DatRecording(Recording):
             return False
         if not scan:
             return True
-        height, width = dat.occupied_hw
+        scanned, (height, width) = dat.scanned, dat.scanned.occupied_hw
         if (
             height > self.size_hw[0]
             or width > self.size_hw[1]
-            or dat.largest_step_back_us > DISORDER_US
-            or is_disordered(dat.num_unsorted, self.num_events)
+            or scanned.largest_step_back_us > DISORDER_US
+            or is_disordered(scanned.num_unsorted, self.num_events)
         ):
             return False
         dat.scan()
         self.stop_us = dat.last_us + 1
         return True
 
-    def _repair(self) -> None:
+    def _repair(self) -> "_Records":
         self._repaired = fixed = _Records(self.dat, self.kind)
         self.num_events, self.num_dropped = fixed.num_events, fixed.num_dropped
         self.start_us, self.stop_us, self.clock_us = fixed.start_us, fixed.stop_us, fixed.clock_us
         self.restarts_us = fixed.restarts_us
+        return fixed
 
     def _infer_size(self) -> tuple[int, int]:
         if not self.num_events:
             raise EventFileError(f"{self.path}: has neither a sensor size nor events; give size_hw")
-        height, width = self.dat.occupied_hw
+        height, width = self.dat.scanned.occupied_hw
         warnings.warn(
             f"{self.path}: the header does not say the sensor's size; {width} x {height} (width x height) is the "
             "smallest that holds its events; give size_hw to be exact",
@@ -112,27 +110,24 @@ class DatRecording(Recording):
         )
         return height, width
 
-    def _attempt(self, straight: Callable[[], Result], repaired: Callable[[], Result]) -> Result:
-        """Return what the records give straight away, or where they are damaged what the repaired file gives."""
+    def _read(self, start_us: int, stop_us: int) -> np.ndarray:
         if self._repaired is None:
             try:
-                return straight()
+                return self.dat.read(start_us, stop_us)
             except EventFileError:
-                self._repair()
-        return repaired()
-
-    def _read(self, start_us: int, stop_us: int) -> np.ndarray:
-        return self._attempt(lambda: self.dat.read(start_us, stop_us), lambda: self._fixed()._read(start_us, stop_us))
+                return self._repair()._read(start_us, stop_us)
+        return self._repaired._read(start_us, stop_us)
 
     def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
-        if spec.num_events:  # how far the window reaches back is known once its events are
+        # How far a window of so many events reaches back is known once they are read.
+        if self._repaired is not None or spec.num_events:
             return super()._cube(stop_us, spec)
-        cube = self._attempt(lambda: self.dat.cube(stop_us, spec), lambda: self._fixed()._cube(stop_us, spec))
+        try:
+            cube = self.dat.cube(stop_us, spec)
+        except EventFileError:
+            self._repair()
+            return super()._cube(stop_us, spec)
         return super()._cube(stop_us, spec) if spec.fit and begins_empty(cube, spec) else cube
-
-    def _fixed(self) -> "_Records":
-        assert self._repaired is not None
-        return self._repaired
 
 
 class _Records(BlockRecording):
