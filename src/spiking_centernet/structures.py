@@ -1,6 +1,6 @@
-"""The few types every room shares: events, boxes, detections, samples and batches."""
+"""The few types that every package shares: events, boxes, detections, samples and batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
@@ -13,18 +13,10 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 """One event: time in microseconds, column, row, polarity (1 = ON, brighter)."""
 
-BOX_DTYPE = np.dtype(
-    [
-        ("ts", "<u8"),
-        ("x", "<f4"),
-        ("y", "<f4"),
-        ("w", "<f4"),
-        ("h", "<f4"),
-        ("class_id", "u1"),
-        ("confidence", "<f4"),
-        ("track_id", "<u4"),
-    ]
-)
+BOX_DTYPE = np.dtype([
+    ("ts", "<u8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"), ("class_id", "u1"), ("confidence", "<f4"),
+    ("track_id", "<u4"),
+])  # fmt: skip
 """One labeled box as GEN1 stores it, 33 packed bytes: ``x, y`` the top-left corner in pixels, ``ts`` microseconds."""
 
 MAX_ROTATION_ERROR = 1e-4
@@ -64,30 +56,6 @@ LARGEST_DENOMINATOR = 64
 def _check(ok: bool, message: str) -> None:
     if not ok:
         raise ValueError(message)
-
-
-COLUMN_KINDS = {
-    "xyxy": np.float32, "scores": np.float32, "labels": np.int64, "track_ids": np.int64, "box3d": np.float32,
-    "joints": np.float32,
-}  # fmt: skip
-"""What the columns of boxes and detections hold."""
-
-
-def _take_lists(owner: object, kinds: Mapping[str, type]) -> None:
-    """Make arrays of the lists among a new dataclass's fields; refuse what is neither list nor array."""
-    for name, kind in kinds.items():
-        if not hasattr(owner, name):
-            continue
-        value = getattr(owner, name)
-        if isinstance(value, list | tuple):
-            try:
-                value = np.asarray(value, kind)
-            except (TypeError, ValueError, OverflowError) as error:
-                raise ValueError(f"{name} must be numbers of a regular shape, got {str(value)[:100]}") from error
-            value = value.reshape(-1, 4) if name == "xyxy" and not value.size else value
-            object.__setattr__(owner, name, value)
-        is_array = isinstance(value, np.ndarray)
-        _check(is_array, f"{name} must be an array or a list, got {type(value).__name__}")
 
 
 @dataclass(frozen=True)
@@ -178,19 +146,33 @@ class VoxelSpec:
 
 PerObject = TypeVar("PerObject", bound="Boxes | Detections")
 
+COLUMN_TYPES = {
+    "xyxy": np.float32, "scores": np.float32, "labels": np.int64, "track_ids": np.int64, "box3d": np.float32,
+    "joints": np.float32,
+}  # fmt: skip
+"""What the columns of boxes and detections hold."""
 
-def _fill_columns(objects: "Boxes | Detections") -> None:
-    """Give the optional columns their values for "unknown" and check all of them against ``xyxy``."""
+
+def _complete(objects: "Boxes | Detections") -> None:
+    """Fill optional columns with "unknown", make arrays of lists, and check all columns against ``xyxy``."""
     n = len(objects.labels)
     unknown = {
-        "track_ids": lambda: np.full(n, -1, np.int64),
-        "box3d": lambda: np.full((n, 7), np.nan, np.float32),
-        "joints": lambda: np.zeros((n, 0, 3), np.float32),
-    }
-    for name, make in unknown.items():
-        if getattr(objects, name) is None:
-            object.__setattr__(objects, name, make())
-    _take_lists(objects, COLUMN_KINDS)
+        "track_ids": np.full(n, -1, np.int64), "box3d": np.full((n, 7), np.nan, np.float32),
+        "joints": np.zeros((n, 0, 3), np.float32),
+    }  # fmt: skip
+    for name in (f.name for f in fields(objects) if f.name in COLUMN_TYPES):
+        value = getattr(objects, name)
+        if value is None:
+            value = unknown.get(name)
+        if isinstance(value, list | tuple):
+            try:
+                value = np.asarray(value, COLUMN_TYPES[name])
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ValueError(f"{name} must be numbers of a regular shape, got {str(value)[:100]}") from error
+            value = value.reshape(-1, 4) if name == "xyxy" and not value.size else value
+        is_array = isinstance(value, np.ndarray)
+        _check(is_array, f"{name} must be an array or a list, got {type(value).__name__}")
+        object.__setattr__(objects, name, value)
     xyxy, joints = objects.xyxy, objects.joints
     _check(xyxy.ndim == 2 and xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(xyxy.shape)}")
     n = len(xyxy)
@@ -327,7 +309,7 @@ class Boxes:
     joints: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
-        _fill_columns(self)
+        _complete(self)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -361,7 +343,7 @@ class Detections:
     joints: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
-        _fill_columns(self)
+        _complete(self)
         n = len(self.xyxy)
         _check(self.scores.shape == (n,), f"scores must be [{n}] like xyxy, got {list(self.scores.shape)}")
 
@@ -371,6 +353,10 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Return only the detections with at least this score."""
         return select(self, self.scores >= score)
+
+    def best(self, num: int) -> "Detections":
+        """Return at most so many detections, those that stand first."""
+        return select(self, np.arange(min(num, len(self))))
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Layout:
             ConfigError: a class is not one of this data set's.
             BoxFileError: the box file is damaged.
         """
-        stored_classes = self.stored_classes or _named_beside(files) or _by_position(files, classes)
+        beside = files.boxes.parent, files.boxes.parent.parent  # the split, and the folder that holds the splits
+        stored_classes = self.stored_classes or read_class_names(*beside) or _by_position(files, classes)
         found = [find_class(name, stored_classes) for name in classes]
         if all(index is None for index in found):
             raise ConfigError(f"{self.name} has no class {classes[0]!r}{did_you_mean(classes[0], stored_classes)}")
@@ -118,11 +119,6 @@ class Layout:
         kept = boxes[ids >= 0]
         kept["class_id"] = ids[ids >= 0]
         return kept
-
-
-def _named_beside(files: Files) -> tuple[str, ...] | None:
-    """Return the names in ``classes.txt`` next to the boxes or in the folder that holds the splits."""
-    return read_class_names(files.boxes.parent, files.boxes.parent.parent)
 
 
 def read_class_names(*folders: Path) -> tuple[str, ...] | None:

@@ -6,7 +6,6 @@ from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from spiking_centernet.evaluation.pose_scores import evaluate_pose
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
-from spiking_centernet.structures import Batch, Boxes, Detections, Sample, select
+from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 from spiking_centernet.utils.progress import track
 
 
@@ -221,6 +220,8 @@ def predict(
         for part, ratio, size_hw in _scaled(dataset, scale, model.config)
     ]  # fmt: skip
     first = parts[0]
+    if len(parts) == 1:
+        return first
     found = {frame: merge([part.detections[frame] for part in parts]) for frame in first.detections}
     return replace(first, detections=found)
 
@@ -287,18 +288,14 @@ def _predict_at(
             truth[name, result.t_us], found[name, result.t_us] = boxes, result
     size_hw = sensor_hw or size_hw or (0, 0)
     size_hw = size_hw if largest_hw == (0, 0) else largest_hw
-    return Predictions(truth, found, size_hw, fused.config.classes, **of_tasks(fused.config))
-
-
-def of_tasks(config: DetectorConfig) -> dict[str, Any]:
-    """Return the fields of :class:`Predictions` that say what a network does besides "detect"."""
-    labels = config.head.pose_labels(config.classes) if "pose" in config.tasks else frozenset()
-    return {"tasks": config.tasks, "pose_labels": labels}
+    config = fused.config
+    pose_labels = config.head.pose_labels(config.classes) if "pose" in config.tasks else frozenset()
+    return Predictions(truth, found, size_hw, config.classes, config.tasks, pose_labels)
 
 
 def likeliest(predictions: Predictions) -> Predictions:
     """Return a classifier's predictions with the likeliest class of every window alone."""
-    best = {frame: select(found, np.arange(min(1, len(found)))) for frame, found in predictions.detections.items()}
+    best = {frame: found.best(1) for frame, found in predictions.detections.items()}
     return replace(predictions, detections=best)
 
 

@@ -10,7 +10,7 @@ from spiking_centernet.data import Recording
 from spiking_centernet.data.cameras import Camera, camera_beside
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import DetectorConfig
-from spiking_centernet.structures import Detections, select
+from spiking_centernet.structures import Detections
 
 NO_CAMERA = "the camera is unknown, so 3D boxes are left out; pass focal_px (and pitch_deg)"
 
@@ -40,11 +40,6 @@ def task_record(result: Detections, k: int) -> dict[str, Any]:
     if result.joints.shape[1] and np.isfinite(result.joints[k]).all():
         values["joints"] = [[round(u, 3), round(v, 3), round(score, 6)] for u, v, score in result.joints[k].tolist()]
     return values
-
-
-def likeliest(result: Detections) -> Detections:
-    """Return a classifier's answer with its likeliest class alone."""
-    return select(result, np.arange(min(1, len(result))))
 
 
 def class_record(result: Detections, classes: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.further_tasks import (
     class_record,
     known_camera,
-    likeliest,
     refuse_tracks,
     task_record,
 )
@@ -161,16 +160,17 @@ def write_detections(
     if "png" in paths:
         fullest = max(results, key=lambda result: float(result.scores.sum()))
         save_png(painter.frame(fullest), paths["png"])
-    timestamps_us = np.array([result.t_us for result in results], np.int64)
     classifies = model.config.classifies
-    shown = [likeliest(result) for result in results] if classifies else results
-    labels = Labels(as_box_array(shown), model.config.classes, recording.size_hw, timestamps_us)
+    boxes = as_box_array([result.best(1) for result in results] if classifies else results)
     if "npy" in paths:
-        write_boxes(paths["npy"], labels.boxes, classes=model.config.classes)
-    if "csv" in paths:
-        mot.write(paths["csv"], labels)
-    if "coco" in paths:
-        coco.write(paths["coco"], labels, stem=stem)
+        write_boxes(paths["npy"], boxes, classes=model.config.classes)
+    if "csv" in paths or "coco" in paths:
+        timestamps_us = np.array([result.t_us for result in results], np.int64)
+        labels = Labels(boxes, model.config.classes, recording.size_hw, timestamps_us)
+        if "csv" in paths:
+            mot.write(paths["csv"], labels)
+        if "coco" in paths:
+            coco.write(paths["coco"], labels, stem=stem)
     if "json" in paths:
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
                 "window_us": spec.window_us, "window_events": spec.num_events or None,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, did_you_mean, need
-from spiking_centernet.inference.further_tasks import likeliest
 from spiking_centernet.inference.inspection import Inspection
 from spiking_centernet.inference.recordings import as_box_array, as_record
 from spiking_centernet.structures import EVENT_DTYPE, Calibration, Detections
@@ -171,7 +170,7 @@ class Result(Detections):
         with atomic_write(path) as temporary:
             if kind is None:
                 with temporary.open("wb") as file:
-                    np.save(file, as_box_array([likeliest(self) if self.classifies else self]))
+                    np.save(file, as_box_array([self.best(1) if self.classifies else self]))
             else:
                 from PIL import Image as PilImage
 

@@ -145,7 +145,7 @@ def detections_of(
     if calibrations is not None and ratio != 1:
         calibrations = [None if one is None else one.zoomed(float(ratio), (0.0, 0.0)) for one in calibrations]
     found = head.detections(output, t_us, size_hw=cube_hw, min_score=min_score, calibrations=calibrations)
-    return [to_sensor(one, ratio, size_hw) for one in found]
+    return found if ratio == 1 else [to_sensor(one, ratio, size_hw) for one in found]
 
 
 def to_sensor(found: Detections, ratio: Fraction, size_hw: tuple[int, int]) -> Detections:

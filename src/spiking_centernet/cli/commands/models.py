@@ -38,7 +38,6 @@ def load_detector(
         ConfigError: If a GPU and a precision are asked for together, or the machine has no such device.
         WeightsError: If the weights are missing or damaged.
     """
-    check_device(device)
     if precision is not None and device != "cpu":
         raise ConfigError(f"--precision compiles for the CPU; leave it out with --device {device}")
     detector = load_network(model, device=device)
