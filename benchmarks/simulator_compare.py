@@ -17,12 +17,12 @@ from simulator_digests import CLIPS
 
 from spiking_centernet.data import DatFile, read_boxes
 from spiking_centernet.simulate.dataset import Clip, make_clip
-from spiking_centernet.simulate.scene.scene import random_scene
+from spiking_centernet.simulate.scene.scene import Scene
 
 
 def measure(clip: Clip, num_frames: int) -> dict[str, np.ndarray]:
     """Return some frames of a clip's scene, and the events and boxes of the whole clip."""
-    scene = random_scene(clip.rng().spawn(3)[0], size_hw=clip.size_hw, duration_s=clip.duration_us * 1e-6 + 0.05)
+    scene = Scene(clip.rng().spawn(3)[0], size_hw=clip.size_hw, duration_s=clip.duration_us * 1e-6 + 0.05)
     frames = np.empty((num_frames, *clip.size_hw), np.float32)
     for frame, t_s in zip(frames, np.linspace(0.05, clip.duration_us * 1e-6, num_frames), strict=True):
         scene.render(float(t_s), frame)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.simulate.dataset import Clip, make_clip
-from spiking_centernet.simulate.scene.scene import Scene, random_scene
+from spiking_centernet.simulate.scene.scene import Scene
 
 # Seed, split and index, picked for the mount and the light they draw.
 CLIPS = (
@@ -50,7 +50,7 @@ def main():
         scenes: list[HashedScene] = []
 
         def make_scene(rng: np.random.Generator, into: list[HashedScene] = scenes, **settings) -> HashedScene:
-            into.append(HashedScene(random_scene(rng, **settings)))
+            into.append(HashedScene(Scene(rng, **settings)))
             return into[0]
 
         with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from spiking_centernet.data.formats.dat_writer import write_dat
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.simulate import dataset
 from spiking_centernet.simulate.dataset import Clip, Clips, simulate, step_us
-from spiking_centernet.simulate.scene.scene import random_scene
+from spiking_centernet.simulate.scene.scene import Scene
 from spiking_centernet.simulate.statistics import events_per_box, summarize
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
@@ -242,7 +242,7 @@ def test_real_roads_are_the_same_whatever_the_workers(tmp_path):
     for workers in (1, 2):
         make(
             tmp_path / str(workers), clips=few, duration_s=0.3, size_hw=(60, 76), workers=workers,
-            make_scene=random_scene,
+            make_scene=Scene,
         )  # fmt: skip
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
     description = json.loads((tmp_path / "1" / "simulation.json").read_text())

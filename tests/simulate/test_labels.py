@@ -16,7 +16,7 @@ from spiking_centernet.simulate.clips import Clips
 from spiking_centernet.simulate.dataset import simulate
 from spiking_centernet.simulate.frames import exposed, picture_times_us
 from spiking_centernet.simulate.labels import NEAREST_M, calibration_of, truncation
-from spiking_centernet.simulate.scene.scene import random_scene
+from spiking_centernet.simulate.scene.scene import Scene
 from spiking_centernet.structures import Calibration, VoxelSpec
 
 SIZE_HW = (120, 152)
@@ -86,7 +86,7 @@ def test_pictures_show_what_the_sensor_saw(tmp_path):
 
 
 def test_colors_keep_the_luminance(tmp_path):
-    scene = random_scene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=1.0)
+    scene = Scene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=1.0)
     gray, channels = np.empty(SIZE_HW, np.float32), np.empty((3, *SIZE_HW), np.float32)
     scene.render(0.5, gray)
     for channel, out in zip(scene.colored(np.random.default_rng(0)), channels, strict=True):
@@ -113,7 +113,7 @@ def labeled():
     """Box, object and camera of every labeled actor of a few scenes."""
     found = []
     for seed in range(4):
-        scene = random_scene(np.random.default_rng([5, seed]), size_hw=(240, 304), duration_s=3.0)
+        scene = Scene(np.random.default_rng([5, seed]), size_hw=(240, 304), duration_s=3.0)
         for t_s in (0.5, 1.0, 1.5, 2.0, 2.5):
             boxes = scene.boxes(t_s, round(t_s * 1e6))
             rows = scene.objects(t_s, boxes)

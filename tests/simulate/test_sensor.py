@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.simulate.sensor import LUMINANCE_FLOOR, LUMINANCE_REFERENCE, Sensor, SensorParams, random_params
+from spiking_centernet.simulate.profiles import random_params
+from spiking_centernet.simulate.sensor import LUMINANCE_FLOOR, LUMINANCE_REFERENCE, Sensor, SensorParams
 from spiking_centernet.structures import EVENT_DTYPE
 
 # fast enough that the low-pass reaches its input within a step, and logarithmic to the last per mille

@@ -11,7 +11,7 @@ from spiking_centernet.simulate.render import stage
 from spiking_centernet.simulate.render.materials import KINDS, texture
 from spiking_centernet.simulate.render.surfaces import TEXELS
 from spiking_centernet.simulate.scene.builder import Builder, Skin, moving
-from spiking_centernet.simulate.scene.wide import MIN_SIDE_PX, random_wide_scene
+from spiking_centernet.simulate.scene.wide import MIN_SIDE_PX, WideScene
 from spiking_centernet.simulate.sensor import SensorParams
 from spiking_centernet.simulate.statistics import RecentEvents
 from spiking_centernet.simulate.worlds import WORLDS
@@ -98,7 +98,7 @@ def test_motions_have_their_closed_forms():
 def seeds_with_boxes(num):
     seed = 0
     while num:
-        scene = random_wide_scene(np.random.default_rng(seed), size_hw=(120, 152), duration_s=0.4)
+        scene = WideScene(np.random.default_rng(seed), size_hw=(120, 152), duration_s=0.4)
         rows = [row for row in scene.silhouettes(0.2) if row[0] > 0.99]
         if rows and not scene.night:
             num -= 1
@@ -129,7 +129,7 @@ def test_boxes_hold_what_changes_when_the_actor_is_taken_away():
 
 
 def test_a_scene_depends_on_the_time_asked_for_alone():
-    scene = random_wide_scene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=0.5)
+    scene = WideScene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=0.5)
     first, again = np.empty(SIZE_HW, np.float32), np.empty(SIZE_HW, np.float32)
     scene.render(0.3, first)
     boxes = scene.boxes(0.3, 7)
@@ -145,7 +145,7 @@ def test_a_scene_depends_on_the_time_asked_for_alone():
 def test_labels_have_their_least_sides_and_both_classes_come():
     classes = set()
     for seed in range(40):
-        scene = random_wide_scene(np.random.default_rng(seed), size_hw=(120, 152), duration_s=0.3)
+        scene = WideScene(np.random.default_rng(seed), size_hw=(120, 152), duration_s=0.3)
         boxes = scene.boxes(0.15, 0)
         classes |= set(boxes["class_id"].tolist())
         for box in boxes:

@@ -33,8 +33,8 @@ from spiking_centernet.simulate.clips import (
 )
 from spiking_centernet.simulate.conditions import CLEAR, Condition
 from spiking_centernet.simulate.frames import check_per_window
-from spiking_centernet.simulate.profiles import ANY, Readout, profile_names, random_camera
-from spiking_centernet.simulate.sensor import Sensor, random_params
+from spiking_centernet.simulate.profiles import ANY, Readout, profile_names, random_camera, random_params
+from spiking_centernet.simulate.sensor import Sensor
 from spiking_centernet.simulate.statistics import RecentEvents
 from spiking_centernet.simulate.worlds import WORLDS, SceneFactory, world_of
 from spiking_centernet.structures import BOX_DTYPE

@@ -1,6 +1,7 @@
-"""What a simulated street knows of its actors beyond the boxes: 3D boxes, joints, visibility, the camera."""
+"""What a simulated scene knows of its actors: boxes, 3D boxes, joints, visibility, the camera."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,16 @@ from spiking_centernet.boxes3d import corners, wrap
 from spiking_centernet.data.object_files import object_dtype
 from spiking_centernet.joint_sets import JOINTS_13
 from spiking_centernet.simulate.scene.actors import pose_pedestrian
-from spiking_centernet.structures import Calibration
+from spiking_centernet.structures import BOX_DTYPE, Calibration
+
+Silhouette = tuple[float, float, float, float, float, int, int]
+"""Visible share, left, top, right, bottom in pixels, class and track of an actor."""
+
+MIN_VISIBLE = 0.35
+"""Objects of which a smaller share of the silhouette is to be seen get no label."""
+
+LABEL_SCALE = 2
+"""Labels are drawn at this many times the frame's resolution."""
 
 NEAREST_M = 0.15
 """Joints nearer than this are not in the picture; corners nearer are moved to this depth."""
@@ -24,6 +34,15 @@ LIMB_CHAINS = {
     "far": (("shoulder", 16), ("elbow", 17), ("hand", 19), ("hip", 12), ("knee", 13), ("foot", 15)),
 }
 """Vertices of the joints of the near and the far side in ``pose_pedestrian``."""
+
+
+def as_boxes(silhouettes: Sequence[Silhouette], t_us: int) -> np.ndarray:
+    """Return BOX_DTYPE rows stamped ``t_us`` around those of which enough is visible."""
+    rows = [row for row in silhouettes if row[0] >= MIN_VISIBLE]
+    boxes = np.zeros(len(rows), BOX_DTYPE)
+    for i, (_, left, top, right, bottom, class_id, track) in enumerate(rows):
+        boxes[i] = (t_us, left, top, right - left, bottom - top, class_id, 1.0, track)
+    return boxes
 
 
 def calibration_of(cam: np.ndarray) -> Calibration:

@@ -224,3 +224,42 @@ def random_camera(rng: np.random.Generator, night: bool, *, profile: str, size_h
         edge_gain=float(rng.uniform(1, 6)) if rng.random() < 0.3 else 1.0,
         hot_columns=int(rng.integers(1, 4)) if rng.random() < 0.04 else 0,
     )
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def random_params(rng: np.random.Generator, night: bool) -> SensorParams:
+    """Draw a camera: ranges wide enough to hold a DVXplorer and an IMX636 (see ``calibrate``).
+
+    By day the leak dominates and the noise is mostly ON; by night the shot noise does and is symmetric
+    (Hu et al. 2021, section 3). The pixels are slower by night because the bandwidth follows the light.
+    Low thresholds and short dead times are drawn more often than high ones: with an even draw the roads' event rate
+    stays well below the 0.66 Mev/s of GEN1's drives.
+
+    Args:
+        rng: the only source of chance.
+        night: draw for a night scene.
+    """
+    threshold = 0.12 * (0.45 / 0.12) ** (rng.random() ** 2)
+    mismatch = rng.uniform(0.85, 1.18)
+    return SensorParams(
+        threshold_on=float(threshold * np.sqrt(mismatch)),
+        threshold_off=float(threshold / np.sqrt(mismatch)),
+        threshold_spread=float(min(rng.uniform(0.02, 0.06), 0.2 * threshold)),
+        bandwidth_hz=_log_uniform(rng, 100, 500),
+        dark_luminance=_log_uniform(rng, 0.5, 3),
+        refractory_us=round(100 * 20 ** (rng.random() ** 2)),
+        leak_hz=_log_uniform(rng, 0.005, 0.05) if night else _log_uniform(rng, 0.01, 0.3),
+        leak_spread=float(rng.uniform(0.2, 0.6)),
+        shot_hz=_log_uniform(rng, 0.1, 3) if night else _log_uniform(rng, 0.02, 0.5),
+        shot_spread=float(rng.uniform(0.2, 1.2)),
+        shot_on_share=float(rng.uniform(0.45, 0.55)) if night else float(rng.uniform(0.45, 0.8)),
+        shot_echo_share=float(rng.uniform(0, 0.7)),
+        shot_echo_us=_log_uniform(rng, 500, 30_000),
+        hot_share=_log_uniform(rng, 7e-6, 5e-4),
+        hot_min_hz=50.0,
+        hot_max_hz=_log_uniform(rng, 200, 5000),
+        hot_tail=float(rng.uniform(1.1, 1.9)),
+    )

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.simulate.scene.scene import random_scene
-from spiking_centernet.simulate.scene.wide import random_wide_scene
+from spiking_centernet.simulate.scene.scene import Scene as RoadScene
+from spiking_centernet.simulate.scene.wide import WideScene
 
 
 class Scene(Protocol):
@@ -51,7 +51,7 @@ class World:
         make_scene: draws the scene of a clip.
         label_period_us: time between labels, and of the first.
         step_range_us: bounds of the time step: 500 to 5000 frames a second; fewer where nearly nothing moves.
-        has_profiles: whether cameras are drawn from ``profiles``; otherwise by ``sensor.random_params``.
+        has_profiles: whether cameras are drawn from ``profiles``; otherwise by ``profiles.random_params``.
         box_events: events in the 100 ms before it that a box must hold, and how many more per pixel of its area besides
             one and a half times the noise; what stands still before a camera that stands still cannot be seen.
         has_objects: whether its scenes know 3D boxes, joints and the camera (``Scene.objects``, ``Scene.calibration``).
@@ -70,9 +70,9 @@ class World:
 WORLDS = {
     # GEN1 is labeled at 1, 2 or 4 Hz; the first label has a full window of events before it. Version 2 of the roads
     # differs from 1 by rounding alone: it draws in float32.
-    "roads": World("roads", 2, random_scene, 250_000, has_objects=True),
+    "roads": World("roads", 2, RoadScene, 250_000, has_objects=True),
     # The first label of a clip has half a window of events before it: recordings begin somewhere.
-    "wide": World("wide", 3, random_wide_scene, 50_000, (500, 8000), True, (15.0, 0.03)),
+    "wide": World("wide", 3, WideScene, 50_000, (500, 8000), True, (15.0, 0.03)),
 }
 """The worlds by name."""
 

@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.simulate.labels import MIN_VISIBLE
 from spiking_centernet.simulate.render import frame, ground, raster, sampling
 from spiking_centernet.simulate.render.textures import RoadPlan, noise, ripmap
 from spiking_centernet.simulate.scene.camera import random_camera
-from spiking_centernet.simulate.scene.scene import MIN_DIAGONAL_PX, MIN_SIDE_PX, MIN_VISIBLE, MOST_ACTORS, random_scene
+from spiking_centernet.simulate.scene.scene import MIN_DIAGONAL_PX, MIN_SIDE_PX, MOST_ACTORS, Scene
 from spiking_centernet.structures import BOX_DTYPE
 
 SIZE_HW = (120, 152)
 
 
 def scene_of(seed: int, duration_s: float = 3.0, size_hw=SIZE_HW):
-    return random_scene(np.random.default_rng(seed), size_hw=size_hw, duration_s=duration_s)
+    return Scene(np.random.default_rng(seed), size_hw=size_hw, duration_s=duration_s)
 
 
 def frame_of(scene, t_s: float) -> np.ndarray:

@@ -16,16 +16,10 @@ from spiking_centernet.simulate.scene.actors import CAR_KINDS, Pool, add_car, ad
 from spiking_centernet.simulate.scene.camera import random_camera
 from spiking_centernet.simulate.scene.lighting import random_look, skyline
 from spiking_centernet.simulate.scene.traffic import PARKED, STEP_S, WALK, Plan, Traffic
-from spiking_centernet.structures import BOX_DTYPE, Calibration
-
-MIN_VISIBLE = 0.35
-"""Objects of which a smaller share of the silhouette is to be seen get no label."""
+from spiking_centernet.structures import Calibration
 
 MIN_SIDE_PX, MIN_DIAGONAL_PX = 10.0, 15.0
 """Objects with a smaller box get no label."""
-
-LABEL_SCALE = 2
-"""Labels are drawn at this many times the frame's resolution."""
 
 GROUND_SIZE = (2048, 1024)
 """Texels of one period of the ground, along and across."""
@@ -39,6 +33,14 @@ MOST_ACTORS = 320
 
 class Scene:
     """A street for ``duration_s`` seconds; every method depends on the time asked for alone.
+
+    Args:
+        rng: source of all randomness: it alone draws street, traffic and camera.
+        size_hw: rows and columns of a frame in pixels.
+        duration_s: length in seconds.
+
+    Raises:
+        ConfigError: If the size or the duration is too small to draw.
 
     Attributes:
         size_hw: rows and columns of a frame.
@@ -158,7 +160,7 @@ class Scene:
         self._clear = np.ones((h, w), np.float32)
         self._alpha = np.zeros((h, w), np.float32)
         self._acc = np.zeros((h, w + 2), np.float32)
-        h2, w2 = h * LABEL_SCALE, w * LABEL_SCALE
+        h2, w2 = h * labels.LABEL_SCALE, w * labels.LABEL_SCALE
         self._ids = np.full((h2, w2), -1, np.int32)
         self._alpha2 = np.zeros((h2, w2), np.float32)
         self._acc2 = np.zeros((h2, w2 + 2), np.float32)
@@ -300,17 +302,13 @@ class Scene:
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
         """Return BOX_DTYPE rows stamped ``t_us`` around the visible pixels of every car and pedestrian at ``t_s``."""
-        rows = [row for row in self.silhouettes(t_s) if row[0] >= MIN_VISIBLE and _labeled(row[1:5])]
-        found = np.zeros(len(rows), BOX_DTYPE)
-        for i, (_, left, top, right, bottom, class_id, track) in enumerate(rows):
-            found[i] = (t_us, left, top, right - left, bottom - top, class_id, 1.0, track)
-        return found
+        return labels.as_boxes([row for row in self.silhouettes(t_s) if _labeled(row[1:5])], t_us)
 
-    def silhouettes(self, t_s: float) -> list[tuple[float, float, float, float, float, int, int]]:
+    def silhouettes(self, t_s: float) -> list[labels.Silhouette]:
         """Return visible share, left, top, right, bottom, class and track of every actor with a visible pixel."""
         _, length, seen, covered = self._mark(t_s)
         spans = np.zeros((length, 4))
-        frame.boxes_of(self._ids, length, float(LABEL_SCALE), spans)
+        frame.boxes_of(self._ids, length, float(labels.LABEL_SCALE), spans)
         result = []
         for q in range(length):
             if self._queue[q, 0] != 0 or seen[q] == 0:
@@ -325,7 +323,7 @@ class Scene:
         """Number the pixels of the label buffer; return the frame's camera, what is queued, its seen and all pixels."""
         cam, _, length = self._prepare(t_s)
         enlarged = cam.copy()
-        enlarged[12:15] *= LABEL_SCALE
+        enlarged[12:15] *= labels.LABEL_SCALE
         self._ids.fill(-1)
         seen, covered = np.zeros(length, np.int64), np.zeros(length, np.int64)
         frame.draw_queue(
@@ -361,7 +359,7 @@ class Scene:
                 box3d, points = labels.figure(cam, actor, height_m, self._pool[5][int(first) : int(last)])
                 points = (points - cam[:3]) @ to_level.T
                 row["joints3d"] = points
-                row["joints"] = labels.joints_seen(points, camera, self._ids, q, LABEL_SCALE, self.size_hw)
+                row["joints"] = labels.joints_seen(points, camera, self._ids, q, labels.LABEL_SCALE, self.size_hw)
             else:
                 place = float(actor[0]), float(actor[1])
                 box3d = labels.box_in_frame(cam, place, float(actor[2]), (height_m, width_m, length_m))
@@ -391,17 +389,3 @@ class Scene:
 def _labeled(xyxy: tuple[float, ...]) -> bool:
     width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
     return min(width, height) >= MIN_SIDE_PX and math.hypot(width, height) >= MIN_DIAGONAL_PX
-
-
-def random_scene(rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float) -> Scene:
-    """Draw a street, its traffic and a camera; the generator alone decides everything.
-
-    Args:
-        rng: source of all randomness.
-        size_hw: rows and columns of a frame in pixels.
-        duration_s: length in seconds.
-
-    Raises:
-        ConfigError: if the size or the duration is too small to draw.
-    """
-    return Scene(rng, size_hw=size_hw, duration_s=duration_s)

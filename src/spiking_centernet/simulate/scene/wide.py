@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.simulate import labels
 from spiking_centernet.simulate.render import stage
 from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.render.raster import NEAR_M
@@ -26,16 +27,9 @@ from spiking_centernet.simulate.scene.builder import CAR, NO_CLASS, PEDESTRIAN, 
 from spiking_centernet.simulate.scene.handheld import MOUNTS, random_rig
 from spiking_centernet.simulate.scene.places import PLACES, Spot
 from spiking_centernet.simulate.scene.vehicles import add_cycle, add_motor_car, add_pram, add_truck
-from spiking_centernet.structures import BOX_DTYPE
-
-MIN_VISIBLE = 0.35
-"""Objects of which a smaller share of the silhouette within the frame is to be seen get no label."""
 
 MIN_SIDE_PX = {CAR: (10.0, 8.0), PEDESTRIAN: (4.0, 10.0)}
 """Least width and height of a labeled box by class: a person 12 px high is about 5 px wide."""
-
-LABEL_SCALE = 2
-"""Labels are drawn at this many times the frame's resolution."""
 
 STEP_PX = 2.0
 """Motion of the fastest thing in one step of the simulation."""
@@ -45,6 +39,14 @@ _WALKS = ("walk", "walk", "walk", "run", "stand", "gesture", "phone", "push", "c
 
 class WideScene:
     """A place for ``duration_s`` seconds; every method depends on the time asked for alone.
+
+    Args:
+        rng: source of all randomness: it alone draws the place, who is there and the camera.
+        size_hw: rows and columns of a frame in pixels.
+        duration_s: length in seconds.
+
+    Raises:
+        ConfigError: If the size or the duration is too small to draw.
 
     Attributes:
         size_hw: rows and columns of a frame.
@@ -272,7 +274,7 @@ class WideScene:
         height, width = self.size_hw
         self._clear, self._alpha, self._row = (np.zeros(self.size_hw, np.float32) for _ in range(3))
         self._acc = np.zeros((height, width + 2), np.float32)
-        big = (height * LABEL_SCALE, width * LABEL_SCALE)
+        big = (height * labels.LABEL_SCALE, width * labels.LABEL_SCALE)
         self._ids = np.full(big, -1, np.int32)
         self._alpha2, self._acc2 = np.zeros(big, np.float32), np.zeros((big[0], big[1] + 2), np.float32)
         self._queue, self._far = np.zeros(len(self._objects), np.int64), np.zeros(len(self._objects))
@@ -325,19 +327,15 @@ class WideScene:
 
     def boxes(self, t_s: float, t_us: int) -> np.ndarray:
         """Return BOX_DTYPE rows stamped ``t_us`` around the visible pixels of every car and pedestrian at ``t_s``."""
-        rows = [
-            row
-            for row in self.silhouettes(t_s)
-            if row[0] >= MIN_VISIBLE
-            and row[3] - row[1] >= MIN_SIDE_PX[row[5]][0]
-            and row[4] - row[2] >= MIN_SIDE_PX[row[5]][1]
-        ]
-        boxes = np.zeros(len(rows), BOX_DTYPE)
-        for i, (_, left, top, right, bottom, class_id, track) in enumerate(rows):
-            boxes[i] = (t_us, left, top, right - left, bottom - top, class_id, 1.0, track)
-        return boxes
+        rows = []
+        for row in self.silhouettes(t_s):
+            _, left, top, right, bottom, class_id, _ = row
+            least_width, least_height = MIN_SIDE_PX[class_id]
+            if right - left >= least_width and bottom - top >= least_height:
+                rows.append(row)
+        return labels.as_boxes(rows, t_us)
 
-    def silhouettes(self, t_s: float) -> list[tuple[float, float, float, float, float, int, int]]:
+    def silhouettes(self, t_s: float) -> list[labels.Silhouette]:
         """Return visible share, left, top, right, bottom, class and track of every actor with a visible pixel.
 
         A person of whom neither head nor chest is in the frame is left out: a leg or a sleeve is no pedestrian.
@@ -346,7 +344,7 @@ class WideScene:
 
         self._pose(t_s)
         cam = self._rig.vector(t_s, self.size_hw)
-        cam[12:15] *= LABEL_SCALE
+        cam[12:15] *= labels.LABEL_SCALE
         num = self._queue_at(cam, self._ids.shape)
         self._ids.fill(-1)
         seen, covered = np.zeros(num, np.int64), np.zeros(num, np.int64)
@@ -356,7 +354,7 @@ class WideScene:
             self._ids, seen, covered, t_s,
         )  # fmt: skip
         spans = np.zeros((num, 4))
-        boxes_of(self._ids, num, float(LABEL_SCALE), spans)
+        boxes_of(self._ids, num, float(labels.LABEL_SCALE), spans)
         rows = []
         for q in range(num):
             i = int(self._queue[q])
@@ -392,19 +390,3 @@ class WideScene:
             self.size_hw[1], self.size_hw[0],
         )  # fmt: skip
         return shift / dt / STEP_PX
-
-
-def random_wide_scene(
-    rng: np.random.Generator, *, size_hw: tuple[int, int] = (240, 304), duration_s: float
-) -> WideScene:
-    """Draw a place, who is there and a camera; the generator alone decides everything.
-
-    Args:
-        rng: source of all randomness.
-        size_hw: rows and columns of a frame in pixels.
-        duration_s: length in seconds.
-
-    Raises:
-        ConfigError: if the size or the duration is too small to draw.
-    """
-    return WideScene(rng, size_hw=size_hw, duration_s=duration_s)
