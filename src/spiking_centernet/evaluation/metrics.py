@@ -11,6 +11,7 @@ import numpy as np
 
 from spiking_centernet.boxes import area, xyxy_to_xywh
 from spiking_centernet.errors import ConfigError, EvaluationError, did_you_mean
+from spiking_centernet.evaluation.average_precision import STATISTICS, ClassScore, coco_statistics
 from spiking_centernet.structures import CLASS_NAMES, Boxes, Detections, concatenate, select
 
 FrameKey = tuple[str, int]
@@ -24,11 +25,6 @@ SELF_AP_SLACK = 1e-9
 
 _CORNER_ROUNDING_PX = 2e-4
 """Float32 corners below 2048 px are at most 6.1e-5 px off; a 10 px side stored as corners must still count as 10."""
-
-_STATISTICS = (
-    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
-    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
-)
 
 
 @dataclass(frozen=True)
@@ -92,29 +88,6 @@ PROTOCOLS = {
     )
 }
 """Every protocol by its name."""
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """The score of one class.
-
-    Attributes:
-        name: of the class.
-        ap: average precision over IoU 0.5 to 0.95; NaN without ground truth.
-        ap50: average precision at IoU 0.5; NaN without ground truth.
-        num_truth: ground truth boxes scored.
-        num_detections: detections scored.
-        precision_at_50: precision at IoU 0.5 for recall 0, 0.01, ..., 1; NaN without ground truth.
-        score_at_50: the detection score at which each recall is reached; 0 beyond the highest recall.
-    """
-
-    name: str
-    ap: float
-    ap50: float
-    num_truth: int
-    num_detections: int
-    precision_at_50: tuple[float, ...]
-    score_at_50: tuple[float, ...]
 
 
 class TaskScore(typing.Protocol):
@@ -274,25 +247,25 @@ def evaluate_boxes(
         k: Detections(b.xyxy, np.ones(len(b), np.float32), b.labels, k[1]) for k, b in zip(timestamps, gt, strict=True)
     }
 
-    exact_self_ap = _coco(gt, list(perfect.values()), class_names)["ap"]
+    exact_self_ap = coco_statistics(gt, list(perfect.values()), class_names)["ap"]
     if exact_self_ap < 1 - SELF_AP_SLACK:
         raise EvaluationError(
             f"ground truth scored against itself gives AP {exact_self_ap:.4f} instead of 1: {_self_cause(perfect)}"
         )
     near = _near(timestamps, kept, tolerance_us)
     matched = [_joined([kept[k] for k in found]) for found in near]
-    result = _coco(gt, matched, class_names)
+    result = coco_statistics(gt, matched, class_names)
     self_ap = exact_self_ap
     if tolerance_us:
         merged = [_joined([perfect[k] for k in found]) for found in _near(timestamps, perfect, tolerance_us)]
-        self_ap = _coco(gt, merged, class_names)["ap"]
+        self_ap = coco_statistics(gt, merged, class_names)["ap"]
 
     used = {k for found in near for k in found}
     num_truth, num_kept = sum(map(len, gt)), sum(map(len, kept.values()))
     return Score(
         protocol=protocol.name,
         tolerance_us=tolerance_us,
-        **{name: result[name] for name in _STATISTICS},
+        **{name: result[name] for name in STATISTICS},
         classes=result["classes"],
         self_ap=self_ap,
         num_instants=len(timestamps),
@@ -357,60 +330,3 @@ def _self_cause(perfect: Mapping[FrameKey, Detections]) -> str:
         if len(boxes) and np.bincount(boxes.labels).max() > MAX_DETECTIONS:
             return f"{where} one class has more than {MAX_DETECTIONS} boxes, and COCO scores no more detections"
     return "the evaluation itself is broken; run the tests and check the version of faster-coco-eval"
-
-
-def _annotations(boxes: Sequence[Boxes] | Sequence[Detections]) -> list[dict]:
-    rows = []
-    for image, b in enumerate(boxes, start=1):
-        scores = b.scores.tolist() if isinstance(b, Detections) else [None] * len(b)
-        for xywh, label, score in zip(xyxy_to_xywh(b.xyxy).tolist(), b.labels.tolist(), scores, strict=True):
-            row = {"image_id": image, "category_id": label + 1, "bbox": xywh, "area": xywh[2] * xywh[3]}
-            rows.append(row | {"iscrowd": 0, "id": len(rows) + 1, "score": score})  # an id of 0 would lose its match
-    return rows
-
-
-def _coco(truth: Sequence[Boxes], detections: Sequence[Detections], class_names: Sequence[str]) -> dict:
-    """Return the twelve statistics by name, and the scores of the classes."""
-    gt, dt = _annotations(truth), _annotations(detections)
-    if not gt:
-        return dict.fromkeys(_STATISTICS, math.nan) | {
-            "classes": tuple(_class_score(name, k, None, gt, dt) for k, name in enumerate(class_names, start=1))
-        }
-    # Imported here because it is slow and only scoring needs it.
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    categories = [{"id": k, "name": name} for k, name in enumerate(class_names, start=1)]
-    images = [{"id": k} for k in range(1, len(truth) + 1)]
-    sides = []
-    for annotations in (gt, dt):
-        side = COCO()
-        side.dataset = {"images": images, "annotations": annotations, "categories": categories}
-        side.createIndex()
-        sides.append(side)
-    run = COCOeval_faster(*sides, iouType="bbox")
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    found = [math.nan if value == -1 else float(value) for value in run.stats]
-    return dict(zip(_STATISTICS, found, strict=True)) | {
-        "classes": tuple(_class_score(name, k, run.eval, gt, dt) for k, name in enumerate(class_names, start=1))
-    }
-
-
-def _class_score(name: str, category: int, accumulated: dict | None, gt: list[dict], dt: list[dict]) -> ClassScore:
-    num_truth = sum(row["category_id"] == category for row in gt)
-    precision = np.full((10, 101), math.nan)  # [IoU,recall]
-    scores = np.full(101, math.nan)  # [recall]
-    if accumulated is not None and num_truth:
-        # The last two axes are area (0: all) and detections per timestamp (-1: the most).
-        precision = accumulated["precision"][:, :, category - 1, 0, -1]
-        scores = accumulated["scores"][0, :, category - 1, 0, -1]
-    return ClassScore(
-        name=name,
-        ap=float(precision.mean()),
-        ap50=float(precision[0].mean()),
-        num_truth=num_truth,
-        num_detections=sum(row["category_id"] == category for row in dt),
-        precision_at_50=tuple(precision[0].tolist()),
-        score_at_50=tuple(scores.tolist()),
-    )
