@@ -99,4 +99,4 @@ class ScaledDetector:
                 coverage.add_scores(found)
                 found = found.above(min_score)
             parts.insert(0, found)
-        return parts[0] if len(parts) == 1 else merge(parts), output
+        return merge(parts), output

@@ -77,9 +77,9 @@ class ConvNeuron(nn.Module):
     def norm_and_fire(self, y: Tensor, steps_batch: tuple[int, int], context: ForwardContext) -> Tensor:
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = context.membrane(self.name, (steps_batch[1], *y.shape[1:]))
-        if v is None and not context.keep_state and self._has_kernel(y):
+        in_one = v is None and not context.keep_state and plif.supports_norm(self.norm)
+        if in_one and isinstance(self.neuron, PLIF) and self.neuron.has_kernel(y):
             assert self.norm is not None
-            assert isinstance(self.neuron, PLIF)
             spikes = plif.batch_norm_plif(
                 y, self.norm, self.neuron.w, num_steps=steps_batch[0], leaky=self.neuron.leaky,
                 options=self.neuron.options,
@@ -88,9 +88,6 @@ class ConvNeuron(nn.Module):
         y = y if self.norm is None else self.norm(y)
         spikes, v = self.neuron(y.unflatten(0, steps_batch), v)
         return context.emit(self.name, spikes, v)
-
-    def _has_kernel(self, y: Tensor) -> bool:
-        return plif.supports_norm(self.norm) and isinstance(self.neuron, PLIF) and self.neuron.has_kernel(y)
 
     def fused(self) -> "ConvNeuron":
         """Return the same block with its batch norm folded into the convolution."""

@@ -145,7 +145,7 @@ def detections_of(
     if calibrations is not None and ratio != 1:
         calibrations = [None if one is None else one.zoomed(float(ratio), (0.0, 0.0)) for one in calibrations]
     found = head.detections(output, t_us, size_hw=cube_hw, min_score=min_score, calibrations=calibrations)
-    return found if ratio == 1 else [to_sensor(one, ratio, size_hw) for one in found]
+    return [to_sensor(one, ratio, size_hw) for one in found]
 
 
 def to_sensor(found: Detections, ratio: Fraction, size_hw: tuple[int, int]) -> Detections:
@@ -179,11 +179,11 @@ def merge(parts: Sequence[Found]) -> Found:
         return parts[0]
     level = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     found = concatenate(parts)
-    rivals = iou_matrix(found.xyxy, found.xyxy) > MERGE_IOU
-    rivals &= (level[:, None] != level) & (found.labels[:, None] == found.labels)
+    same = iou_matrix(found.xyxy, found.xyxy) > MERGE_IOU
+    same &= (level[:, None] != level) & (found.labels[:, None] == found.labels)
     kept = np.zeros(len(found), bool)
     order = np.argsort(-found.scores, kind="stable")
     for i in order:
-        kept[i] = not (rivals[i] & kept).any()
+        kept[i] = not (same[i] & kept).any()
     order = order[kept[order]][:MAX_DETECTIONS]
     return select(found, order)

@@ -4,7 +4,7 @@ The two parameter sets were fitted to recordings of a static scene: the silent s
 spread of the shot noise, the polarity its leak, the tail of the pixel rates the hot pixels. Only the noise is fitted:
 a static scene says nothing about thresholds and bandwidth. ``benchmarks/noise_calibration.py`` compares.
 
-Not modelled: where the noise is. Real noise clumps (in the DVXplorer recording the event counts of neighbors correlate
+Not modeled: where the noise is. Real noise clumps (in the DVXplorer recording the event counts of neighbors correlate
 at 0.38, which may be flicker of the light as well as the sensor) and is denser at one edge of the IMX636.
 """
 

@@ -75,7 +75,7 @@ def box_in_frame(
 def figure(cam: np.ndarray, actor: np.ndarray, height_m: float, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the tight 3D box [7] of a walking figure and its joints [13, 3] in world axes, meters.
 
-    The figure is posed anew as it is drawn, because walkers share the vertices of their shape.
+    The figure is posed again as it is drawn, because walkers share the vertices of their shape.
 
     Args:
         cam: camera vector.

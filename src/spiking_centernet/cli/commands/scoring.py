@@ -79,7 +79,7 @@ def val(
         fit=not whole_windows,
     )
     about = {"model": model, "data": data}
-    document = {**about, **card.to_dict()}
+    robust = {}
     if not json:
         if card.scaling.scales != (1.0,):
             output.show_text(str(card.scaling))
@@ -90,13 +90,13 @@ def val(
         files += report.save(card, detector, save, notes=notes).values()
     if corrupt:
         result = robustness.score_corruptions(detector, data, card, names=corrupt, batch_size=batch_size)
-        document["robustness"] = result.to_dict()
+        robust = {"robustness": result.to_dict()}
         if not json:
             tables.corruptions(result)
         if save is not None:
             files += robustness.save(result, save, notes=about).values()
     if json:
-        output.write_document(document | {"files": files})
+        output.write_document({**about, **card.to_dict(), **robust, "files": files})
     else:
         tables.files(files)
 

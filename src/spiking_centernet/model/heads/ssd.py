@@ -174,7 +174,7 @@ def decode(
     deltas = output.deltas.float() * scale
     anchors = output.anchors
     center = anchors[:, :2] + deltas[..., :2] * anchors[:, 2:]
-    # exp overflows for a network that has learnt nothing; no box is e**4 times its anchor.
+    # exp overflows for a network that has learned nothing; no box is e**4 times its anchor.
     xyxy = corners(torch.cat([center, anchors[:, 2:] * torch.exp(deltas[..., 2:].clamp(max=4))], dim=-1)).cpu().numpy()
     probabilities = torch.softmax(output.logits.float(), dim=-1)[..., 1:].cpu().numpy()
     boxes = np.zeros((len(xyxy), max_detections, 4), np.float32)
