@@ -56,7 +56,9 @@ class _PLIF(torch.autograd.Function):
     def forward(ctx, x: Tensor, v: Tensor | None, w: Tensor, leaky: bool, options: NeuronOptions):
         x = x if _is_step_major(x) else x.contiguous()
         v = None if v is None else torch.empty_like(x[0], dtype=torch.float32).copy_(v)
-        layer = Layer.plain(x.shape[0], torch.sigmoid(w.detach()), leaky, options)
+        # The input as it is, without a norm: mean 0, scale 1, bias 0.
+        zero, one = torch.zeros(1, device=x.device), torch.ones(1, device=x.device)
+        layer = Layer(x.shape[0], 1, zero, one, zero, torch.sigmoid(w.detach()), leaky, options)
         v_last = torch.empty_like(x[0], dtype=torch.float32)
         spikes = passes(x).forward(x, v, v_last, layer)
         ctx.save_for_backward(x, v)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -40,9 +39,3 @@ class Layer:
     q: Tensor
     leaky: bool
     options: NeuronOptions
-
-    @staticmethod
-    def plain(num_steps: int, q: Tensor, leaky: bool, options: NeuronOptions) -> "Layer":
-        """Return a layer that takes its input as it is."""
-        zero, one = torch.zeros(1, device=q.device), torch.ones(1, device=q.device)
-        return Layer(num_steps, 1, zero, one, zero, q, leaky, options)
