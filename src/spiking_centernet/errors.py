@@ -124,3 +124,8 @@ def need(module: str, purpose: str, extra: str) -> Any:
         else:  # a library of the system is missing
             reason = f"needs {module}, which cannot be loaded ({error})"
         raise MissingPackageError(f"{purpose} {reason}; {install_hint(extra)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says in one line of at most 200 characters, its type if it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

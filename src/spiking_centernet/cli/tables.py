@@ -99,11 +99,11 @@ def confusion(card: "EvaluationReport") -> None:
     """Print what boxes were detected as, at the threshold that users see; nothing of a classifier."""
     if "classify" in card.predictions.tasks:
         return
-    told = card.confusion.to_dict()
-    rows = [(name, *row) for name, row in zip(told["rows"], told["counts"], strict=True)]
+    table = card.confusion.to_dict()
+    rows = [(name, *row) for name, row in zip(table["rows"], table["counts"], strict=True)]
     protocol = next(iter(card.scores))
     title = f"boxes (rows) and what they were detected as, score at least {card.min_score:g}, protocol {protocol}"
-    output.show_table(title, ("is", *told["columns"]), rows)
+    output.show_table(title, ("is", *table["columns"]), rows)
 
 
 def comparison(compared: "Compared") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.boxes import iou_matrix
-from spiking_centernet.errors import BoxFileError
+from spiking_centernet.errors import BoxFileError, one_line
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, Boxes
 from spiking_centernet.utils.files import atomic_write
 
@@ -73,8 +73,9 @@ def read_npy(path: Path) -> np.ndarray:
                 shape, _, dtype = read_header[version](file)
                 needed, given = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
             except Exception as error:  # numpy evaluates the header as Python text and passes on whatever that raises
-                told = " ".join(str(error).split())[:200] or type(error).__name__
-                raise BoxFileError(f"{path}: is no readable .npy file ({told}); copy or export it again") from error
+                raise BoxFileError(
+                    f"{path}: is no readable .npy file ({one_line(error)}); copy or export it again"
+                ) from error
             # Before numpy asks for the memory that the header claims.
             if dtype.hasobject or min(shape, default=0) < 0 or needed != given:
                 raise BoxFileError(

@@ -21,8 +21,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     shapes = {tuple(sample.cube.shape): sample.recording for sample in samples}
     if len(shapes) != 1:
-        told = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
-        raise DatasetError(f"a batch needs cubes of one size, got {told}; load one kind of recording at a time")
+        sizes = ", ".join(f"{list(shape)} of {name}" for shape, name in shapes.items()) or "no samples"
+        raise DatasetError(f"a batch needs cubes of one size, got {sizes}; load one kind of recording at a time")
     return Batch(
         # numpy copies in the calling thread; torch would start threads of its own next to those that compute.
         torch.from_numpy(np.stack([sample.cube.numpy() for sample in samples], axis=1)),

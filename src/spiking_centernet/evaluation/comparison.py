@@ -62,8 +62,8 @@ def side_of_folder(name: str | os.PathLike[str]) -> Side | None:
     if not (folder / FILE).is_file():
         raise EvaluationError(f"{folder}: holds a score without {FILE}; write both again with scn val --save {folder}")
     try:
-        told = json.loads((folder / "score.json").read_text(encoding="utf-8"))
-        min_score = float(told["min_score"])
+        report = json.loads((folder / "score.json").read_text(encoding="utf-8"))
+        min_score = float(report["min_score"])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise EvaluationError(
             f"{folder / 'score.json'}: is no score of this version ({error}); write it again with scn val --save"
@@ -92,13 +92,13 @@ class Compared:
         names = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "AP small": "ap_small", "AP medium": "ap_medium",
                  "AP large": "ap_large", "AR100": "ar100"}  # fmt: skip
         first, second = self.scores
-        rows = [(told, getattr(first, name), getattr(second, name)) for told, name in names.items()]
+        rows = [(title, getattr(first, name), getattr(second, name)) for title, name in names.items()]
         rows += [(f"AP {a.name}", a.ap, b.ap) for a, b in zip(first.classes, second.classes, strict=True)]
         for task in sorted(first.tasks.keys() & second.tasks.keys()):
             rows.append((f"{task} primary score", first.primary(task), second.primary(task)))
         ours, theirs = (list(side.values()) for side in self.matches)
-        for told, count in (("boxes found", _num_found), ("false boxes", _num_false)):
-            rows.append((told, float(sum(map(count, ours))), float(sum(map(count, theirs)))))
+        for title, count in (("boxes found", _num_found), ("false boxes", _num_false)):
+            rows.append((title, float(sum(map(count, ours))), float(sum(map(count, theirs)))))
         return rows
 
     def most_different(self, count: int = PICTURES) -> list[FrameKey]:

@@ -33,7 +33,7 @@ def confusion_plot(confusion: Confusion, path: str | os.PathLike[str], *, title:
     """Plot a confusion matrix: counts, and as color the share of a row; the suffix chooses png, svg, pdf."""
     from matplotlib.figure import Figure
 
-    told = confusion.to_dict()
+    table = confusion.to_dict()
     counts = confusion.counts
     num = len(counts)
     share = counts / np.maximum(1, counts.sum(1, keepdims=True))
@@ -47,8 +47,8 @@ def confusion_plot(confusion: Confusion, path: str | os.PathLike[str], *, title:
             ink = "white" if share[row, column] > 0.55 else "black"
             text = f"{counts[row, column]}\n{share[row, column]:.0%}"
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10)
-    axes.set_xticks(range(num), told["columns"])
-    axes.set_yticks(range(num), told["rows"])
+    axes.set_xticks(range(num), table["columns"])
+    axes.set_yticks(range(num), table["rows"])
     axes.set(xlabel="detected as", ylabel="is")
     axes.set_title(title, fontsize=10)
     with atomic_write(path) as temporary:

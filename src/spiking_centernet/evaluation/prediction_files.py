@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from spiking_centernet.errors import EvaluationError
+from spiking_centernet.errors import EvaluationError, one_line
 from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections, concatenate
@@ -66,9 +66,9 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
         pose_labels = frozenset(arrays["pose_labels"].tolist()) if "pose_labels" in arrays else frozenset()
         return Predictions(truth, found, (height, width), tuple(arrays["class_names"].tolist()), tasks, pose_labels)
     except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, EOFError, BadZipFile) as error:
-        told = " ".join(str(error).split())[:200]
         raise EvaluationError(
-            f"{path}: holds no predictions ({told}); write them with scn val --save FOLDER, and give the folder"
+            f"{path}: holds no predictions ({one_line(error)}); write them with scn val --save FOLDER, and give "
+            "the folder"
         ) from error
 
 

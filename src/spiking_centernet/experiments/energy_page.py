@@ -107,8 +107,8 @@ def write_page(
         remarks = [html.paragraph(REMARKS[title])] if title in REMARKS else []
         page.section(title, html.table(rows, header), *remarks)
     title, header, rows, _ = published_table()
-    told = (html.paragraph(text) for text in (what_follows(published()), REMARKS[title]))
-    page.section(title, html.table(rows, header), *told)
+    texts = (html.paragraph(text) for text in (what_follows(published()), REMARKS[title]))
+    page.section(title, html.table(rows, header), *texts)
     page.section("Measured joules", html.paragraph(joules_in_words(found)))
     if stamp is not None:
         page.section("Where this comes from", html.provenance_list(stamp))

@@ -86,9 +86,9 @@ def _update(tracker: Any, result: Detections, here: np.ndarray) -> Iterator[tupl
     shown = supervision.Detections(
         xyxy=result.xyxy[here].astype(np.float64), confidence=result.scores[here], data={"index": here}
     )
-    told = tracker.update(shown, timestamp=result.t_us * 1e-6)
-    if len(told):
-        yield from zip(told.data["index"].tolist(), told.tracker_id.tolist(), strict=True)
+    tracked = tracker.update(shown, timestamp=result.t_us * 1e-6)
+    if len(tracked):
+        yield from zip(tracked.data["index"].tolist(), tracked.tracker_id.tolist(), strict=True)
 
 
 def _package() -> Any:

@@ -139,12 +139,12 @@ def _take_encoder(name: str, other: Detector, model: Detector) -> Transfer:
         num_taken=sum(p.numel() for key, p in parameters.items() if key in taken),
         num_parameters=sum(p.numel() for p in parameters.values()),
     )
-    told = "".join(
+    details = "".join(
         f"; {path} is {ours!r} here, {theirs!r} there"
         for path, (theirs, ours) in differences(other.config, model.config).items()
         if path in FREE_OF_ENCODERS
     )
-    logger.info("%s%s", result, told)
+    logger.info("%s%s", result, details)
     return result
 
 
@@ -159,13 +159,13 @@ def _refuse_another_network(name: str, other: Detector, model: Detector, parts: 
     for path in free:
         differ.pop(path, None)
     if differ:
-        told = ", ".join(
+        reasons = ", ".join(
             f"{path} is {theirs!r} there, {ours!r} here ({REASONS.get(path) or REASONS[path.partition('.')[0]]})"
             for path, (theirs, ours) in differ.items()
         )
         raise WeightsError(
-            f"{name}: cannot start from the weights of another network: {told}; leave out preset and network to take "
-            "the network of the weights, or leave out the weights"
+            f"{name}: cannot start from the weights of another network: {reasons}; leave out preset and network to "
+            "take the network of the weights, or leave out the weights"
             + ("" if parts == "encoder" else "; the encoder alone is taken over with weights_parts: encoder")
         )
 

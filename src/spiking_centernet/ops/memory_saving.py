@@ -35,8 +35,8 @@ class Memory(NamedTuple):
             ConfigError: there is no such way to keep spikes.
         """
         if self.spikes not in STORAGES:
-            told = did_you_mean(self.spikes, STORAGES)
-            raise ConfigError(f"spikes must be float or uint8, got {self.spikes!r}{told}")
+            hint = did_you_mean(self.spikes, STORAGES)
+            raise ConfigError(f"spikes must be float or uint8, got {self.spikes!r}{hint}")
         return self
 
 

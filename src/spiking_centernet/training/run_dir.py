@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.layouts import locate
-from spiking_centernet.errors import ConfigError, WeightsError
+from spiking_centernet.errors import ConfigError, WeightsError, one_line
 from spiking_centernet.evaluation.prediction import Predictions, in_cube
 from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.config_dict import is_format_1, nested_from_format_1
@@ -72,8 +72,8 @@ class RunFolder:
             names = (config.keys() | before.keys()) - FREE_TO_CHANGE
             changed = sorted((k for k in names if not _same(k, config.get(k), before.get(k))), key=str)
             if changed:
-                told = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
-                raise ConfigError(f"{path}: cannot resume with another configuration: {told}")
+                differences = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
+                raise ConfigError(f"{path}: cannot resume with another configuration: {differences}")
         path.mkdir(parents=True, exist_ok=True)
         with atomic_write(taken) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -223,8 +223,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError, KeyError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path}: is damaged ({told}); restore it, or choose another --out") from error
+        raise ConfigError(f"{path}: is damaged ({one_line(error)}); restore it, or choose another --out") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: holds no configuration of a run; restore it, or choose another --out")
     network = found.get("network")

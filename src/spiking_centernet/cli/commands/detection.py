@@ -176,8 +176,8 @@ def detect(
                 output.show_text(f"{where}{run.scaling}")
             if config.classifies:
                 named = Counter(config.classes[found.labels[0]] for found in run.detections if len(found))
-                told = ", ".join(f"{name} at {count}" for name, count in named.most_common()) or "no class"
-                output.show_text(f"{where}{told} of {len(run.detections)} timestamps")
+                counts = ", ".join(f"{name} at {count}" for name, count in named.most_common()) or "no class"
+                output.show_text(f"{where}{counts} of {len(run.detections)} timestamps")
                 tables.files(run.paths.values())
                 continue
             output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} timestamps{tracks}")

@@ -65,8 +65,8 @@ def _stem(corrected: Path) -> str:
     """
     stems = {re.sub(coco.TIME_IN_NAME, "", Path(name).name) for name in coco.picture_names(corrected)}
     if len(stems) != 1:
-        told = ", ".join(sorted(stems)[:5]) or "none"
+        names = ", ".join(sorted(stems)[:5]) or "none"
         raise BoxFileError(
-            f"{corrected}: its pictures belong to several recordings or to none ({told}); split the file"
+            f"{corrected}: its pictures belong to several recordings or to none ({names}); split the file"
         )
     return stems.pop()

@@ -137,9 +137,9 @@ def number_tracks(rows: Sequence[Row], known: Sequence[bool]) -> list[Row]:
         rows: the boxes; the last field of those without a track means nothing.
         known: for each box, whether its track is known.
     """
-    taken = {row[7] for row, told in zip(rows, known, strict=True) if told}
+    taken = {row[7] for row, is_known in zip(rows, known, strict=True) if is_known}
     free = (number for number in itertools.count() if number not in taken)
-    return [row if told else (*row[:7], next(free)) for row, told in zip(rows, known, strict=True)]
+    return [row if is_known else (*row[:7], next(free)) for row, is_known in zip(rows, known, strict=True)]
 
 
 def read_names(path: Path) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ def read(path: Path, *, classes: Sequence[str] | None, every_us: Fraction | floa
         considered = [row[6] == 1 for row in rows]
         if num_left := considered.count(False):
             left_out.append(f"{num_left} rows flagged 0 (not to be considered)")
-        tracked = [told for told, kept in zip(tracked, considered, strict=True) if kept]
+        tracked = [is_tracked for is_tracked, kept in zip(tracked, considered, strict=True) if kept]
         rows = [row for row, kept in zip(rows, considered, strict=True) if kept]
     size_hw = checked_size(path, *sides) if len(sides) == 2 else None
     boxes = boxes_from(path, number_tracks(rows, tracked), classes)

@@ -208,8 +208,10 @@ def _sixth_is_track(sixth: Sequence[tuple[Path, int, str]]) -> bool:
     whole = [re.fullmatch(r"\d+", word) is not None for _, _, word in sixth]
     if all(whole):
         return bool(whole)
-    if any(told and int(word) > 1 for told, (_, _, word) in zip(whole, sixth, strict=True)):
-        path, number, word = next(entry for told, entry in zip(whole, sixth, strict=True) if told and int(entry[2]) > 1)
+    if any(is_whole and int(word) > 1 for is_whole, (_, _, word) in zip(whole, sixth, strict=True)):
+        path, number, word = next(
+            entry for is_whole, entry in zip(whole, sixth, strict=True) if is_whole and int(entry[2]) > 1
+        )
         raise BoxFileError(
             f"{path}: line {number} ends in {word}, a track, where other lines end in a confidence; export with both"
         )

@@ -31,7 +31,7 @@ from spiking_centernet.data.formats.table import (
     match_names,
     split_unit,
 )
-from spiking_centernet.errors import ConfigError, EventFileError
+from spiking_centernet.errors import ConfigError, EventFileError, one_line
 from spiking_centernet.structures import EVENT_DTYPE
 
 
@@ -168,9 +168,8 @@ def _mapped(
     except EventFileError:
         raise
     except Exception as error:  # numpy evaluates headers as Python text, and each way to pack has errors of its own
-        told = " ".join(str(error).split())[:200] or type(error).__name__
         raise EventFileError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read ({told}); copy or save it again"
+            f"{path} ({path.stat().st_size} bytes) cannot be read ({one_line(error)}); copy or save it again"
         ) from error
     return _columns(path, arrays, size_hw, columns)
 

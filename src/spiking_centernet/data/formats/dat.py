@@ -86,8 +86,8 @@ def read_header(path: str | os.PathLike[str]) -> DatHeader:
     except EventFileError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        told = getattr(error, "strerror", None) or error
-        raise EventFileError(f"{path}: cannot be read ({told}); check the path") from error
+        reason = getattr(error, "strerror", None) or error
+        raise EventFileError(f"{path}: cannot be read ({reason}); check the path") from error
 
 
 def _parse_header(path: Path, file: BinaryIO) -> DatHeader:

@@ -20,7 +20,7 @@ from spiking_centernet.data._kernels import PAIRED_DTYPE
 from spiking_centernet.data.formats.columns import ColumnRecording
 from spiking_centernet.data.formats.evt import ENCODINGS, decode_evt3
 from spiking_centernet.data.formats.indexed import open_bytes
-from spiking_centernet.errors import EventFileError, need
+from spiking_centernet.errors import EventFileError, need, one_line
 from spiking_centernet.structures import EVENT_DTYPE
 
 ARRAYS = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
@@ -65,8 +65,9 @@ class RosbagRecording(ColumnRecording):
         except EventFileError:
             raise
         except Exception as error:  # the library raises whatever the damaged bytes run into
-            told = " ".join(str(error).split())[:200] or type(error).__name__
-            raise EventFileError(f"{path}: cannot be read as a ROS bag ({told}); copy or record it again") from error
+            raise EventFileError(
+                f"{path}: cannot be read as a ROS bag ({one_line(error)}); copy or record it again"
+            ) from error
         self._spool.flush()
         mapped = np.memmap(self._spool, EVENT_DTYPE, "r", shape=(count,)) if count else np.empty(0, EVENT_DTYPE)
         columns = {field: mapped[field] for field in "txyp"}

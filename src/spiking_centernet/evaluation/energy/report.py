@@ -66,22 +66,22 @@ class Costs:
         ops = self.operations
         if not ops.fully_spiking:
             real = [layer for layer in ops.convolutions if not layer.binary]
-            told = f"Not fully spiking: {real[0].name} is the first layer that receives other values than 0 and 1"
+            text = f"Not fully spiking: {real[0].name} is the first layer that receives other values than 0 and 1"
             if len(real) == 1 and self.spiking:
                 millions = real[0].dense / ops.num_windows / 1e6
-                told += f": {millions:.1f} M multiply-accumulates a window; every other layer adds"
-            return told + "."
-        told = []
+                text += f": {millions:.1f} M multiply-accumulates a window; every other layer adds"
+            return text + "."
+        comparisons = []
         for even in self.break_evens:
             side = "less" if even.is_cheaper else "more"
             if even.rate is not None:
                 where = f"break-even at {even.rate:.1%}"
             else:
                 where = "nothing spikes" if even.is_cheaper else "even in silence it would cost more"
-            told.append(f"by {even.model} it costs {side} than the equal ANN ({where})")
+            comparisons.append(f"by {even.model} it costs {side} than the equal ANN ({where})")
         return (
-            f"Fully spiking at a firing rate of {ops.rate:.1%}: {'; '.join(told)}. The literature puts break-even "
-            f"for 5 steps at {LITERATURE_BREAK_EVEN:.1%} (arXiv 2409.08290)."
+            f"Fully spiking at a firing rate of {ops.rate:.1%}: {'; '.join(comparisons)}. The literature puts "
+            f"break-even for 5 steps at {LITERATURE_BREAK_EVEN:.1%} (arXiv 2409.08290)."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -298,12 +298,12 @@ def _check_runs(plan: Plan, path: Path) -> None:
     runs = {row.name: plan.run(row, plan.seeds[0], Path()) for row in plan.rows}
     budgets = {name: (run.recipe.epochs, run.recipe.windows_per_epoch) for name, run in runs.items()}
     if plan.equal_budget and len(set(budgets.values())) > 1:
-        told = ", ".join(
+        each = ", ".join(
             f"{name}: {epochs}" + (f" of {windows} windows" if windows else "")
             for name, (epochs, windows) in budgets.items()
         )
         raise ConfigError(
-            f"{path}: rows train for different numbers of epochs ({told}); say budget: unequal to allow it"
+            f"{path}: rows train for different numbers of epochs ({each}); say budget: unequal to allow it"
         )
     for name, run in runs.items():
         teacher = run.row.teacher_row

@@ -222,8 +222,10 @@ def _finished(plan: Plan, run: Run) -> bool:
     key = _key(plan, run)
     changed = [name for name in outcome["recipe"] if outcome["recipe"][name] != key["recipe"].get(name)]
     if changed and "failed" not in outcome:
-        told = ", ".join(f"{n} was {outcome['recipe'][n]!r}, is {key['recipe'].get(n)!r}" for n in changed)
-        raise ConfigError(f"{run.folder}: holds a run of another recipe ({told}); choose another --out or remove it")
+        differences = ", ".join(f"{n} was {outcome['recipe'][n]!r}, is {key['recipe'].get(n)!r}" for n in changed)
+        raise ConfigError(
+            f"{run.folder}: holds a run of another recipe ({differences}); choose another --out or remove it"
+        )
     return "failed" not in outcome and all(outcome[name] == value for name, value in key.items())
 
 

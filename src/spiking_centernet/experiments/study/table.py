@@ -183,8 +183,8 @@ HEADER = (
 def cells(line: Line) -> tuple[str, ...]:
     """Return a line as the words of :data:`HEADER`; a failed run shows in the seeds."""
     if not line.seeds:
-        told = "; ".join(sorted(set(line.failed.values())))
-        return (_name(line), *("-",) * 7, f"0 of {len(line.failed)}", told)
+        reasons = "; ".join(sorted(set(line.failed.values())))
+        return (_name(line), *("-",) * 7, f"0 of {len(line.failed)}", reasons)
     runs = len(line.seeds) + len(line.failed)
     seeds = f"{len(line.seeds)}" if not line.failed else f"{len(line.seeds)} of {runs}, {len(line.failed)} failed"
     return (
@@ -244,7 +244,7 @@ def read_lines(result: dict[str, Any]) -> list[Line]:
             plain[key] = {k: math.nan if v is None else v for k, v in plain[key].items()}
         plain["train_s"] = math.nan if plain["train_s"] is None else plain["train_s"]
         plain["seeds"] = tuple(plain["seeds"])
-        plain["failed"] = {int(seed): told for seed, told in plain["failed"].items()}
+        plain["failed"] = {int(seed): reason for seed, reason in plain["failed"].items()}
         if plain["comparison"] is not None:
             known = [field.name for field in dataclasses.fields(Comparison)]
             plain["comparison"] = Comparison(**{k: _or_nan(plain["comparison"][k]) for k in known})
