@@ -1,4 +1,4 @@
-"""One door to a recording, whatever its file format."""
+"""Open a recording of any file format."""
 
 import inspect
 import os
@@ -39,7 +39,7 @@ OPENERS: dict[str, Callable[..., Recording]] = {
     ".csv": TextRecording,
     ".txt": TextRecording,
 }
-"""File suffix -> opener; another format moves in by adding its line."""
+"""File suffix -> opener; a new format is a new line."""
 
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"

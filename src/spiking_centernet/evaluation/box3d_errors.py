@@ -9,13 +9,11 @@ import numpy as np
 
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.boxes3d import centers, wrap
+from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.structures import Boxes, Calibration, Detections
 
 MATCH_IOU = 0.5
 """Detections are matched to boxes of their class by their 2D boxes from this IoU on, best score first."""
-
-Frame = tuple[str, int]
-"""A recording and a timestamp in microseconds."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ class MatchedErrors:
 
 
 def matched_errors(
-    truth: Mapping[Frame, Boxes],
-    detections: Mapping[Frame, Detections],
-    cameras: Mapping[Frame, Calibration | None],
+    truth: Mapping[FrameKey, Boxes],
+    detections: Mapping[FrameKey, Detections],
+    cameras: Mapping[FrameKey, Calibration | None],
     *,
     class_names: Sequence[str],
     min_score: float,
@@ -110,7 +108,7 @@ def _pairs(boxes: Boxes, found: Detections, label: int, min_score: float) -> np.
 
 
 def _baselines(
-    truth: Mapping[Frame, Boxes], cameras: Mapping[Frame, Calibration | None], label: int
+    truth: Mapping[FrameKey, Boxes], cameras: Mapping[FrameKey, Calibration | None], label: int
 ) -> tuple[float, float]:
     """Return the median relative errors of the depth by size and of a constant depth."""
     depths, pixels, meters, focals = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from spiking_centernet.boxes3d import wrap
 from spiking_centernet.errors import EvaluationError
+from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.structures import Boxes, Detections
 
 THRESHOLDS_M = (0.5, 1.0, 2.0, 4.0)
@@ -23,9 +24,6 @@ NUM_RECALLS = 101
 
 MAX_RANGE_M = {"car": 50.0, "pedestrian": 40.0}
 """Boxes and detections beyond are dropped (same source)."""
-
-Frame = tuple[str, int]
-"""A recording and a timestamp in microseconds."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,8 @@ def mean_errors(accumulated: Accumulated) -> tuple[float, float, float]:
 
 
 def evaluate_boxes3d(
-    truth: Mapping[Frame, Boxes],
-    detections: Mapping[Frame, Detections],
+    truth: Mapping[FrameKey, Boxes],
+    detections: Mapping[FrameKey, Detections],
     *,
     class_names: Sequence[str],
     max_range_m: Mapping[str, float] = MAX_RANGE_M,

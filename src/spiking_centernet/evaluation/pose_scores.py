@@ -10,11 +10,9 @@ import numpy as np
 
 from spiking_centernet.boxes import iou_matrix, xyxy_to_xywh
 from spiking_centernet.errors import EvaluationError
+from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.joint_sets import JOINT_SETS, JointSet
 from spiking_centernet.structures import Boxes, Detections, select
-
-Frame = tuple[str, int]
-"""A recording and a timestamp in microseconds."""
 
 AREA_SHARE = 0.53
 """Area of a person over that of the box, where no mask says it."""
@@ -124,8 +122,8 @@ def coco_statistics(truth: dict, found: list[dict], sigmas: Sequence[float]) -> 
 
 
 def evaluate_pose(
-    truth: Mapping[Frame, Boxes],
-    detections: Mapping[Frame, Detections],
+    truth: Mapping[FrameKey, Boxes],
+    detections: Mapping[FrameKey, Detections],
     *,
     label: int | Collection[int],
     joint_set: JointSet | None = None,
@@ -192,7 +190,9 @@ def _better_side(truth: Boxes, found: Detections, joint_set: JointSet) -> Detect
     return replace(found, joints=np.where((best[1] > best[0])[:, None, None], other, found.joints))
 
 
-def _coco(people: Mapping[Frame, Boxes], found: Mapping[Frame, Detections], joint_set: JointSet) -> dict[str, float]:
+def _coco(
+    people: Mapping[FrameKey, Boxes], found: Mapping[FrameKey, Detections], joint_set: JointSet
+) -> dict[str, float]:
     images, annotations, results = [], [], []
     for image_id, (key, boxes) in enumerate(people.items(), 1):
         images.append({"id": image_id})
@@ -220,7 +220,9 @@ def _coco(people: Mapping[Frame, Boxes], found: Mapping[Frame, Detections], join
     return coco_statistics(truth, results, joint_set.sigmas)
 
 
-def _distances(people: Mapping[Frame, Boxes], found: Mapping[Frame, Detections]) -> tuple[np.ndarray, np.ndarray, int]:
+def _distances(
+    people: Mapping[FrameKey, Boxes], found: Mapping[FrameKey, Detections]
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the joint errors of people matched by their boxes, the larger sides of their boxes, how many they are."""
     distances, sides, matched = [np.zeros(0)], [np.zeros(0)], 0
     for key, own in found.items():

@@ -1,4 +1,4 @@
-"""Events and boxes as pictures, plots and video."""
+"""Events and boxes as pictures."""
 
 import functools
 import os

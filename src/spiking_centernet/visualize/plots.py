@@ -2,15 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    pass
 
 
 def curves_plot(

@@ -3,16 +3,13 @@
 import os
 from contextlib import ExitStack
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.visualize.draw import check_image
-
-if TYPE_CHECKING:
-    pass
 
 
 class VideoWriter:
