@@ -102,7 +102,9 @@ class DecoderBlock(nn.Module):
     ) -> Float[Tensor, "T B K H W"]:
         """Return the block's spikes at the skip's size."""
         folds = self._folds(skip)
-        if folds if context.saver is None else context.saver.decide(self, folds):
+        if context.saver is not None:
+            folds = context.saver.decide(self, folds)
+        if folds:
             y = self.join.convolved(self.expand, x, skip, context)
             y = norm_conv.norm_convolution(y, self.expand_norm, self.filter, padding=1)
             y = norm_conv.norm_convolution(y, self.filter_norm, self.project.conv)

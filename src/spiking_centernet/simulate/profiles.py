@@ -231,7 +231,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def random_params(rng: np.random.Generator, night: bool) -> SensorParams:
-    """Draw a camera: ranges wide enough to hold a DVXplorer and an IMX636 (see ``calibrate``).
+    """Draw a camera: ranges wide enough to hold a DVXplorer and an IMX636 (see ``calibration``).
 
     By day the leak dominates and the noise is mostly ON; by night the shot noise does and is symmetric
     (Hu et al. 2021, section 3). The pixels are slower by night because the bandwidth follows the light.

@@ -51,7 +51,7 @@ class World:
         make_scene: draws the scene of a clip.
         label_period_us: time between labels, and of the first.
         step_range_us: bounds of the time step: 500 to 5000 frames a second; fewer where nearly nothing moves.
-        has_profiles: whether cameras are drawn from ``profiles``; otherwise by ``profiles.random_params``.
+        has_profiles: whether cameras are drawn from ``PROFILES``; otherwise by ``random_params``.
         box_events: events in the 100 ms before it that a box must hold, and how many more per pixel of its area besides
             one and a half times the noise; what stands still before a camera that stands still cannot be seen.
         has_objects: whether its scenes know 3D boxes, joints and the camera (``Scene.objects``, ``Scene.calibration``).
