@@ -71,7 +71,7 @@ class VoxelSpec:
             "difference" marks what got brighter or darker from one picture to the next; see ``data.frames.encode``.
         scale: pixels of the cube over pixels of the sensor, along a side: 0.5 bins at half the sensor's resolution. An
             event at column x lies in column ``floor(x * scale)`` of the cube.
-        num_events: 0 for windows of ``window_us``; else a window reaches back until it holds so many events of the
+        num_events: 0 for windows of ``window_us``; else a window reaches back until it holds this many events of the
             sensor, and the steps divide the length that it comes to.
         least_us: the least that a window of ``num_events`` or with ``fit`` reaches back, in microseconds.
         fit: whether a window whose first cell of time is empty begins at its first event, so that its steps divide what
@@ -355,7 +355,7 @@ class Detections:
         return select(self, self.scores >= score)
 
     def best(self, num: int) -> "Detections":
-        """Return at most so many detections, those that stand first."""
+        """Return at most this many detections, those that stand first."""
         return select(self, np.arange(min(num, len(self))))
 
 

@@ -27,7 +27,7 @@ class Augmentation:
         min_left: share of its area that a box must keep inside the frame to stay a label.
         min_side_px: shortest side in pixels that a label may have after a zoom.
         noise: probability of added background activity.
-        noise_range_hz: its lowest and highest rate, events a second and pixel.
+        noise_range_hz: its lowest and highest rate, events per second and pixel.
         drop: probability that a share of the events is lost.
         drop_range: the smallest and the largest share.
         window: probability that the window shows another length of time, which it does faster or more slowly.

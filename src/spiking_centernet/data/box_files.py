@@ -33,7 +33,7 @@ def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_N
         classes: the names that class ids count through.
 
     Returns:
-        BOX_DTYPE array, sorted by time. A file without confidences reads as 1, without track ids as one track a box.
+        BOX_DTYPE array, sorted by time. A file without confidences reads as 1, without track ids as one track per box.
 
     Raises:
         BoxFileError: the file is missing or no box file, or a box has NaN, a negative time or size, or an unknown

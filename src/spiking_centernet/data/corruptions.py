@@ -71,7 +71,7 @@ class Corruption:
 
 
 def add_noise(events: np.ndarray, rate_hz: float, scope: Scope) -> np.ndarray:
-    """Background activity: every pixel fires at random, ``rate_hz`` events a second, either polarity."""
+    """Background activity: every pixel fires at random, ``rate_hz`` events per second, either polarity."""
     count = int(scope.moments.poisson(rate_hz * scope.duration_s * scope.num_pixels))
     return _with(events, scope.moments.integers(0, scope.num_pixels, count), scope)
 

@@ -26,7 +26,7 @@ class RecordingInfo:
         start_us: time of the first event.
         stop_us: first microsecond after the last event.
         num_events: how many events it holds.
-        rate_hz: events a second between first and last event; None without events.
+        rate_hz: events per second between first and last event; None without events.
         on_share: share of ON events; None without events.
         num_unsorted: events with a time before an earlier one's.
         num_dropped: events left out, see ``Recording``.

@@ -20,7 +20,7 @@ class MotionSettings:
     Attributes:
         window_us: length of the window before a timestamp in microseconds.
         cell_px: side of a cell in pixels.
-        min_events: so many events more than twice the cell's usual number are motion.
+        min_events: this many events more than twice the cell's usual number are motion.
         min_side_px: boxes with a shorter side are dropped.
         trim: share of a component's events that may lie outside its box at each of the four sides.
 

@@ -131,7 +131,7 @@ def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:
 
     Raises:
         DatasetError: No recording has objects, cameras or joints, or they are another set of joints.
-        ConfigError: The network detects and the data have one class a recording, or the other way round.
+        ConfigError: The network detects and the data have one class per recording, or the other way round.
     """
     if dataset.layout.classifies != config.classifies:
         if config.classifies:

@@ -26,7 +26,7 @@ RECALLS = np.linspace(0, 1, 101)
 SIGNIFICANT_BELOW = 0.05
 
 ENOUGH_SEEDS = 8
-"""From so many seeds on they are drawn with replacement; fewer make an interval too narrow, see :func:`compare`."""
+"""From this many seeds on they are drawn with replacement; fewer make an interval too narrow, see :func:`compare`."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ LEAST_SCORE = 0.05
 """The page's threshold goes down to here; a network's own threshold may be lower."""
 
 FRAME_EVENTS = 100_000
-"""A frame holds so many events at most; where there are more, it holds every second, third, ..."""
+"""A frame holds this many events at most; where there are more, it holds every second, third, ..."""
 
 COLUMNS = ("left", "top", "right", "bottom", "score", "label", "track", "lines")
 """A box of a frame, in pixels; track -1 is none; "lines" u, v, u, v, ... of cuboid and limbs may be missing."""

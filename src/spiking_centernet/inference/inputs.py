@@ -46,7 +46,7 @@ Input = Path | Recording | Cubes | Live
 def read_source(
     source: Any, *, voxels: VoxelSpec, size_hw: tuple[int, int] | None, columns: str | None, unit: str | None
 ) -> list[Input]:
-    """Return what a source stands for, one entry a recording, batch of cubes or stream.
+    """Return what a source stands for, one entry per recording, batch of cubes or stream.
 
     Args:
         source: as :func:`~spiking_centernet.inference.predictor.predict` takes it.

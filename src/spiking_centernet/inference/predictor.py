@@ -81,7 +81,7 @@ def predict(
             :func:`~spiking_centernet.inference.streaming.stream` for live sources.
 
     Returns:
-        one result a timestamp: a list, or with ``stream`` and for live sources an iterator.
+        one result per timestamp: a list, or with ``stream`` and for live sources an iterator.
 
     Raises:
         ConfigError: a setting is unknown or impossible, or the source of no known kind.
@@ -123,7 +123,7 @@ detect = predict
 
 
 def _in_pictures(model: AnyDetector, source: Any, keep: Collection[str], min_score: float | None) -> Iterator[Result]:
-    """Yield a result a picture."""
+    """Yield a result per picture."""
     inspector = Inspector(model, keep)
     least = model.config.deployment.score_threshold if min_score is None else min_score
     pictures = pictures_of(source, model.config.voxels)

@@ -37,7 +37,7 @@ class Result(Detections):
         path: of the recording; None for events and cubes in memory and for live sources.
         latency_ms: wall time to read, bin, compute and decode the window; live: since its events were complete.
         inspection: what ``keep`` asked for.
-        events: returns the events of the last so many microseconds.
+        events: returns the events before the timestamp, given how many microseconds of them.
         camera: of the sensor at the timestamp; None where unknown.
         classifies: whether the boxes are the classes of the whole window, the likeliest first.
         picture: what was detected in, uint8 [H, W, 3]; None for events.
@@ -183,7 +183,7 @@ class Result(Detections):
         return {**head, **as_record(self, self.class_names, classifies=self.classifies)}
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """Return COCO's results (https://cocodataset.org/#format-results), one entry a box; categories count from 1.
+        """Return COCO's results (https://cocodataset.org/#format-results), one entry per box; categories count from 1.
 
         Args:
             image_id: the number of the picture that the timestamp is in the ground truth.

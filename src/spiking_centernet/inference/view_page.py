@@ -16,10 +16,10 @@ from spiking_centernet.visualize import viewer
 LOG = logging.getLogger(__name__)
 
 MOST_FRAMES = 1200
-"""A file shows so many frames, a minute at 50 ms; more of a recording are shown by the server, or part by part."""
+"""A file shows this many frames, a minute at 50 ms; more of a recording are shown by the server, or part by part."""
 
 MOST_EVENTS = 3_000_000
-"""A file holds so many events, about 3 bytes each; of more, every second, third, ... of a frame is kept."""
+"""A file holds this many events, about 3 bytes each; of more, every second, third, ... of a frame is kept."""
 
 MOST_SPIKE_CHARS = 8 << 20
 """Characters of a file for the spikes of single neurons; while they are too many, the largest layer is left out."""

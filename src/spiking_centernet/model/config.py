@@ -19,7 +19,7 @@ BoxLoss = Literal["l1", "giou"]
 RecurrentKind = Literal["none", "gated"]
 
 TASKS = ("detect", "detect3d", "pose", "classify")
-"""What a network can learn: boxes, 3D boxes, joints of people; or one class a window."""
+"""What a network can learn: boxes, 3D boxes, joints of people; or one class per window."""
 
 ALONE = ("detect", "classify")
 """The tasks that may stand first; the others read their values at the objects that ``detect`` finds."""
@@ -203,7 +203,7 @@ class DetectorConfig:
 
     Attributes:
         tasks: what it learns: "detect" first, then "detect3d" (3D boxes) and "pose" (joints) if wanted; or "classify"
-            alone, one class a window.
+            alone, one class per window.
         classes: what label 0, 1, ... is called; one heatmap channel each.
         voxels: what the network takes in.
         encoder: see :class:`EncoderConfig`.
@@ -273,7 +273,7 @@ class DetectorConfig:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Input pixels a pixel of every decoder level, the coarsest encoder stage first."""
+        """Input pixels per pixel of every decoder level, the coarsest encoder stage first."""
         return tuple(self.stride * 2**i for i in range(self.decoder.num_blocks, -1, -1))
 
     @property
@@ -283,7 +283,7 @@ class DetectorConfig:
 
     @property
     def classifies(self) -> bool:
-        """Whether it answers with one class a window instead of boxes."""
+        """Whether it answers with one class per window instead of boxes."""
         return self.tasks == ("classify",)
 
     @property

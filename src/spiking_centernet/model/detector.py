@@ -169,7 +169,7 @@ class Detector(nn.Module):
             raise ConfigError("spikes: uint8 keeps whole numbers: it needs spiking neurons and a cube of type uint8")
 
     def num_steps(self, cube: Tensor) -> int:
-        """Return how many steps the neurons compute for a cube: one a step of the cube, or those of a picture."""
+        """Return how many steps the neurons compute for a cube: one per step of the cube, or those of a picture."""
         return self.config.voxels.num_steps if self.config.voxels.mode == "direct" else len(cube)
 
     @property

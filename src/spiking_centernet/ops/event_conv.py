@@ -13,7 +13,7 @@ from spiking_centernet.ops.library import native
 from spiking_centernet.ops.structs import STEM_LANES, CConvolution
 
 _PARTS = 32
-"""Rows of output are split in so many parts at most; up to so many threads find work."""
+"""Rows of output are split in this many parts at most; up to this many threads find work."""
 
 _DENSEST = 0.1
 """Share of values that are not zero from which a dense convolution is faster; both take as long at about 11 %."""

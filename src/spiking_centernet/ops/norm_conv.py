@@ -13,7 +13,7 @@ from spiking_centernet.ops import plif
 
 
 def _moments(x: Tensor, padding: int) -> tuple[Tensor, Tensor, int]:
-    """Return mean and biased variance [C] in float64, and the values a channel, of ``x`` with zeros around it."""
+    """Return mean and biased variance [C] in float64, and the values per channel, of ``x`` with zeros around it."""
     mean, var = plif.passes(x).moments(x)
     num, _, height, width = x.shape
     inside = height * width / ((height + 2 * padding) * (width + 2 * padding))

@@ -131,7 +131,7 @@ class _BatchNormPLIF(torch.autograd.Function):
 
 
 def move_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
-    """Move a batch norm's running statistics towards mean and biased variance [C] of ``count`` values a channel."""
+    """Move a batch norm's running statistics towards mean and biased variance [C] of ``count`` values per channel."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.momentum is not None

@@ -16,7 +16,7 @@ from spiking_centernet.ops.structs import KERNEL_SURROGATES, PLIF_FIXED_ROWS, CP
 from spiking_centernet.ops.surrogate import SLOPES
 
 _PARTS = 32
-"""Sums are split in so many parts at most; up to so many threads find work."""
+"""Sums are split in this many parts at most; up to this many threads find work."""
 
 _UNIT = 16
 """Values in the widest vector: tiles are a multiple of it, whichever instruction set is in use."""

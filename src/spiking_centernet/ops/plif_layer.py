@@ -18,7 +18,7 @@ class NeuronOptions:
 
 @dataclass(frozen=True)
 class Layer:
-    """Neurons over some steps whose input is ``(y - mean) * scale + bias``, a value a channel.
+    """Neurons over some steps whose input is ``(y - mean) * scale + bias``, a value per channel.
 
     Attributes:
         num_steps: T of the input [T, N].

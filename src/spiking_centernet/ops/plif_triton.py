@@ -26,7 +26,7 @@ _MOST_CHANNELS = 64
 """Channels a program sums at a time."""
 
 _PARTS = 512
-"""Sums are split in so many parts at most."""
+"""Sums are split in this many parts at most."""
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

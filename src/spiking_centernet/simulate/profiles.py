@@ -29,7 +29,7 @@ class Profile:
         bandwidth_hz: see ``SensorParams``.
         refractory_us: dead time of a pixel.
         readout_mev_s: most events per second that leave the whole array, in millions.
-        tick_us: events leave in groups of so many microseconds with one time stamp; 1 for single events.
+        tick_us: events leave in groups of this many microseconds with one time stamp; 1 for single events.
         share: how often it is drawn.
     """
 

@@ -64,7 +64,7 @@ class Recipe:
         seed: of initial weights, order of samples and augmentation.
         protocol: under which the validation split is scored.
         val_every: epochs between validations.
-        early_stopping: stop after so many validations without a better score, see ``select_by``; null for never.
+        early_stopping: stop after this many validations without a better score, see ``select_by``; null for never.
         log_every: steps between rows of ``metrics.csv``.
         logger: where the rows go besides: "tensorboard" in the run folder, "wandb" or "mlflow".
         checkpoint_every: steps between checkpoints; 0 for one an epoch.

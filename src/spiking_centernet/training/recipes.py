@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 FINE_TUNE, FROM_SCRATCH, PICTURES = "fine_tune", "from_scratch", "pictures"
 
 MANY_FRAMES = 2264
-"""Labeled frames from which a network is trained from scratch: the bundled nano was, on so many
+"""Labeled frames from which a network is trained from scratch: the bundled nano was, on as many
 (results/nano_roads_training.csv: 283 steps of 8 an epoch)."""
 
 LEAST_STEPS = 300
-"""A run on few frames takes more epochs, until it has so many steps."""
+"""A run on few frames takes more epochs, until it has this many steps."""
 
 MOST_VALIDATIONS = 20
 
@@ -111,7 +111,7 @@ def suggest(data: str | os.PathLike[str], *, weights: str | None = None) -> Sugg
 
 
 def _scaled_to(num_frames: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return batch size and epochs of a recipe for so many labeled frames, so that it takes enough steps."""
+    """Return batch size and epochs of a recipe for this many labeled frames, so that it takes enough steps."""
     batch_size = max(1, min(fields["batch_size"], num_frames))
     steps = min(num_frames, fields.get("windows_per_epoch") or num_frames) // batch_size
     epochs = max(fields["epochs"], math.ceil(LEAST_STEPS / steps)) if steps else fields["epochs"]

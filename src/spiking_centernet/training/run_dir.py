@@ -109,7 +109,7 @@ class RunFolder:
             temporary.write_text(text.getvalue(), encoding="utf-8")
 
     def rewind(self, step: int, epochs_done: int) -> None:
-        """Drop what was written after a checkpoint, at ``step`` with so many epochs validated: it is written again."""
+        """Drop what was written after the checkpoint of ``step``, when ``epochs_done`` were validated."""
         for folder in (self.path, self.path / "pictures"):
             remove_leftovers(folder)
         if self._metrics.is_file():

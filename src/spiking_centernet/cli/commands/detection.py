@@ -119,7 +119,7 @@ def detect(
         min_score: null: the threshold chosen in training
         scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged and
             cost the sum of their squares; auto goes by the sensor
-        window_events: each window reaches back until it holds so many events; 0 for the network's fixed length
+        window_events: each window reaches back until it holds this many events; 0 for the network's fixed length
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
@@ -199,7 +199,7 @@ def _detect_in_pictures(
     min_score: float | None,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    """Detect in pictures and write what was found; return a document a picture."""
+    """Detect in pictures and write what was found; return a document per picture."""
     from spiking_centernet.data.frames import image_paths
     from spiking_centernet.inference.inputs import folders_for
     from spiking_centernet.inference.pictures import saved_kinds
@@ -293,7 +293,7 @@ def stream(
         min_score: null: the threshold chosen in training
         readout_steps: steps that a stateful result averages
         scale: resolution of the events over the sensor's: 0.5 is half; auto goes by the sensor
-        window_events: each window reaches back until it holds so many events; 0 for the network's fixed length
+        window_events: each window reaches back until it holds this many events; 0 for the network's fixed length
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording

@@ -54,8 +54,8 @@ def label(
         name: class of what moves
         split: of the folder; null: train, or where the corrected recording lies
         every_ms: milliseconds between labeled timestamps
-        start_s: label after so many seconds
-        stop_s: label up to so many seconds; null: to the end
+        start_s: label after this many seconds
+        stop_s: label up to this many seconds; null: to the end
         min_score: null: the threshold chosen in training
         scale: resolution of the events over the sensor's, as of scn detect
         min_side: shortest side in pixels of a moving object's box

@@ -1,4 +1,4 @@
-"""MOTChallenge's text (https://motchallenge.net/instructions/), a line a box.
+"""MOTChallenge's text (https://motchallenge.net/instructions/), a line per box.
 
 The columns are frame, track, left, top, width, height, confidence, class, visible. Classes count from 1, frames are
 whole: frame k lies at k times the time between frames. That time, the sensor's size and the names of the classes

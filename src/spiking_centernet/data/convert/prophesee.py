@@ -1,4 +1,4 @@
-"""Prophesee's box files, in the layouts of GEN1 (33 bytes a box) and of 1 Mpx (40 bytes)."""
+"""Prophesee's box files, in the layouts of GEN1 (33 bytes per box) and of 1 Mpx (40 bytes)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -236,7 +236,7 @@ SIZE_BYTES = 4096
 """Two numbers and a header take 144 bytes; what is longer is no ``size_hw``."""
 
 PACKED_BYTES = 4096
-"""Packed bytes to read at a time: bzip2 makes up to 80 MB of so many, and holds them in memory."""
+"""Packed bytes to read at a time: bzip2 makes up to 80 MB of this many, and holds them in memory."""
 
 
 def _archive(path: Path) -> Mapping[str, np.ndarray]:

@@ -119,7 +119,7 @@ class DatRecording(Recording):
         return self._repaired._read(start_us, stop_us)
 
     def _cube(self, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
-        # How far a window of so many events reaches back is known once they are read.
+        # How far a window of this many events reaches back is known once they are read.
         if self._repaired is not None or spec.num_events:
             return super()._cube(stop_us, spec)
         try:

@@ -25,7 +25,7 @@ MAX_WORKSPACES = 4
 """Shapes of cubes whose buffers are kept."""
 
 UsesEvents = Callable[[CLayer, int], bool]
-"""Whether a layer whose input holds so many spikes is computed event-driven."""
+"""Whether a layer whose input holds this many spikes is computed event-driven."""
 
 
 class NativeNetwork(ABC):

@@ -56,7 +56,7 @@ COSTS = {
 
 
 def events_pay(isa: str, precision: str = "int8") -> Callable[[CLayer, int], bool]:
-    """Return whether a layer whose input holds so many spikes is computed faster from them than densely."""
+    """Return whether a layer whose input holds this many spikes is computed faster from them than densely."""
     costs = COSTS[isa, precision]
 
     def pay(layer: CLayer, count: int) -> bool:

@@ -19,7 +19,7 @@ def padded(channels: int, multiple: int) -> int:
 
 
 def plane_channels(channels: int) -> int:
-    """Return how many channels the plane of so many channels has in memory: four bytes are read at a time."""
+    """Return how many channels the plane of this many channels has in memory: four bytes are read at a time."""
     return padded(channels, 4)
 
 

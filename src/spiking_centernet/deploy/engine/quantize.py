@@ -1,4 +1,4 @@
-"""Weights as int8: symmetric, one power-of-two scale a channel. Spikes need no quantizing: 0 and 1 are exact.
+"""Weights as int8: symmetric, one power-of-two scale per channel. Spikes need no quantizing: 0 and 1 are exact.
 
 What the int8 engine must equal: the fused detector itself with the quantized values as its weights.
 """

@@ -157,9 +157,9 @@ class Joules:
 
     Attributes:
         source: which counter.
-        per_window: mean joules a window.
-        std: standard deviation over the repeats, joules a window.
-        interval: half the width of the 95 % interval of the mean, joules a window.
+        per_window: mean joules per window.
+        std: standard deviation over the repeats, joules per window.
+        interval: half the width of the 95 % interval of the mean, joules per window.
         repeats: how often it was measured.
         idle_watts: power of the idle machine, before and after.
         seconds_per_window: mean time a window took.
@@ -202,7 +202,7 @@ class EnergyMeter:
     Attributes:
         counter: what is read.
         tolerance: how narrow half the 95 % interval must be, as a share of the mean.
-        limit_s: the work stops after so many seconds and ``MIN_REPEATS``, narrow or not.
+        limit_s: the work stops after this many seconds and ``MIN_REPEATS``, narrow or not.
         repeat_s: shortest time of a repeat.
         idle_s: seconds of rest before and after.
         clock: returns seconds.
@@ -218,7 +218,7 @@ class EnergyMeter:
     sleep: Callable[[float], None] = field(default=time.sleep)
 
     def measure(self, work: Callable[[], object], *, windows: int) -> Joules:
-        """Measure a call that handles so many windows and has finished when it returns.
+        """Measure a call that handles this many windows and has finished when it returns.
 
         Args:
             work: is called once to warm up, then again and again.

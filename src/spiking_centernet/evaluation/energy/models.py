@@ -18,7 +18,7 @@ ADD_INT32_PJ = 0.1
 MULTIPLY_INT32_PJ = 3.1
 SRAM_BYTES = (8 * 1024, 32 * 1024, 1024 * 1024)
 SRAM_PJ = (10.0, 20.0, 100.0)
-"""Energy of reading or writing 4 bytes in a memory of so many bytes, linear between; Horowitz gives 64 bits a read.
+"""Energy of reading or writing 4 bytes in a memory of this many bytes, linear between; Horowitz gives 64 bits a read.
 
 Charged for 4 bytes as in Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency", 2022.
 """
@@ -120,7 +120,7 @@ class MemoryModel:
         return ADD_INT32_PJ * self.membrane_bits / 32
 
     def multiply_pj(self, bits: int) -> float:
-        """Energy of multiplying a weight by a value of so many bits."""
+        """Energy of multiplying a weight by a value of this many bits."""
         return MULTIPLY_INT32_PJ * self.weight_bits * bits / 32**2
 
     def _weight_pj(self, layer: ConvOperations) -> float:

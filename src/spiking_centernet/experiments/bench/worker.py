@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 DENSITY = 0.045
-"""Share of a cube's cells that are set at GEN1's mean of 0.66 million events a second: 66 000 events in 5 x 4 x 240 x
+"""Share of a cube's cells that are set at GEN1's mean of 0.66 million events per second: 66 000 events in 5 x 4 x 240 x
 304 cells."""
 
 

@@ -1,4 +1,4 @@
-"""One file a head; a new task is a new head and its line in ``HEADS`` or ``PEAK_TASKS``."""
+"""One file per head; a new task is a new head and its line in ``HEADS`` or ``PEAK_TASKS``."""
 
 from collections.abc import Callable, Sequence
 
@@ -35,7 +35,7 @@ def make_detection_head(
     Args:
         tasks: "detect" first.
         classes: what label 0, 1, ... is called.
-        strides: input pixels a pixel of every level of the decoder, the coarsest first.
+        strides: input pixels per pixel of every level of the decoder, the coarsest first.
         settings: of the head.
     """
     further = {name: PEAK_TASKS[name](settings, classes, strides[-1]) for name in tasks[1:]}

@@ -28,7 +28,7 @@ class Branch:
     Attributes:
         out_channels: of the map that the branch gives.
         level: index of the decoder's level, the coarsest encoder stage first; -1 is the finest.
-        bias: initial bias of the map, one value or one a channel; None leaves it to PyTorch.
+        bias: initial bias of the map, one value or one per channel; None leaves it to PyTorch.
         width: channels of the 3x3 convolution over ``head.width``.
     """
 
@@ -138,7 +138,7 @@ class Head(ABC, Generic[Output]):
 
     Args:
         num_classes: how many classes are told apart.
-        strides: input pixels a pixel of every level, the coarsest first.
+        strides: input pixels per pixel of every level, the coarsest first.
         settings: of the head; None takes the paper's.
         tasks: what it reads at its objects, by the task's name.
     """
@@ -165,7 +165,7 @@ class Head(ABC, Generic[Output]):
 
     @property
     def stride(self) -> int:
-        """Input pixels a pixel of the finest level."""
+        """Input pixels per pixel of the finest level."""
         return self.strides[-1]
 
     @property
@@ -250,7 +250,7 @@ class Head(ABC, Generic[Output]):
             output: the network's output for B windows.
             t_us: exclusive end of every window in microseconds.
             size_hw: height and width of the frame in pixels.
-            max_detections: at most so many a sample.
+            max_detections: at most this many per sample.
             min_score: detections below are dropped.
             calibrations: the camera of every sample in pixels of the frame; 3D boxes of samples without one are NaN.
         """

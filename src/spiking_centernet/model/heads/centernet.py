@@ -246,13 +246,13 @@ class CenterNet(Head[DetectorOutput]):
 
     @property
     def branches(self) -> dict[str, Branch]:
-        """Heatmap, size and offset, then a map a further task, all on the finest level."""
+        """Heatmap, size and offset, then a map per further task, all on the finest level."""
         wh = Branch(2, bias=LOG_SIZE_BIAS if self.settings.sizes == "log" else None)
         own = {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": wh, "offset": Branch(2)}
         return own | {task.column: task.branch for task in self.tasks.values()}
 
     def class_rows(self, branch: str) -> np.ndarray | None:
-        """Return the heatmap's channels, one a class."""
+        """Return the heatmap's channels, one per class."""
         return np.arange(self.num_classes)[:, None] if branch == "heatmap" else None
 
     def output(self, maps: Mapping[str, Float[Tensor, "B _ h w"]]) -> DetectorOutput:

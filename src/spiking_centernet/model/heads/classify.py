@@ -1,4 +1,4 @@
-"""One class a window: a branch on the encoder's last stage, averaged over steps and places; cross entropy."""
+"""One class per window: a branch on the encoder's last stage, averaged over steps and places; cross entropy."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class Classify(Head[Classification]):
         return {"logits": Branch(self.num_classes, level=0)}
 
     def class_rows(self, branch: str) -> np.ndarray | None:
-        """Return the logits' channels, one a class."""
+        """Return the logits' channels, one per class."""
         return np.arange(self.num_classes)[:, None]
 
     def output(self, maps: Mapping[str, Float[Tensor, "B C h w"]]) -> Classification:

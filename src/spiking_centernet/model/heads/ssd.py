@@ -34,7 +34,8 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 """Scale of the regressed center and size (SSD's published code)."""
 
 MATCH_IOU, NEGATIVES_PER_POSITIVE = 0.5, 3
-"""An anchor learns a box from this IoU on; the hardest so many others learn the background (SSD, section 2.2)."""
+"""An anchor learns a box from this IoU on; the background is learned by the hardest of the others, so
+many per anchor with a box (SSD, section 2.2)."""
 
 NMS_IOU, MIN_SCORE, MAX_CANDIDATES = 0.45, 0.01, 200
 """Suppression above this overlap, of the best candidates of a class above this score (SSD, section 2.2)."""

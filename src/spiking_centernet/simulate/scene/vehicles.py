@@ -17,7 +17,7 @@ CAR_BODIES = ("hatchback", "saloon", "suv", "van")
 _TURNS = np.arange(14) * (2 * math.pi / 14)
 
 _WHEEL_CORNERS = 14
-"""Wheels are the polygons of ``actors.add_car`` with so many corners."""
+"""Wheels are the polygons of ``actors.add_car`` with this many corners."""
 
 
 def add_motor_car(rng: np.random.Generator, build: Builder, motion: tuple[float, ...], *, night: bool) -> int:
