@@ -1,4 +1,4 @@
-"""KITTI's label and result files: text, a line an object (``readme.txt`` of its object development kit)."""
+"""KITTI's label and result files: text, a line per object (``readme.txt`` of its object development kit)."""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The clock of a live stream: what to believe of stamps that jump, before all that follows is known."""
+"""The clock of a live stream: which jumps of the time stamps to follow, before later events are known."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The viewer's server: one page on the loopback interface, for who knows its address."""
+"""The viewer's server: one page on the loopback interface, for whoever knows its address."""
 
 import logging
 import secrets

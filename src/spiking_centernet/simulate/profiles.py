@@ -1,4 +1,4 @@
-"""Event cameras people own, as ranges to draw a camera from: thresholds, speed, readout, clumping noise, hot columns.
+"""Event cameras that people own, as ranges to draw a camera from: thresholds, speed, readout, noise, hot columns.
 
 Sizes, least contrasts and readout limits are those of Table 1 of Gallego et al., "Event-based Vision: A Survey", TPAMI
 2022, https://arxiv.org/abs/1904.08405, where it lists the sensor; the GenX320's size is Prophesee's. A threshold's

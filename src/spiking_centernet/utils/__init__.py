@@ -1,1 +1,1 @@
-"""Files, console, provenance and executors: what everything else uses and what knows no events."""
+"""Files, progress, provenance and executors: what everything else uses and what knows no events."""

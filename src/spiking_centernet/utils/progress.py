@@ -1,4 +1,4 @@
-"""How far a long job is: one bar on a terminal, silent elsewhere.
+"""Progress of a long job: one bar on a terminal, silent elsewhere.
 
 The bar follows the package's log: it is shown where messages (level INFO) are, as by the command without ``--quiet``.
 """

@@ -1,4 +1,4 @@
-"""KITTI's folder of 3D labels (cvlibs.net/datasets/kitti): ``label_2`` and ``calib``, a text file each a picture.
+"""KITTI's folder of 3D labels (cvlibs.net/datasets/kitti): ``label_2`` and ``calib``, a text file of each per picture.
 
 The rectified camera of such a folder is our leveled one: with ``P2 = K [R | t]`` and ``R0_rect = I`` its boxes turn
 about gravity, as ours do. ``instants.csv`` says which recording and time a number stands for; KITTI's tools pass over

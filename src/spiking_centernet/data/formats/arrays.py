@@ -1,8 +1,8 @@
-"""Events as columns of numbers: ``.npy``, ``.npz`` and text (``.csv``, ``.txt``).
+"""Events as arrays of numbers in memory, in ``.npy`` and ``.npz``, and the ``.bin`` files of N-MNIST.
 
-What columns mean is the subject of ``table.py``.
+What columns mean is the subject of ``table.py``, text that of ``text.py``.
 
-N-MNIST and N-Caltech101 files (``.bin``): five bytes an event, no header.
+N-MNIST and N-Caltech101 files (``.bin``): five bytes per event, no header.
 
 Layout: byte 0 x, byte 1 y, then 24 bits, first the highest: polarity and 23 bits of microseconds
 (https://www.garrickorchard.com/datasets/n-mnist). A row 240 is no event: it says that 2^13 microseconds are to be added

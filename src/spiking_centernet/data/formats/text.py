@@ -1,4 +1,4 @@
-"""Events as text (``.csv``, ``.txt``): a line an event, parsed by a compiled pass over blocks of bytes."""
+"""Events as text (``.csv``, ``.txt``): a line per event, parsed by a compiled pass over blocks of bytes."""
 
 import math
 import os

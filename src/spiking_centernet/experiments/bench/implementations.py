@@ -1,4 +1,4 @@
-"""Who takes part: our paths and the peers, each as a function from a cube to the heads' outputs.
+"""The implementations that are compared, ours and other runtimes: each a function from a cube to the heads' outputs.
 
 Untrained networks that spike at a chosen rate: speed depends on it, and not every preset has weights yet.
 """

@@ -1,4 +1,4 @@
-"""The plots of a benchmark: time a contestant, time by firing rate, growth with size."""
+"""The plots of a benchmark: time per implementation, time by firing rate, growth with size."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``scn bench``: every implementation side by side, one process a setting, into one file and its plots."""
+"""``scn bench``: every implementation side by side, one process per setting, into one file and its plots."""
 
 import json
 import logging

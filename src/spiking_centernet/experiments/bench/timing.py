@@ -1,4 +1,4 @@
-"""Timing that survives a restless machine: contestants take turns, medians are compared."""
+"""Timing on a machine with other load: implementations take turns, medians are compared."""
 
 import gc
 import time
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Times:
-    """Durations of one contestant in milliseconds, in the order in which they were taken."""
+    """Durations of one implementation in milliseconds, in the order in which they were taken."""
 
     ms: tuple[float, ...]
 

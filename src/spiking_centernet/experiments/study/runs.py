@@ -1,4 +1,4 @@
-"""The runs of a study: each in its folder, trained, tested and noted; finished ones skipped, failed ones told."""
+"""The runs of a study: each in its folder, trained, tested and noted; finished ones skipped, failed ones reported."""
 
 import dataclasses
 import json
