@@ -28,7 +28,7 @@ DISTRIBUTIONS = {"spikingjelly": "spikingjelly", "onnxruntime": "onnxruntime", "
 
 
 def missing() -> dict[str, str]:
-    """Return the runtimes that are not installed, each with the line that installs it."""
+    """Return the peers that are not installed, each with the line that installs it."""
     group = "pip install --group bench (SpikingJelly with --no-deps: it asks for a torchvision that breaks a CPU torch)"
     return {name: group for name, module in DISTRIBUTIONS.items() if importlib.util.find_spec(module) is None}
 
