@@ -1,6 +1,6 @@
 """Average two weight files of one network: a detector and what it was fine-tuned to.
 
-    python benchmarks/average_weights.py small runs/small_wide --share 0.5 --data data/mixed --out runs/small_wide_mean
+    python benchmarks/average_weights.py small runs/fine_tuned --share 0.5 --data data/mixed --out runs/mean
 
 Fine-tuned weights know the new data better and the old data worse. On the line between both lie weights that keep most
 of both (WiSE-FT, Wortsman et al., arXiv 2109.01903). The score threshold is chosen on the validation split of
