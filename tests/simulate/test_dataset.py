@@ -87,6 +87,7 @@ def test_the_description_says_what_was_drawn(data):
         assert (clip["boxes"], clip["label_times"]) == (2, 2)
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_one(data, tmp_path):
     make(tmp_path / "two", workers=2)
     assert digests(tmp_path / "two") == digests(data)
@@ -137,7 +138,7 @@ def test_more_clips_extend_a_data_set_without_changing_it(data, tmp_path):
     assert digests(tmp_path) == digests(data)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_clip_that_fails_half_way_leaves_nothing_under_a_final_name(tmp_path, workers):
     with pytest.raises(RuntimeError, match="the world ended"):
         make(tmp_path, make_scene=failing_scene, workers=workers)
@@ -145,6 +146,7 @@ def test_a_clip_that_fails_half_way_leaves_nothing_under_a_final_name(tmp_path, 
     assert json.loads((tmp_path / "simulation.json").read_text())["complete"] is False
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_nothing_under_a_final_name_and_the_next_run_sweeps_up(tmp_path):
     for _ in range(2):
         with pytest.raises(DatasetError, match="a worker process died"):
@@ -237,6 +239,7 @@ def test_events_are_counted_inside_each_box_and_its_window(tmp_path):
     assert events_per_box(DatFile(tmp_path / "a_td.dat"), boxes).tolist() == [3, 4, 0, 0]
 
 
+@pytest.mark.slow
 def test_real_roads_are_the_same_whatever_the_workers(tmp_path):
     few = Clips(train=1, val=0, test=1)
     for workers in (1, 2):

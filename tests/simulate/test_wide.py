@@ -163,6 +163,7 @@ def clip_digest(out, index, **changes):
     return hashlib.sha256(clip.events_path.read_bytes() + clip.boxes_path.read_bytes()).hexdigest(), report
 
 
+@pytest.mark.slow
 def test_a_wide_clip_is_a_function_of_seed_and_profile(tmp_path):
     first, report = clip_digest(tmp_path / "a", 0)
     assert clip_digest(tmp_path / "b", 0)[0] == first

@@ -28,7 +28,7 @@ def noise(num_steps=5):
     return (np.random.default_rng(0).random((num_steps, 4, *SIZE_HW)) < 0.1).astype(np.uint8)
 
 
-@pytest.fixture(scope="module", params=[".onnx", ".xml", pytest.param(".pt2", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[".onnx", *(pytest.param(s, marks=pytest.mark.slow) for s in (".xml", ".pt2"))])
 def written(request, tmp_path_factory):
     """The tiny detector in a format, a step a call."""
     for module in NEEDS[request.param]:
