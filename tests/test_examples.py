@@ -173,6 +173,7 @@ def test_stream_packets(tmp_path, capsys, mode, timestamps):
     assert lines[-1].endswith("the last")
 
 
+@pytest.mark.slow
 def test_export_onnx(tmp_path, capsys):
     for module in ("onnxscript", "onnxruntime"):
         pytest.importorskip(module, reason=f"{module} is not installed")

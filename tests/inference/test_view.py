@@ -336,6 +336,7 @@ def detected(out):
     return values, boxes.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("how", [{}, {"track": True}, {"scale": (1.0, 0.5)}, {"num_events": 700}, {"most": 4}])
 def test_a_page_changes_no_detection_and_costs_no_second_pass(place, tmp_path, monkeypatch, how, compiled):

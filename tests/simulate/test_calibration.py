@@ -42,6 +42,7 @@ def test_a_recording_without_length_is_refused():
         noise_statistics(np.empty(0, EVENT_DTYPE), (2, 3), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "params"),
     [("imx636_static_noise", IMX636_STATIC), ("dvxplorer_static_noise", DVXPLORER_STATIC)],

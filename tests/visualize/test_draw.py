@@ -268,6 +268,7 @@ def test_curves_plot(tmp_path):
     assert not (tmp_path / "c.png").exists()
 
 
+@pytest.mark.slow
 def test_slow_packages_wait_until_they_are_needed():
     code = (
         "import sys, spiking_centernet.visualize.draw\n"

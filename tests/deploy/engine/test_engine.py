@@ -77,6 +77,7 @@ def test_spikes_equal_the_detectors(kernels, precision, sparse, size_hw, batch, 
         torch.testing.assert_close(part, other)
 
 
+@pytest.mark.slow
 @needs_library
 @pytest.mark.parametrize("isa", SETS)
 @pytest.mark.parametrize("events", [False, True], ids=["dense", "events"])
