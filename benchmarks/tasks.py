@@ -1,6 +1,6 @@
 """Score a network of three tasks: boxes against those of another network, 3D boxes, pose, and which part is at fault.
 
-    python benchmarks/tasks.py --data data/roads --weights nano-3d-pose --boxes_alone nano
+    python benchmarks/tasks.py --data data/roads --weights small-3d-pose --boxes_alone small
 
 An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
 again: what the score gains is what that part costs. Writes ``results/tasks.json``.
@@ -143,8 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--weights", default="nano-3d-pose")
-    parser.add_argument("--boxes_alone", default="nano", help="weights of the same network with boxes alone")
+    parser.add_argument("--weights", default="small-3d-pose")
+    parser.add_argument("--boxes_alone", default="small", help="weights of the same network with boxes alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = scn.load(arguments.weights)

@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 PROTOCOL = "prophesee"
 MATCH_IOU = 0.5
-THREE_TASKS = "nano-3d-pose"
+THREE_TASKS = "small-3d-pose"
 """The bundled weights that show 3D boxes and pose where the tour's own do boxes alone."""
 
 REAL_EVERY_US = 5_000
