@@ -1,0 +1,97 @@
+"""Parts of 3D boxes and poses from the truth, as ``benchmarks/tasks.py`` replaces them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spiking_centernet.boxes3d import centers
+from spiking_centernet.data.cameras import pitched_camera
+from spiking_centernet.evaluation.center_distance import evaluate_boxes3d
+from spiking_centernet.evaluation.prediction import Predictions
+from spiking_centernet.structures import Boxes, Detections
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE_HW = (240, 304)
+CAMERA = pitched_camera(300.0, 8.0, SIZE_HW)
+KEY = ("drive", 250_000)
+TRUE = np.array([[1.0, 1.5, 12.0, 1.5, 1.8, 4.2, 0.3], [-2.0, 1.6, 9.0, 1.7, 0.6, 0.5, -1.0]])
+FOUND = TRUE + np.array([0.4, 0.1, 2.5, -0.2, 0.1, 0.5, 0.7])
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("tasks_benchmark", ROOT / "benchmarks" / "tasks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.path.remove(str(ROOT / "benchmarks"))
+    return module
+
+
+@pytest.fixture
+def predictions():
+    """A car and a person, found where they are in the picture but wrong in space, and a false box."""
+    xyxy, labels = np.array([[100, 80, 160, 120], [40, 70, 60, 130]], np.float32), np.array([0, 1])
+    joints = np.zeros((2, 13, 3), np.float32)
+    joints[1, :, :2], joints[1, :, 2] = np.linspace((45, 75), (55, 125), 13), 2
+    joints[1, 4, 2] = 0
+    truth = Boxes(xyxy, labels, box3d=TRUE.astype(np.float32), joints=joints)
+    boxes = np.concatenate([xyxy + 1, [[200, 20, 240, 60]]]).astype(np.float32)
+    joints = np.concatenate([joints + np.array([3, -2, 0], np.float32), joints[:1]])
+    found = Detections(
+        boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0]), KEY[1],
+        box3d=np.concatenate([FOUND, FOUND[:1] + 20]).astype(np.float32), joints=joints,
+    )  # fmt: skip
+    names = ("car", "pedestrian")
+    return Predictions({KEY: truth}, {KEY: found}, SIZE_HW, names, ("detect", "detect3d", "pose"), frozenset({1}))
+
+
+def test_every_part_is_that_of_the_truth_and_the_others_stay(tasks):
+    uv, depth = CAMERA.project(centers(FOUND)), CAMERA.to_camera(centers(FOUND))[:, 2]
+    true_uv, true_depth = CAMERA.project(centers(TRUE)), CAMERA.to_camera(centers(TRUE))[:, 2]
+    wanted = {
+        "depth": (uv, true_depth, FOUND[:, 3:6], FOUND[:, 6]), "center": (true_uv, depth, FOUND[:, 3:6], FOUND[:, 6]),
+        "dimensions": (uv, depth, TRUE[:, 3:6], FOUND[:, 6]), "yaw": (uv, depth, FOUND[:, 3:6], TRUE[:, 6]),
+        "all": (true_uv, true_depth, TRUE[:, 3:6], TRUE[:, 6]),
+    }  # fmt: skip
+    for name, (place, away, sides, yaw) in wanted.items():
+        box3d = tasks.ORACLES[name](FOUND, TRUE, CAMERA)
+        np.testing.assert_allclose(CAMERA.project(centers(box3d)), place, atol=1e-6)
+        np.testing.assert_allclose(CAMERA.to_camera(centers(box3d))[:, 2], away, atol=1e-9)
+        np.testing.assert_allclose(box3d[:, 3:6], sides)
+        np.testing.assert_allclose(box3d[:, 6], yaw)
+    assert wanted.keys() == tasks.ORACLES.keys()
+
+
+def test_matched_detections_alone_are_corrected(tasks, predictions):
+    before = predictions.detections[KEY]
+    found = tasks.with_true_boxes3d(predictions, {KEY: CAMERA}, tasks.ORACLES["all"])
+    np.testing.assert_allclose(found[KEY].box3d[:2], TRUE, rtol=1e-6)
+    np.testing.assert_array_equal(found[KEY].box3d[2], before.box3d[2])
+    score = evaluate_boxes3d(predictions.truth, found, class_names=predictions.class_names)
+    assert score.primary > 0.99  # the false box lies behind all true ones
+    assert evaluate_boxes3d(predictions.truth, predictions.detections, class_names=("car", "pedestrian")).primary < 0.5
+    untouched = tasks.with_true_boxes3d(predictions, {KEY: None}, tasks.ORACLES["all"])
+    np.testing.assert_array_equal(untouched[KEY].box3d, before.box3d)
+
+
+def test_joints_are_moved_as_a_whole_or_one_by_one(tasks, predictions):
+    true, before = predictions.truth[KEY].joints, predictions.detections[KEY].joints
+    whole = tasks.with_true_joints(predictions, "place")[KEY].joints
+    np.testing.assert_allclose(whole[1, :, :2], true[1, :, :2], atol=1e-4)
+    every = tasks.with_true_joints(predictions, "all")[KEY].joints
+    known = true[1, :, 2] > 0
+    np.testing.assert_array_equal(every[1, known, :2], true[1, known, :2])
+    np.testing.assert_array_equal(every[1, ~known], before[1, ~known])
+    np.testing.assert_array_equal(every[[0, 2]], before[[0, 2]])
+
+
+def test_people_below_the_least_height_lose_their_joints(tasks, predictions):
+    assert (tasks.tall(predictions.truth)[KEY].joints[1, :, 2] > 0).any()
+    boxes = predictions.truth[KEY]
+    short = Boxes(boxes.xyxy * np.float32(0.5), boxes.labels, box3d=boxes.box3d, joints=boxes.joints)
+    assert not tasks.tall({KEY: short})[KEY].joints[..., 2].any()
+    assert boxes.joints[..., 2].any()
