@@ -128,7 +128,7 @@ def ncars_answer(results: Results) -> str:
         f"{real['accuracy']:.1%}."
     )  # fmt: skip
     return (
-        "**What does it do on N-CARS and DVS128 Gesture?** Neither can be downloaded freely here, so stand-ins were "
+        "**What does it do on N-CARS and DVS128 Gesture?** Neither data set comes with this package, so stand-ins were "
         f"measured: `{name}`, {row['parameters'] / 1e6:.2f} M parameters, is right in {row['accuracy']:.1%} of "
         f"{row['trials']} cut-outs of SIMULATED roads.{shown} On toy gestures, accuracy is "
         f"{toy['in_order']['accuracy']:.1%} of five motions. {origin(r)}"
