@@ -18,8 +18,9 @@ import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.boxes3d import centers
 from spiking_centernet.evaluation import report
-from spiking_centernet.evaluation.box3d_errors import MATCH_IOU, Frame, matched_errors
+from spiking_centernet.evaluation.box3d_errors import MATCH_IOU, matched_errors
 from spiking_centernet.evaluation.center_distance import Score3D, evaluate_boxes3d
+from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.pose_scores import PoseScore, evaluate_pose
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.model.weights import sha256
@@ -82,8 +83,8 @@ def matches(boxes: Boxes, found: Detections) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_true_boxes3d(
-    predictions: Predictions, cameras: Mapping[Frame, Calibration | None], oracle: Oracle
-) -> dict[Frame, Detections]:
+    predictions: Predictions, cameras: Mapping[FrameKey, Calibration | None], oracle: Oracle
+) -> dict[FrameKey, Detections]:
     """Return the detections with one part of their 3D boxes from the truth."""
     replaced = {}
     for key, found in predictions.detections.items():
@@ -98,7 +99,7 @@ def with_true_boxes3d(
     return replaced
 
 
-def with_true_joints(predictions: Predictions, part: str) -> dict[Frame, Detections]:
+def with_true_joints(predictions: Predictions, part: str) -> dict[FrameKey, Detections]:
     """Return the detections with joints from the truth: "all" of them, or their mean "place", their own pose kept."""
     replaced = {}
     for key, found in predictions.detections.items():
@@ -118,7 +119,7 @@ def with_true_joints(predictions: Predictions, part: str) -> dict[Frame, Detecti
     return replaced
 
 
-def tall(truth: Mapping[Frame, Boxes]) -> dict[Frame, Boxes]:
+def tall(truth: Mapping[FrameKey, Boxes]) -> dict[FrameKey, Boxes]:
     """Return the boxes without the joints of people of less than ``TALL_PX``, whom the score then ignores."""
     result = {}
     for key, boxes in truth.items():
