@@ -3,6 +3,7 @@ import pytest
 
 from spiking_centernet import data as scn_events
 from spiking_centernet.data import write_dat
+from spiking_centernet.data.formats.arrays import open_events
 from spiking_centernet.errors import ConfigError, EventFileError, WindowError
 from spiking_centernet.structures import EVENT_DTYPE, VoxelSpec
 
@@ -114,6 +115,17 @@ def test_an_unknown_suffix_names_the_known_ones(tmp_path):
 def test_seconds_are_refused_where_microseconds_are_meant(clip, call):
     with pytest.raises(WindowError, match=r"must be a whole number of microseconds, got .*round\(seconds"):
         call(clip)
+
+
+def test_a_short_sample_has_one_window_that_ends_with_it():
+    events = np.zeros(3, EVENT_DTYPE)
+    events["t"] = [0, 12_000, 39_999]
+    recording = open_events(events)
+    assert list(recording.stops_us(50_000)) == [40_000]
+    assert list(recording.stops_us(40_000)) == [40_000]
+    assert list(recording.stops_us(20_000)) == [20_000, 40_000]
+    events["t"] += 30_000  # over a multiple: the first window holds the first events alone
+    assert list(open_events(events).stops_us(50_000)) == [50_000, 100_000]
 
 
 def test_a_second_time_is_no_spec(clip):

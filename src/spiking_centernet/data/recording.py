@@ -115,6 +115,8 @@ class Recording(ABC):
     def stops_us(self, every_us: int) -> range:
         """Return the ends of windows: the multiples of ``every_us`` from the first event until all were seen.
 
+        Where one multiple sees all, as with a sample of 40 ms, the window ends with the recording instead.
+
         Raises:
             WindowError: If ``every_us`` is not positive.
         """
@@ -123,6 +125,8 @@ class Recording(ABC):
         if not self.num_events:
             return range(0)
         first, last = (t_us // every_us + 1 for t_us in (self.start_us, self.stop_us - 1))
+        if first == last:
+            return range(self.stop_us, self.stop_us + 1, every_us)
         return range(first * every_us, (last + 1) * every_us, every_us)
 
     def windows(self, every_us: int, length_us: int) -> Iterator[Window]:

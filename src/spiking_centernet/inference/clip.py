@@ -363,5 +363,5 @@ class Clip:
 def _bounds(stops_us: range, start_us: int, stop_us: int) -> tuple[int, int]:
     """Return the first and the exclusive last of the ends of windows within a time."""
     step = stops_us.step
-    first = max(stops_us.start, (start_us // step + 1) * step)
+    first = stops_us.start if start_us < stops_us.start else (start_us // step + 1) * step
     return first, min(stops_us.stop, -(-stop_us // step) * step + 1)
