@@ -10,6 +10,14 @@ def _part(row: dict[str, Any], part: str, write: Any) -> str:
     return "-" if "skipped" in row[part] else write(row[part])
 
 
+def _found(counts: dict[str, Any]) -> str:
+    return f"{counts['matched']} of {counts['truth']}"
+
+
+def _false(counts: dict[str, Any]) -> str:
+    return f"{counts['false_per_frame']:.2f}"
+
+
 REAL_HEADER = ("real street", "real N-CARS", "real PEDRo")
 REAL_NOTE = (
     "The last three columns are **real** recordings, on which nothing was trained or chosen, at the default threshold: "
@@ -23,14 +31,10 @@ def real_columns(results: Results, name: str) -> tuple[str, str, str]:
     row = next((row for row in results["real_suite"]["models"] if row["model"] == name), None)
     if row is None:
         return "-", "-", "-"
-
-    def found(counts: dict[str, Any]) -> str:
-        return f"{counts['matched']} of {counts['truth']}"
-
     return (
-        _part(row, "icns", found),
+        _part(row, "icns", _found),
         _part(row, "ncars", lambda c: f"{c['car_box_on_cars']:.0%}, {c['any_box_on_backgrounds']:.0%}"),
-        _part(row, "pedro", found),
+        _part(row, "pedro", _found),
     )
 
 
@@ -38,31 +42,25 @@ def real_suite(results: Results) -> str:
     """What every model does on the development half of the real suite, at its own threshold."""
     r = results["real_suite"]
 
-    def found(counts: dict[str, Any]) -> str:
-        return f"{counts['matched']} of {counts['truth']}"
-
-    def false(counts: dict[str, Any]) -> str:
-        return f"{counts['false_per_frame']:.2f}"
-
     def share(key: str) -> Any:
         return lambda counts: f"{counts[key]:.0%}"
 
     wanted = (
-        ("PEDRo, filmed while walking: persons found", "pedro", found),
-        ("PEDRo: false boxes a frame", "pedro", false),
+        ("PEDRo, filmed while walking: persons found", "pedro", _found),
+        ("PEDRo: false boxes a frame", "pedro", _false),
         ("N-CARS: cars with a car box", "ncars", share("car_box_on_cars")),
         ("N-CARS: the same at IoU 0.5", "ncars", share("car_box_iou50_on_cars")),
         ("N-CARS: cars with a pedestrian box", "ncars", share("pedestrian_box_on_cars")),
         ("N-CARS: backgrounds with any box", "ncars", share("any_box_on_backgrounds")),
         ("N-CARS: cars against backgrounds, AUC", "ncars", lambda counts: number(counts["auc"])),
-        ("desk with books: false boxes a frame", "seq_0003_e", false),
-        ("head and shoulders: false boxes a frame", "bust", false),
-        ("street, DAVIS346: cars found", "icns", found),
-        ("street: false boxes a frame", "icns", false),
-        ("person close to a VGA camera: found", "gen31", found),
-        ("person close to a VGA camera: false boxes a frame", "gen31", false),
-        ("sensor noise, IMX636: boxes a frame", "imx636_static_noise", false),
-        ("sensor noise, DVXplorer: boxes a frame", "dvxplorer_static_noise", false),
+        ("desk with books: false boxes a frame", "seq_0003_e", _false),
+        ("head and shoulders: false boxes a frame", "bust", _false),
+        ("street, DAVIS346: cars found", "icns", _found),
+        ("street: false boxes a frame", "icns", _false),
+        ("person close to a VGA camera: found", "gen31", _found),
+        ("person close to a VGA camera: false boxes a frame", "gen31", _false),
+        ("sensor noise, IMX636: boxes a frame", "imx636_static_noise", _false),
+        ("sensor noise, DVXplorer: boxes a frame", "dvxplorer_static_noise", _false),
     )
     rows = [(title, *(_part(row, part, write) for row in r["models"])) for title, part, write in wanted]
     header = ("recording", *(f"`{row['model']}`" for row in r["models"]))
@@ -107,16 +105,13 @@ def augmentations(results: Results) -> str:
     """What one group of augmentations after the other does to simulated and to real scores."""
     r = results["augmentations"]
 
-    def found(counts: dict[str, Any]) -> str:
-        return f"{counts['matched']} of {counts['truth']}, {counts['false']} false"
+    def counted(counts: dict[str, Any]) -> str:
+        return f"{_found(counts)}, {counts['false']} false"
 
     def crops(counts: dict[str, Any]) -> str:
         return f"{counts['car_box_on_cars']:.0%}, {counts['any_box_on_backgrounds']:.0%}, {counts['auc']:.2f}"
 
-    def false(counts: dict[str, Any]) -> str:
-        return f"{counts['false_per_frame']:.2f}"
-
-    columns = (("pedro", found), ("ncars", crops), ("seq_0003_e", false), ("bust", false), ("icns", found))
+    columns = (("pedro", counted), ("ncars", crops), ("seq_0003_e", _false), ("bust", _false), ("icns", counted))
     worlds = list(r["rows"][0]["ap"])
     rows = [
         (

@@ -1,11 +1,8 @@
 """Parts of 3D boxes and poses from the truth, as ``benchmarks/tasks.py`` replaces them."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmark_files import load_benchmark
 
 from spiking_centernet.boxes3d import centers
 from spiking_centernet.data.cameras import pitched_camera
@@ -13,7 +10,6 @@ from spiking_centernet.evaluation.center_distance import evaluate_boxes3d
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.structures import Boxes, Detections
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZE_HW = (240, 304)
 CAMERA = pitched_camera(300.0, 8.0, SIZE_HW)
 KEY = ("drive", 250_000)
@@ -23,12 +19,7 @@ FOUND = TRUE + np.array([0.4, 0.1, 2.5, -0.2, 0.1, 0.5, 0.7])
 
 @pytest.fixture(scope="module")
 def tasks():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("tasks_benchmark", ROOT / "benchmarks" / "tasks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "benchmarks"))
-    return module
+    return load_benchmark("tasks")
 
 
 @pytest.fixture

@@ -1,29 +1,20 @@
 """The study of accuracy over firing rate: it runs on the toy folder, skips what is done, refuses another recipe."""
 
-import importlib.util
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import toy_roads
 import yaml
+from benchmark_files import load_benchmark
 
 from spiking_centernet.experiments.energy_page import read_study
 from spiking_centernet.training.trainer import train
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("firing_rate_study", ROOT / "benchmarks" / "firing_rate_study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "benchmarks"))
-    return module
+    return load_benchmark("firing_rate_study")
 
 
 def test_the_recipe_of_the_study_is_one(study):
