@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiking_centernet.cli import output
+from spiking_centernet.utils.text import counted
 
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.description import RecordingInfo
@@ -42,7 +43,8 @@ def recording(found: "RecordingInfo") -> None:
 
 def scores(card: "EvaluationReport") -> None:
     """Print scores under every protocol, by class, and the firing rates."""
-    title = f"{card.split}: {len(card.dataset.recordings)} recordings, {len(card.dataset)} labeled frames"
+    recordings, frames = counted(len(card.dataset.recordings), "recording"), counted(len(card.dataset), "labeled frame")
+    title = f"{card.split}: {recordings}, {frames}"
     if "classify" in card.predictions.tasks:
         _classes(card, title)
         _rates(card)
@@ -111,10 +113,13 @@ def comparison(compared: "Compared") -> None:
     first, second = compared.sides
     rows = [(name, _figure(a), _figure(b), _signed(a - b)) for name, a, b in compared.rows()]
     score = compared.scores[0]
-    title = f"{score.num_truth} boxes at {score.num_instants} timestamps, protocol {score.protocol}"
+    title = (
+        f"{counted(score.num_truth, 'box')} at {counted(score.num_instants, 'timestamp')}, protocol {score.protocol}"
+    )
     output.show_table(title, ("", first.name, second.name, "difference"), rows)
     output.show_text(
-        f"AP {compared.difference.describe()}, by drawing {compared.difference.num_recordings} recordings again and "
+        f"AP {compared.difference.describe()}, by drawing "
+        f"{counted(compared.difference.num_recordings, 'recording')} again and "
         "again\none training run of each was scored: how much another seed changes is not in this interval"
     )
 

@@ -28,6 +28,7 @@ from spiking_centernet.utils.executors import Executor
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.progress import track
 from spiking_centernet.utils.provenance import write_json
+from spiking_centernet.utils.text import counted
 
 RECORDS = ".tasks"
 MANIFEST = "manifest.json"
@@ -132,7 +133,7 @@ def run_tasks(tasks: Sequence[Task], executor: Executor | None = None) -> dict[s
     if failed:
         name, error = min(failed.items())
         raise DatasetError(
-            f"{len(failed)} of {len(tasks)} recordings failed; {name}: {error or type(error).__name__}. "
+            f"{len(failed)} of {counted(len(tasks), 'recording')} failed; {name}: {error or type(error).__name__}. "
             "The others are done: fix this and run the same again"
         ) from error
     done = {name: record for name, record in records.items() if record is not None}

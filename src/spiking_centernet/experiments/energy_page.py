@@ -14,6 +14,7 @@ from spiking_centernet.evaluation.energy import Joules, published, what_follows
 from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN
 from spiking_centernet.evaluation.energy.report import ClipActivity, Costs
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 from spiking_centernet.visualize import html
 
 SPIKES, CONTROL = "#D55E00", "#0072B2"
@@ -67,8 +68,9 @@ def write_page(
     rate = _rate_word(found)
     page = html.Page(
         f"What a detection costs {model}",
-        f"Counted on {ops.num_windows} windows, split {found.split} ({found.recordings} recordings); "
-        f"a window has {ops.num_steps} time steps. The network is fused for inference.",
+        f"Counted on {counted(ops.num_windows, 'window')}, split {found.split} "
+        f"({counted(found.recordings, 'recording')}); "
+        f"a window has {counted(ops.num_steps, 'time step')}. The network is fused for inference.",
     )
     page.tiles(
         {

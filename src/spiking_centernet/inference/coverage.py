@@ -3,6 +3,7 @@
 import torch
 
 from spiking_centernet.structures import Detections, VoxelSpec
+from spiking_centernet.utils.text import counted
 
 
 def filled_share(cube: torch.Tensor, spec: VoxelSpec) -> float:
@@ -73,7 +74,8 @@ class Coverage:
         texts, shares = [], self.partly_empty
         if shares:
             texts.append(
-                f"{len(shares)} of {len(self.filled)} windows are partly empty, on average "
+                f"{len(shares)} of {counted(len(self.filled), 'window')} "
+                f"{'is' if len(shares) == 1 else 'are'} partly empty, on average "
                 f"{sum(shares) / len(shares):.0%} filled: "
                 + ("their time steps were shortened to what is there" if self.fit else "scores may be lower")
             )

@@ -30,6 +30,7 @@ from spiking_centernet.cli.values import (
 )
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.utils.progress import Progress
+from spiking_centernet.utils.text import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def demo(
     tables.scores(run.card)
     real = run.real
     output.show_text(
-        f"real recording: {real.num_found} of {real.num_truth} hand-drawn boxes found, {real.num_false} other boxes\n"
+        f"real recording: {real.num_found} of {counted(real.num_truth, 'hand-drawn box')} found, "
+        f"{counted(real.num_false, 'other box')}\n"
         f"open {run.page}"
     )
 
@@ -171,16 +173,17 @@ def detect(
         })  # fmt: skip
         if not json:
             where = f"{path}: " if len(paths) > 1 else ""
-            tracks = f", {len(ids)} tracks" if track else ""
+            tracks = f", {counted(len(ids), 'track')}" if track else ""
             if run.scaling.scales != (1.0,):
                 output.show_text(f"{where}{run.scaling}")
             if config.classifies:
                 named = Counter(config.classes[found.labels[0]] for found in run.detections if len(found))
                 counts = ", ".join(f"{name} at {count}" for name, count in named.most_common()) or "no class"
-                output.show_text(f"{where}{counts} of {len(run.detections)} timestamps")
+                output.show_text(f"{where}{counts} of {counted(len(run.detections), 'timestamp')}")
                 tables.files(run.paths.values())
                 continue
-            output.show_text(f"{where}{num_boxes} boxes at {len(run.detections)} timestamps{tracks}")
+            at = counted(len(run.detections), "timestamp")
+            output.show_text(f"{where}{counted(num_boxes, 'box')} at {at}{tracks}")
             for text in run.coverage.messages(
                 num_boxes=num_boxes, min_score=threshold, num_scales=len(run.scaling.scales)
             ):
@@ -219,7 +222,7 @@ def _detect_in_pictures(
             files = [result.save(stem.with_name(stem.name + ("_bbox" if k == "npy" else "") + f".{k}")) for k in kinds]
             documents.append({"picture": path, "boxes": len(result), "t_us": result.t_us, "files": files})
             if not quiet:
-                output.show_text(f"{path}{at}: {len(result)} boxes")
+                output.show_text(f"{path}{at}: {counted(len(result), 'box')}")
                 tables.files(files)
     return documents
 
@@ -344,10 +347,13 @@ def stream(
                         what=f"{answer.t_us * 1e-6:.2f} s  boxes {len(answer)}  latency {answer.latency_ms:.1f} ms  "
                         f"lag {answer.lag_ms:.0f} ms  skipped {summary.num_skipped}"
                     )
-    text = f"{summary.num_answers} answers, {summary.num_boxes} boxes, {summary.num_skipped} windows skipped"
+    text = ", ".join((
+        counted(summary.num_answers, "answer"), counted(summary.num_boxes, "box"),
+        f"{counted(summary.num_skipped, 'window')} skipped",
+    ))  # fmt: skip
     if summary.num_answers:
         text += (
-            f", {summary.num_late} late events; latency {summary.latency_ms(50):.1f} ms (95%: "
+            f", {counted(summary.num_late, 'late event')}; latency {summary.latency_ms(50):.1f} ms (95%: "
             f"{summary.latency_ms(95):.1f} ms), lag at most {summary.worst_lag_ms:.0f} ms"
         )
     LOG.info("%s", text)

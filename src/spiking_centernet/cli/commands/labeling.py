@@ -17,6 +17,7 @@ from spiking_centernet.cli.values import (
     read_scale,
     read_size,
 )
+from spiking_centernet.utils.text import counted
 
 
 def label(
@@ -108,7 +109,8 @@ def label(
         })  # fmt: skip
         return
     output.show_text(
-        f"{len(labels.boxes)} boxes of {', '.join(labels.classes)} at {len(labels.timestamps_us)} timestamps, "
+        f"{counted(len(labels.boxes), 'box')} of {', '.join(labels.classes)} at "
+        f"{counted(len(labels.timestamps_us), 'timestamp')}, "
         f"{labels.num_empty} of them without a box (training reads timestamps with a box only)"
     )
     tables.files(files)

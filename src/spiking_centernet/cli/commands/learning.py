@@ -5,6 +5,7 @@ from typing import Any
 
 from spiking_centernet.cli import output
 from spiking_centernet.cli.values import PositiveInt
+from spiking_centernet.utils.text import counted
 
 
 def train(
@@ -79,7 +80,7 @@ def study(
         if json:
             output.write_document({"study": read.name, "runs": [dict(zip(header, row, strict=True)) for row in rows]})
         else:
-            output.show_table(f"{read.name}: {len(runs)} runs", header, rows)
+            output.show_table(f"{read.name}: {counted(len(runs), 'run')}", header, rows)
         return
     summary = run_study(file, data, out=out, jobs=jobs, reuse=reuse, changes=set)
     if json:

@@ -15,6 +15,7 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.experiments.bench import implementations, plots
 from spiking_centernet.model import PRESETS
 from spiking_centernet.utils.provenance import collect_provenance, write_json
+from spiking_centernet.utils.text import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def run_bench(
     result: dict[str, Any] = {**collect_provenance(seed=seed), "settings": base, "races": [], "missing": _missing()}
     for count in threads:
         for allocator, environment in (("default", {}), ("tuned", TUNED)):
-            LOG.info("comparison: %d thread%s, allocator %s ...", count, "s" * (count > 1), allocator)
+            LOG.info("comparison: %s, allocator %s ...", counted(count, "thread"), allocator)
             job = {
                 **base,
                 "kind": "race",

@@ -28,6 +28,7 @@ from spiking_centernet.experiments.study.runs import SCORES, matches_path, read_
 from spiking_centernet.training.config import config_of
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import collect_provenance, write_json
+from spiking_centernet.utils.text import counted
 
 
 @dataclass(frozen=True)
@@ -217,13 +218,14 @@ def caption(result: dict[str, Any]) -> str:
     """Return the sentences below a table, from a study's JSON."""
     failed = sum("failed" in run for run in result["runs"])
     return (
-        f"Mean ± standard deviation over {len(result['seeds'])} seeds, {result['recordings']} recordings of split "
+        f"Mean ± standard deviation over {counted(len(result['seeds']), 'seed')}, "
+        f"{counted(result['recordings'], 'recording')} of split "
         f"`{result['split']}`, protocol `{result['protocol']}`; baseline: {result['baseline']}. Last column: "
         f"difference of the means, 95 % interval and p-value {_method(len(result['seeds']))} "
         f"({result['resamples']} resamples of the recordings), not corrected for the number of rows. "
         + ("Every row trained on the same number of windows. " if result["equal_budget"] else "Budgets differ. ")
-        + (f"{failed} of {len(result['runs'])} runs failed. " if failed else "")
-        + f"Train time: median step times steps, {result['jobs']} run{'s' if result['jobs'] > 1 else ''} at a time."
+        + (f"{failed} of {counted(len(result['runs']), 'run')} failed. " if failed else "")
+        + f"Train time: median step times steps, {counted(result['jobs'], 'run')} at a time."
     )
 
 
