@@ -1,10 +1,12 @@
-"""Folders of small pictures in the layouts of COCO, YOLO and VOC: a red or a blue rectangle on noise."""
+"""Folders of small pictures in the layouts of COCO, YOLO, VOC and KITTI: a red or a blue rectangle on noise."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from spiking_centernet.joint_sets import JOINTS_17
 
 CLASSES = ("car", "pedestrian")
 COLORS = ((230, 40, 40), (30, 40, 240))
@@ -64,4 +66,56 @@ def write_voc(root: Path, splits=(("train", 8), ("val", 4))) -> Path:
             text = f"<annotation><object><name>{CLASSES[label]}</name><difficult>0</difficult><bndbox>{corners}"
             (root / "Annotations" / f"{names[-1]}.xml").write_text(f"{text}</bndbox></object></annotation>")
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def joints_in(box, seed):
+    """Return COCO's keypoints of a box: 17 joints with one decimal, visibilities 0, 1 and 2; those of 0 lie at 0, 0."""
+    rng = np.random.default_rng(seed)
+    left, top, width, height = box
+    joints = np.zeros((17, 3))
+    joints[:, 0], joints[:, 1] = left + width * rng.random(17), top + height * rng.random(17)
+    joints[:, 2] = np.arange(17) % 3
+    joints[joints[:, 2] == 0] = 0
+    return joints.round(1)
+
+
+def write_keypoints(root: Path, name="person_keypoints_{}.json", keep=True) -> Path:
+    """Add the file of keypoints to a folder that :func:`write_coco` wrote, as COCO does: people only."""
+    for split in ("train", "val"):
+        path = root / "annotations" / f"instances_{split}.json"
+        document = json.loads(path.read_text())
+        people = [a for a in document["annotations"] if a["category_id"] == 8]
+        for a in people:
+            joints = joints_in(a["bbox"], a["id"])
+            a["keypoints"], a["num_keypoints"] = joints.ravel().tolist(), int((joints[:, 2] > 0).sum())
+        category = {"id": 8, "name": "person", "keypoints": list(JOINTS_17.names), "skeleton": [[16, 14]]}
+        document |= {"annotations": people, "categories": [category]}
+        (root / "annotations" / name.format(split)).write_text(json.dumps(document))
+        if not keep:
+            path.unlink()
+    return root
+
+
+def write_kitti(root: Path, splits=(("train", 8), ("val", 4))) -> Path:
+    """Write KITTI's folder: the box of each picture as a 3D box 12 m away, and a DontCare region in the corner."""
+    training, number = root / "training", 0
+    for folder in ("image_2", "label_2", "calib"):
+        (training / folder).mkdir(parents=True)
+    (root / "ImageSets").mkdir()
+    projection = "50 0 32 0.5 0 50 20 -0.25 0 0 1 0"
+    for seed, (split, count) in enumerate(splits):
+        names = []
+        for image, (left, top, width, height), label in pictures(count, seed):
+            names.append(f"{number:06d}")
+            Image.fromarray(image).save(training / "image_2" / f"{names[-1]}.png")
+            kind = ("Car", "Pedestrian")[label]
+            sides = f"{left}.25 {top}.00 {left + width}.25 {top + height}.00"
+            (training / "label_2" / f"{names[-1]}.txt").write_text(
+                f"{kind} 0.25 1 -1.50 {sides} 1.50 1.75 4.00 -1.25 1.50 12.00 0.75\n"
+                "DontCare -1 -1 -10 0.00 0.00 9.00 9.00 -1 -1 -1 -1000 -1000 -1000 -10\n"
+            )
+            (training / "calib" / f"{names[-1]}.txt").write_text(f"P0: {projection}\nP2: {projection}\n")
+            number += 1
+        (root / "ImageSets" / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root

@@ -73,10 +73,31 @@ def iou_matrix(xyxy_a: np.ndarray, xyxy_b: np.ndarray) -> Float64[np.ndarray, "N
     Raises:
         ValueError: an array is not [N, 4].
     """
+    intersection = _intersections(xyxy_a, xyxy_b)
+    union = area(xyxy_a)[:, None] + area(xyxy_b)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def _intersections(xyxy_a: np.ndarray, xyxy_b: np.ndarray) -> Float64[np.ndarray, "N M"]:
     a = _checked(xyxy_a, "xyxy_a").astype(np.float64)
     b = _checked(xyxy_b, "xyxy_b").astype(np.float64)
     low = np.maximum(a[:, None, :2], b[None, :, :2])  # [N,M,2]
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])  # [N,M,2]
-    intersection = np.prod(np.maximum(high - low, 0.0), axis=2)  # [N,M]
-    union = area(a)[:, None] + area(b)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return np.prod(np.maximum(high - low, 0.0), axis=2)
+
+
+def covered_shares(xyxy_a: np.ndarray, xyxy_b: np.ndarray) -> Float64[np.ndarray, "N M"]:
+    """Return which share of every first box lies in every second one, zero where the first has no area.
+
+    Args:
+        xyxy_a: [N, 4] in pixels.
+        xyxy_b: [M, 4] in pixels.
+
+    Returns:
+        float64 [N, M] in [0, 1]; COCO compares detections with crowds so.
+
+    Raises:
+        ValueError: an array is not [N, 4].
+    """
+    areas = area(xyxy_a)[:, None]
+    return np.divide(_intersections(xyxy_a, xyxy_b), areas, out=np.zeros((len(areas), len(xyxy_b))), where=areas > 0)

@@ -148,7 +148,7 @@ PerObject = TypeVar("PerObject", bound="Boxes | Detections")
 
 COLUMN_TYPES = {
     "xyxy": np.float32, "scores": np.float32, "labels": np.int64, "track_ids": np.int64, "box3d": np.float32,
-    "joints": np.float32,
+    "joints": np.float32, "crowd": np.bool_,
 }  # fmt: skip
 """What the columns of boxes and detections hold."""
 
@@ -158,7 +158,7 @@ def _complete(objects: "Boxes | Detections") -> None:
     n = len(objects.labels)
     unknown = {
         "track_ids": np.full(n, -1, np.int64), "box3d": np.full((n, 7), np.nan, np.float32),
-        "joints": np.zeros((n, 0, 3), np.float32),
+        "joints": np.zeros((n, 0, 3), np.float32), "crowd": np.zeros(n, bool),
     }  # fmt: skip
     for name in (f.name for f in fields(objects) if f.name in COLUMN_TYPES):
         value = getattr(objects, name)
@@ -188,6 +188,9 @@ def _complete(objects: "Boxes | Detections") -> None:
     for name in ("box3d", "joints"):
         dtype = getattr(objects, name).dtype
         _check(dtype == np.float32, f"{name} must be float32, got {dtype}")
+    if isinstance(objects, Boxes):
+        crowd = objects.crowd
+        _check(crowd.shape == (n,) and crowd.dtype == bool, f"crowd must be bool [{n}] like xyxy, got {crowd.dtype}")
 
 
 def select(objects: PerObject, keep: np.ndarray) -> PerObject:
@@ -300,6 +303,8 @@ class Boxes:
             radians, in the leveled camera frame; rows of NaN where unknown.
         joints: float32 [N, J, 3], u and v in pixels and COCO's visibility: 0 unknown, 1 hidden, 2 visible; J is 0 where
             there are none.
+        crowd: bool [N], True for a region that is no object but may hide some of its class: nothing is learned there,
+            and detections there are neither right nor wrong (COCO's ``iscrowd``, KITTI's DontCare).
     """
 
     xyxy: np.ndarray
@@ -307,12 +312,23 @@ class Boxes:
     track_ids: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     box3d: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     joints: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    crowd: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
         _complete(self)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def objects(self) -> "Boxes":
+        """The boxes of objects, without crowds."""
+        return select(self, ~self.crowd) if self.crowd.any() else self
+
+    @property
+    def crowds(self) -> "Boxes":
+        """The regions that are crowds."""
+        return select(self, self.crowd)
 
     @staticmethod
     def empty() -> "Boxes":

@@ -7,6 +7,7 @@ import pytest
 import toy_photos
 
 from spiking_centernet.data import Augmentation, FolderDataset, collate
+from spiking_centernet.data.fingerprint import fingerprint_of
 from spiking_centernet.data.layouts import folder_classes, locate
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError
 from spiking_centernet.structures import VoxelSpec
@@ -68,17 +69,64 @@ def test_events_and_pictures_are_not_confused(photos, tmp_path):
         FolderDataset(root, "train", SPEC, augmentation=Augmentation(noise=0.5))
 
 
-def test_crowds_and_difficult_objects_are_left_out(tmp_path):
+def test_crowds_and_difficult_objects_are_regions(tmp_path):
     root = toy_photos.write_coco(tmp_path / "coco")
     path = root / "annotations" / "instances_val.json"
     document = json.loads(path.read_text())
     document["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(document))
-    assert len(FolderDataset(root, "val", SPEC)[0].boxes) == 0
+    dataset = FolderDataset(root, "val", SPEC)
+    crowd, plain = dataset[0].boxes, dataset[1].boxes
+    assert (crowd.crowd.tolist(), plain.crowd.tolist()) == ([True], [False])
+    left, top, width, height = document["annotations"][0]["bbox"]
+    np.testing.assert_allclose(crowd.xyxy, [[left, top, left + width, top + height]], atol=1e-4)
+    assert (len(crowd.objects), len(crowd.crowds)) == (0, 1)
+    assert fingerprint_of(dataset) != fingerprint_of(FolderDataset(toy_photos.write_coco(tmp_path / "b"), "val", SPEC))
+    assert FolderDataset(root, "val", SPEC, classes=["pedestrian"])[0].boxes.crowd.tolist() == []
     root = toy_photos.write_voc(tmp_path / "voc")
     path = root / "Annotations" / "val000.xml"
     path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
-    assert len(FolderDataset(root, "val", SPEC)[0].boxes) == 0
+    assert FolderDataset(root, "val", SPEC)[0].boxes.crowd.tolist() == [True]
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["with instances", "alone"])
+def test_keypoints_of_coco_are_joints(tmp_path, keep):
+    root = toy_photos.write_keypoints(toy_photos.write_coco(tmp_path), keep=keep)
+    assert locate(root)[0].name == "coco"
+    assert folder_classes(root) == (toy_photos.CLASSES if keep else ("person",))
+    dataset = FolderDataset(root, "val", SPEC)
+    for k, (sample, (_, box, label)) in enumerate(zip(dataset, toy_photos.pictures(4, 1), strict=True)):
+        if label == 0:
+            assert len(sample.boxes) == keep
+            assert not sample.boxes.joints.any()
+            continue
+        assert sample.boxes.joints.dtype == np.float32
+        np.testing.assert_array_equal(sample.boxes.joints[0], toy_photos.joints_in(box, k).astype(np.float32))
+        assert np.isnan(sample.boxes.box3d).all()
+        assert sample.calibration is None
+    mirrored = FolderDataset(root, "val", SPEC, augmentation=Augmentation(flip=1, zoom=0))[1].boxes.joints
+    joints = dataset[1].boxes.joints
+    assert mirrored[0, 5, 2] == joints[0, 6, 2] == 0
+    assert mirrored[0, 2, 0] == toy_photos.SIZE_HW[1] - joints[0, 1, 0]
+
+
+def test_keypoints_of_another_set_are_not_read(tmp_path):
+    root = toy_photos.write_keypoints(toy_photos.write_coco(tmp_path), keep=False)
+    path = root / "annotations" / "person_keypoints_val.json"
+    text = path.read_text()
+    path.write_text(text.replace('"nose"', '"beak"'))
+    with pytest.warns(UserWarning, match=r"\(beak, left_eye, right_eye, \.\.\.\) are of no known set"):
+        boxes = FolderDataset(root, "val", SPEC)[1].boxes
+    assert boxes.joints.shape == (1, 0, 3)
+    document = json.loads(text)
+    for keypoints, message in (
+        ([1.0, 2.0, 2], "annotation 1 has 3 numbers as keypoints, must be 51"),
+        ([1.0, 2.0, 3] * 17, r"keypoint \[1\.0, 2\.0, 3\.0\], must be"),
+    ):
+        document["annotations"][0]["keypoints"] = keypoints
+        path.write_text(json.dumps(document))
+        with pytest.raises(BoxFileError, match=message):
+            FolderDataset(root, "val", SPEC)
 
 
 @pytest.mark.parametrize(

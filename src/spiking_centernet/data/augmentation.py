@@ -167,8 +167,12 @@ def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndar
 
 
 def clip_boxes(boxes: Boxes, xyxy: np.ndarray, view: np.ndarray, *, min_left: float, min_side_px: float) -> Boxes:
-    """Return the boxes, now at ``xyxy`` [N, 4], clipped to the view [4]; without those of which too little is left."""
+    """Return the boxes, now at ``xyxy`` [N, 4], clipped to the view [4]; without those of which too little is left.
+
+    What is left of a crowd stays a crowd.
+    """
     clipped = np.clip(xyxy, view[[0, 1, 0, 1]], view[[2, 3, 2, 3]])
     before, after = xyxy[:, 2:] - xyxy[:, :2], clipped[:, 2:] - clipped[:, :2]
-    keep = (after.prod(1) > 0) & (after.prod(1) >= min_left * before.prod(1)) & (after.min(1) >= min_side_px)
+    keep = (after.prod(1) >= min_left * before.prod(1)) & (after.min(1) >= min_side_px) | boxes.crowd
+    keep &= after.prod(1) > 0
     return select(replace(boxes, xyxy=clipped.astype(np.float32)), keep)

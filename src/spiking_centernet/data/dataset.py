@@ -5,7 +5,7 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from spiking_centernet.data.event_augmentation import Scene, augment_events, str
 from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.frames import FILL, FrameSource, Letterbox
 from spiking_centernet.data.layouts import Layout, locate
-from spiking_centernet.data.object_files import Objects, read_beside
+from spiking_centernet.data.object_files import Objects
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.voxel import empty_cube, voxelize
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.structures import EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec, concatenate
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
@@ -35,7 +35,7 @@ class LabeledRecording:
     """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time).
 
     ``objects`` are the 3D boxes, joints and cameras next to them, ``frames`` the picture or the folder of pictures;
-    each is None where there is none.
+    each is None where there is none. ``crowds`` are regions as boxes, in which nothing is learned or scored.
     """
 
     name: str
@@ -44,6 +44,7 @@ class LabeledRecording:
     boxes: np.ndarray
     objects: Objects | None = None
     frames: Path | None = None
+    crowds: np.ndarray = field(default_factory=lambda: np.zeros(0, BOX_DTYPE))
 
     @property
     def is_picture(self) -> bool:
@@ -118,7 +119,7 @@ class FolderDataset(Dataset[Sample]):
         self._stops = np.cumsum([len(recording.timestamps_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._open: OrderedDict[int, tuple[Recording | FrameSource, np.ndarray]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Recording | FrameSource, np.ndarray, np.ndarray]] = OrderedDict()
 
     def _check_input(self) -> None:
         """Refuse events where pictures are wanted, and the other way round.
@@ -181,7 +182,7 @@ class FolderDataset(Dataset[Sample]):
             EventFileError: the recording is damaged.
         """
         which, t_us = self._place(index)
-        recording, stored = self._opened(which)
+        recording, stored, _ = self._opened(which)
         boxes, calibration = self._labels(which, stored, t_us)
         name = self.recordings[which].name
         if isinstance(recording, FrameSource):
@@ -222,8 +223,14 @@ class FolderDataset(Dataset[Sample]):
         return augment(sample, rng, self.augmentation, fill=FILL if spec.mode == "direct" else 0)
 
     def _labels(self, which: int, stored: np.ndarray, t_us: int) -> tuple[Boxes, Calibration | None]:
-        boxes, objects = boxes_at(stored, t_us), self.recordings[which].objects
-        return (boxes, None) if objects is None else (objects.attach(boxes, t_us), objects.calibration(t_us))
+        boxes, objects, crowds = boxes_at(stored, t_us), self.recordings[which].objects, self._open[which][2]
+        calibration = None
+        if objects is not None:
+            boxes, calibration = objects.attach(boxes, t_us), objects.calibration(t_us)
+        if len(crowds):
+            regions = boxes_at(crowds, t_us)
+            boxes = concatenate([boxes, replace(regions, crowd=np.ones(len(regions), bool))])
+        return boxes, calibration
 
     def _cube(self, recording: Recording, which: int, t_us: int) -> torch.Tensor:
         if self._is_empty(recording, t_us, self.spec.window_us):
@@ -278,7 +285,7 @@ class FolderDataset(Dataset[Sample]):
 
     def _scene(self, which: int, t_us: int, *, stop_us: int, factor: float = 1.0) -> Scene:
         """Return a window ``factor`` times as long before a time, as if it were a usual one before ``stop_us``."""
-        recording, boxes = self._opened(which)
+        recording, boxes, _ = self._opened(which)
         assert isinstance(recording, Recording)
         events = self._events(recording, which, t_us, round(factor * self.spec.window_us))
         if factor != 1.0:
@@ -288,7 +295,7 @@ class FolderDataset(Dataset[Sample]):
             events["t"] += stop_us - t_us
         return Scene(events, self._labels(which, boxes, t_us)[0])
 
-    def _opened(self, which: int) -> tuple[Recording | FrameSource, np.ndarray]:
+    def _opened(self, which: int) -> tuple[Recording | FrameSource, np.ndarray, np.ndarray]:
         if which in self._open:
             self._open.move_to_end(which)
             return self._open[which]
@@ -304,7 +311,8 @@ class FolderDataset(Dataset[Sample]):
             recording = open_recording(labeled.path, size_hw=self.size_hw)
         if isinstance(recording, Recording):
             _check_times(labeled, recording, self.spec.window_us)
-        self._open[which] = recording, clean_boxes(labeled.boxes, recording.size_hw)
+        size_hw = recording.size_hw
+        self._open[which] = recording, clean_boxes(labeled.boxes, size_hw), clean_boxes(labeled.crowds, size_hw)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
         return self._open[which]
@@ -319,8 +327,9 @@ def _find_recordings(
             files.events,
             files.boxes,
             layout.boxes(files, classes),
-            read_beside(files.objects, files.camera, files.boxes),
+            layout.objects(files),
             files.frames,
+            layout.crowds(files, classes),
         )
         for files in layout.find(root, split)
         if names is None or files.name in names

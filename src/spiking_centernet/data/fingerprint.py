@@ -23,6 +23,8 @@ def fingerprint_of(dataset: FolderDataset) -> dict[str, Any]:
     for recording in dataset.recordings:
         digest.update(f"{recording.name}\0{os.path.getsize(recording.path)}\0".encode())
         digest.update(recording.boxes.tobytes())
+        if len(recording.crowds):
+            digest.update(b"\0crowds\0" + recording.crowds.tobytes())
     version = _simulator_version(dataset.folder.parent / "simulation.json")
     return {"sha256": digest.hexdigest(), "simulator_version": version}
 

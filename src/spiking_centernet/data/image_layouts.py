@@ -5,8 +5,10 @@ VOC 2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/); the folders 
 """
 
 import json
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,17 @@ import yaml
 
 from spiking_centernet.data.box_files import MAX_CLASSES
 from spiking_centernet.data.frames import IMAGE_SUFFIXES, image_size, is_image
+from spiking_centernet.data.object_files import Objects, object_dtype
 from spiking_centernet.errors import BoxFileError, DatasetError
+from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.structures import BOX_DTYPE
 
 SPLIT_NAMES = {"train": ("train", "train2017", "train2014"), "val": ("val", "valid", "val2017", "val2014"),
                "test": ("test", "test2017")}  # fmt: skip
 """What data sets call a split."""
 
-COCO_FILES = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json",
-              "{}/annotations.json", "{}.json")  # fmt: skip
+COCO_FILES = ("annotations/instances_{}.json", "annotations/person_keypoints_{}.json", "annotations/{}.json",
+              "{}/_annotations.coco.json", "{}/annotations.json", "{}.json")  # fmt: skip
 YAML_FILES = ("data.yaml", "dataset.yaml")
 MAX_XML_BYTES = 1 << 20
 MAX_SIDE = 1e6
@@ -95,43 +99,128 @@ def coco_classes(root: Path) -> tuple[str, ...]:
     raise DatasetError(f"{root}: has no COCO file of a split train, val or test, for example annotations/train.json")
 
 
+@dataclass
+class _Picture:
+    """The annotations of a picture: boxes and crowds as rows of :func:`box_rows`, joints [J, 3] by a box's number."""
+
+    boxes: list[tuple] = field(default_factory=list)
+    crowds: list[tuple] = field(default_factory=list)
+    joints: dict[int, list[list[float]]] = field(default_factory=dict)
+
+
 def read_coco(name: str, labels: Path) -> np.ndarray:
     """Return the boxes of a picture, BOX_DTYPE, without crowds (iscrowd, ignore)."""
-    return _coco_of(labels)[1][name].copy()
+    return box_rows(labels, _coco_of(labels)[1][name].boxes)
 
 
-def _coco_of(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return what :func:`_read_coco` does, read again only where the file has changed."""
-    found = path.stat()
-    return _read_coco(str(path), found.st_mtime_ns, found.st_size)
+def read_coco_crowds(name: str, labels: Path) -> np.ndarray:
+    """Return the regions of a picture that are crowds or to be ignored, BOX_DTYPE."""
+    return box_rows(labels, _coco_of(labels)[1][name].crowds)
+
+
+def read_coco_objects(name: str, labels: Path) -> Objects | None:
+    """Return the joints of a picture's people, None where the file has none of a known set."""
+    _, pictures, num_joints = _coco_of(labels)
+    if not num_joints:
+        return None
+    picture = pictures[name]
+    rows = np.zeros(len(picture.joints), object_dtype(num_joints))
+    for column in ("location", "dimensions", "yaw", "joints3d"):
+        rows[column] = np.nan
+    rows["visible"] = 1
+    rows["track_id"] = list(picture.joints)
+    rows["joints"] = np.array(list(picture.joints.values()), np.float32).reshape(-1, num_joints, 3)
+    return Objects(rows)
+
+
+def _coco_of(path: Path) -> tuple[tuple[str, ...], dict[str, _Picture], int]:
+    """Return what :func:`_read_coco` does, read again only where a file has changed."""
+    files = [path]
+    if path.name.startswith("instances_"):
+        people = path.with_name(path.name.replace("instances_", "person_keypoints_", 1))
+        files += [people] if people.is_file() else []
+    stats = [each.stat() for each in files]
+    return _read_coco(tuple(map(str, files)), tuple((stat.st_mtime_ns, stat.st_size) for stat in stats))
 
 
 @lru_cache(maxsize=8)
-def _read_coco(path: str, _mtime_ns: int, _size: int) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return the classes and the boxes of every picture by its file name."""
+def _read_coco(
+    paths: tuple[str, ...], _versions: tuple[tuple[int, int], ...]
+) -> tuple[tuple[str, ...], dict[str, _Picture], int]:
+    """Return the classes, every picture by its file name, and the number of joints of its people.
+
+    Args:
+        paths: the file, and the one with the keypoints of the same annotations if that is another.
+        _versions: of the files, so that a changed one is read again.
+    """
+    path = paths[0]
     try:
         document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        people = json.loads(Path(paths[-1]).read_text(encoding="utf-8-sig")) if len(paths) > 1 else document
+        num_joints = num_coco_joints(paths[-1], people)
+        joints_of = {a["id"]: a["keypoints"] for a in people["annotations"] if num_joints and "keypoints" in a}
         categories = sorted(document["categories"], key=lambda category: category["id"])
         label_of = {category["id"]: k for k, category in enumerate(categories)}
         name_of = {image["id"]: str(image["file_name"]) for image in document["images"]}
-        rows: dict[str, list[tuple]] = {name: [] for name in name_of.values()}
+        pictures = {name: _Picture() for name in name_of.values()}
         for k, a in enumerate(document["annotations"]):
-            if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
-                continue
+            picture = pictures[name_of[a["image_id"]]]
             x, y, w, h = map(float, a["bbox"])
-            rows[name_of[a["image_id"]]].append((x, y, x + w, y + h, label_of[a["category_id"]], k))
+            row = x, y, x + w, y + h, label_of[a["category_id"]], k
+            if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
+                picture.crowds.append(row)
+                continue
+            picture.boxes.append(row)
+            if (given := joints_of.get(a.get("id"))) is not None:
+                picture.joints[k] = checked_joints(f"annotation {a['id']}", given, num_joints)
         if not 0 < len(categories) <= MAX_CLASSES:
             raise ValueError(f"it has {len(categories)} categories, 1 to {MAX_CLASSES} can be read")
-        if len(label_of) < len(categories) or len(rows) < len(document["images"]):
+        if len(label_of) < len(categories) or len(pictures) < len(document["images"]):
             raise ValueError("two pictures or categories have the same id or name")
     except (OSError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise BoxFileError(f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again") from (
             error
         )
-    return tuple(str(c["name"]) for c in categories), {n: _box_rows(path, found) for n, found in rows.items()}
+    for picture in pictures.values():
+        box_rows(path, (*picture.boxes, *picture.crowds))
+    return tuple(str(c["name"]) for c in categories), pictures, num_joints
 
 
-def _box_rows(where: str | Path, rows: Iterable[tuple]) -> np.ndarray:
+def num_coco_joints(path: str | Path, document: dict[str, Any]) -> int:
+    """Return how many joints the people of a file have, 0 where it has none, or another set than is known."""
+    named = [tuple(map(str, c["keypoints"])) for c in document["categories"] if c.get("keypoints")]
+    if not named:
+        given = next((a["keypoints"] for a in document["annotations"] if any(a.get("keypoints", ()))), ())
+        return len(given) // 3 if len(given) // 3 in JOINT_SETS else 0
+    for joints in JOINT_SETS.values():
+        if all(tuple(name.lower().replace(" ", "_") for name in names) == joints.names for names in named):
+            return len(joints)
+    sets = " and ".join(", ".join(names[:3]) + ", ..." for names in named)
+    warnings.warn(
+        f"{path}: its keypoints ({sets}) are of no known set and are not read; known are COCO's 17 and DHP19's 13, by "
+        "their names and in their order",
+        stacklevel=2,
+    )
+    return 0
+
+
+def checked_joints(where: str, values: list[Any], num_joints: int) -> list[list[float]]:
+    """Return COCO's ``keypoints``, u and v in pixels and visibility of every joint, as [J, 3].
+
+    Raises:
+        ValueError: There are more or fewer numbers, one is no place in a picture, or a visibility is not 0, 1 or 2.
+    """
+    numbers = [float(value) for value in values]
+    if len(numbers) != 3 * num_joints:
+        raise ValueError(f"{where} has {len(numbers)} numbers as keypoints, must be {3 * num_joints}")
+    joints = [numbers[k : k + 3] for k in range(0, len(numbers), 3)]
+    for joint in joints:
+        if not all(abs(number) < MAX_SIDE for number in joint) or joint[2] not in (0, 1, 2):
+            raise ValueError(f"{where} has the keypoint {joint}, must be u, v in pixels and visibility 0, 1 or 2")
+    return joints
+
+
+def box_rows(where: str | Path, rows: Iterable[tuple]) -> np.ndarray:
     """Return BOX_DTYPE rows at time 0 of left, top, right, bottom, class and number."""
     found = list(rows)
     boxes = np.zeros(len(found), BOX_DTYPE)
@@ -214,7 +303,7 @@ def read_yolo(image: Path, labels: Path, num_classes: int) -> np.ndarray:
         half_w, half_h = abs(w) / 2, abs(h) / 2
         sides = ((cx - half_w) * width, (cy - half_h) * height, (cx + half_w) * width, (cy + half_h) * height)
         rows.append((*sides, label, number))
-    return _box_rows(labels, rows)
+    return box_rows(labels, rows)
 
 
 def find_voc(root: Path, split: str) -> list[Found]:
@@ -255,8 +344,8 @@ def voc_classes(root: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def read_voc(labels: Path, classes: tuple[str, ...]) -> np.ndarray:
-    """Return the boxes of a picture, BOX_DTYPE, without difficult ones.
+def read_voc(labels: Path, classes: tuple[str, ...], *, difficult: bool = False) -> np.ndarray:
+    """Return the boxes of a picture, BOX_DTYPE: either those that are not difficult, or the difficult ones.
 
     VOC's pixels count from 1 and its boxes hold their last pixel; ours count from 0 and end behind it.
 
@@ -264,12 +353,12 @@ def read_voc(labels: Path, classes: tuple[str, ...]) -> np.ndarray:
         BoxFileError: the XML is damaged or names another class.
     """
     rows = []
-    for number, (name, (left, top, right, bottom), difficult) in enumerate(_read_xml(labels)):
+    for number, (name, (left, top, right, bottom), is_difficult) in enumerate(_read_xml(labels)):
         if name not in classes:
             raise BoxFileError(f"{labels}: object {number} is a {name!r}; known: {', '.join(classes)}")
-        if not difficult:
+        if is_difficult == difficult:
             rows.append((left - 1, top - 1, right, bottom, classes.index(name), number))
-    return _box_rows(labels, rows)
+    return box_rows(labels, rows)
 
 
 def _read_xml(path: Path) -> list[tuple[str, tuple[float, ...], bool]]:

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from spiking_centernet.data import class_layouts, image_layouts
+from spiking_centernet.data import class_layouts, image_layouts, kitti_layout
 from spiking_centernet.data.box_files import read_boxes
 from spiking_centernet.data.frames import FRAMES_SUFFIX, is_image
-from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX
+from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX, Objects, read_beside
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
 
@@ -74,6 +74,10 @@ class Layout:
         classifies: whether a recording has one class, whose box is the whole frame.
         names_of: returns the classes of a folder that names them itself; None where the layout fixes them.
         has_pictures: whether recordings are pictures, without events.
+        read_crowds: returns regions of a recording that are neither learned nor scored, as ``read`` returns boxes; None
+            where the layout has none.
+        read_objects: returns 3D boxes, joints and cameras that label files of the layout's own hold; None where there
+            are none but those next to box files.
     """
 
     name: str
@@ -86,6 +90,8 @@ class Layout:
     classifies: bool = False
     names_of: Callable[[Path], tuple[str, ...]] | None = None
     has_pictures: bool = False
+    read_crowds: Callable[[Files, Sequence[str]], np.ndarray] | None = None
+    read_objects: Callable[[Files], Objects | None] | None = None
 
     def at(self, root: Path) -> "Layout":
         """Return the layout with the classes that a folder names, where it names them itself.
@@ -105,12 +111,33 @@ class Layout:
             ConfigError: a class is not one of this data set's.
             BoxFileError: the box file is damaged.
         """
+        return self._of_classes(files, classes, self.read)
+
+    def crowds(self, files: Files, classes: Sequence[str]) -> np.ndarray:
+        """Return regions of the classes asked for in which objects are neither learned nor scored, as :meth:`boxes`."""
+        return (
+            np.zeros(0, BOX_DTYPE) if self.read_crowds is None else self._of_classes(files, classes, self.read_crowds)
+        )
+
+    def objects(self, files: Files) -> Objects | None:
+        """Return 3D boxes, joints and cameras of a recording, None where there are none.
+
+        Raises:
+            BoxFileError: a file is damaged.
+        """
+        if self.read_objects is not None:
+            return self.read_objects(files)
+        return read_beside(files.objects, files.camera, files.boxes)
+
+    def _of_classes(
+        self, files: Files, classes: Sequence[str], read: Callable[[Files, Sequence[str]], np.ndarray]
+    ) -> np.ndarray:
         beside = files.boxes.parent, files.boxes.parent.parent  # the split, and the folder that holds the splits
         stored_classes = self.stored_classes or read_class_names(*beside) or _by_position(files, classes)
         found = [find_class(name, stored_classes) for name in classes]
         if all(index is None for index in found):
             raise ConfigError(f"{self.name} has no class {classes[0]!r}{did_you_mean(classes[0], stored_classes)}")
-        boxes = self.read(files, stored_classes)
+        boxes = read(files, stored_classes)
         place = np.full(len(stored_classes), -1)
         for label, index in enumerate(found):
             if index is not None:
@@ -191,13 +218,14 @@ def get_layout(layout: "str | Layout") -> Layout:
 def locate(root: str | os.PathLike[str], layout: "str | Layout" = "folder") -> tuple[Layout, Path]:
     """Return layout and folder of ``root``, which may begin with a layout's name: ``"dsec-det:/data/dsec"``.
 
-    A folder of pictures in the layout of COCO, YOLO or VOC is known without its name.
+    A folder of pictures in the layout of COCO, YOLO, VOC or KITTI is known without its name.
     """
     name, colon, rest = os.fspath(root).partition(":")
     if colon and name in LAYOUTS:
         return LAYOUTS[name].at(Path(rest)), Path(rest)
     if layout == "folder" and Path(root).is_dir() and not any(Path(root).glob("*/*_td.dat")):
-        layout = image_layouts.detect_kind(Path(root)) or layout
+        kind = "kitti" if kitti_layout.is_kitti(Path(root)) else image_layouts.detect_kind(Path(root))
+        layout = kind or layout
     return get_layout(layout).at(Path(root)), Path(root)
 
 
@@ -359,6 +387,8 @@ LAYOUTS = {
             "coco", _pictures(image_layouts.find_coco),
             lambda files, classes: image_layouts.read_coco(files.name, files.boxes), None, (),
             names_of=image_layouts.coco_classes, has_pictures=True,
+            read_crowds=lambda files, classes: image_layouts.read_coco_crowds(files.name, files.boxes),
+            read_objects=lambda files: image_layouts.read_coco_objects(files.name, files.boxes),
         ),
         Layout(
             "yolo", _pictures(image_layouts.find_yolo),
@@ -369,6 +399,14 @@ LAYOUTS = {
             "voc", _pictures(image_layouts.find_voc),
             lambda files, classes: image_layouts.read_voc(files.boxes, tuple(classes)), None, (),
             names_of=image_layouts.voc_classes, has_pictures=True,
+            read_crowds=lambda files, classes: image_layouts.read_voc(files.boxes, tuple(classes), difficult=True),
+        ),
+        Layout(
+            "kitti", _pictures(kitti_layout.find_kitti),
+            lambda files, classes: kitti_layout.read_kitti_boxes(files.boxes, tuple(classes)), None, (),
+            names_of=kitti_layout.kitti_classes, has_pictures=True,
+            read_crowds=lambda files, classes: kitti_layout.read_kitti_crowds(files.boxes, tuple(classes)),
+            read_objects=lambda files: kitti_layout.read_kitti_objects(files.boxes),
         ),
     )
 }  # fmt: skip

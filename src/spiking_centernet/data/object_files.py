@@ -33,7 +33,8 @@ def object_dtype(num_joints: int = 0) -> np.dtype:
 
     ``location`` x, y, z of the bottom face's middle and ``dimensions`` height, width, length in meters, ``yaw`` in
     radians, all in the leveled camera frame; ``visible`` the share of the silhouette that is to be seen, ``truncated``
-    the share outside the frame; ``joints`` u, v in pixels and visibility, ``joints3d`` x, y, z in meters.
+    the share outside the frame; ``joints`` u, v in pixels and visibility, ``joints3d`` x, y, z in meters. Where the 3D
+    box is unknown, ``location``, ``dimensions`` and ``yaw`` are all NaN.
     """
     fields: list[tuple] = [
         ("ts", "<u8"), ("track_id", "<u4"), ("class_id", "u1"), ("location", "<f4", (3,)), ("dimensions", "<f4", (3,)),
@@ -204,14 +205,12 @@ def _check_rows(path: Path, rows: np.ndarray) -> None:
             index = int(np.argmax(bad))
             raise BoxFileError(f"{path}: row {index} has {name} {np.round(rows[name][index], 4).tolist()}, {why}")
 
-    for name in (
-        "location",
-        "dimensions",
-        "yaw",
-        "visible",
-        "truncated",
-        *(("joints",) if num_joints_of(rows.dtype) else ()),
-    ):
+    unknown = np.isnan(rows["location"]).all(axis=1) & np.isnan(rows["dimensions"]).all(axis=1) & np.isnan(rows["yaw"])
+    for name in ("location", "dimensions", "yaw"):
+        wrong = ~np.isfinite(rows[name])
+        wrong[unknown] = False
+        refuse(wrong, name, "which is no finite number; remove or correct the row, or set all of its 3D box to NaN")
+    for name in ("visible", "truncated", *(("joints",) if num_joints_of(rows.dtype) else ())):
         refuse(~np.isfinite(rows[name]), name, "which is no finite number; remove or correct the row")
     refuse(rows["dimensions"] <= 0, "dimensions", "which must be positive: height, width, length in meters")
     if num_joints_of(rows.dtype):

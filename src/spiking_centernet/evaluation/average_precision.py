@@ -44,9 +44,13 @@ def _annotations(boxes: Sequence[Boxes] | Sequence[Detections]) -> list[dict]:
     rows = []
     for image, b in enumerate(boxes, start=1):
         scores = b.scores.tolist() if isinstance(b, Detections) else [None] * len(b)
-        for xywh, label, score in zip(xyxy_to_xywh(b.xyxy).tolist(), b.labels.tolist(), scores, strict=True):
+        crowds = b.crowd.tolist() if isinstance(b, Boxes) else [False] * len(b)
+        for xywh, label, score, crowd in zip(
+            xyxy_to_xywh(b.xyxy).tolist(), b.labels.tolist(), scores, crowds, strict=True
+        ):
             row = {"image_id": image, "category_id": label + 1, "bbox": xywh, "area": xywh[2] * xywh[3]}
-            rows.append(row | {"iscrowd": 0, "id": len(rows) + 1, "score": score})  # an id of 0 would lose its match
+            # An id of 0 would lose its match.
+            rows.append(row | {"iscrowd": int(crowd), "id": len(rows) + 1, "score": score})
     return rows
 
 
@@ -56,7 +60,7 @@ def coco_statistics(
     """Return the twelve statistics by name, and under "classes" the scores of the classes.
 
     Args:
-        truth: the boxes of every labeled frame.
+        truth: the boxes of every labeled frame; detections in crowds of their class are neither right nor wrong.
         detections: those of the same frames.
         class_names: what label 0, 1, ... is called.
     """
@@ -87,7 +91,7 @@ def coco_statistics(
 
 
 def _class_score(name: str, category: int, accumulated: dict | None, gt: list[dict], dt: list[dict]) -> ClassScore:
-    num_truth = sum(row["category_id"] == category for row in gt)
+    num_truth = sum(row["category_id"] == category and not row["iscrowd"] for row in gt)
     precision = np.full((10, 101), math.nan)  # [IoU,recall]
     scores = np.full(101, math.nan)  # [recall]
     if accumulated is not None and num_truth:

@@ -92,7 +92,7 @@ def _median(values: np.ndarray) -> float:
 
 def _pairs(boxes: Boxes, found: Detections, label: int, min_score: float) -> np.ndarray:
     """Return [N, 2, 7]: true and detected 3D box of every match of a class."""
-    real = np.flatnonzero(boxes.labels == label)
+    real = np.flatnonzero((boxes.labels == label) & ~boxes.crowd)
     ours = np.flatnonzero((found.labels == label) & (found.scores >= min_score))
     overlap = iou_matrix(found.xyxy[ours], boxes.xyxy[real])
     pairs = [np.zeros((0, 2, 7))]

@@ -1,16 +1,17 @@
 """Which boxes were found at the threshold that users see: confusion of classes, recall and precision by size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from spiking_centernet.boxes import area, iou_matrix
+from spiking_centernet.evaluation.crowds import in_crowds
 from spiking_centernet.evaluation.metrics import FrameKey, Protocol, get_protocol
 from spiking_centernet.evaluation.prediction import Predictions
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.structures import Boxes, Detections, select
 
 MIN_IOU = 0.5
 SIZE_EDGES_PX = (0, 16, 24, 32, 48, 64, 96, 128, 192)
@@ -61,7 +62,7 @@ def match_frames(
     """Match detections to ground truth one to one at a threshold.
 
     Best first, every detection takes the free box of its class that it overlaps most, as COCO does; those left over
-    then take, likewise, a box of another class.
+    then take, likewise, a box of another class. What still is left over and lies in a crowd is not shown.
 
     Args:
         predictions: of labeled frames.
@@ -75,6 +76,7 @@ def match_frames(
     protocol = get_protocol(protocol)
     matches = {}
     for key, boxes in sorted(predictions.truth.items()):
+        crowds, boxes = boxes.crowds, boxes.objects
         keep = protocol.keep(boxes.xyxy, key[1], predictions.size_hw)
         if not (protocol.score_emptied or keep.any()):
             continue
@@ -85,8 +87,17 @@ def match_frames(
             counted = protocol.keep(found.xyxy, key[1], predictions.size_hw) & (found.scores >= min_score)
             order = np.flatnonzero(counted)[np.argsort(-found.scores[counted], kind="stable")]
             shown = Detections(found.xyxy[order], found.scores[order], found.labels[order], key[1])
-        matches[key] = FrameMatch(truth, shown, *_take(truth, shown, min_iou))
+        matches[key] = _outside(FrameMatch(truth, shown, *_take(truth, shown, min_iou)), crowds)
     return matches
+
+
+def _outside(match: FrameMatch, crowds: Boxes) -> FrameMatch:
+    """Return the match without detections that took no box and lie in a crowd."""
+    kept = ~in_crowds(match.shown, crowds) | np.isin(np.arange(len(match.shown)), match.taken)
+    if kept.all():
+        return match
+    place = np.append(np.cumsum(kept) - 1, -1)
+    return replace(match, shown=select(match.shown, kept), taken=place[match.taken])
 
 
 def _take(truth: Boxes, shown: Detections, min_iou: float) -> tuple[np.ndarray, np.ndarray]:

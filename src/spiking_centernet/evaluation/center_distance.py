@@ -8,8 +8,9 @@ import numpy as np
 
 from spiking_centernet.boxes3d import wrap
 from spiking_centernet.errors import EvaluationError
+from spiking_centernet.evaluation.crowds import scored
 from spiking_centernet.evaluation.metrics import FrameKey
-from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.structures import Boxes, Detections, select
 
 THRESHOLDS_M = (0.5, 1.0, 2.0, 4.0)
 """A detection matches a box nearer than this on the ground plane (nuScenes' ``detection_cvpr_2019``)."""
@@ -180,7 +181,8 @@ def evaluate_boxes3d(
     """Score 3D boxes by their distance on the ground.
 
     Args:
-        truth: the boxes of every labeled frame; rows of NaN in ``box3d`` are left out.
+        truth: the boxes of every labeled frame; rows of NaN in ``box3d`` are left out, and so are detections whose 2D
+            boxes lie in a crowd.
         detections: the detections of labeled frames; those without a 3D box are left out.
         class_names: what label 0, 1, ... is called.
         max_range_m: by class, beyond which nothing is scored; a class that is missing has no limit.
@@ -188,6 +190,10 @@ def evaluate_boxes3d(
     Raises:
         EvaluationError: If no box has a 3D box, or a score is not finite.
     """
+    detections = {
+        k: select(d, scored(d, truth[k])) if k in truth else d for k, d in detections.items()
+    }  # fmt: skip
+    truth = {k: boxes.objects for k, boxes in truth.items()}
     known = sum(int(np.isfinite(b.box3d).all(axis=1).sum()) for b in truth.values())
     total = sum(map(len, truth.values()))
     if total and not known:

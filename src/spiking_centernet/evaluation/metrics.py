@@ -211,7 +211,8 @@ def evaluate_boxes(
     """Score detections against ground truth.
 
     Args:
-        truth: the boxes of every labeled frame; a timestamp with empty boxes is labeled "nothing here".
+        truth: the boxes of every labeled frame; a timestamp with empty boxes is labeled "nothing here". Detections in
+            crowds are neither right nor wrong.
         detections: the detections by timestamp; timestamps that are not labeled are counted and left out.
         size_hw: height and width of the sensor in pixels; it decides the protocol's least sizes.
         protocol: a name of ``PROTOCOLS`` or a protocol of your own.
@@ -239,12 +240,13 @@ def evaluate_boxes(
             "check that both name recordings alike and count microseconds from the recording's start"
         )
 
-    counted = {k: select(b, protocol.keep(b.xyxy, k[1], size_hw)) for k, b in truth.items()}
+    counted = {k: select(b, protocol.keep(b.xyxy, k[1], size_hw) | b.crowd) for k, b in truth.items()}
     kept = {k: select(d, protocol.keep(d.xyxy, k[1], size_hw)) for k, d in detections.items()}
-    timestamps = sorted(k for k, boxes in counted.items() if protocol.score_emptied or len(boxes))
+    timestamps = sorted(k for k, boxes in counted.items() if protocol.score_emptied or len(boxes.objects))
     gt = [counted[k] for k in timestamps]
     perfect = {
-        k: Detections(b.xyxy, np.ones(len(b), np.float32), b.labels, k[1]) for k, b in zip(timestamps, gt, strict=True)
+        k: Detections(b.xyxy, np.ones(len(b), np.float32), b.labels, k[1])
+        for k, b in zip(timestamps, (boxes.objects for boxes in gt), strict=True)
     }
 
     exact_self_ap = coco_statistics(gt, list(perfect.values()), class_names)["ap"]
@@ -261,7 +263,7 @@ def evaluate_boxes(
         self_ap = coco_statistics(gt, merged, class_names)["ap"]
 
     used = {k for found in near for k in found}
-    num_truth, num_kept = sum(map(len, gt)), sum(map(len, kept.values()))
+    num_truth, num_kept = sum(len(boxes.objects) for boxes in gt), sum(map(len, kept.values()))
     return Score(
         protocol=protocol.name,
         tolerance_us=tolerance_us,
@@ -271,7 +273,7 @@ def evaluate_boxes(
         num_instants=len(timestamps),
         num_truth=num_truth,
         num_detections=sum(map(len, matched)),
-        num_truth_filtered=sum(map(len, truth.values())) - num_truth,
+        num_truth_filtered=sum(len(boxes.objects) for boxes in truth.values()) - num_truth,
         num_detections_filtered=sum(map(len, detections.values())) - num_kept,
         num_detections_unlabelled=sum(len(d) for k, d in kept.items() if k not in used),
         num_instants_undetected=sum(not found for found in near),

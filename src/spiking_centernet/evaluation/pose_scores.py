@@ -131,7 +131,7 @@ def evaluate_pose(
     """Score the joints of one class.
 
     Args:
-        truth: the boxes of every labeled frame; people without a labeled joint are ignored.
+        truth: the boxes of every labeled frame; people without a labeled joint and crowds are ignored.
         detections: the detections of labeled frames; those without joints are left out.
         label: of the people, or several.
         joint_set: names and sigmas; None takes the set of as many joints.
@@ -200,7 +200,8 @@ def _coco(
         for i, (xywh, joints) in enumerate(zip(xyxy_to_xywh(boxes.xyxy).tolist(), boxes.joints, strict=True)):
             labeled = int((joints[:, 2] > 0).sum())
             annotations.append({
-                "id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": xywh,
+                "id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": int(boxes.crowd[i]),
+                "bbox": xywh,
                 "area": float(areas[i]), "keypoints": joints.astype(np.float64).ravel().tolist(),
                 "num_keypoints": labeled, "ignore": int(not labeled),
             })  # fmt: skip
@@ -226,7 +227,7 @@ def _distances(
     """Return the joint errors of people matched by their boxes, the larger sides of their boxes, how many they are."""
     distances, sides, matched = [np.zeros(0)], [np.zeros(0)], 0
     for key, own in found.items():
-        boxes = people[key]
+        boxes = people[key].objects
         iou = iou_matrix(own.xyxy, boxes.xyxy)
         free = np.ones(len(boxes), bool)
         for k in np.argsort(-own.scores, kind="stable"):

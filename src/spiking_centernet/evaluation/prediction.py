@@ -147,7 +147,11 @@ def require_task_labels(dataset: FolderDataset, config: DetectorConfig) -> None:
     if config.classifies:
         return
     objects = [recording.objects for recording in dataset.recordings if recording.objects is not None]
-    where, remedy = dataset.folder, "simulate with --labels objects, or lay *_objects.npy and *_camera.npy next to them"
+    where = dataset.folder
+    remedy = (
+        "simulate with --labels objects, lay *_objects.npy and *_camera.npy next to them, or give pictures with COCO's "
+        "keypoints or KITTI's labels"
+    )
     if set(config.tasks) - {"detect"} and not objects:
         raise DatasetError(f"{where}: no box file has objects next to it; the tasks {config.tasks} need them: {remedy}")
     if "detect3d" in config.tasks and all(one.cameras is None for one in objects):

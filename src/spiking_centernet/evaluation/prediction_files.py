@@ -36,6 +36,8 @@ def save_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> 
         "pose_labels": np.array(sorted(predictions.pose_labels), np.int64),
         **_flat("truth", dict(enumerate(truth)), ("xyxy", "labels", "track_ids", *_columns(predictions.tasks))),
     }
+    if any(boxes.crowd.any() for boxes in truth):
+        arrays["truth_crowd"] = np.concatenate([boxes.crowd for boxes in truth])
     found = {k: predictions.detections[f] for k, f in enumerate(frames) if f in predictions.detections}
     columns = ("xyxy", "scores", "labels", *_columns(predictions.tasks))
     arrays |= {"detected": np.array(sorted(found), np.int64), **_flat("found", found, columns)}
@@ -56,8 +58,9 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
         frames: list[FrameKey] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
         # Files of before the further tasks do not name any.
         tasks = tuple(arrays["tasks"].tolist()) if "tasks" in arrays else ("detect",)
+        crowd = ("crowd",) if "truth_crowd" in arrays else ()
         truth = {frame: Boxes(**row) for frame, row in zip(
-            frames, _split(arrays, "truth", ("xyxy", "labels", "track_ids", *_columns(tasks))), strict=True
+            frames, _split(arrays, "truth", ("xyxy", "labels", "track_ids", *_columns(tasks), *crowd)), strict=True
         )}  # fmt: skip
         detected = [frames[k] for k in arrays["detected"].tolist()]
         rows = _split(arrays, "found", ("xyxy", "scores", "labels", *_columns(tasks)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from spiking_centernet.boxes import iou_matrix
+from spiking_centernet.boxes import covered_shares, iou_matrix
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import MAX_DETECTIONS, Protocol, get_protocol
 from spiking_centernet.evaluation.prediction import Predictions
@@ -37,11 +37,13 @@ class ClassMatches:
         recording: of each detection, as an index.
         hit: by IoU threshold, whether the detection found a box.
         num_truth: boxes of each recording.
+        left_out: by IoU threshold, whether the detection found nothing and lies in a crowd; None without crowds.
     """
 
     recording: Int64[np.ndarray, " D"]
     hit: Bool[np.ndarray, "10 D"]
     num_truth: Int64[np.ndarray, " R"]
+    left_out: Bool[np.ndarray, "10 D"] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ def match_recordings(predictions: Predictions, protocol: str | Protocol) -> Matc
     number = {name: i for i, name in enumerate(names)}
     scores: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     hits: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    hidden: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     owners: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     num_truth = np.zeros((num_classes, len(names)), np.int64)
     for key in sorted(truth):
-        boxes = truth[key]
+        crowds, boxes = truth[key].crowds, truth[key].objects
         counted = protocol.keep(boxes.xyxy, key[1], size_hw)
         if key not in found or not (protocol.score_emptied or counted.any()):
             if counted.any():
@@ -87,13 +90,16 @@ def match_recordings(predictions: Predictions, protocol: str | Protocol) -> Matc
             num_truth[k, number[key[0]]] += len(gt)
             scores[k].append(result.scores[mine])
             hits[k].append(_hits(iou_matrix(result.xyxy[mine], gt)))
+            share = covered_shares(result.xyxy[mine], crowds.xyxy[crowds.labels == k]).max(axis=1, initial=0)
+            hidden[k].append(~hits[k][-1] & (share >= np.minimum(IOUS, 1 - 1e-10)[:, None]))
             owners[k].append(np.full(len(mine), number[key[0]], np.int64))
     classes = []
     for k in range(num_classes):
         order = np.argsort(-np.concatenate([np.zeros(0, np.float32), *scores[k]]), kind="stable")
         hit = np.concatenate([np.zeros((10, 0), bool), *hits[k]], axis=1)[:, order]
         owner = np.concatenate([np.zeros(0, np.int64), *owners[k]])[order]
-        classes.append(ClassMatches(owner, hit, num_truth[k]))
+        left_out = np.concatenate([np.zeros((10, 0), bool), *hidden[k]], axis=1)[:, order]
+        classes.append(ClassMatches(owner, hit, num_truth[k], left_out if left_out.any() else None))
     return Matches(names, tuple(classes))
 
 
@@ -131,6 +137,8 @@ def _class_precision(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
         # Precision has its peaks where a box is found, and COCO reads only the peaks to the right of a recall.
         places = np.flatnonzero(hit)
         true = np.cumsum(weight[places])
+        if matches.left_out is not None:
+            seen = np.cumsum(np.where(matches.left_out[t], 0, weight))
         precision = true / np.maximum(seen[places], 1)
         peaks = np.maximum.accumulate(precision[::-1])[::-1]
         at = np.searchsorted(true / num_truth, RECALLS, side="left")
@@ -279,6 +287,8 @@ def save_matches(matches: Matches, path: str | os.PathLike[str]) -> None:
     for k, c in enumerate(matches.classes):
         arrays |= {f"recording{k}": c.recording.astype(np.int32), f"hit{k}": np.packbits(c.hit, axis=1)}
         arrays[f"num_truth{k}"] = c.num_truth
+        if c.left_out is not None:
+            arrays[f"left_out{k}"] = np.packbits(c.left_out, axis=1)
     with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # pyright: ignore[reportArgumentType]
 
@@ -289,8 +299,13 @@ def load_matches(path: str | os.PathLike[str]) -> Matches:
         classes = []
         for k in range(sum(name.startswith("num_truth") for name in file.files)):
             recording = file[f"recording{k}"].astype(np.int64)
-            hit = np.unpackbits(file[f"hit{k}"], axis=1, count=len(recording)).astype(bool)
-            classes.append(ClassMatches(recording, hit, file[f"num_truth{k}"]))
+            hit, left_out = (
+                np.unpackbits(file[f"{name}{k}"], axis=1, count=len(recording)).astype(bool)
+                if f"{name}{k}" in file.files else None
+                for name in ("hit", "left_out")
+            )  # fmt: skip
+            assert hit is not None
+            classes.append(ClassMatches(recording, hit, file[f"num_truth{k}"], left_out))
         return Matches(tuple(file["recordings"].tolist()), tuple(classes))
 
 

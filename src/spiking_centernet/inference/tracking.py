@@ -146,7 +146,7 @@ def score_tracks(truth: Mapping[tuple[str, int], Boxes], found: Mapping[tuple[st
     parts: dict[str, list[dict[str, Any]]] = {"hota": [], "clear": [], "identity": []}
     empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
     for name, timestamps in by_recording.items():
-        labeled = [truth[name, t_us] for t_us in timestamps]
+        labeled = [truth[name, t_us].objects for t_us in timestamps]
         tracked = [found.get((name, t_us), empty) for t_us in timestamps]
         for boxes in (*labeled, *tracked):
             if (boxes.track_ids < 0).any():

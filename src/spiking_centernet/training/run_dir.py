@@ -146,6 +146,7 @@ class RunFolder:
             tensors[f"labels/{i}"] = torch.from_numpy(boxes.labels)
             tensors[f"box3d/{i}"] = torch.from_numpy(boxes.box3d)
             tensors[f"joints/{i}"] = torch.from_numpy(boxes.joints)
+            tensors[f"crowd/{i}"] = torch.from_numpy(boxes.crowd)
         notes = {"recordings": batch.recordings, "t_us": batch.t_us}
         return save_tensors(tensors, self.path / "bad_batch", {}, notes)
 

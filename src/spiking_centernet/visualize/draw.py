@@ -163,7 +163,8 @@ def draw_boxes(
                 draw_tasks(pen, truth, k, (235, 235, 235), scale, camera)
             corners = _dashed(pen, truth.xyxy[k] * scale)
             if detections is None:
-                _tag(pen, corners, _name(class_names, int(truth.labels[k])), (235, 235, 235))
+                name = _name(class_names, int(truth.labels[k]))
+                _tag(pen, corners, f"{name}: crowd" if truth.crowd[k] else name, (235, 235, 235))
     if detections is not None:
         for k in np.argsort(detections.scores, kind="stable"):
             label = int(detections.labels[k])

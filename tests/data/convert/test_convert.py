@@ -158,7 +158,7 @@ def test_boxes_beyond_the_border_are_kept_where_yolo_can_hold_them_and_cut_where
     lost = yolo.write(tmp_path / "b", Labels(boxes, CLASSES, (200, 100)), stem="a")
     assert lost[1:] == [
         "the part beyond the border of 2 boxes (YOLO's tools refuse shares of a picture outside 0 to 1)",
-        "1 boxes beyond the border",
+        "1 box beyond the border",
     ]
     shares = np.loadtxt(tmp_path / "b" / "a_9us.txt")[:, 1:]
     assert shares.min() >= 0
@@ -316,7 +316,7 @@ def test_a_recording_becomes_dat(tmp_path):
     np.save(tmp_path / "a.npy", stored)
     with pytest.warns(UserWarning, match="1 of 5"):
         done = convert_file(tmp_path / "a.npy", tmp_path / "b_td.dat", size_hw=SIZE_HW)
-    assert done.lost == ("own times of 1 events out of order", "the clock's start (10000000000 us is 0 now)")
+    assert done.lost == ("own times of 1 event out of order", "the clock's start (10000000000 us is 0 now)")
     found = scn_events.open(tmp_path / "b_td.dat")
     assert found.size_hw == SIZE_HW
     assert found.read()["t"].tolist() == [0, 5, 5, 9, 50_000_000]
@@ -346,7 +346,7 @@ def test_coco_boxes_without_a_track_get_numbers_of_their_own(tmp_path):
 def test_crowds_of_coco_are_left_out_and_said(tmp_path, flag):
     labels = coco.read(coco_file(tmp_path / "a.json", [{"bbox": [0, 0, 9, 9]}, {"bbox": [0, 0, 304, 240], **flag}]))
     assert len(labels.boxes) == 1
-    assert labels.left_out == ("1 regions of crowds or to be ignored (iscrowd, ignore)",)
+    assert labels.left_out == ("1 region of crowds or to be ignored (iscrowd, ignore)",)
     assert labels.classes == ("Fu\u00dfg\u00e4nger", "pedestrian")
 
 
@@ -410,7 +410,7 @@ def test_rows_that_motchallenge_does_not_consider_are_left_out_and_said(tmp_path
     path.write_text("1,1,11,21,30,40,1,1,1\n1,2,50,60,30,40,0,1,0.3\n", encoding="utf-8")
     labels = mot.read(path, classes=("pedestrian",), every_us=50_000)
     assert labels.boxes["track_id"].tolist() == [1]
-    assert labels.left_out == ("1 rows flagged 0 (not to be considered)",)
+    assert labels.left_out == ("1 row flagged 0 (not to be considered)",)
 
 
 def test_detections_of_confidence_zero_stay(tmp_path):

@@ -9,8 +9,7 @@ import toy_roads
 
 from spiking_centernet.data import read_boxes
 from spiking_centernet.data.convert import convert_file
-from spiking_centernet.data.convert.kitti import camera_of_projection, read_projection
-from spiking_centernet.data.kitti_files import read_kitti
+from spiking_centernet.data.kitti_files import camera_of_projection, read_kitti, read_projection
 from spiking_centernet.data.object_files import read_cameras, read_objects
 from spiking_centernet.errors import BoxFileError, ConfigError
 from spiking_centernet.joint_sets import JOINTS_13
@@ -102,4 +101,15 @@ def test_coco_gets_the_joints_next_to_a_box_file(split, tmp_path):
         assert annotation["num_keypoints"] == 13
         np.testing.assert_allclose(np.reshape(annotation["keypoints"], (13, 3)), row["joints"], atol=1e-5)
     back = convert_file(tmp_path / "people.json", tmp_path / "people_bbox.npy")
-    assert any("keypoints of 3 people" in word for word in back.lost)
+    assert back.lost == ()
+    again = read_objects(tmp_path / "people_objects.npy", read_boxes(tmp_path / "people_bbox.npy"))
+    np.testing.assert_array_equal(again["joints"], rows["joints"])
+    for name in ("location", "dimensions", "yaw"):
+        assert np.isnan(again[name]).all()
+    for name in ("boxes.txt", "yolo"):
+        assert (
+            "joints of 3 objects" in convert_file(tmp_path / "people_bbox.npy", tmp_path / name, size_hw=(60, 80)).lost
+        )
+    convert_file(tmp_path / "people_bbox.npy", tmp_path / "again.json", size_hw=(60, 80))
+    copied = json.loads((tmp_path / "again.json").read_text())
+    assert [a["keypoints"] for a in copied["annotations"]] == [a["keypoints"] for a in document["annotations"]]

@@ -145,11 +145,11 @@ def convert(
     unit: str | None = None,
     json: bool = False,
 ) -> None:
-    """Convert labels (Prophesee, COCO, YOLO, MOT), or a recording to DAT.
+    """Convert labels (Prophesee, COCO with keypoints, YOLO, MOT, KITTI), or a recording to DAT.
 
     Args:
-        source: box file, COCO JSON, folder of YOLO labels, MOT text, or a recording; with --to ncars the folder of a
-            split, whose cars are cut out
+        source: box file, COCO JSON, folder of YOLO or KITTI labels, MOT text, or a recording; with --to kitti or ncars
+            the folder of a split, which needs objects and cameras, or whose cars are cut out
         target: what to write; its suffix decides the format, without one it is a folder for YOLO
         to: the format, whatever the suffix
         classes: names, where the source has numbers only

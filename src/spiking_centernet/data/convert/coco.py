@@ -1,7 +1,7 @@
 """COCO's JSON (https://cocodataset.org/#format-data): a picture for every labeled frame.
 
 What COCO has no word for stands in keys of its own, which COCO's tools pass over: ``t_us`` of a picture, ``track_id``
-and ``confidence`` of a box. Nothing is lost.
+and ``confidence`` of a box. Nothing is lost; ``keypoints`` become the joints of a box and the other way round.
 """
 
 import json
@@ -25,9 +25,11 @@ from spiking_centernet.data.convert.labels import (
     short,
     time_of,
 )
+from spiking_centernet.data.image_layouts import checked_joints, num_coco_joints
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.joint_sets import JOINT_SETS, JointSet
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 
 TIME_IN_NAME = r"_(\d+)us\.\w+$"
 """How the names of pictures end; annotation tools keep names where they drop keys that they do not know."""
@@ -130,17 +132,19 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
             raise BoxFileError(f"{path}: two of its pictures or categories have the same id; export it again")
         rows: list[Row] = []
         tracked: list[bool] = []
-        num_crowds = num_posed = 0
+        joints: list[list[list[float]]] = []
+        num_joints, num_crowds = num_coco_joints(path, document), 0
         for a in document["annotations"]:
             if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
                 num_crowds += 1
                 continue
-            num_posed += any(a.get("keypoints", ()))
             x, y, w, h = map(float, a["bbox"])
             confidence, track = float(a.get("confidence", a.get("score", 1))), a.get("track_id")
             tracked.append(track is not None)
             label = label_of[a["category_id"]]
             rows.append((time[a["image_id"]], x, y, w, h, label, confidence, 0 if track is None else int(track)))
+            given = a.get("keypoints") or [0] * (3 * num_joints)
+            joints.append(checked_joints(f"annotation {a.get('id')}", given, num_joints) if num_joints else [])
     except json.JSONDecodeError as error:
         raise BoxFileError(f"{path}: is no JSON at byte {error.pos} ({error.msg}); copy or export it again") from error
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
@@ -150,8 +154,8 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
             f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
         ) from error
     boxes = boxes_from(path, number_tracks(rows, tracked), classes)
-    left_out = (f"{num_crowds} regions of crowds or to be ignored (iscrowd, ignore)",) if num_crowds else ()
-    if num_posed:
-        left_out = (*left_out, f"keypoints of {num_posed} people, which box files do not hold")
+    left_out = (f"{counted(num_crowds, 'region')} of crowds or to be ignored (iscrowd, ignore)",) if num_crowds else ()
     size_hw = sizes.pop() if sizes else None
-    return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out)
+    in_time = np.argsort([row[0] for row in rows], kind="stable")  # as the boxes are sorted
+    posed = np.array(joints, np.float32)[in_time] if num_joints and rows else None
+    return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out, posed)

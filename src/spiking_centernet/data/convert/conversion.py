@@ -20,6 +20,7 @@ from spiking_centernet.errors import BoxFileError, ConfigError, did_you_mean
 from spiking_centernet.structures import CLASS_NAMES, find_class
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.progress import track
+from spiking_centernet.utils.text import counted
 
 FORMATS = ("gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat", "ncars")
 """What can be written: Prophesee's two box layouts, COCO's JSON, YOLO's folder, MOT's text, KITTI's folder, DAT; and
@@ -58,8 +59,8 @@ def convert_file(
     """Convert labels or a recording.
 
     Args:
-        source: box file (``.npy``), JSON of COCO or of ``scn detect``, folder of YOLO text files, MOT text, or any
-            recording.
+        source: box file (``.npy``), JSON of COCO or of ``scn detect``, folder of YOLO or KITTI text files, MOT text,
+            a split (to "kitti" and "ncars"), or any recording.
         target: what to write.
         to: one of ``FORMATS``; None goes by the target's ending, a name without one is a folder for YOLO.
         size_hw: height and width of the sensor in pixels; None takes what the source or the recording next to it says.
@@ -107,9 +108,13 @@ def convert_file(
     if size_hw is not None or labels.size_hw is None:
         labels = dataclasses.replace(labels, size_hw=size_hw or _size_beside(source))
     lost = [*labels.left_out, *_write(to, target, labels, source.stem.removesuffix("_bbox"))]
-    return Conversion(
-        target, f"{kind}, {len(labels.boxes)} boxes at {len(labels.timestamps_us)} timestamps", tuple(lost)
-    )
+    if labels.joints is not None and labels.joints.any() and to in ("yolo", "mot"):
+        lost.append(f"joints of {counted(int(labels.joints.any(axis=(1, 2)).sum()), 'object')}")
+    return Conversion(target, f"{kind}, {_boxes_at(len(labels.boxes), len(labels.timestamps_us))}", tuple(lost))
+
+
+def _boxes_at(num_boxes: int, num_frames: int) -> str:
+    return f"{counted(num_boxes, 'box')} at {counted(num_frames, 'timestamp')}"
 
 
 def _kind(source: Path) -> str:
@@ -206,11 +211,11 @@ def _with_kitti(kind: str, source: Path, target: Path, to: str, every_us: Fracti
         if to != "gen1":
             raise ConfigError(f"KITTI's labels become a box file with objects and cameras; use --to gen1, not {to}")
         num_frames, num_boxes, lost = kitti.read_folder(source, target, every_us=every_us)
-        return Conversion(target, f"KITTI, {num_boxes} boxes at {num_frames} timestamps", lost)
+        return Conversion(target, f"KITTI, {_boxes_at(num_boxes, num_frames)}", lost)
     if not source.is_dir():
         raise ConfigError(f"{source}: KITTI's folder is written from a split of a data set, such as data/roads/test")
     num_frames = kitti.write_folder(source, target)
-    return Conversion(target, f"boxes with objects and cameras at {num_frames} timestamps", ("joints",))
+    return Conversion(target, f"boxes with objects and cameras at {counted(num_frames, 'timestamp')}", ("joints",))
 
 
 def _to_dat(recording: Recording, target: Path) -> Conversion:
@@ -224,11 +229,11 @@ def _to_dat(recording: Recording, target: Path) -> Conversion:
             writer.append(piece.events)
     lost = []
     if recording.num_dropped:
-        lost.append(f"{recording.num_dropped} bad events")
+        lost.append(f"{counted(recording.num_dropped, 'bad event')}")
     if recording.restarts_us:
-        lost.append(f"that the camera's clock started again {len(recording.restarts_us)} times")
+        lost.append(f"that the camera's clock started again {counted(len(recording.restarts_us), 'time')}")
     if recording.num_unsorted:
-        lost.append(f"own times of {recording.num_unsorted} events out of order")
+        lost.append(f"own times of {counted(recording.num_unsorted, 'event')} out of order")
     if recording.clock_us:
         lost.append(f"the clock's start ({recording.clock_us} us is 0 now)")
-    return Conversion(target, f"{recording.kind}, {recording.num_events} events", tuple(lost))
+    return Conversion(target, f"{recording.kind}, {counted(recording.num_events, 'event')}", tuple(lost))

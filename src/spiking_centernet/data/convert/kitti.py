@@ -1,4 +1,4 @@
-"""KITTI's folder of 3D labels (cvlibs.net/datasets/kitti): ``label_2`` and ``calib``, a text file of each per picture.
+"""KITTI's folder of 3D labels (cvlibs.net/datasets/kitti): ``label_2``, ``calib`` and ``image_2``.
 
 The rectified camera of such a folder is our leveled one: with ``P2 = K [R | t]`` and ``R0_rect = I`` its boxes turn
 about gravity, as ours do. ``instants.csv`` says which recording and time a number stands for; KITTI's tools pass over
@@ -7,6 +7,7 @@ it.
 
 import csv
 import io
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import numpy as np
 
 from spiking_centernet.boxes3d import alpha_of, centers
 from spiking_centernet.data.box_files import label_timestamps, read_boxes, write_boxes
-from spiking_centernet.data.kitti_files import KittiObjects, read_kitti, write_kitti
+from spiking_centernet.data.frames import FRAMES_SUFFIX
+from spiking_centernet.data.kitti_files import KittiObjects, object_rows, read_kitti, read_projection, write_kitti
+from spiking_centernet.data.kitti_layout import DONT_CARE, class_of
 from spiking_centernet.data.layouts import BOXES_SUFFIX, read_class_names
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
     Objects,
-    object_dtype,
     read_beside,
     write_cameras,
     write_objects,
@@ -28,6 +30,7 @@ from spiking_centernet.data.object_files import (
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, Calibration, find_class
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 
 VISIBLE_ABOVE = (0.9, 0.6, 0.35)
 """``occluded`` is 0, 1, 2 where more than this share of an object is to be seen, 3 below."""
@@ -47,11 +50,12 @@ def _training(folder: Path) -> Path | None:
 
 
 def write_folder(source: Path, target: Path) -> int:
-    """Write every labeled frame of a split and return how many there are.
+    """Write every labeled frame of a split, with its picture where there is one, and return how many there are.
 
     Args:
         source: folder of ``*_bbox.npy`` with ``*_objects.npy`` and ``*_camera.npy`` next to them.
-        target: folder to write ``training/label_2``, ``training/calib`` and ``instants.csv`` into; not to exist yet.
+        target: folder to write ``training`` (``label_2``, ``calib``, ``image_2``) and ``instants.csv`` into; it must
+            not hold a ``training`` yet.
 
     Raises:
         BoxFileError: There are no box files, one has no objects or no camera, or the target exists.
@@ -74,11 +78,19 @@ def write_folder(source: Path, target: Path) -> int:
             rows = objects.rows[objects.rows["ts"] == t_us]
             write_kitti(target / "training" / "label_2" / f"{name}.txt", _labels(boxes, rows, t_us, classes))
             _write_calibration(target / "training" / "calib" / f"{name}.txt", camera)
+            _copy_frame(path, t_us, target / "training" / "image_2" / f"{name}.png")
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("number", "recording", "t_us"), *instants])
     with atomic_write(target / INSTANTS) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
     return len(instants)
+
+
+def _copy_frame(boxes: Path, t_us: int, target: Path) -> None:
+    frame = boxes.with_name(boxes.name.removesuffix(BOXES_SUFFIX) + FRAMES_SUFFIX) / f"{t_us}.png"
+    if frame.is_file():
+        with atomic_write(target) as temporary:
+            shutil.copyfile(frame, temporary)
 
 
 def _known(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, Objects]:
@@ -94,6 +106,7 @@ def _known(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, Objects]:
 
 def _labels(boxes: np.ndarray, rows: np.ndarray, t_us: int, classes: tuple[str, ...]) -> KittiObjects:
     here = boxes[boxes["ts"] == t_us]
+    rows = rows[np.isfinite(rows["yaw"])]
     here = here[np.isin(here["track_id"], rows["track_id"])]
     rows = rows[np.argsort(rows["track_id"], kind="stable")]
     rows = rows[np.searchsorted(rows["track_id"], here["track_id"])]
@@ -119,40 +132,6 @@ def _write_calibration(path: Path, camera: Calibration) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def camera_of_projection(matrix: np.ndarray) -> Calibration:
-    """Return the camera of a projection [3, 4] by RQ decomposition: focal lengths and depth are positive.
-
-    Raises:
-        ValueError: The matrix is no pinhole camera's, or has skew.
-    """
-    left = matrix[:, :3]
-    # RQ by QR of the reversed transpose.
-    q, r = np.linalg.qr(left[::-1].T)
-    upper, rotation = r.T[::-1, ::-1], q.T[::-1]
-    signs = np.sign(np.diag(upper))
-    upper, rotation = upper * signs, signs[:, None] * rotation
-    if np.linalg.det(rotation) < 0 or not np.isfinite(upper).all() or abs(upper[2, 2]) < 1e-12:
-        raise ValueError("the projection is no pinhole camera's")
-    intrinsics = upper / upper[2, 2]
-    if abs(intrinsics[0, 1]) > 1e-6 * intrinsics[0, 0]:
-        raise ValueError("the projection has skew, which a Calibration cannot hold")
-    translation = np.linalg.solve(upper, matrix[:, 3])
-    return Calibration(np.diag(intrinsics)[:2], intrinsics[:2, 2], rotation, translation)
-
-
-def read_projection(path: Path) -> Calibration:
-    """Return the camera of ``P2`` of a file of ``calib``.
-
-    Raises:
-        BoxFileError: The file is missing or has no such matrix.
-    """
-    try:
-        lines = dict(line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines() if ":" in line)
-        return camera_of_projection(np.array(lines["P2"].split(), np.float64).reshape(3, 4))
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, np.linalg.LinAlgError) as error:
-        raise BoxFileError(f"{path}: holds no camera P2 ({error}); copy KITTI's calib folder again") from error
-
-
 def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None) -> tuple[int, int, tuple[str, ...]]:
     """Write KITTI's labels as one box file with objects and cameras; return frames, boxes and what was left out.
 
@@ -172,15 +151,17 @@ def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None
     if not paths:
         raise BoxFileError(f"{training / 'label_2'}: holds no labels; copy it again")
     times = _times(training.parent if training.name == "training" else training, paths, every_us)
-    boxes, objects, cameras, other = [], [], {}, 0
+    boxes, objects, cameras, other, regions = [], [], {}, 0, 0
     for path, t_us in zip(paths, times, strict=True):
         found = read_kitti(path)
         cameras[t_us] = read_projection(training / "calib" / path.name)
         labels = [find_class(name, CLASS_NAMES) for name in found.types]
         keep = np.array([label is not None for label in labels], bool)
-        other += int((~keep).sum())
-        rows, solid = np.zeros(keep.sum(), BOX_DTYPE), np.zeros(keep.sum(), object_dtype())
-        xyxy, box3d = found.xyxy[keep], found.box3d[keep]
+        is_region = np.array([class_of(name) == DONT_CARE for name in found.types], bool)
+        regions += int(is_region.sum())
+        other += int((~keep & ~is_region).sum())
+        rows, solid = np.zeros(keep.sum(), BOX_DTYPE), object_rows(found, keep)
+        xyxy = found.xyxy[keep]
         rows["ts"] = solid["ts"] = t_us
         rows["x"], rows["y"] = xyxy[:, 0], xyxy[:, 1]
         rows["w"], rows["h"] = xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
@@ -188,16 +169,15 @@ def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None
         rows["confidence"] = found.scores[keep]
         first = sum(map(len, boxes))
         rows["track_id"] = solid["track_id"] = first + np.arange(len(rows))
-        solid["location"], solid["dimensions"], solid["yaw"] = box3d[:, :3], box3d[:, 3:6], box3d[:, 6]
-        solid["visible"] = np.array([1.0, 0.75, 0.5, 0.2])[found.occluded[keep].clip(0, 3)]
-        solid["truncated"] = found.truncated[keep].clip(0, 1)
         boxes.append(rows)
         objects.append(solid)
     stem = str(target).removesuffix(BOXES_SUFFIX)
     write_boxes(target, np.concatenate(boxes))
     write_objects(stem + OBJECTS_SUFFIX, np.concatenate(objects))
     write_cameras(stem + CAMERA_SUFFIX, cameras)
-    lost = (f"{other} objects that are neither car nor pedestrian",) if other else ()
+    lost = (f"{counted(other, 'object')} neither car nor pedestrian",) if other else ()
+    if regions:
+        lost = (*lost, f"{counted(regions, 'region')} that are not to be scored (DontCare)")
     return len(paths), sum(map(len, boxes)), lost
 
 

@@ -19,6 +19,7 @@ from spiking_centernet.data.convert.labels import Labels, Row, boxes_from, check
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import CLASS_NAMES
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 
 SHORTEST_US = 1000
 """Timestamps without a common step of at least this are numbered instead: a camera of 1 MHz helps no tracker."""
@@ -28,7 +29,7 @@ def write(path: Path, labels: Labels) -> list[str]:
     """Write labels; return what the format cannot hold, in words."""
     timestamps = labels.timestamps_us.tolist()
     every_us = math.gcd(*timestamps) or 1_000_000  # of a timestamp at 0, any step is one
-    lost = [f"{labels.num_empty} labeled frames without a box"] if labels.num_empty else []
+    lost = [f"{counted(labels.num_empty, 'labeled frame')} without a box"] if labels.num_empty else []
     if every_us >= SHORTEST_US:
         frame_of = {t_us: t_us // every_us for t_us in timestamps}
     else:
@@ -118,7 +119,7 @@ def read(path: Path, *, classes: Sequence[str] | None, every_us: Fraction | floa
     if rows and all(flags):
         considered = [row[6] == 1 for row in rows]
         if num_left := considered.count(False):
-            left_out.append(f"{num_left} rows flagged 0 (not to be considered)")
+            left_out.append(f"{counted(num_left, 'row')} flagged 0 (not to be considered)")
         tracked = [is_tracked for is_tracked, kept in zip(tracked, considered, strict=True) if kept]
         rows = [row for row, kept in zip(rows, considered, strict=True) if kept]
     size_hw = checked_size(path, *sides) if len(sides) == 2 else None

@@ -1,4 +1,4 @@
-"""Prophesee's box files, in the layouts of GEN1 (33 bytes per box) and of 1 Mpx (40 bytes)."""
+"""Prophesee's box files, in the layouts of GEN1 (33 bytes per box) and of 1 Mpx (40 bytes); joints lie next to them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,8 +8,17 @@ import numpy as np
 from spiking_centernet.data import read_boxes, write_boxes
 from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.layouts import BOXES_SUFFIX
-from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX, num_joints_of, read_beside
+from spiking_centernet.data.object_files import (
+    CAMERA_SUFFIX,
+    OBJECTS_SUFFIX,
+    num_joints_of,
+    object_dtype,
+    read_beside,
+    write_objects,
+)
+from spiking_centernet.errors import BoxFileError
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 
 MEGAPIXEL_DTYPE = np.dtype(
     {
@@ -44,7 +53,14 @@ def _joints_beside(path: Path, boxes: np.ndarray) -> np.ndarray | None:
 
 
 def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
-    """Write a box file in the layout ``gen1`` or ``1mpx``; return what it cannot hold, in words."""
+    """Write a box file in the layout ``gen1`` or ``1mpx``; return what it cannot hold, in words.
+
+    Joints are written next to it, as objects whose 3D boxes are not known.
+
+    Raises:
+        BoxFileError: A box does not fit, or two people with joints have the same time and track.
+    """
+    objects = _objects(path, labels)
     if layout == "gen1":
         write_boxes(path, labels.boxes, classes=labels.classes)
     else:
@@ -54,4 +70,23 @@ def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
             stored[name] = labels.boxes[name]
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, stored, allow_pickle=False)
-    return [f"{labels.num_empty} labeled frames without a box"] if labels.num_empty else []
+    if objects is not None:
+        write_objects(str(path).removesuffix(path.suffix).removesuffix("_bbox") + OBJECTS_SUFFIX, objects)
+    return [f"{counted(labels.num_empty, 'labeled frame')} without a box"] if labels.num_empty else []
+
+
+def _objects(path: Path, labels: Labels) -> np.ndarray | None:
+    """Return the joints of the boxes that have some as rows of objects, None where there are none."""
+    if labels.joints is None or not labels.joints.any():
+        return None
+    posed = np.flatnonzero(labels.joints.any(axis=(1, 2)))
+    rows = np.zeros(len(posed), object_dtype(labels.joints.shape[1]))
+    for name in ("location", "dimensions", "yaw", "joints3d"):
+        rows[name] = np.nan
+    for name in ("ts", "track_id", "class_id"):
+        rows[name] = labels.boxes[name][posed]
+    rows["visible"], rows["joints"] = 1, labels.joints[posed]
+    keys = np.stack([rows["ts"], rows["track_id"].astype(np.uint64)], axis=1)
+    if len(np.unique(keys, axis=0)) < len(keys):
+        raise BoxFileError(f"{path}: two people of one timestamp have the same track; number the tracks in the source")
+    return rows

@@ -28,6 +28,7 @@ from spiking_centernet.data.convert.labels import (
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import CLASS_NAMES
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 
 NAMES = "classes.txt"
 MAX_SHARE = 2.0
@@ -73,9 +74,9 @@ def write(folder: Path, labels: Labels, *, stem: str) -> list[str]:
     lost = [] if with_scores or not len(labels.boxes) else ["track ids (YOLO's labels have none)"]
     if num_cut:
         refused = "YOLO's tools refuse shares of a picture outside 0 to 1"
-        lost.append(f"the part beyond the border of {num_cut} boxes ({refused})")
+        lost.append(f"the part beyond the border of {counted(num_cut, 'box')} ({refused})")
     if num_outside:
-        lost.append(f"{num_outside} boxes beyond the border")
+        lost.append(f"{counted(num_outside, 'box')} beyond the border")
     return lost
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -83,6 +83,7 @@ class Targets:
         offset: [B, M, 2], x and y of the center within its output pixel.
         index: [B, M], flat output pixel ``y * w + x`` of the center.
         mask: [B, M], True where a box stands.
+        left_out: [B, classes, h, w], True in crowds, where the heatmap may answer as it likes; None without crowds.
     """
 
     heatmap: Float[Tensor, "B K h w"]
@@ -90,6 +91,7 @@ class Targets:
     offset: Float[Tensor, "B M 2"]
     index: Int[Tensor, "B M"]
     mask: Bool[Tensor, "B M"]
+    left_out: Bool[Tensor, "B K h w"] | None = None
 
 
 def gaussian_radius(height: float, width: float, min_overlap: float = MIN_OVERLAP) -> float:
@@ -134,7 +136,7 @@ def make_targets(
     """Return the targets of a batch.
 
     Args:
-        boxes: the boxes of every sample, pixels of the input.
+        boxes: the boxes of every sample, pixels of the input; crowds among them are no targets.
         num_classes: heatmap channels.
         size_hw: height and width of the network's output.
         stride: input pixels an output pixel.
@@ -156,7 +158,7 @@ def make_targets(
         scaled[:, 1::2] = scaled[:, 1::2].clip(0, bottom)
         for i, (box, label) in enumerate(zip(scaled, sample.labels, strict=True)):
             box_wh = box[2:] - box[:2]
-            if box_wh.min() <= 0:
+            if box_wh.min() <= 0 or sample.crowd[i]:
                 continue
             center = (box[:2] + box[2:]) / 2
             x, y = box_fit.center_cell(center, size_hw)
@@ -166,18 +168,63 @@ def make_targets(
             offset[b, i] = center - (x, y)
             index[b, i] = y * width + x
             mask[b, i] = True
-    return Targets(*(torch.from_numpy(a).to(device) for a in (heatmap, wh, offset, index, mask)))
+    left_out = crowd_cells(
+        [sample.crowds for sample in boxes], labels=[{k} for k in range(num_classes)], size_hw=size_hw, stride=stride,
+        device=device,
+    )  # fmt: skip
+    return Targets(*(torch.from_numpy(a).to(device) for a in (heatmap, wh, offset, index, mask)), left_out)
 
 
-def focal_loss(logits: Float[Tensor, "B K h w"], heatmap: Float[Tensor, "B K h w"]) -> Float[Tensor, ""]:
+def crowd_cells(
+    crowds: Sequence[Boxes],
+    *,
+    labels: Sequence[Collection[int]],
+    size_hw: tuple[int, int],
+    stride: int,
+    device: torch.device | None = None,
+) -> Bool[Tensor, "B K h w"] | None:
+    """Return the output pixels, channel by channel, whose middle lies in a crowd; None where there is no crowd.
+
+    Args:
+        crowds: the crowds of every sample, pixels of the input.
+        labels: for every channel the classes whose crowds it leaves out.
+        size_hw: height and width of the network's output.
+        stride: input pixels an output pixel.
+        device: where the result goes.
+    """
+    if not any(map(len, crowds)):
+        return None
+    cells = np.zeros((len(crowds), len(labels), *size_hw), bool)
+    for b, sample in enumerate(crowds):
+        for box, label in zip(sample.xyxy / np.float32(stride), sample.labels.tolist(), strict=True):
+            # A pixel's middle is its index and a half.
+            left, top, right, bottom = (max(0, math.ceil(side - 0.5)) for side in box.tolist())
+            for channel, ours in enumerate(labels):
+                if label in ours:
+                    cells[b, channel, top:bottom, left:right] = True
+    return torch.from_numpy(cells).to(device)
+
+
+def focal_loss(
+    logits: Float[Tensor, "B K h w"],
+    heatmap: Float[Tensor, "B K h w"],
+    left_out: Bool[Tensor, "B K h w"] | None = None,
+) -> Float[Tensor, ""]:
     """Return the penalty-reduced focal loss summed over all pixels, over the number of centers.
 
     ``-(1 - p)^2 log p`` where the target ``y`` is 1, ``-(1 - y)^4 p^2 log(1 - p)`` elsewhere, ``p = sigmoid(logit)``.
+
+    Args:
+        logits: of the network.
+        heatmap: what it should answer.
+        left_out: pixels that count only where the target is 1; see :func:`crowd_cells`.
     """
     p = torch.sigmoid(logits).clamp(PROBABILITY_CLAMP, 1 - PROBABILITY_CLAMP)
     positive = heatmap == 1
     at_center = torch.log(p) * (1 - p) ** FOCAL_ALPHA
     elsewhere = torch.log(1 - p) * p**FOCAL_ALPHA * (1 - heatmap) ** FOCAL_BETA
+    if left_out is not None:
+        elsewhere = torch.where(left_out, 0, elsewhere)
     return -torch.where(positive, at_center, elsewhere).sum() / positive.sum().clamp_min(1)
 
 
@@ -200,7 +247,7 @@ def values_at(prediction: Float[Tensor, "B D h w"], index: Int[Tensor, "B M"]) -
 
 def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
     """Return ``focal + 0.1 * size + 1.0 * offset``."""
-    heatmap = focal_loss(output.heatmap, targets.heatmap)
+    heatmap = focal_loss(output.heatmap, targets.heatmap, targets.left_out)
     wh = l1_at_centers(output.wh, targets.wh, targets.index, targets.mask)
     offset = l1_at_centers(output.offset, targets.offset, targets.index, targets.mask)
     total = heatmap + WH_WEIGHT * wh + OFFSET_WEIGHT * offset
@@ -293,9 +340,12 @@ class CenterNet(Head[DetectorOutput]):
         log_sizes = self.settings.sizes == "log"
         if self.settings.box_loss == "l1":
             return centernet_loss(output, replace(targets, wh=_log(targets.wh)) if log_sizes else targets)
-        cells = box_fit.cell_targets(boxes, size_hw=_size_hw(output), stride=self.stride, device=output.heatmap.device)
+        cells = box_fit.cell_targets(
+            [sample.objects for sample in boxes], size_hw=_size_hw(output), stride=self.stride,
+            device=output.heatmap.device,
+        )  # fmt: skip
         fit = box_fit.fit_losses(output.wh, output.offset, cells, log_sizes=log_sizes)
-        heatmap = focal_loss(output.heatmap, targets.heatmap)
+        heatmap = focal_loss(output.heatmap, targets.heatmap, targets.left_out)
         weighted = (
             box_fit.GIOU_WEIGHT * fit["giou"] + box_fit.SIZE_WEIGHT * fit["wh"] + box_fit.OFFSET_WEIGHT * fit["offset"]
         )

@@ -17,6 +17,7 @@ from spiking_centernet.errors import DatasetError
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import (
     HEATMAP_BIAS,
+    crowd_cells,
     draw_gaussian,
     focal_loss,
     gaussian_radius,
@@ -53,6 +54,7 @@ class JointTargets:
         joint_index: [B, M J], flat output pixel of the joint.
         joint_mask: [B, M J], True where such a joint stands.
         index: [B, M], flat output pixel of the person.
+        left_out: [B, J, h, w], True in crowds of people, where the heat may answer as it likes; None without crowds.
     """
 
     joints: Float[Tensor, "B M J2"]
@@ -62,6 +64,7 @@ class JointTargets:
     joint_index: Int[Tensor, "B MJ"]
     joint_mask: Bool[Tensor, "B MJ"]
     index: Int[Tensor, "B M"]
+    left_out: Bool[Tensor, "B J h w"] | None = None
 
 
 def make_joint_targets(
@@ -124,6 +127,10 @@ def make_joint_targets(
     return JointTargets(
         tensor(joints.reshape(batch, most, -1)), tensor(np.repeat(valid, 2, axis=2)), tensor(heatmap),
         tensor(offset.reshape(batch, -1, 2)), tensor(cells.reshape(batch, -1)), tensor(valid.reshape(batch, -1)), index,
+        crowd_cells(
+            [sample.crowds for sample in boxes], labels=[labels] * num_joints, size_hw=size_hw, stride=stride,
+            device=device,
+        ),
     )  # fmt: skip
 
 
@@ -151,7 +158,7 @@ def joint_losses(
     """
     return {
         "joints": l1_at_centers(joints, targets.joints, targets.index, targets.joints_mask),
-        "joint_heatmap": focal_loss(heatmap, targets.heatmap),
+        "joint_heatmap": focal_loss(heatmap, targets.heatmap, targets.left_out),
         "joint_offset": l1_at_centers(joint_offset, targets.joint_offset, targets.joint_index, targets.joint_mask),
     }
 

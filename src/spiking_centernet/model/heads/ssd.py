@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spiking_centernet.boxes import iou_matrix
+from spiking_centernet.boxes import covered_shares, iou_matrix
 from spiking_centernet.model.heads.base import Branch, Head, Loss
 from spiking_centernet.structures import Boxes, Calibration
 
@@ -36,6 +36,9 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 MATCH_IOU, NEGATIVES_PER_POSITIVE = 0.5, 3
 """An anchor learns a box from this IoU on; the background is learned by the hardest of the others, so
 many per anchor with a box (SSD, section 2.2)."""
+
+LEFT_OUT = -1
+"""Label of an anchor in a crowd, which learns neither a box nor the background."""
 
 NMS_IOU, MIN_SCORE, MAX_CANDIDATES = 0.45, 0.01, 200
 """Suppression above this overlap, of the best candidates of a class above this score (SSD, section 2.2)."""
@@ -99,7 +102,17 @@ def match(anchors: Float[Tensor, "N 4"], boxes: Boxes) -> tuple[Int[Tensor, " N"
     """Return the class every anchor learns, 0 for the background, and the deltas it learns.
 
     An anchor takes the box it overlaps most if their IoU reaches ``MATCH_IOU``; every box also gets its best anchor.
+    An anchor of which half lies in a crowd, and that takes no box, learns nothing: ``LEFT_OUT``.
     """
+    crowds, boxes = boxes.crowds, boxes.objects
+    labels, deltas = _match(anchors, boxes)
+    if len(crowds):
+        inside = covered_shares(corners(anchors).numpy(), crowds.xyxy).max(axis=1) >= MATCH_IOU
+        labels[torch.from_numpy(inside) & (labels == 0)] = LEFT_OUT
+    return labels, deltas
+
+
+def _match(anchors: Float[Tensor, "N 4"], boxes: Boxes) -> tuple[Int[Tensor, " N"], Float[Tensor, "N 4"]]:
     labels, deltas = torch.zeros(len(anchors), dtype=torch.int64), torch.zeros(len(anchors), 4)
     sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
     usable = np.flatnonzero((sides > 0).all(axis=1)) if len(boxes) else np.zeros(0, np.int64)
@@ -122,12 +135,15 @@ def match(anchors: Float[Tensor, "N 4"], boxes: Boxes) -> tuple[Int[Tensor, " N"
     return labels, deltas
 
 
-def _hardest(loss: Float[Tensor, "B N"], positive: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
+def _hardest(
+    loss: Float[Tensor, "B N"], positive: Bool[Tensor, "B N"], left_out: Bool[Tensor, "B N"]
+) -> Bool[Tensor, "B N"]:
     """Return each sample's background anchors of the highest loss, three for each positive and at least three."""
-    loss = loss.detach().masked_fill(positive, -math.inf)
+    others = positive | left_out
+    loss = loss.detach().masked_fill(others, -math.inf)
     rank = loss.argsort(dim=1, descending=True).argsort(dim=1)
     wanted = (NEGATIVES_PER_POSITIVE * positive.sum(1, keepdim=True)).clamp_min(NEGATIVES_PER_POSITIVE)
-    return (rank < wanted) & ~positive
+    return (rank < wanted) & ~others
 
 
 def make_targets(anchors: Float[Tensor, "N 4"], boxes: Sequence[Boxes]) -> SSDTargets:
@@ -143,9 +159,10 @@ def ssd_loss(output: SSDOutput, targets: SSDTargets) -> Loss:
     Beyond SSD, a sample without boxes still shows its three hardest anchors the background.
     """
     labels, positive = targets.labels, targets.labels > 0
-    entropy = F.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    learned = labels.clamp_min(0).flatten()
+    entropy = F.cross_entropy(output.logits.flatten(0, 1), learned, reduction="none").view_as(labels)
     count = positive.sum().clamp_min(1)
-    classification = entropy[positive | _hardest(entropy, positive)].sum() / count
+    classification = entropy[positive | _hardest(entropy, positive, labels == LEFT_OUT)].sum() / count
     box = F.smooth_l1_loss(output.deltas[positive], targets.deltas[positive], reduction="sum") / count
     return Loss(classification + box, {"classification": classification, "box": box})
 

@@ -1,0 +1,75 @@
+"""Pose from COCO's keypoints and 3D boxes from KITTI's folder: train, score and detect, each with one command."""
+
+import json
+
+import numpy as np
+import pytest
+import toy_photos
+import toy_roads
+
+from spiking_centernet.cli.program import main
+from spiking_centernet.errors import DatasetError
+from spiking_centernet.evaluation import report
+from spiking_centernet.model.weights import load
+from spiking_centernet.training.recipes import recipe_for
+from spiking_centernet.training.trainer import Trainer
+
+SMALL = {
+    f"network.{name}": list(value) if isinstance(value, tuple) else value
+    for name, value in (toy_roads.NETWORK | {"voxels.num_steps": 2, "voxels.frame_hw": (32, 48)}).items()
+}
+
+
+def options(fields):
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    return [word for name, value in words.items() for word in (f"--{name}", value)]
+
+
+def run(recipe, data, out):
+    small = SMALL | {"epochs": 1, "batch_size": 4, "num_workers": 0, "precision": "float32"}
+    main(["train", recipe, "--data", str(data), "--out", str(out), *options(small)])
+    return load(out)
+
+
+def test_coco_keypoints_train_pose(tmp_path, capsys):
+    data = toy_photos.write_keypoints(toy_photos.write_coco(tmp_path / "photos"), keep=False)
+    path = data / "annotations" / "person_keypoints_train.json"
+    document = json.loads(path.read_text())
+    document["annotations"].append(
+        {"id": 99, "image_id": 0, "category_id": 8, "bbox": [0, 0, 20, 20], "iscrowd": 1, "num_keypoints": 0}
+    )
+    path.write_text(json.dumps(document))
+    model = run("pictures_pose", data, tmp_path / "run")
+    assert (model.config.tasks, model.config.classes) == (("detect", "pose"), ("person",))
+    card = report.score(model, data)
+    truth = card.predictions.truth["001.png", 0]
+    left, top, width, height = next(box for k, (_, box, _) in enumerate(toy_photos.pictures(4, 1)) if k == 1)
+    wanted = toy_photos.joints_in((left, top, width, height), 1)
+    seen = wanted[:, 2] > 0
+    np.testing.assert_allclose(truth.joints[0, seen, :2], wanted[seen, :2], atol=0.01)
+    assert card.scores["none"].tasks["pose"].joint_set == 17
+    capsys.readouterr()
+    main(["val", str(tmp_path / "run"), "--data", str(data), "--json"])
+    assert "pose" in json.loads(capsys.readouterr().out)["scores"]["none"]["tasks"]
+
+
+def test_kitti_trains_3d_boxes(tmp_path):
+    data = toy_photos.write_kitti(tmp_path / "kitti")
+    model = run("pictures_3d", data, tmp_path / "run")
+    assert (model.config.tasks, model.config.classes) == (("detect", "detect3d"), ("car", "pedestrian"))
+    card = report.score(model, data)
+    score = card.scores["none"]
+    assert (score.num_truth, sum(c.num_truth for c in score.tasks["detect3d"].classes)) == (4, 4)
+    truth = card.predictions.truth["000008", 0]
+    np.testing.assert_allclose(truth.box3d[0], [-1.25, 1.5, 12, 1.5, 1.75, 4, 0.75], atol=1e-6)
+
+
+def test_pictures_without_joints_or_cameras_are_refused(tmp_path):
+    photos, kitti = toy_photos.write_coco(tmp_path / "photos"), toy_photos.write_kitti(tmp_path / "kitti")
+    for recipe, data, message in (
+        ("pictures_pose", photos, "COCO's keypoints"),
+        ("pictures_3d", photos, "KITTI's labels"),
+        ("pictures_pose", kitti, "labels have no joints, the network 17"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            Trainer(recipe_for(recipe, data, {}), data, tmp_path / "run", resume=False)
