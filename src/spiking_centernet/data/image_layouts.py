@@ -20,7 +20,7 @@ from spiking_centernet.data.box_files import MAX_CLASSES
 from spiking_centernet.data.frames import IMAGE_SUFFIXES, image_size, is_image
 from spiking_centernet.data.object_files import Objects, object_dtype
 from spiking_centernet.errors import BoxFileError, DatasetError
-from spiking_centernet.joint_sets import JOINT_SETS
+from spiking_centernet.joint_sets import JOINT_SETS, JOINTS_17
 from spiking_centernet.structures import BOX_DTYPE
 
 SPLIT_NAMES = {"train": ("train", "train2017", "train2014"), "val": ("val", "valid", "val2017", "val2014"),
@@ -178,20 +178,23 @@ def _read_coco(
         if len(label_of) < len(categories) or len(pictures) < len(document["images"]):
             raise ValueError("two pictures or categories have the same id or name")
     except (OSError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise BoxFileError(f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again") from (
-            error
-        )
+        raise BoxFileError(
+            f"{' or '.join(paths)}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
+        ) from (error)
     for picture in pictures.values():
         box_rows(path, (*picture.boxes, *picture.crowds))
     return tuple(str(c["name"]) for c in categories), pictures, num_joints
 
 
 def num_coco_joints(path: str | Path, document: dict[str, Any]) -> int:
-    """Return how many joints the people of a file have, 0 where it has none, or another set than is known."""
+    """Return how many joints the people of a file have, 0 where it has none, or another set than is known.
+
+    Sets are known by the names of their joints; without names as many numbers as COCO has are COCO's.
+    """
     named = [tuple(map(str, c["keypoints"])) for c in document["categories"] if c.get("keypoints")]
     if not named:
         given = next((a["keypoints"] for a in document["annotations"] if any(a.get("keypoints", ()))), ())
-        return len(given) // 3 if len(given) // 3 in JOINT_SETS else 0
+        return len(JOINTS_17) if len(given) == 3 * len(JOINTS_17) else 0
     for joints in JOINT_SETS.values():
         if all(tuple(name.lower().replace(" ", "_") for name in names) == joints.names for names in named):
             return len(joints)

@@ -106,6 +106,16 @@ def test_coco_gets_the_joints_next_to_a_box_file(split, tmp_path):
     np.testing.assert_array_equal(again["joints"], rows["joints"])
     for name in ("location", "dimensions", "yaw"):
         assert np.isnan(again[name]).all()
+    convert_file(tmp_path / "people.json", tmp_path / "plain.npy", to="1mpx")
+    convert_file(tmp_path / "plain.npy", tmp_path / "plain.json", size_hw=(60, 80))
+    named = json.loads((tmp_path / "plain.json").read_text())
+    assert [a["keypoints"] for a in named["annotations"]] == [a["keypoints"] for a in document["annotations"]]
+    for category in document["categories"]:
+        category.pop("keypoints", None)
+    (tmp_path / "nameless.json").write_text(json.dumps(document))
+    lost = convert_file(tmp_path / "nameless.json", tmp_path / "nameless_bbox.npy").lost
+    assert lost == ("keypoints of 3 objects, which are of no known set",)
+    assert not (tmp_path / "nameless_objects.npy").exists()
     for name in ("boxes.txt", "yolo"):
         assert (
             "joints of 3 objects" in convert_file(tmp_path / "people_bbox.npy", tmp_path / name, size_hw=(60, 80)).lost

@@ -133,7 +133,7 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         rows: list[Row] = []
         tracked: list[bool] = []
         joints: list[list[list[float]]] = []
-        num_joints, num_crowds = num_coco_joints(path, document), 0
+        num_joints, num_crowds, num_unread = num_coco_joints(path, document), 0, 0
         for a in document["annotations"]:
             if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
                 num_crowds += 1
@@ -143,6 +143,7 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
             tracked.append(track is not None)
             label = label_of[a["category_id"]]
             rows.append((time[a["image_id"]], x, y, w, h, label, confidence, 0 if track is None else int(track)))
+            num_unread += not num_joints and any(a.get("keypoints", ()))
             given = a.get("keypoints") or [0] * (3 * num_joints)
             joints.append(checked_joints(f"annotation {a.get('id')}", given, num_joints) if num_joints else [])
     except json.JSONDecodeError as error:
@@ -155,6 +156,8 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         ) from error
     boxes = boxes_from(path, number_tracks(rows, tracked), classes)
     left_out = (f"{counted(num_crowds, 'region')} of crowds or to be ignored (iscrowd, ignore)",) if num_crowds else ()
+    if num_unread:
+        left_out = (*left_out, f"keypoints of {counted(num_unread, 'object')}, which are of no known set")
     size_hw = sizes.pop() if sizes else None
     in_time = np.argsort([row[0] for row in rows], kind="stable")  # as the boxes are sorted
     posed = np.array(joints, np.float32)[in_time] if num_joints and rows else None

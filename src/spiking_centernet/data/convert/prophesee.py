@@ -7,7 +7,6 @@ import numpy as np
 
 from spiking_centernet.data import read_boxes, write_boxes
 from spiking_centernet.data.convert.labels import Labels
-from spiking_centernet.data.layouts import BOXES_SUFFIX
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
@@ -37,9 +36,13 @@ def read(path: Path, *, classes: Sequence[str]) -> Labels:
     return Labels(boxes, tuple(classes), joints=_joints_beside(path, boxes))
 
 
+def _beside(path: Path, suffix: str) -> Path:
+    """Return the file of this ending next to a box file, ``NAME_bbox.npy`` or ``NAME.npy``."""
+    return path.with_name(path.stem.removesuffix("_bbox") + suffix)
+
+
 def _joints_beside(path: Path, boxes: np.ndarray) -> np.ndarray | None:
-    stem = str(path).removesuffix(BOXES_SUFFIX)
-    objects = read_beside(Path(stem + OBJECTS_SUFFIX), Path(stem + CAMERA_SUFFIX), path)
+    objects = read_beside(_beside(path, OBJECTS_SUFFIX), _beside(path, CAMERA_SUFFIX), path)
     count = 0 if objects is None else num_joints_of(objects.rows.dtype)
     if objects is None or not count:
         return None
@@ -71,7 +74,7 @@ def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, stored, allow_pickle=False)
     if objects is not None:
-        write_objects(str(path).removesuffix(path.suffix).removesuffix("_bbox") + OBJECTS_SUFFIX, objects)
+        write_objects(_beside(path, OBJECTS_SUFFIX), objects)
     return [f"{counted(labels.num_empty, 'labeled frame')} without a box"] if labels.num_empty else []
 
 
