@@ -7,7 +7,7 @@ VOC 2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/); the folders 
 import json
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -145,7 +145,7 @@ def _coco_of(path: Path) -> tuple[tuple[str, ...], dict[str, _Picture], int]:
 
 @lru_cache(maxsize=8)
 def _read_coco(
-    paths: tuple[str, ...], _versions: tuple[tuple[int, int], ...]
+    paths: Sequence[str], _versions: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[str, ...], dict[str, _Picture], int]:
     """Return the classes, every picture by its file name, and the number of joints of its people.
 
@@ -180,7 +180,7 @@ def _read_coco(
     except (OSError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise BoxFileError(
             f"{' or '.join(paths)}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
-        ) from (error)
+        ) from error
     for picture in pictures.values():
         box_rows(path, (*picture.boxes, *picture.crowds))
     return tuple(str(c["name"]) for c in categories), pictures, num_joints

@@ -172,7 +172,7 @@ def make_targets(
         [sample.crowds for sample in boxes], labels=[{k} for k in range(num_classes)], size_hw=size_hw, stride=stride,
         device=device,
     )  # fmt: skip
-    return Targets(*(torch.from_numpy(a).to(device) for a in (heatmap, wh, offset, index, mask)), left_out)
+    return Targets(*(torch.from_numpy(a).to(device) for a in (heatmap, wh, offset, index, mask)), left_out=left_out)
 
 
 def crowd_cells(
