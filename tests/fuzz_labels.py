@@ -43,7 +43,9 @@ def labels(data: bytes) -> int:
     assert (np.diff(found.timestamps_us) > 0).all()
     assert (found.timestamps_us >= 0).all()
     assert found.size_hw is None or 0 < min(found.size_hw) <= max(found.size_hw) <= 1 << 16
-    _write_again(Labels(found.boxes, found.classes, found.size_hw or SIZE_HW, found.timestamps_us), choice >> 5)
+    joints = found.joints if choice >> 5 & 3 == 0 else None  # COCO's file holds them
+    sized = found.size_hw or SIZE_HW
+    _write_again(Labels(found.boxes, found.classes, sized, found.timestamps_us, joints=joints), choice >> 5)
     return len(found.boxes)
 
 
@@ -75,6 +77,9 @@ def _write_again(found: Labels, to: int) -> None:
     except BoxFileError as error:
         raise AssertionError(f"what was read cannot be written: {error}") from error
     assert again.boxes.tolist() == found.boxes.tolist()
+    if found.joints is not None and found.joints.any():
+        assert again.joints is not None
+        assert np.array_equal(again.joints, found.joints)
 
 
 LAYOUTS = ("dsec-det", "etram", "1mpx", "pedro")
@@ -149,6 +154,12 @@ def study(data: bytes) -> Plan:
 LABELS = (labels, layouts, study)
 
 
+def _posed(document: dict) -> dict:
+    """Return a COCO document whose first box has COCO's joints."""
+    first, *others = document["annotations"]
+    return document | {"annotations": [first | {"keypoints": [3.5, 4.25, 2] * 17}, *others]}
+
+
 def seeds(name: str) -> list[bytes]:
     """Return valid inputs of a target."""
     if name == "labels":
@@ -160,6 +171,7 @@ def seeds(name: str) -> list[bytes]:
         untimed = re.sub(r', "t_us": \d+', "", json.dumps(document))
         return [
             b"\0" + json.dumps(document).encode(),
+            b"\0" + json.dumps(_posed(document)).encode(),
             b"\x30" + untimed.encode(),
             b"\x4a" + b"0 0.5 0.5 0.5 0.25\n1 0.1 0.2 0.1 0.1 0.5 3\n",
             b"\x6b" + b"car\npedestrian\n",

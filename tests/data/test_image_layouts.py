@@ -135,6 +135,7 @@ def test_keypoints_of_another_set_are_not_read(tmp_path):
         ("{", "is no COCO ground truth"),
         ('{"images": [], "annotations": []}', "KeyError: 'categories'"),
         ('{"images": [], "annotations": [], "categories": []}', "0 categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "KeyError: 'name'"),
     ],
 )
 def test_damaged_coco_is_refused(tmp_path, text, message):

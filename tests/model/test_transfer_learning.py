@@ -109,6 +109,17 @@ def test_another_network_is_refused_with_the_reason_and_left_alone(path, changes
     assert equal(model, start)
 
 
+def test_the_encoder_alone_is_offered_where_it_fits(path):
+    classifier = {"tasks": ["classify"], "decoder.num_blocks": 0}
+    with pytest.raises(WeightsError, match="the encoder alone is taken over with weights_parts: encoder"):
+        scn.transfer(fresh(**classifier), path)
+    model = fresh(**classifier)
+    scn.transfer(model, path, parts="encoder")
+    assert equal(model.encoder, scn.load(path).encoder)
+    with pytest.raises(WeightsError, match=r"encoder\.widths is .* or leave out the weights$"):
+        scn.transfer(fresh(**classifier, **{"encoder.widths": [4, 4, 8, 9]}), path)
+
+
 def test_build_takes_the_network_of_the_weights(path):
     model = scn.build(weights=path, classes=["truck", "car"])
     assert (model.config.encoder.widths, model.config.classes) == ((4, 4, 8, 8), ("truck", "car"))

@@ -8,11 +8,14 @@ import toy_photos
 import toy_roads
 
 from spiking_centernet.cli.program import main
+from spiking_centernet.data import read_boxes, write_boxes
+from spiking_centernet.data.convert import convert_file
 from spiking_centernet.errors import DatasetError
 from spiking_centernet.evaluation import report
+from spiking_centernet.joint_sets import JOINTS_17
 from spiking_centernet.model.weights import load
 from spiking_centernet.training.recipes import recipe_for
-from spiking_centernet.training.trainer import Trainer
+from spiking_centernet.training.trainer import Trainer, train
 
 SMALL = {
     f"network.{name}": list(value) if isinstance(value, tuple) else value
@@ -51,6 +54,29 @@ def test_coco_keypoints_train_pose(tmp_path, capsys):
     capsys.readouterr()
     main(["val", str(tmp_path / "run"), "--data", str(data), "--json"])
     assert "pose" in json.loads(capsys.readouterr().out)["scores"]["none"]["tasks"]
+
+
+def test_coco_keypoints_beside_events_train_pose(tmp_path):
+    data = toy_roads.write_folder(tmp_path / "roads")
+    for path in sorted(data.glob("*/*_bbox.npy")):
+        boxes = read_boxes(path)
+        boxes["class_id"], boxes["track_id"] = 1, 7
+        write_boxes(path, boxes)
+        labels = path.with_suffix(".json")
+        convert_file(path, labels)
+        document = json.loads(labels.read_text())
+        for a in document["annotations"]:
+            a["keypoints"] = toy_photos.joints_in(a["bbox"], a["id"]).ravel().tolist()
+        labels.write_text(json.dumps(document))
+        assert convert_file(labels, path).lost == ()
+    recipe = toy_roads.recipe(
+        network=toy_roads.NETWORK | {"tasks": ("detect", "pose"), "head.joints": JOINTS_17.names}, epochs=1
+    )
+    model = train(recipe, data, out=tmp_path / "run")
+    predictions = report.score(model, data).predictions
+    boxes = predictions.truth["clip2", toy_roads.PERIOD_US]
+    assert boxes.joints[0, :, 2].tolist() == [0, 1, 2] * 5 + [0, 1]
+    assert predictions.score("none").tasks["pose"].joint_set == 17
 
 
 def test_kitti_trains_3d_boxes(tmp_path):

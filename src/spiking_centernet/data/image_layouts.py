@@ -160,6 +160,7 @@ def _read_coco(
         num_joints = num_coco_joints(paths[-1], people)
         joints_of = {a["id"]: a["keypoints"] for a in people["annotations"] if num_joints and "keypoints" in a}
         categories = sorted(document["categories"], key=lambda category: category["id"])
+        classes = tuple(str(category["name"]) for category in categories)
         label_of = {category["id"]: k for k, category in enumerate(categories)}
         name_of = {image["id"]: str(image["file_name"]) for image in document["images"]}
         pictures = {name: _Picture() for name in name_of.values()}
@@ -183,7 +184,7 @@ def _read_coco(
         ) from error
     for picture in pictures.values():
         box_rows(path, (*picture.boxes, *picture.crowds))
-    return tuple(str(c["name"]) for c in categories), pictures, num_joints
+    return classes, pictures, num_joints
 
 
 def num_coco_joints(path: str | Path, document: dict[str, Any]) -> int:

@@ -151,9 +151,10 @@ def _take_encoder(name: str, other: Detector, model: Detector) -> Transfer:
 def _refuse_another_network(name: str, other: Detector, model: Detector, parts: str) -> None:
     differ = differences(other.config, model.config)
     differ = {path: values for path, values in differ.items() if not path.startswith("deployment.")}
+    ours = ("voxels.", "encoder.", "neuron.")
+    of_encoder = {p: v for p, v in differ.items() if p.startswith(ours) and p not in FREE_OF_ENCODERS}
     if parts == "encoder":
-        ours = ("voxels.", "encoder.", "neuron.")
-        differ = {p: v for p, v in differ.items() if p.startswith(ours) and p not in FREE_OF_ENCODERS}
+        differ = of_encoder
     as_long = other.config.voxels.step_us == model.config.voxels.step_us
     free = (*FREE, *(("head.width",) if "head.kind" in differ else ()), *(FREE_OF_STEPS if as_long else ()))
     for path in free:
@@ -163,10 +164,10 @@ def _refuse_another_network(name: str, other: Detector, model: Detector, parts: 
             f"{path} is {theirs!r} there, {ours!r} here ({REASONS.get(path) or REASONS[path.partition('.')[0]]})"
             for path, (theirs, ours) in differ.items()
         )
+        hint = "" if of_encoder else "; the encoder alone is taken over with weights_parts: encoder"
         raise WeightsError(
             f"{name}: cannot start from the weights of another network: {reasons}; leave out preset and network to "
-            "take the network of the weights, or leave out the weights"
-            + ("" if parts == "encoder" else "; the encoder alone is taken over with weights_parts: encoder")
+            f"take the network of the weights, or leave out the weights{hint}"
         )
 
 
