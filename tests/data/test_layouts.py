@@ -83,7 +83,7 @@ def test_layouts_are_found_by_name(megapixel):
     with pytest.raises(DatasetError, match="no such folder"):
         FolderDataset("1mpx:/nowhere/at/all", "train")
     boxes, classes = {"folder", "gen1", "1mpx", "dsec-det", "etram", "pedro"}, {"ncars", "dvs-gesture"}
-    assert set(LAYOUTS) == boxes | classes | {"coco", "yolo", "voc"}
+    assert set(LAYOUTS) == boxes | classes | {"coco", "yolo", "voc", "kitti"}
 
 
 def write_h5(path, found, **scalars):
