@@ -68,6 +68,23 @@ def real_suite(results: Results) -> str:
     return f"{table(header, rows)}\n\nBoxes count from each model's own threshold up: {thresholds}. {origin(r)}"
 
 
+def real_misses(results: Results) -> str:
+    """Why objects in real recordings are missed."""
+    r = results["real_misses"]
+    names = {
+        "pedro": "PEDRo, persons", "gen31": "VGA, a close person", "icns": "street, cars", "ncars": "N-CARS, cars"
+    }  # fmt: skip
+    rows = [
+        (names[part], f"`{row['model']}`", *(counts[cause] for cause in r["causes"]))
+        for part in names
+        for row in r["models"]
+        for counts in [row["parts"][part]]
+    ]
+    legend = "; ".join(f"*{cause}*: {meaning}" for cause, meaning in r["causes"].items())
+    cells = table(("objects of", "weights", *r["causes"]), rows, words=2)
+    return f"{cells}\n\nThe first that holds. {legend}. {origin(r)}"
+
+
 def partial_windows(results: Results) -> str:
     """Recall where only the end of a window holds events."""
     r = results["partial_windows"]
