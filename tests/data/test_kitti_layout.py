@@ -113,6 +113,20 @@ def test_label_files_survive_the_way_there_and_back(root, golden_dir, tmp_path):
             np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
 
 
+def test_regions_survive_the_way_to_box_files_and_back(root, tmp_path):
+    source = tmp_path / "roads" / "val"
+    target = source / "all_bbox.npy"
+    source.mkdir(parents=True)
+    convert_file(root, target, to="gen1", every_us=50_000)
+    assert len(read_boxes(source / "all_crowds.npy")) == 24
+    convert_file(source, tmp_path / "again", to="kitti")
+    for path in (root / "training" / "label_2").glob("*.txt"):
+        found, again = read_kitti(path), read_kitti(tmp_path / "again" / "training" / "label_2" / path.name)
+        assert again.types == found.types
+        for name in ("truncated", "occluded", "xyxy", "box3d"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+
+
 def test_a_simulated_split_with_frames_becomes_such_a_folder(tmp_path):
     source = toy_roads.write_folder(tmp_path / "roads")
     toy_roads.write_objects_beside(source)

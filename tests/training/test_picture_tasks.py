@@ -67,6 +67,8 @@ def test_coco_keypoints_beside_events_train_pose(tmp_path):
         document = json.loads(labels.read_text())
         for a in document["annotations"]:
             a["keypoints"] = toy_photos.joints_in(a["bbox"], a["id"]).ravel().tolist()
+        crowd = {"id": 99, "image_id": 1, "category_id": 2, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+        document["annotations"].append(crowd)
         labels.write_text(json.dumps(document))
         assert convert_file(labels, path).lost == ()
     recipe = toy_roads.recipe(
@@ -75,6 +77,8 @@ def test_coco_keypoints_beside_events_train_pose(tmp_path):
     model = train(recipe, data, out=tmp_path / "run")
     predictions = report.score(model, data).predictions
     boxes = predictions.truth["clip2", toy_roads.PERIOD_US]
+    assert (boxes.crowd.tolist(), boxes.xyxy[1].tolist()) == ([False, True], [0, 0, 9, 9])
+    assert predictions.score("none").num_truth == 6
     assert boxes.joints[0, :, 2].tolist() == [0, 1, 2] * 5 + [0, 1]
     assert predictions.score("none").tasks["pose"].joint_set == 17
 

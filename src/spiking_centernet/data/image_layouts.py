@@ -342,7 +342,7 @@ def voc_classes(root: Path) -> tuple[str, ...]:
     """Return the names of a VOC folder's objects, sorted."""
     folders = [root / "Annotations"] if (root / "Annotations").is_dir() else []
     folders += [folder for split in SPLIT_NAMES for folder in _split_folders(root, split)]
-    names = {name for folder in folders for path in folder.glob("*.xml") for name, _, _ in _read_xml(path)}
+    names = {name for folder in folders for path in folder.glob("*.xml") for name, _, _ in read_xml(path)}
     if not names:
         raise DatasetError(f"{root}: no XML in {', '.join(map(str, folders)) or 'Annotations'} names an object")
     return tuple(sorted(names))
@@ -357,7 +357,7 @@ def read_voc(labels: Path, classes: tuple[str, ...], *, difficult: bool = False)
         BoxFileError: the XML is damaged or names another class.
     """
     rows = []
-    for number, (name, (left, top, right, bottom), is_difficult) in enumerate(_read_xml(labels)):
+    for number, (name, (left, top, right, bottom), is_difficult) in enumerate(read_xml(labels)):
         if name not in classes:
             raise BoxFileError(f"{labels}: object {number} is a {name!r}; known: {', '.join(classes)}")
         if is_difficult == difficult:
@@ -365,7 +365,7 @@ def read_voc(labels: Path, classes: tuple[str, ...], *, difficult: bool = False)
     return box_rows(labels, rows)
 
 
-def _read_xml(path: Path) -> list[tuple[str, tuple[float, ...], bool]]:
+def read_xml(path: Path) -> list[tuple[str, tuple[float, ...], bool]]:
     """Return name, corners as stored and whether difficult of every object."""
     try:
         if path.stat().st_size > MAX_XML_BYTES:

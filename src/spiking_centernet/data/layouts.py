@@ -25,10 +25,9 @@ from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX, O
 from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
 
-BOXES_SUFFIX = "_bbox.npy"
+BOXES_SUFFIX, CROWDS_SUFFIX = "_bbox.npy", "_crowds.npy"
 CLASSES_FILE = "classes.txt"
 """Names of the classes, a line each, in the order of their ids; beside the boxes or in the folder of the splits."""
-MAX_XML_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,11 @@ class Files:
     def camera(self) -> Path:
         """Where the camera lies, if it is known."""
         return self.boxes.with_name(self.boxes.name.removesuffix(BOXES_SUFFIX) + CAMERA_SUFFIX)
+
+    @property
+    def crowds(self) -> Path:
+        """Where regions lie that are neither learned nor scored, boxes in the layout of the box file."""
+        return self.boxes.with_name(self.boxes.name.removesuffix(BOXES_SUFFIX) + CROWDS_SUFFIX)
 
     @property
     def frames(self) -> Path | None:
@@ -75,7 +79,7 @@ class Layout:
         names_of: returns the classes of a folder that names them itself; None where the layout fixes them.
         has_pictures: whether recordings are pictures, without events.
         read_crowds: returns regions of a recording that are neither learned nor scored, as ``read`` returns boxes; None
-            where the layout has none.
+            where they lie in a file next to the boxes, if there are any.
         read_objects: returns 3D boxes, joints and cameras that label files of the layout's own hold; None where there
             are none but those next to box files.
     """
@@ -115,9 +119,10 @@ class Layout:
 
     def crowds(self, files: Files, classes: Sequence[str]) -> np.ndarray:
         """Return regions of the classes asked for in which objects are neither learned nor scored, as :meth:`boxes`."""
-        return (
-            np.zeros(0, BOX_DTYPE) if self.read_crowds is None else self._of_classes(files, classes, self.read_crowds)
-        )
+        read = self.read_crowds
+        if read is None and files.crowds.is_file():
+            return self._of_classes(files, classes, lambda files, stored: read_boxes(files.crowds, classes=stored))
+        return np.zeros(0, BOX_DTYPE) if read is None else self._of_classes(files, classes, read)
 
     def objects(self, files: Files) -> Objects | None:
         """Return 3D boxes, joints and cameras of a recording, None where there are none.
@@ -330,23 +335,14 @@ def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
 
 def _read_pedro(files: Files, classes: Sequence[str]) -> np.ndarray:
     """A recording is 40 ms that were looked at as one picture: its boxes stand at its end."""
-    import xml.etree.ElementTree as ElementTree
-
     from spiking_centernet.data import open as open_recording
 
-    if files.boxes.stat().st_size > MAX_XML_BYTES:
-        raise BoxFileError(f"{files.boxes}: is larger than {MAX_XML_BYTES} bytes; no box file of PEDRo is")
-    try:
-        objects = ElementTree.parse(files.boxes).getroot().findall("object")
-        corners = [[float(o.findtext(f"bndbox/{s}", "")) for s in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
-        names = [o.findtext("name", "") for o in objects]
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding nobody knows
-        raise BoxFileError(f"{files.boxes}: is no readable PASCAL VOC file ({error}); copy it again") from error
-    boxes = np.zeros(len(objects), BOX_DTYPE)
-    for k, ((left, top, right, bottom), name) in enumerate(zip(corners, names, strict=True)):
-        if name not in classes or not (0 <= left <= right < 1e6 and 0 <= top <= bottom < 1e6):
-            raise BoxFileError(f"{files.boxes}: object {k} is {name!r} at {corners[k]}; known: {', '.join(classes)}")
-        boxes[k] = (0, left, top, right - left, bottom - top, list(classes).index(name), 1, k)
+    rows = []
+    for k, (name, corners, _) in enumerate(image_layouts.read_xml(files.boxes)):
+        if name not in classes:
+            raise BoxFileError(f"{files.boxes}: object {k} is {name!r}; known: {', '.join(classes)}")
+        rows.append((*corners, list(classes).index(name), k))
+    boxes = image_layouts.box_rows(files.boxes, rows)
     if len(boxes):
         boxes["ts"] = open_recording(files.events, size_hw=PEDRO_HW).stop_us
     return boxes

@@ -343,10 +343,21 @@ def test_coco_boxes_without_a_track_get_numbers_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("flag", [{"iscrowd": 1}, {"ignore": 1}])
-def test_crowds_of_coco_are_left_out_and_said(tmp_path, flag):
-    labels = coco.read(coco_file(tmp_path / "a.json", [{"bbox": [0, 0, 9, 9]}, {"bbox": [0, 0, 304, 240], **flag}]))
-    assert len(labels.boxes) == 1
-    assert labels.left_out == ("1 region of crowds or to be ignored (iscrowd, ignore)",)
+def test_crowds_of_coco_go_with_the_boxes(tmp_path, flag):
+    path = coco_file(tmp_path / "a.json", [{"bbox": [0, 0, 9, 9]}, {"bbox": [0, 0, 304, 240], **flag}])
+    labels = coco.read(path)
+    assert (len(labels.boxes), len(labels.crowds), labels.left_out) == (1, 1, ())
+    target = tmp_path / "a_bbox.npy"
+    assert convert_file(path, target).lost == ()
+    crowds = read_boxes(tmp_path / "a_crowds.npy", classes=labels.classes)
+    assert crowds.tolist() == labels.crowds.tolist()
+    convert_file(target, tmp_path / "b.json", size_hw=SIZE_HW)
+    again = coco.read(tmp_path / "b.json")
+    assert (again.boxes.tolist(), again.crowds.tolist()) == (labels.boxes.tolist(), labels.crowds.tolist())
+    for name in ("yolo", "b.csv"):
+        assert "1 region of crowds or to be ignored" in convert_file(path, tmp_path / name).lost
+    convert_file(coco_file(tmp_path / "c.json", [{"bbox": [0, 0, 9, 9]}]), target)
+    assert not (tmp_path / "a_crowds.npy").exists()
     assert labels.classes == ("Fu\u00dfg\u00e4nger", "pedestrian")
 
 

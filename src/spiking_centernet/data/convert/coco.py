@@ -4,6 +4,7 @@ What COCO has no word for stands in keys of its own, which COCO's tools pass ove
 and ``confidence`` of a box. Nothing is lost; ``keypoints`` become the joints of a box and the other way round.
 """
 
+import itertools
 import json
 import re
 from fractions import Fraction
@@ -61,16 +62,17 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
     joints = labels.joints
     joint_set = None if joints is None else JOINT_SETS.get(joints.shape[1])
     annotations = []
-    for k, box in enumerate(labels.boxes, start=1):
+    crowds = zip(labels.crowds, itertools.repeat(1))
+    for k, (box, is_crowd) in enumerate((*zip(labels.boxes, itertools.repeat(0)), *crowds), start=1):
         x, y, w, h = (short(box[name]) for name in ("x", "y", "w", "h"))
         annotations.append(
             {
                 "id": k, "image_id": image_of[int(box["ts"])], "category_id": int(box["class_id"]) + 1,
-                "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "track_id": int(box["track_id"]),
+                "bbox": [x, y, w, h], "area": w * h, "iscrowd": is_crowd, "track_id": int(box["track_id"]),
                 "confidence": short(box["confidence"]),
             }
         )  # fmt: skip
-        if joints is not None and joints[k - 1].any():
+        if not is_crowd and joints is not None and joints[k - 1].any():
             annotations[-1]["keypoints"] = [short(value) for value in joints[k - 1].ravel()]
             annotations[-1]["num_keypoints"] = int((joints[k - 1, :, 2] > 0).sum())
     document = {
@@ -133,16 +135,20 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         rows: list[Row] = []
         tracked: list[bool] = []
         joints: list[list[list[float]]] = []
-        num_joints, num_crowds, num_unread = num_coco_joints(path, document), 0, 0
+        num_joints, num_unread = num_coco_joints(path, document), 0
+        crowds: list[Row] = []
+        crowds_tracked: list[bool] = []
         for a in document["annotations"]:
-            if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
-                num_crowds += 1
-                continue
             x, y, w, h = map(float, a["bbox"])
             confidence, track = float(a.get("confidence", a.get("score", 1))), a.get("track_id")
-            tracked.append(track is not None)
             label = label_of[a["category_id"]]
-            rows.append((time[a["image_id"]], x, y, w, h, label, confidence, 0 if track is None else int(track)))
+            row = (time[a["image_id"]], x, y, w, h, label, confidence, 0 if track is None else int(track))
+            if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
+                crowds.append(row)
+                crowds_tracked.append(track is not None)
+                continue
+            tracked.append(track is not None)
+            rows.append(row)
             num_unread += not num_joints and any(a.get("keypoints", ()))
             given = a.get("keypoints") or [0] * (3 * num_joints)
             joints.append(checked_joints(f"annotation {a.get('id')}", given, num_joints) if num_joints else [])
@@ -155,10 +161,9 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
             f"{path}: is no COCO ground truth ({type(error).__name__}: {error}); export it again"
         ) from error
     boxes = boxes_from(path, number_tracks(rows, tracked), classes)
-    left_out = (f"{counted(num_crowds, 'region')} of crowds or to be ignored (iscrowd, ignore)",) if num_crowds else ()
-    if num_unread:
-        left_out = (*left_out, f"keypoints of {counted(num_unread, 'object')}, which are of no known set")
+    regions = boxes_from(path, number_tracks(crowds, crowds_tracked), classes)
+    left_out = (f"keypoints of {counted(num_unread, 'object')}, which are of no known set",) if num_unread else ()
     size_hw = sizes.pop() if sizes else None
     in_time = np.argsort([row[0] for row in rows], kind="stable")  # as the boxes are sorted
     posed = np.array(joints, np.float32)[in_time] if num_joints and rows else None
-    return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out, posed)
+    return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out, posed, regions)

@@ -110,6 +110,8 @@ def convert_file(
     lost = [*labels.left_out, *_write(to, target, labels, source.stem.removesuffix("_bbox"))]
     if labels.joints is not None and labels.joints.any() and to in ("yolo", "mot"):
         lost.append(f"joints of {counted(int(labels.joints.any(axis=(1, 2)).sum()), 'object')}")
+    if len(labels.crowds) and to in ("yolo", "mot"):
+        lost.append(f"{counted(len(labels.crowds), 'region')} of crowds or to be ignored")
     return Conversion(target, f"{kind}, {_boxes_at(len(labels.boxes), len(labels.timestamps_us))}", tuple(lost))
 
 
@@ -197,13 +199,13 @@ def _with_names_beside(target: Path, labels: Labels) -> Labels:
     place = np.array([find_class(name, classes) for name in labels.classes], np.int64)
     if len(classes) > MAX_CLASSES:
         raise BoxFileError(f"{target}: {len(classes)} classes are more than a box file's {MAX_CLASSES}; leave some out")
-    boxes = labels.boxes.copy()
-    boxes["class_id"] = place[boxes["class_id"]]
+    boxes, crowds = labels.boxes.copy(), labels.crowds.copy()
+    boxes["class_id"], crowds["class_id"] = place[boxes["class_id"]], place[crowds["class_id"]]
     if new:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / CLASSES_FILE) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    return dataclasses.replace(labels, boxes=boxes, classes=classes)
+    return dataclasses.replace(labels, boxes=boxes, crowds=crowds, classes=classes)
 
 
 def _with_kitti(kind: str, source: Path, target: Path, to: str, every_us: Fraction | float | None) -> Conversion:

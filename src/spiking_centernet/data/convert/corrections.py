@@ -2,12 +2,12 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data.box_files import write_boxes
-from spiking_centernet.data.convert import coco
+from spiking_centernet.data.convert import coco, prophesee
 from spiking_centernet.data.convert.labels import Labels, read_names
 from spiking_centernet.data.layouts import BOXES_SUFFIX
 from spiking_centernet.errors import BoxFileError
@@ -48,13 +48,15 @@ def take_back(
     names = folder / "classes.txt"
     before = read_names(names) if names.is_file() else ()
     classes = before + tuple(name for name in labels.classes if name not in before)
-    boxes = labels.boxes.copy()
-    boxes["class_id"] = np.array([classes.index(name) for name in labels.classes], "u1")[labels.boxes["class_id"]]
+    boxes, crowds = labels.boxes.copy(), labels.crowds.copy()
+    place = np.array([classes.index(name) for name in labels.classes], "u1")
+    boxes["class_id"], crowds["class_id"] = place[boxes["class_id"]], place[crowds["class_id"]]
     if classes != before:
         with atomic_write(names) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    write_boxes(fitting[0], boxes, classes=classes)
-    return fitting[0], Labels(boxes, classes, labels.size_hw, labels.timestamps_us, labels.left_out)
+    renamed = replace(labels, boxes=boxes, crowds=crowds, classes=classes)
+    prophesee.write(fitting[0], renamed)
+    return fitting[0], renamed
 
 
 def _stem(corrected: Path) -> str:

@@ -15,10 +15,12 @@ import numpy as np
 
 from spiking_centernet.boxes3d import alpha_of, centers
 from spiking_centernet.data.box_files import label_timestamps, read_boxes, write_boxes
+from spiking_centernet.data.convert.labels import Labels
+from spiking_centernet.data.convert.prophesee import write_crowds
 from spiking_centernet.data.frames import FRAMES_SUFFIX
 from spiking_centernet.data.kitti_files import KittiObjects, object_rows, read_kitti, read_projection, write_kitti
-from spiking_centernet.data.kitti_layout import DONT_CARE, class_of
-from spiking_centernet.data.layouts import BOXES_SUFFIX, read_class_names
+from spiking_centernet.data.kitti_layout import DONT_CARE, class_of, read_kitti_crowds
+from spiking_centernet.data.layouts import BOXES_SUFFIX, CROWDS_SUFFIX, read_class_names
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
@@ -69,6 +71,8 @@ def write_folder(source: Path, target: Path) -> int:
     known = [_known(path, classes) for path in paths]
     instants: list[tuple[str, str, int]] = []
     for path, (boxes, objects) in zip(paths, known, strict=True):
+        regions = path.with_name(path.name.removesuffix(BOXES_SUFFIX) + CROWDS_SUFFIX)
+        crowds = read_boxes(regions, classes=classes) if regions.is_file() else boxes[:0]
         for t_us in label_timestamps(boxes).tolist():
             name = f"{len(instants):06d}"
             instants.append((name, path.name.removesuffix(BOXES_SUFFIX), t_us))
@@ -76,7 +80,9 @@ def write_folder(source: Path, target: Path) -> int:
             if camera is None:
                 raise BoxFileError(f"{path}: the camera at {t_us} us is missing in its {CAMERA_SUFFIX} file")
             rows = objects.rows[objects.rows["ts"] == t_us]
-            write_kitti(target / "training" / "label_2" / f"{name}.txt", _labels(boxes, rows, t_us, classes))
+            label = _labels(boxes, rows, t_us, classes)
+            label = _with_regions(label, crowds[crowds["ts"] == t_us], len(classes))
+            write_kitti(target / "training" / "label_2" / f"{name}.txt", label)
             _write_calibration(target / "training" / "calib" / f"{name}.txt", camera)
             _copy_frame(path, t_us, target / "training" / "image_2" / f"{name}.png")
     text = io.StringIO(newline="")
@@ -121,6 +127,22 @@ def _labels(boxes: np.ndarray, rows: np.ndarray, t_us: int, classes: tuple[str, 
     )  # fmt: skip
 
 
+def _with_regions(label: KittiObjects, crowds: np.ndarray, num_classes: int) -> KittiObjects:
+    """Return the label with a DontCare for every region that is a crowd of all classes; KITTI has no others."""
+    corners = np.stack([crowds["x"], crowds["y"], crowds["x"] + crowds["w"], crowds["y"] + crowds["h"]], axis=1)
+    keyed = np.unique(np.column_stack([corners, crowds["class_id"]]).astype(np.float64), axis=0)
+    regions, counts = np.unique(keyed[:, :4], axis=0, return_counts=True)
+    regions = regions[counts == num_classes]
+    n = len(regions)
+    box3d = np.tile([-1000.0, -1000, -1000, -1, -1, -1, -10], (n, 1))
+    return KittiObjects(
+        (*label.types, *["DontCare"] * n), np.append(label.truncated, np.full(n, -1.0)),
+        np.append(label.occluded, np.full(n, -1)), np.append(label.alpha, np.full(n, -10.0)),
+        np.concatenate([label.xyxy, regions]), np.concatenate([label.box3d, box3d]),
+        np.append(label.scores, np.ones(n)),
+    )  # fmt: skip
+
+
 def _write_calibration(path: Path, camera: Calibration) -> None:
     def line(name: str, values: np.ndarray) -> str:
         return f"{name}: {' '.join(f'{value:.12e}' for value in values.ravel())}\n"
@@ -133,11 +155,11 @@ def _write_calibration(path: Path, camera: Calibration) -> None:
 
 
 def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None) -> tuple[int, int, tuple[str, ...]]:
-    """Write KITTI's labels as one box file with objects and cameras; return frames, boxes and what was left out.
+    """Write KITTI's labels as one box file with objects, cameras and crowds; return frames, boxes, what was left out.
 
     Args:
         source: KITTI's folder, or its ``training``.
-        target: ``NAME_bbox.npy``; the other two are written next to it.
+        target: ``NAME_bbox.npy``; the others are written next to it.
         every_us: microseconds between pictures, in the order of their numbers; None takes those of ``instants.csv``.
 
     Raises:
@@ -151,14 +173,15 @@ def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None
     if not paths:
         raise BoxFileError(f"{training / 'label_2'}: holds no labels; copy it again")
     times = _times(training.parent if training.name == "training" else training, paths, every_us)
-    boxes, objects, cameras, other, regions = [], [], {}, 0, 0
+    boxes, objects, crowds, cameras, other = [], [], [], {}, 0
     for path, t_us in zip(paths, times, strict=True):
         found = read_kitti(path)
         cameras[t_us] = read_projection(training / "calib" / path.name)
         labels = [find_class(name, CLASS_NAMES) for name in found.types]
         keep = np.array([label is not None for label in labels], bool)
         is_region = np.array([class_of(name) == DONT_CARE for name in found.types], bool)
-        regions += int(is_region.sum())
+        crowds.append(read_kitti_crowds(path, CLASS_NAMES))
+        crowds[-1]["ts"] = t_us
         other += int((~keep & ~is_region).sum())
         rows, solid = np.zeros(keep.sum(), BOX_DTYPE), object_rows(found, keep)
         xyxy = found.xyxy[keep]
@@ -175,9 +198,8 @@ def read_folder(source: Path, target: Path, *, every_us: Fraction | float | None
     write_boxes(target, np.concatenate(boxes))
     write_objects(stem + OBJECTS_SUFFIX, np.concatenate(objects))
     write_cameras(stem + CAMERA_SUFFIX, cameras)
+    write_crowds(target, Labels(np.concatenate(boxes), CLASS_NAMES, crowds=np.concatenate(crowds)))
     lost = (f"{counted(other, 'object')} neither car nor pedestrian",) if other else ()
-    if regions:
-        lost = (*lost, f"{counted(regions, 'region')} that are not to be scored (DontCare)")
     return len(paths), sum(map(len, boxes)), lost
 
 

@@ -25,6 +25,7 @@ class Labels:
         timestamps_us: int64 [M], every labeled time, those without a box too; sorted, each once.
         left_out: what the file says that is not in ``boxes``, and what was assumed in reading it, in words.
         joints: float32 [N, J, 3], u and v in pixels and visibility of every box; None where there are none.
+        crowds: BOX_DTYPE [C], regions that are neither learned nor scored, sorted by time.
     """
 
     boxes: np.ndarray
@@ -33,9 +34,11 @@ class Labels:
     timestamps_us: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     left_out: tuple[str, ...] = ()
     joints: np.ndarray | None = None
+    crowds: np.ndarray = field(default_factory=lambda: np.zeros(0, BOX_DTYPE))
 
     def __post_init__(self):
         with_box = np.unique(self.boxes["ts"]).astype(np.int64)
+        with_box = np.union1d(with_box, self.crowds["ts"].astype(np.int64)) if len(self.crowds) else with_box
         known = with_box if self.timestamps_us is None else np.union1d(with_box, self.timestamps_us).astype(np.int64)
         object.__setattr__(self, "timestamps_us", known)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from spiking_centernet.data import read_boxes, write_boxes
 from spiking_centernet.data.convert.labels import Labels
+from spiking_centernet.data.layouts import CROWDS_SUFFIX
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
@@ -31,9 +32,11 @@ MEGAPIXEL_DTYPE = np.dtype(
 
 
 def read(path: Path, *, classes: Sequence[str]) -> Labels:
-    """Read a box file of either layout, with the joints that lie next to it as objects; raises as ``read_boxes``."""
+    """Read a box file of either layout, with joints and crowds that lie next to it; raises as ``read_boxes``."""
     boxes = read_boxes(path, classes=classes)
-    return Labels(boxes, tuple(classes), joints=_joints_beside(path, boxes))
+    regions = _beside(path, CROWDS_SUFFIX)
+    crowds = read_boxes(regions, classes=classes) if regions.is_file() else boxes[:0]
+    return Labels(boxes, tuple(classes), joints=_joints_beside(path, boxes), crowds=crowds)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -58,7 +61,7 @@ def _joints_beside(path: Path, boxes: np.ndarray) -> np.ndarray | None:
 def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
     """Write a box file in the layout ``gen1`` or ``1mpx``; return what it cannot hold, in words.
 
-    Joints are written next to it, as objects whose 3D boxes are not known.
+    Crowds are written next to it, and joints as objects whose 3D boxes are not known.
 
     Raises:
         BoxFileError: A box does not fit, or two people with joints have the same time and track.
@@ -73,9 +76,19 @@ def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
             stored[name] = labels.boxes[name]
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, stored, allow_pickle=False)
+    write_crowds(path, labels)
     if objects is not None:
         write_objects(_beside(path, OBJECTS_SUFFIX), objects)
     return [f"{counted(labels.num_empty, 'labeled frame')} without a box"] if labels.num_empty else []
+
+
+def write_crowds(path: Path, labels: Labels) -> None:
+    """Write the crowds next to a box file; without any, remove those of the boxes that it held before."""
+    beside = _beside(path, CROWDS_SUFFIX)
+    if len(labels.crowds):
+        write_boxes(beside, labels.crowds, classes=labels.classes)
+    else:
+        beside.unlink(missing_ok=True)
 
 
 def _objects(path: Path, labels: Labels) -> np.ndarray | None:
