@@ -82,6 +82,7 @@ def npz_of_zeros(path, method):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_archives_that_unpack_a_thousandfold(tmp_path, method, refused):
     path = npz_of_zeros(tmp_path / "a.npz", method)
@@ -91,6 +92,7 @@ def test_archives_that_unpack_a_thousandfold(tmp_path, method, refused):
         refused(path, "would unpack to")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 def test_packets_that_unpack_a_thousandfold(tmp_path, monkeypatch, compression, refused):
     events = np.zeros(20_000_000, writers.CD_DTYPE)

@@ -159,6 +159,7 @@ def reader_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @of_page([page for page in PAGES if python_blocks(page)])
 def test_python_runs(page, reader_folder):
     for name in ("mine/train", "found"):

@@ -75,6 +75,7 @@ def test_convert_labels(tmp_path, capsys):
     assert len(list((tmp_path / "yolo").glob("*_*.txt"))) == 7
 
 
+@pytest.mark.slow
 def test_track_recording(tmp_path, capsys):
     weights = save(tiny_detector(), tmp_path / "tiny")
     example("track_recording").main(["sample-real", "--model", str(weights), "--min_score", "0.05"])
@@ -185,6 +186,7 @@ def test_export_onnx(tmp_path, capsys):
     assert lines[-1].startswith("step 2: highest logit")
 
 
+@pytest.mark.slow
 def test_export_nir(tmp_path, capsys):
     pytest.importorskip("nir", reason="nir is not installed")
     example("export_nir").main([str(tmp_path / "nano_nir.nir"), "--height", "64", "--width", "64"])

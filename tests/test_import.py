@@ -41,6 +41,7 @@ def test_the_import_needs_neither_torch_nor_numba(subprocess_env):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_public_names_bring_no_optional_package_along(subprocess_env):
     names = sorted(set(scn.__all__) - RECIPES)
     modules = imported_by(f"import spiking_centernet as scn; [getattr(scn, name) for name in {names}]", subprocess_env)

@@ -27,6 +27,7 @@ def wheel(tmp_path_factory):
         yield archive
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_whole_package(wheel):
     packed = {name for name in wheel.namelist() if name.startswith("spiking_centernet/")}
     files = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -38,6 +39,7 @@ def test_the_wheel_holds_the_whole_package(wheel):
     assert any(name.startswith("spiking_centernet/assets/icns_roadside_cars/") for name in packed)
 
 
+@pytest.mark.slow
 def test_the_recipes_of_the_wheel_are_found_by_name(wheel, tmp_path):
     wheel.extractall(tmp_path)
     code = (
@@ -52,6 +54,7 @@ def test_the_recipes_of_the_wheel_are_found_by_name(wheel, tmp_path):
     ], done.stderr
 
 
+@pytest.mark.slow
 def test_the_wheel_states_license_notice_and_command(wheel):
     folder = next(name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name)
     assert {f"{folder}/licenses/LICENSE", f"{folder}/licenses/NOTICE"} <= set(wheel.namelist())

@@ -87,6 +87,7 @@ def no_space(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_training_with_the_last_checkpoint_intact(data, tmp_path, monkeypatch):
     out, kept = tmp_path / "run", []
 
@@ -110,6 +111,7 @@ def test_a_full_disk_stops_training_with_the_last_checkpoint_intact(data, tmp_pa
         assert all((a[key] == b[key]).all() for key in b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["tensor", "notes"])
 def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path, damage):
     out = tmp_path / "run"

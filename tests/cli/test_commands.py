@@ -269,6 +269,7 @@ def test_a_slower_video_has_the_same_frames(capsys, tmp_path, model_path):
         assert len(list(video.decode(video=0))) == 9
 
 
+@pytest.mark.slow
 def test_val_under_all_protocols(capsys, tmp_path, data, model_path):
     out_dir = tmp_path / "score"
     code, out, err = run(capsys, "val", model_path, "--data", data, "--protocol", "all", "--save", out_dir)

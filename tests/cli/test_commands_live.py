@@ -29,6 +29,7 @@ def run(capsys, *argv):
     return code, told.out, told.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "timestamps"), [("windowed", [50, 100, 150, 200, 250]), ("stateful", range(20, 221, 20))]
 )

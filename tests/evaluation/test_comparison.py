@@ -135,6 +135,7 @@ def test_the_commands_errors_say_what_is_missing(capsys, roads, tmp_path):
     assert (code, "scn val --save" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_val_writes_confusion_and_sizes(capsys, roads):
     path = roads / "one.safetensors"
     code, out, _ = run(capsys, "val", path, "--data", roads / "data", "--protocol", "none", "--save", roads / "score")

@@ -18,6 +18,7 @@ def golden():
     return truth, found, json.loads((folder / "expected.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_score_is_that_of_kittis_own_program(golden):
     truth, found, expected = golden
     compared = 0

@@ -243,6 +243,7 @@ print(private_mb() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_freed_blocks_go_back_to_the_system():
     held = []

@@ -106,6 +106,7 @@ def test_events_are_kept_only_near_a_silence():
     assert not collector._kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_detections_of_a_stream_are_those_of_the_recording(recording, scale):
     model = tiny_detector()

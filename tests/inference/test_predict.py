@@ -139,6 +139,7 @@ def test_files_folders_patterns_and_lists(model, folder, events, expected):
     assert {r.path for r in model.predict(str(folder / "*_td.dat"))} == {path}
 
 
+@pytest.mark.slow
 def test_cubes_one_result_each(model, events, expected):
     recording = scn.open(events, size_hw=SIZE_HW)
     cubes = [cube for _, cube in recording.cubes([e.t_us for e in expected], model.config.voxels)]

@@ -52,6 +52,7 @@ def same(found, expected):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 1 / 3])
 def test_every_way_gives_the_same_boxes(model, recording, scale):
     expected = [by_hand(model, scale, stop_us) for stop_us in STOPS_US]
@@ -63,6 +64,7 @@ def test_every_way_gives_the_same_boxes(model, recording, scale):
     same(live, expected)
 
 
+@pytest.mark.slow
 def test_several_scales_are_merged(model, recording):
     parts = [[by_hand(model, scale, stop_us) for scale in (1, 0.5)] for stop_us in STOPS_US]
     expected = [merge(part) for part in parts]
@@ -76,6 +78,7 @@ def test_a_stream_has_one_scale(model, recording):
         scn.stream(model, recording, scale="pyramid")
 
 
+@pytest.mark.slow
 def test_a_stateful_stream_is_scaled_too(model, recording):
     small = EVENTS.copy()
     small["x"], small["y"] = EVENTS["x"] // 2, EVENTS["y"] // 2

@@ -108,6 +108,7 @@ def test_steps_from_rest_average_to_the_window():
     np.testing.assert_allclose(answers[-1].scores, expected.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_membranes_are_carried_beyond_the_window():
     events = noise(2000)
     flow = Stream(MODEL, SIZE_HW, mode="stateful", min_score=0.0, readout_steps=1)

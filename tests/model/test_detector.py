@@ -38,7 +38,10 @@ def test_nano_is_small():
     assert num_parameters(build("nano")) <= 800_000
 
 
-@pytest.fixture(scope="module", params=DETECTORS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "paper" else name for name in DETECTORS],
+)
 def network(request):
     cube = random_cube()
     return calibrated(request.param, cube), cube
@@ -219,6 +222,7 @@ def test_fusing_changes_no_spike_away_from_the_threshold(network):
             assert differ.float().mean() < 1e-4, name
 
 
+@pytest.mark.slow
 def test_fused_outputs_are_within_1e_4_where_all_spikes_agree():
     agree = 0
     for seed in range(5):

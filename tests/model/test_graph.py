@@ -98,7 +98,7 @@ def test_sizes_channels_and_multiplications_are_those_that_occur(changes, size_h
 
 
 @pytest.mark.parametrize(
-    "preset", [pytest.param(name, marks=pytest.mark.slow) if name == "paper" else name for name in DETECTORS]
+    "preset", [pytest.param(name, marks=pytest.mark.slow) if name != "nano" else name for name in DETECTORS]
 )
 def test_a_merged_layer_has_the_shape_of_the_fused_one(preset):
     model = build(preset)

@@ -161,6 +161,7 @@ except WeightsError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

@@ -22,6 +22,7 @@ from spiking_centernet.structures import Calibration, VoxelSpec
 SIZE_HW = (120, 152)
 
 
+@pytest.mark.slow
 def test_labels_change_no_byte_of_events_and_boxes(tmp_path):
     clips = Clips(train=1, val=0, test=0)
     for name, labels in (("plain", ()), ("labeled", ("objects",)), ("pictures", ("frames",))):
@@ -85,6 +86,7 @@ def test_pictures_show_what_the_sensor_saw(tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_colors_keep_the_luminance(tmp_path):
     scene = Scene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=1.0)
     gray, channels = np.empty(SIZE_HW, np.float32), np.empty((3, *SIZE_HW), np.float32)

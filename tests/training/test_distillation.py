@@ -218,6 +218,7 @@ def test_a_student_trains_on_what_lies_around_objects(data, teacher_path, tmp_pa
     assert all(np.isfinite(row["loss_distillation"]) and row["loss_distillation"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_student_trains_and_keeps_the_teacher_out_of_its_files(data, teacher_path, tmp_path):
     plan = recipe(epochs=2, teacher=str(teacher_path), distillation=Distillation(heads=1, features=1))
     train(plan, data, out=tmp_path / "run")

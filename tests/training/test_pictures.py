@@ -47,6 +47,7 @@ def test_training_on_pictures_writes_a_whole_run(run):
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in loaded.state_dict().items())
 
 
+@pytest.mark.slow
 def test_scores_are_in_the_pictures_own_pixels(run, photos, tmp_path):
     _, model = run
     card = report.score(model, photos)

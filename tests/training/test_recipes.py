@@ -94,6 +94,7 @@ def test_frozen_parts_keep_weights_and_running_means(data, weights, tmp_path, fr
     assert changed == {"encoder", "decoder", "heads"} - set(parts)
 
 
+@pytest.mark.slow
 def test_a_memory_is_trained_on_a_frozen_detector(data, weights, tmp_path):
     start = load(weights).state_dict()
     longer = {"recurrent.kind": "gated", "voxels.num_steps": 6, "voxels.window_us": 200_000, "head.readout_steps": 3}
@@ -111,6 +112,7 @@ def test_a_memory_is_trained_on_a_frozen_detector(data, weights, tmp_path):
         train(toy_roads.recipe(**fields), data, out=tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_the_maps_of_further_tasks_are_trained_alone(weights, tmp_path):
     folder = toy_roads.write_objects_beside(toy_roads.write_folder(tmp_path / "data"))
     network = {"tasks": ["detect", "detect3d", "pose"]}

@@ -94,6 +94,7 @@ def test_truth_against_itself_is_perfect(model, data):
     assert score.primary() == score.ap
 
 
+@pytest.mark.slow
 def test_detections_carry_3d_boxes_and_joints_everywhere(awake, data, tmp_path):
     path = data / "val" / "clip2_td.dat"
     recording = scn.open(path)

@@ -289,11 +289,13 @@ def test_a_taken_folder_is_not_trained_over(whole, data):
     assert (whole[0] / "last.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_an_empty_folder_starts_the_run(data, tmp_path):
     train(recipe(epochs=1), data, out=tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_dead_layers_are_reported(data, tmp_path):
     rows = []
     detector = train(
@@ -382,6 +384,7 @@ def test_a_short_epoch_takes_the_first_windows_of_the_long_one():
         Recipe(batch_size=8, windows_per_epoch=7)
 
 
+@pytest.mark.slow
 def test_no_average_is_the_weights_themselves(data, tmp_path):
     train(recipe(epochs=1, ema_decay=0.0), data, out=tmp_path / "run")
     tensors, _, _ = read_tensors(tmp_path / "run" / "last.safetensors")

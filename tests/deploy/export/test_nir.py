@@ -73,6 +73,7 @@ def test_a_convolution_to_phases_is_the_fine_one(phases):
     np.testing.assert_array_equal(found, F.conv2d(source, weight, padding=1).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["threshold", "neuron"])
 @pytest.mark.parametrize("neuron", ["plif", "if"])
 def test_every_spike_is_the_networks(tmp_path, pooling, neuron):
@@ -148,6 +149,7 @@ def up_to(graph, last):
     return nir.NIRGraph(nodes, edges, type_check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulate", [in_snntorch, in_spikingjelly])
 @pytest.mark.parametrize("last", ["encoder.stages.2.0", "decoder.blocks.0", "heads.wh"])
 def test_other_simulators_fire_the_same_spikes(tmp_path, simulate, last):

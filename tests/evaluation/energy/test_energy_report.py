@@ -100,6 +100,7 @@ def test_a_silent_network_is_not_told_to_cost_more(found):
     assert "by memory it costs more than the equal ANN (even in silence it would cost more)" in verdict
 
 
+@pytest.mark.slow
 def test_where_and_when_agree_with_each_other_and_with_the_recording(model, data):
     recording = open_recording(data / "val" / "clip2_td.dat")
     found = clip_activity(model, recording, max_windows=2)
@@ -122,6 +123,7 @@ def study(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_page_stands_with_its_pictures(found, model, data, tmp_path):
     clip = clip_activity(model, open_recording(data / "val" / "clip2_td.dat"), max_windows=1)
     page = write_page(
@@ -178,6 +180,7 @@ def test_the_command_prints_and_saves(model, data, tmp_path, capsys):
     assert (tmp_path / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_recordings_that_do_not_say_their_size_get_a_page_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(energy_page, "where_plot", lambda *_: None)
     monkeypatch.setattr(energy_page, "when_plot", lambda *_: None)

@@ -20,6 +20,7 @@ def test_counts_from_architecture_are_the_published_ones():
     assert densenet_macs(24, DENSENET121) / 1e9 == pytest.approx(2.242, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_our_own_network_is_counted_as_it_is_built():
     model = build("paper")
     ops = count_ops(model.fuse(), torch.zeros(1, 1, 4, 240, 304, dtype=torch.uint8))

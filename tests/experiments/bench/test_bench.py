@@ -31,6 +31,7 @@ def test_statistics_of_times():
     assert found == {"median_ms": 51.0, "p95_ms": 96.0, "p99_ms": 100.0, "min_ms": 1.0, "repeats": 101}
 
 
+@pytest.mark.slow
 def test_contestants_take_turns_of_two_calls():
     calls = []
     times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0, least=3)
@@ -54,6 +55,7 @@ def test_awake_networks_fire_as_asked_in_every_layer(rate):
     assert all(abs(found - rate) < 0.02 for found in rates.per_layer().values()), rates.per_layer()
 
 
+@pytest.mark.slow
 def test_floors_are_rates_of_this_machine(monkeypatch):
     monkeypatch.setattr(roofline, "COPIED_BYTES", 2**16)
     monkeypatch.setattr(roofline, "SHAPES", ((16, 16, 6, 8), (8, 8, 9, 9)))

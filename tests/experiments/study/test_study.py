@@ -277,6 +277,7 @@ def test_another_recipe_in_the_same_folder_is_refused(ran, data):
         run_study(path, data, out=out, changes={"learning_rate": 0.1})
 
 
+@pytest.mark.slow
 def test_interrupted_runs_are_continued_to_the_same_end(write, data, tmp_path, monkeypatch):
     path = write(rows={"a": {}}, set={"epochs": 2, "log_every": 1})
     whole = run_study(path, data, out=tmp_path / "whole")

@@ -120,6 +120,7 @@ def test_the_wrong_buffer_is_refused(several):
         several[0].render(0.0, np.zeros(SIZE_HW))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_the_seed_decides_everything(seed):
     one, two = scene_of(seed), scene_of(seed)
@@ -133,6 +134,7 @@ def test_the_seed_decides_everything(seed):
     assert one.max_speed_px_s(1.0) == two.max_speed_px_s(1.0)
 
 
+@pytest.mark.slow
 def test_seeds_differ():
     assert not np.array_equal(frame_of(scene_of(1), 0.5), frame_of(scene_of(2), 0.5))
 
