@@ -7,6 +7,7 @@ import pytest
 import toy_photos
 import toy_roads
 
+import spiking_centernet as scn
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import read_boxes, write_boxes
 from spiking_centernet.data.convert import convert_file
@@ -83,7 +84,7 @@ def test_coco_keypoints_beside_events_train_pose(tmp_path):
     assert predictions.score("none").tasks["pose"].joint_set == 17
 
 
-def test_kitti_trains_3d_boxes(tmp_path):
+def test_kitti_trains_3d_boxes(tmp_path, capsys):
     data = toy_photos.write_kitti(tmp_path / "kitti")
     model = run("pictures_3d", data, tmp_path / "run")
     assert (model.config.tasks, model.config.classes) == (("detect", "detect3d"), ("car", "pedestrian"))
@@ -92,6 +93,24 @@ def test_kitti_trains_3d_boxes(tmp_path):
     assert (score.num_truth, sum(c.num_truth for c in score.tasks["detect3d"].classes)) == (4, 4)
     truth = card.predictions.truth["000008", 0]
     np.testing.assert_allclose(truth.box3d[0], [-1.25, 1.5, 12, 1.5, 1.75, 4, 0.75], atol=1e-6)
+
+    def detect(source, *options):
+        out = tmp_path / f"found{len(options)}{source.stem}"
+        main(["detect", str(tmp_path / "run"), str(source), "--out", str(out), "--min_score", "0", "--save", "json",
+              *options])  # fmt: skip
+        return json.loads((out / f"{source.stem}_detections.json").read_text())["boxes"]
+
+    picture = data / "training" / "image_2" / "000008.png"
+    assert all(len(box["box3d"]["location"]) == 3 for box in detect(picture))
+    alone = tmp_path / "alone.png"
+    alone.write_bytes(picture.read_bytes())
+    assert "camera is unknown" not in capsys.readouterr().err
+    assert not any("box3d" in box for box in detect(alone))
+    assert "the camera is unknown, so 3D boxes are left out; pass --focal_px" in capsys.readouterr().err
+    assert all("box3d" in box for box in detect(alone, "--focal_px", "50"))
+    (result,) = scn.predict(picture, model, min_score=0)
+    np.testing.assert_allclose(result.camera.matrix[:, 3], [0.5, -0.25, 0], atol=1e-9)
+    assert np.isfinite(result.box3d).all()
 
 
 def test_pictures_without_joints_or_cameras_are_refused(tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.data.frames import FRAMES_SUFFIX
+from spiking_centernet.data.kitti_files import read_projection
 from spiking_centernet.data.object_files import read_cameras
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.structures import Calibration
@@ -47,6 +49,24 @@ def camera_beside(recording: str | os.PathLike[str]) -> CameraTrack | None:
     beside = path.with_name(f"{path.stem.removesuffix('_td')}_camera.npy")
     rows = read_cameras(beside) if beside.is_file() else None
     return None if rows is None or not len(rows) else CameraTrack(rows)
+
+
+def camera_of_picture(picture: Path, t_us: int) -> Calibration | None:
+    """Return the camera of a picture of a data set, None where none lies next to it.
+
+    Args:
+        picture: a file in KITTI's ``image_2`` or in ``NAME_frames``, or a folder ``NAME_frames``.
+        t_us: time of the picture in microseconds, if it is one of such a folder's.
+
+    Raises:
+        BoxFileError: The file of the camera is damaged.
+    """
+    folder = picture if picture.is_dir() else picture.parent
+    if folder.name.endswith(FRAMES_SUFFIX):
+        camera = camera_beside(folder.with_name(folder.name.removesuffix(FRAMES_SUFFIX)))
+        return camera_at(camera, int(picture.stem) if picture.stem.isdecimal() else t_us)
+    calibration = folder.parent / "calib" / f"{picture.stem}.txt"
+    return read_projection(calibration) if folder.name == "image_2" and calibration.is_file() else None
 
 
 def pitched_camera(focal_px: float, pitch_deg: float, size_hw: tuple[int, int]) -> Calibration:

@@ -1,6 +1,7 @@
 """Detect in pictures, with a network that sees pictures; and the files of what was found."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spiking_centernet.data.cameras import Camera, camera_at, camera_of_picture
 from spiking_centernet.data.frames import (
     FrameSource,
     Letterbox,
@@ -19,9 +21,10 @@ from spiking_centernet.data.frames import (
     read_image,
 )
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.inference.further_tasks import NO_CAMERA
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.structures import Detections, VoxelSpec
+from spiking_centernet.structures import Calibration, Detections, VoxelSpec
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,23 @@ def _in_files(source: Path, spec: VoxelSpec) -> Iterator[Picture]:
 
 
 def detections_in(
-    model: AnyDetector, pictures: Iterator[Picture], *, min_score: float, inspector: Inspector | None = None
-) -> Iterator[tuple[Picture, Detections]]:
-    """Yield pictures and what was found in them, boxes in their own pixels.
+    model: AnyDetector,
+    pictures: Iterator[Picture],
+    *,
+    min_score: float,
+    inspector: Inspector | None = None,
+    camera: Camera | None = None,
+) -> Iterator[tuple[Picture, Detections, Calibration | None]]:
+    """Yield pictures, what was found in them, boxes in their own pixels, and their cameras.
 
     Args:
         model: the detector; it is fused here once and left unchanged.
         pictures: what to detect in.
         min_score: detections below are dropped.
         inspector: keeps more of every picture than its detections.
+        camera: of the pictures, for 3D boxes; None takes what lies next to each, without which they are NaN.
     """
+    warned = "detect3d" not in model.config.tasks
     fused, device = model.fuse(), model.device
     for picture in pictures:
         frame_hw = picture.cube.shape[-2], picture.cube.shape[-1]
@@ -100,8 +110,18 @@ def detections_in(
         if inspector is not None:
             inspector.inspect(picture.cube, output)
         lies = Letterbox((picture.image.shape[0], picture.image.shape[1]), frame_hw)
-        (found,) = model.head.detections(output, [picture.t_us], size_hw=lies.inner_hw, min_score=min_score)
-        yield picture, lies.to_source(found)
+        view = camera_at(camera, picture.t_us)
+        if view is None and picture.path is not None:
+            view = camera_of_picture(picture.path, picture.t_us)
+        if view is None and not warned:
+            # By folder, so that many pictures that are asked for one by one give one warning.
+            warnings.warn(f"{picture.path.parent if picture.path else 'a picture'}: {NO_CAMERA}", stacklevel=2)
+            warned = True
+        (found,) = model.head.detections(
+            output, [picture.t_us], size_hw=lies.inner_hw, min_score=min_score,
+            calibrations=[None if view is None else lies.camera(view)],
+        )  # fmt: skip
+        yield picture, lies.to_source(found), view
 
 
 SAVED = {"mp4": "png", "png": "png", "json": "json", "npy": "npy"}

@@ -105,9 +105,9 @@ def predict(
         detector = model
     if detector.config.voxels.takes_frames:
         asked = {"track": track or None, "every_us": every_us, "size_hw": size_hw, "columns": columns, "unit": unit}
-        if given := [name for name, value in {**asked, **options}.items() if value is not None]:
+        if given := [name for name, value in {**asked, **options}.items() if value is not None and name != "camera"]:
             raise ConfigError(f"{', '.join(given)}: for recordings of events, this network sees pictures; leave it out")
-        found = _in_pictures(detector, source, keep, min_score)
+        found = _in_pictures(detector, source, keep, min_score, options.get("camera"))
         return found if stream else list(found)
     if track:
         refuse_tracks(detector.config)
@@ -122,21 +122,23 @@ def predict(
 detect = predict
 
 
-def _in_pictures(model: AnyDetector, source: Any, keep: Collection[str], min_score: float | None) -> Iterator[Result]:
+def _in_pictures(
+    model: AnyDetector, source: Any, keep: Collection[str], min_score: float | None, camera: Camera | None
+) -> Iterator[Result]:
     """Yield a result per picture."""
     inspector = Inspector(model, keep)
     least = model.config.deployment.score_threshold if min_score is None else min_score
     pictures = pictures_of(source, model.config.voxels)
-    found = detections_in(model, pictures, min_score=least, inspector=inspector)
+    found = detections_in(model, pictures, min_score=least, inspector=inspector, camera=camera)
     began_s = time.perf_counter()
-    for picture, detections in found:
+    for picture, detections, view in found:
         latency_ms = (time.perf_counter() - began_s) * 1e3
         yield Result(
             detections.xyxy, detections.scores, detections.labels, detections.t_us, detections.track_ids,
             detections.box3d, detections.joints, size_hw=(picture.image.shape[0], picture.image.shape[1]),
             class_names=tuple(model.config.classes), path=picture.path, latency_ms=latency_ms,
             inspection=inspector.last if inspector.keep else None, picture=picture.image,
-            classifies=model.config.classifies,
+            classifies=model.config.classifies, camera=view,
         )  # fmt: skip
         began_s = time.perf_counter()
 

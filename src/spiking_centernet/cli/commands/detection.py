@@ -5,6 +5,7 @@ import functools
 import logging
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,7 +129,8 @@ def detect(
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
-        focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording
+        focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording, or
+            KITTI's calib next to the picture
         pitch_deg: with --focal_px: degrees that the camera looks down
         size: of the sensor in pixels; null: as the file says
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
@@ -148,7 +150,10 @@ def detect(
     name, sources = split_inputs(inputs, model)
     detector = load_detector(name, device=device, precision=precision, sparse=sparse)
     if detector.config.voxels.takes_frames:
-        documents = _detect_in_pictures(detector, sources, out, save=list(save), min_score=min_score, quiet=json)
+        documents = _detect_in_pictures(
+            detector, sources, out, save=list(save), min_score=min_score, quiet=json,
+            camera=functools.partial(_camera, focal_px, pitch_deg),
+        )  # fmt: skip
         if json:
             output.write_document(documents[0] if len(documents) == 1 else {"pictures": documents})
         return
@@ -201,9 +206,10 @@ def _detect_in_pictures(
     save: list[str],
     min_score: float | None,
     quiet: bool,
+    camera: Callable[[tuple[int, int]], "Calibration | None"],
 ) -> list[dict[str, Any]]:
     """Detect in pictures and write what was found; return a document per picture."""
-    from spiking_centernet.data.frames import image_paths
+    from spiking_centernet.data.frames import FrameSource, image_paths
     from spiking_centernet.inference.inputs import folders_for
     from spiking_centernet.inference.pictures import saved_kinds
     from spiking_centernet.inference.predictor import predict as detect_in
@@ -215,7 +221,8 @@ def _detect_in_pictures(
         sources_of = [path for source in sources for path in image_paths(source)]
     documents = []
     for path, folder in zip(sources_of, folders_for(sources_of, out), strict=True):
-        results = detect_in(path, detector, min_score=min_score, stream=True)
+        view = camera(FrameSource(path).size_hw)
+        results = detect_in(path, detector, min_score=min_score, stream=True, camera=view)
         for result in results:
             at = f"_{result.t_us}us" if result.t_us else ""
             stem = folder / f"{path.stem}{at}_detections"
