@@ -1,5 +1,6 @@
 """A bright block that slides over a gray ground: a world whose events and boxes are known."""
 
+import multiprocessing
 import os
 
 import numpy as np
@@ -53,7 +54,7 @@ def failing_scene(rng, *, size_hw, duration_s):
 
 
 def dying_scene(rng, *, size_hw, duration_s):
-    """The process is gone in the second half of every clip, as if killed."""
+    """A worker process is gone in the second half of every clip, as if killed; the process of the tests fails."""
     scene = failing_scene(rng, size_hw=size_hw, duration_s=duration_s)
     draw = scene.render
 
@@ -61,6 +62,8 @@ def dying_scene(rng, *, size_hw, duration_s):
         try:
             draw(t_s, out)
         except RuntimeError:
+            if multiprocessing.parent_process() is None:
+                raise
             os._exit(9)
 
     scene.render = render
