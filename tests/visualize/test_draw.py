@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -266,14 +264,3 @@ def test_curves_plot(tmp_path):
     with pytest.raises(ConfigError, match="nothing to plot"):
         curves_plot({"step": []}, tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
-
-
-@pytest.mark.slow
-def test_slow_packages_wait_until_they_are_needed():
-    code = (
-        "import sys, spiking_centernet.visualize.draw\n"
-        "slow = {'matplotlib', 'PIL', 'av', 'faster_coco_eval'} & set(sys.modules)\n"
-        "sys.exit(f'imported too early: {slow}' if slow else 0)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr

@@ -1,13 +1,14 @@
 """The benchmark measures what it says: turns, peak rates, firing rates, rows; peers give our output."""
 
 import importlib.util
+import json
 
 import pytest
 import torch
 from calibrated import random_cube
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.experiments.bench import plots, race_rows, roofline, run_bench
+from spiking_centernet.experiments.bench import plots, race_rows, roofline, run_bench, worker
 from spiking_centernet.experiments.bench.implementations import OURS, awake, expected, make, names
 from spiking_centernet.experiments.bench.peers import agreement, missing
 from spiking_centernet.experiments.bench.roofline import peak_rates
@@ -124,8 +125,17 @@ def test_jobs_in_processes_of_their_own():
     )
     assert set(raced["times"]) == {"ours int8 auto", "ours fp32 auto"}
     assert raced["firing_rate"] == pytest.approx(0.12, abs=0.03)
-    assert work({**SMALL, "kind": "alone", "contestant": "ours int8 auto"}, {})["build_and_first_s"] > 0
-    found = work({**SMALL, "kind": "steps", "contestant": "ours int8 auto", "repeats": 3}, {})
-    assert found["times"]["repeats"] == 3
-    with pytest.raises(RuntimeError, match="race of all failed"):
-        work({**SMALL, "kind": "race", "contestants": ["nobody"]}, {})
+    with pytest.raises(RuntimeError, match="(?s)walk of all failed: .*KeyError: 'walk'"):
+        work({**SMALL, "kind": "walk"}, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", [{"kind": "alone"}, {"kind": "steps", "repeats": 3}], ids=lambda job: job["kind"])
+def test_what_a_process_of_its_own_does(tmp_path, job):
+    (tmp_path / "job.json").write_text(json.dumps({**SMALL, **job, "contestant": "ours int8 auto"}))
+    worker.main(str(tmp_path / "job.json"), str(tmp_path / "result.json"))
+    found = json.loads((tmp_path / "result.json").read_text())
+    if job["kind"] == "alone":
+        assert found["build_and_first_s"] > 0
+    else:
+        assert found["times"]["repeats"] == 3
