@@ -125,7 +125,7 @@ def test_jobs_in_processes_of_their_own():
     )
     assert set(raced["times"]) == {"ours int8 auto", "ours fp32 auto"}
     assert raced["firing_rate"] == pytest.approx(0.12, abs=0.03)
-    with pytest.raises(RuntimeError, match="(?s)walk of all failed: .*KeyError: 'walk'"):
+    with pytest.raises(RuntimeError, match=r"(?s)walk of all failed: .*KeyError: 'walk'"):
         work({**SMALL, "kind": "walk"}, {})
 
 
