@@ -54,6 +54,24 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_curves():
+    """Let trainings write one pixel for their curves, which matplotlib draws for longer than the smallest train.
+
+    ``tests/training/test_curves.py`` draws them.
+    """
+    from spiking_centernet.training import run_dir
+    from spiking_centernet.visualize.draw import save_png
+
+    def one_pixel(columns, path, *, panels):
+        assert {name for names in panels.values() for name in names} | {"step"} <= columns.keys()
+        save_png(np.zeros((1, 1, 3), np.uint8), path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_dir, "curves_plot", one_pixel)
+        yield
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     return TESTS / "golden"
