@@ -7,6 +7,7 @@ import numpy as np
 from spiking_centernet.evaluation.box_matches import BySize, Confusion
 from spiking_centernet.evaluation.metrics import Score
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.text import counted
 from spiking_centernet.visualize.plots import finish, line_style
 
 
@@ -19,7 +20,7 @@ def pr_plot(score: Score, path: str | os.PathLike[str]) -> None:
     recall = np.linspace(0, 1, 101)
     for k, found in enumerate(score.classes):
         if found.num_truth:
-            text = f"{found.name}  AP50 {found.ap50:.3f}  AP {found.ap:.3f}  ({found.num_truth} boxes)"
+            text = f"{found.name}  AP50 {found.ap50:.3f}  AP {found.ap:.3f}  ({counted(found.num_truth, 'box')})"
             axes.plot(recall, found.precision_at_50, **line_style(k), label=text)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision at IoU 0.5")
     result = f"AP {score.ap:.3f}, AP50 {score.ap50:.3f}" if score.num_truth else "no ground truth"

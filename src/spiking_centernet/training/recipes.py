@@ -19,6 +19,7 @@ from spiking_centernet.model.config_dict import flat
 from spiking_centernet.model.weights import load
 from spiking_centernet.structures import CLASS_NAMES, find_class
 from spiking_centernet.training.config import FREEZABLE, NESTED, Recipe, make_recipe, parse_recipe, read_recipe
+from spiking_centernet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +98,17 @@ def suggest(data: str | os.PathLike[str], *, weights: str | None = None) -> Sugg
     """
     num_frames = _num_labeled_frames(data)
     if locate(data)[0].has_pictures and weights is None:
-        reason = f"{data} holds {num_frames:,} labeled pictures, and the bundled weights were trained on events"
+        pictures = counted(num_frames, "labeled picture")
+        reason = f"{data} holds {pictures}, and the bundled weights were trained on events"
         return Suggestion(PICTURES, _scaled_to(num_frames, read_recipe(bundled_recipes()[PICTURES])), reason)
     many = num_frames >= MANY_FRAMES
     if many and weights is None:
         return Suggestion(FROM_SCRATCH, {}, f"{data} has {num_frames:,} labeled frames, {MANY_FRAMES:,} are enough")
     fields = read_recipe(bundled_recipes()[FINE_TUNE])
     changes = _scaled_to(num_frames, fields) | {"weights": weights or fields["weights"]}
-    why = f"starts from {weights}" if many else f"{num_frames:,} labeled frames are too few for training from scratch"
+    frames = counted(num_frames, "labeled frame")
+    few = f"{frames} {'is' if num_frames == 1 else 'are'} too few for training from scratch"
+    why = f"starts from {weights}" if many else few
     return Suggestion(
         FINE_TUNE, changes, f"{data}: {why} (fewer than {MANY_FRAMES:,})" if not many else f"{data}: {why}"
     )

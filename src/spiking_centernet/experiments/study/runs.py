@@ -31,6 +31,7 @@ from spiking_centernet.training.run_dir import BEST, METRICS, read_metrics
 from spiking_centernet.training.trainer import train
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import num_cores, write_json
+from spiking_centernet.utils.text import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def run_all(
         if not (Path(folder) / "runs").is_dir():
             raise ConfigError(f"{os.fspath(folder)}: holds no runs of a study; name the --out of one to reuse")
     left = [run for run in runs if not _finished(plan, run)]
-    LOG.info("%d runs, %d finished before", len(runs), len(runs) - len(left))
+    LOG.info("%s, %d finished before", counted(len(runs), "run"), len(runs) - len(left))
     if jobs == 1:
         # Seed by seed, as the runs come: a study that is stopped early leaves whole seeds.
         for run in left:
