@@ -1,12 +1,13 @@
 """Compare the statistics of simulated events with those of real recordings, before (roads) and after (wide).
 
-    python benchmarks/domain_gap.py --real DIR --roads data/roads --wide data/wide [--out PICTURES]
+    python benchmarks/domain_gap.py --real DIR --roads data/roads --wide data/wide [--out PICTURES] [--cars PNG]
 
 DIR holds the real recordings of ``real_suite.py``; what is not there is left out and said, and those of
 ``tests/recordings`` always count. Each real recording stands next to the clips of both worlds that resemble it most by
 how the camera is held, all seen through windows as long as its own. Writes ``results/domain_gap.json`` and, with
-``--out``, pictures of real and simulated events side by side. Only statistics are compared; the simulator's ranges were
-set with those of N-CARS' training crops in view, and no recording was used otherwise.
+``--out``, pictures of real and simulated events side by side; ``--cars`` writes one of cut-out cars, real ones in the
+left half, those of the wide world in the right one. Only statistics are compared; the simulator's ranges were set with
+those of N-CARS' training crops in view, and no recording was used otherwise.
 """
 
 import argparse
@@ -24,13 +25,16 @@ from spiking_centernet.data import boxes_at, label_timestamps, read_boxes
 from spiking_centernet.data.formats.dat import DatFile
 from spiking_centernet.errors import EventFileError
 from spiking_centernet.structures import Boxes
-from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
+from spiking_centernet.visualize.draw import draw_boxes, events_image, mosaic, save_png
 
 WINDOW_US = 100_000
 PEDRO_US = 40_000
 CAR = 0
 LEAST_CROP_PX = 20
 """N-CARS holds no smaller crops of cars."""
+
+CAR_ROWS, CAR_COLUMNS, CAR_TILE_PX = 4, 5, 120
+"""Of the picture of cars: rows, columns of each half, and the side of a cell."""
 
 SPECTRUM = (1 / 32, 1 / 4)
 """Cycles per pixel between which the slope of the spectrum is fitted."""
@@ -191,6 +195,25 @@ def side_by_side(frames: dict[str, list[Frame]], path: Path) -> None:
     save_png(np.concatenate(columns, 1), path)
 
 
+def cars_side_by_side(real: list[Frame], wide: list[Frame], path: Path) -> None:
+    """Write a picture of cut-out cars, every so many of each half, enlarged alike and cut where they are larger."""
+    num = CAR_ROWS * CAR_COLUMNS
+    halves = []
+    for frames in (real, wide):
+        tiles = []
+        for frame in frames[:: max(1, len(frames) // num)][:num]:
+            image = events_image(frame.events, frame.size_hw)[: CAR_TILE_PX // 2, : CAR_TILE_PX // 2]
+            image = image.repeat(2, 0).repeat(2, 1)
+            tile = np.full((CAR_TILE_PX, CAR_TILE_PX, 3), 255, np.uint8)
+            tile[: image.shape[0], : image.shape[1]] = image
+            tiles.append(tile)
+        halves.append(mosaic(tiles, CAR_COLUMNS))
+    height = max(len(half) for half in halves)
+    gap = np.full((height, CAR_TILE_PX // 3, 3), 255, np.uint8)
+    padded = [np.pad(half, ((0, height - len(half)), (0, 0), (0, 0)), constant_values=255) for half in halves]
+    save_png(np.concatenate([padded[0], gap, padded[1]], 1), path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="folder with pedro, ncars and negatives")
@@ -198,6 +221,7 @@ def main():
     parser.add_argument("--wide", type=Path, required=True, help="a data set of scn simulate --world wide")
     parser.add_argument("--most", type=int, default=200, help="most simulated windows next to each recording")
     parser.add_argument("--out", type=Path, help="folder for pictures, which show the recordings")
+    parser.add_argument("--cars", type=Path, help="picture of real and simulated cars")
     options = parser.parse_args()
     rows = []
     for name, found, window_us in real_frames(options.real):
@@ -213,6 +237,8 @@ def main():
                 row[world] = summary(sets[world], window_us)
         rows.append(row)
         print(json.dumps(row), flush=True)
+        if options.cars is not None and name == "ncars_cars":
+            cars_side_by_side(sets["real"], sets["wide"], options.cars)
         if options.out is not None and name in COUNTERPARTS:
             side_by_side(sets, options.out / f"{name}.png")
     head = stamp(command=this_command(), seed=None)

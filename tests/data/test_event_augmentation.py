@@ -143,6 +143,20 @@ def test_a_view_empties_the_rest_and_is_around_an_object_about_every_second_time
     assert 12 <= around <= 28
 
 
+def test_a_view_can_show_a_part_of_an_object_which_is_then_its_box():
+    left, top, right, bottom = box = 30, 20, 50, 40
+    parts = 0
+    for seed in range(40):
+        found = changed(scene_of(box), seeds=(seed, 0, 0), isolate=1, isolate_range=(0.7, 0.7))
+        if inside(found.events, box).all() and len(found.boxes):  # around the object
+            shown = found.boxes.xyxy[0]
+            assert np.allclose(shown[2:] - shown[:2], 14)
+            assert left <= shown[0] <= right - 14
+            assert top <= shown[1] <= bottom - 14
+            parts += 1
+    assert 12 <= parts <= 28
+
+
 def test_a_view_without_an_object_leaves_a_part():
     sizes = {len(changed(scene_of(), seeds=(seed, 0, 0), isolate=1).events) for seed in range(6)}
     assert min(sizes) > 0
@@ -171,6 +185,7 @@ def test_windows_of_another_size_are_left_out():
         ({"mix": 1.5}, r"augmentation\.mix must lie in \[0, 1\]"),
         ({"filled_range": (0.5, 0.2)}, "filled_range"),
         ({"filled_range": (0.5, 1.2)}, "filled_range"),
+        ({"isolate_range": (0.0, 1.0)}, "isolate_range"),
         ({"window_range": (0.0, 1.0)}, "window_range must be positive"),
     ],
 )

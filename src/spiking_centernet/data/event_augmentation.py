@@ -18,9 +18,6 @@ MOST_PASTED = 3
 COVERED = 0.5
 """Share of a box behind a pasted object from which on it is no label any more."""
 
-VIEW = (1.0, 1.6)
-"""Sides of the view that is left around an isolated object, times the object's."""
-
 AROUND_OBJECT = 0.5
 """Share of the views that are around an object, where there is one."""
 
@@ -161,8 +158,9 @@ def _isolated(scene: Scene, size_hw: tuple[int, int], settings: Augmentation, rn
     which, wide, high, right, down, around = rng.random(6)
     if len(scene.boxes) and around < AROUND_OBJECT:
         left, top, far, low = scene.boxes.xyxy[int(which * len(scene.boxes))].astype(np.float64)
+        least, most = settings.isolate_range
         view_w, view_h = (
-            (VIEW[0] + (VIEW[1] - VIEW[0]) * draw) * side for draw, side in ((wide, far - left), (high, low - top))
+            (least + (most - least) * draw) * side for draw, side in ((wide, far - left), (high, low - top))
         )
         start = [far - view_w + right * (view_w - far + left), low - view_h + down * (view_h - low + top)]
     else:
