@@ -63,7 +63,7 @@ def test_quiet_leaves_results_alone(capsys, tmp_path):
     words = ["stream", "nano", str(tmp_path / "a.csv"), "--size", "64x64", "--unit", "us", "--policy", "wait"]
     assert main(words) == 0
     loud = capsys.readouterr()
-    assert "answers" in loud.err
+    assert "1 answer, 0 boxes" in loud.err
     assert main([*words, "--quiet"]) == 0
     quiet = capsys.readouterr()
     assert quiet.err == ""
