@@ -82,7 +82,7 @@ def test_every_format_is_described_detected_in_and_converted(capsys, tmp_path, m
     assert json.loads((tmp_path / "a_detections.json").read_text())["instants"] == wanted
     assert any(timestamp["boxes"] for timestamp in wanted)
     code, out, _ = run(capsys, "convert", path, tmp_path / "b_td.dat", "--size", "72x56")
-    assert (code, re.search("8000 events", out) is not None) == (0, True)
+    assert (code, re.search("8,000 events", out) is not None) == (0, True)
     write_dat(tmp_path / "c_td.dat", noise, SIZE_HW)
     assert (tmp_path / "b_td.dat").read_bytes() == (tmp_path / "c_td.dat").read_bytes()
 
