@@ -211,7 +211,7 @@ def test_info_and_detect_on_real_recordings(capsys, tmp_path, recordings_dir, mo
     assert [i["t_us"] for i in timestamps] == [timestamps[0]["t_us"] + k * step_us for k in range(len(timestamps))]
     rows = [(i["t_us"], box) for i in timestamps for box in i["boxes"]]
     assert rows
-    assert re.search(rf"{len(rows)} boxes at {len(timestamps)} timestamps", out)
+    assert re.search(rf"{len(rows):,} boxes at {len(timestamps)} timestamps", out)
     boxes = read_boxes(tmp_path / f"{name}_detections_bbox.npy")
     assert len(boxes) == len(rows)
     np.testing.assert_array_equal(boxes["ts"], [t_us for t_us, _ in rows])
