@@ -3,7 +3,6 @@
 import sys
 import types
 
-import lightning.pytorch.loggers
 import pytest
 import toy_roads
 
@@ -40,6 +39,8 @@ class Spy:
     ],
 )
 def test_rows_go_to_the_logger_of_the_recipe(monkeypatch, tmp_path, kind, name, settings):
+    import lightning.pytorch.loggers  # takes seconds, and every process of the tests would wait for it
+
     Spy.made = []
     monkeypatch.setitem(sys.modules, kind, types.ModuleType(kind))
     monkeypatch.setattr(lightning.pytorch.loggers, name, Spy)
