@@ -18,7 +18,7 @@ import yaml
 
 from spiking_centernet.data.box_files import MAX_CLASSES
 from spiking_centernet.data.frames import IMAGE_SUFFIXES, image_size, is_image
-from spiking_centernet.data.object_files import Objects, object_dtype
+from spiking_centernet.data.object_files import Objects, joint_rows
 from spiking_centernet.errors import BoxFileError, DatasetError
 from spiking_centernet.joint_sets import JOINT_SETS, JOINTS_17
 from spiking_centernet.structures import BOX_DTYPE
@@ -124,12 +124,8 @@ def read_coco_objects(name: str, labels: Path) -> Objects | None:
     if not num_joints:
         return None
     picture = pictures[name]
-    rows = np.zeros(len(picture.joints), object_dtype(num_joints))
-    for column in ("location", "dimensions", "yaw", "joints3d"):
-        rows[column] = np.nan
-    rows["visible"] = 1
+    rows = joint_rows(np.array(list(picture.joints.values()), np.float32).reshape(-1, num_joints, 3))
     rows["track_id"] = list(picture.joints)
-    rows["joints"] = np.array(list(picture.joints.values()), np.float32).reshape(-1, num_joints, 3)
     return Objects(rows)
 
 

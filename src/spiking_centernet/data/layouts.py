@@ -8,21 +8,20 @@ github.com/eventbasedvision/eTraM/issues/6, and those of all eight come in archi
 of their own.
 """
 
-import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spiking_centernet.data import class_layouts, image_layouts, kitti_layout
 from spiking_centernet.data.box_files import read_boxes
+from spiking_centernet.data.dsec_layout import read_dsec
 from spiking_centernet.data.frames import FRAMES_SUFFIX, is_image
 from spiking_centernet.data.object_files import CAMERA_SUFFIX, OBJECTS_SUFFIX, Objects, read_beside
-from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean, need
+from spiking_centernet.errors import BoxFileError, ConfigError, DatasetError, did_you_mean
 from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
 
 BOXES_SUFFIX, CROWDS_SUFFIX = "_bbox.npy", "_crowds.npy"
@@ -314,25 +313,6 @@ def _read_npy(files: Files, classes: Sequence[str]) -> np.ndarray:
     return read_boxes(files.boxes, classes=classes)
 
 
-def _read_dsec(files: Files, classes: Sequence[str]) -> np.ndarray:
-    """Boxes stand on the clock of the car, events on their own: ``t_offset`` of the event file lies between them."""
-    h5py = need("h5py", f"reading {files.events}", "formats")
-
-    boxes = read_boxes(files.boxes, classes=classes)
-    try:
-        with h5py.File(files.events, "r") as file:
-            stored: Any = file["t_offset"]
-            offset_us = operator.index(stored[()])
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise DatasetError(f"{files.events}: does not say t_offset ({error}); copy the file again") from error
-    if len(boxes) and int(boxes["ts"].min()) < offset_us:
-        raise DatasetError(f"{files.boxes}: holds a box before the events begin ({offset_us} us); the two do not fit")
-    if offset_us < 0:
-        raise DatasetError(f"{files.events}: says t_offset {offset_us}, which is before 0; copy the file again")
-    boxes["ts"] -= np.uint64(offset_us)
-    return boxes
-
-
 def _read_pedro(files: Files, classes: Sequence[str]) -> np.ndarray:
     """A recording is 40 ms that were looked at as one picture: its boxes stand at its end."""
     from spiking_centernet.data import open as open_recording
@@ -361,7 +341,7 @@ LAYOUTS = {
             ("pedestrian", "two wheeler", "car"),
         ),
         Layout(
-            "dsec-det", _dsec, _read_dsec,
+            "dsec-det", _dsec, lambda files, classes: read_dsec(files.events, files.boxes, classes),
             ("pedestrian", "rider", "car", "bus", "truck", "bicycle", "motorcycle", "train"),
             ("car", "pedestrian"), (480, 640),
         ),

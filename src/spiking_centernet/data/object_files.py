@@ -45,6 +45,15 @@ def object_dtype(num_joints: int = 0) -> np.dtype:
     return np.dtype(fields)
 
 
+def joint_rows(joints: np.ndarray) -> np.ndarray:
+    """Return rows of ``object_dtype`` that hold joints [N, J, 3] alone: 3D boxes and 3D joints are unknown."""
+    rows = np.zeros(len(joints), object_dtype(joints.shape[1]))
+    for name in ("location", "dimensions", "yaw", "joints3d"):
+        rows[name] = np.nan
+    rows["visible"], rows["joints"] = 1, joints
+    return rows
+
+
 @dataclass(frozen=True)
 class Objects:
     """What is known of a recording's boxes beyond the image.

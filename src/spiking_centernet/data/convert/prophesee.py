@@ -11,8 +11,8 @@ from spiking_centernet.data.layouts import CROWDS_SUFFIX
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
+    joint_rows,
     num_joints_of,
-    object_dtype,
     read_beside,
     write_objects,
 )
@@ -96,12 +96,9 @@ def _objects(path: Path, labels: Labels) -> np.ndarray | None:
     if labels.joints is None or not labels.joints.any():
         return None
     posed = np.flatnonzero(labels.joints.any(axis=(1, 2)))
-    rows = np.zeros(len(posed), object_dtype(labels.joints.shape[1]))
-    for name in ("location", "dimensions", "yaw", "joints3d"):
-        rows[name] = np.nan
+    rows = joint_rows(labels.joints[posed])
     for name in ("ts", "track_id", "class_id"):
         rows[name] = labels.boxes[name][posed]
-    rows["visible"], rows["joints"] = 1, labels.joints[posed]
     keys = np.stack([rows["ts"], rows["track_id"].astype(np.uint64)], axis=1)
     if len(np.unique(keys, axis=0)) < len(keys):
         raise BoxFileError(f"{path}: two people of one timestamp have the same track; number the tracks in the source")
