@@ -65,7 +65,7 @@ def main() -> None:
         return
     (share,) = given.share
     model = average(first, second, share)
-    rates = FiringRates(model.neuron_names)
+    rates = FiringRates.of(model)
     score = predict(model, frames(model, given.data, 1), observe=rates).score("none")
     config = with_changes(model.config, {"deployment": {"score_threshold": best_threshold(score)}})
     chosen = Detector(config)

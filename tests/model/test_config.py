@@ -117,6 +117,7 @@ def test_every_field_of_format_1_is_nested(old):
     expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}
     expected["recurrent"] = {"kind": "none", "kernel": 3, "half_life_steps": 100.0}
     expected["voxels"] |= {"colors": 3, "frame_hw": [240, 304]}
+    expected["neuron"] = {**expected["neuron"], "levels": 4}
     assert config_to_dict(config) == expected
     # Every setting differs from its default, so that none can be forgotten or mixed up.
     assert len(differences(config, DetectorConfig())) == len(FORMAT_1_NAMES)

@@ -115,7 +115,7 @@ def score(
     require_task_labels(dataset, model.config)
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     names = list(dict.fromkeys(protocol_for(dataset, name) for name in names)) or [protocol_for(dataset)]
-    rates = FiringRates(model.neuron_names)
+    rates = FiringRates.of(model)
     predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
     scores = {name: predictions.score(name) for name in names}
     scaling = choose_scaling(scale, predictions.size_hw, model.config)

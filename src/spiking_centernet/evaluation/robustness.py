@@ -141,7 +141,7 @@ def score_corruptions(
     for fault in faults:
         dataset = dataset_for(model, data, card.split)
         dataset.fault = fault
-        rates = FiringRates(model.neuron_names)
+        rates = FiringRates.of(model)
         predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=card.scaling.scales)
         score = predictions.score(clean.protocol)
         rate = rates.overall()

@@ -207,7 +207,7 @@ def _detect(
     _give_memory_back()
     model = load(model_path)
     dataset = dataset_for(model, root, split, names=[name])
-    rates = FiringRates(model.neuron_names)
+    rates = FiringRates.of(model)
     predictions = predict(model, dataset, batch_size=batch_size, observe=rates)
     found = predictions.detections
     rows = np.zeros(sum(map(len, found.values())), FOUND_DTYPE)

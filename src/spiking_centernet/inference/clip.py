@@ -17,6 +17,7 @@ from spiking_centernet.inference.scaled import ScaledDetector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector, Detector
+from spiking_centernet.model.firing_rate import kept_spikes
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
 from spiking_centernet.model.scaling import Scale
@@ -95,10 +96,11 @@ class Probe:
     def look(self, cubes: Sequence[Tensor], t_us: int, coverage: Coverage | None = None) -> "Look":
         """Return the detections of a window's cubes [T, C, H, W] of every scale, and what made them."""
         spikes: dict[str, Tensor] = {}
+        most = self.detector.fused.max_spikes
 
         def observe(name: str, layer: Tensor) -> None:
             # A copy: a compiled detector writes the next window into the same memory.
-            spikes[name] = layer != 0
+            spikes[name] = kept_spikes(layer, most)
 
         began_s = time.perf_counter()
         found, output = self.detector.detect(
@@ -107,14 +109,14 @@ class Probe:
         latency_ms = (time.perf_counter() - began_s) * 1e3
         operations = None
         if self._graph is not None:
-            operations = sum(synaptic_operations(self._graph, cubes[0][:, None], spikes).values())
+            operations = sum(synaptic_operations(self._graph, cubes[0][:, None], spikes, max_spikes=most).values())
         active = {name: spikes[name].cpu().numpy() for name in self.layer_names}
         heatmap = getattr(output, "heatmap", None)
         self._heatmap_hw = None if heatmap is None else list(heatmap.shape[-2:])
         self.layers = {name: list(layer.shape[1:]) for name, layer in active.items()}
         values = {
             "latency_ms": round(latency_ms, 3), "operations": operations, "heatmap": packed_heatmap(output),
-            **firing_values(active),
+            **firing_values(active, most),
         }  # fmt: skip
         return Look(found, values, active)
 
@@ -149,15 +151,17 @@ class Look:
     active: dict[str, np.ndarray]
 
 
-def firing_values(active: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def firing_values(active: Mapping[str, np.ndarray], max_spikes: int = 1) -> dict[str, Any]:
     """Return firing rates by layer, that of all neurons, and shares by step and channel as packed uint8 [T, sum of K].
 
     Args:
-        active: bool [T, K, h, w] by layer.
+        active: bool [T, K, h, w] by layer, or how many spikes.
+        max_spikes: most spikes that a value stands for.
     """
-    rates = [float(layer.mean()) for layer in active.values()]
-    overall = sum(int(layer.sum()) for layer in active.values()) / max(1, sum(layer.size for layer in active.values()))
-    shares = np.concatenate([layer.mean((2, 3)) for layer in active.values()], axis=1)
+    rates = [float(layer.mean()) / max_spikes for layer in active.values()]
+    places = sum(layer.size for layer in active.values()) * max_spikes
+    overall = sum(int(layer.sum()) for layer in active.values()) / max(1, places)
+    shares = np.concatenate([layer.mean((2, 3)) for layer in active.values()], axis=1) / max_spikes
     # Rounded up, so that a single spike is seen.
     channels = pack_bytes(np.ceil(shares * 255).astype(np.uint8))
     return {"rates": [round(rate, 6) for rate in rates], "rate": round(overall, 6), "channels": channels}

@@ -11,6 +11,7 @@ from torch import Tensor
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model import AnyDetector, Detector
 from spiking_centernet.model.context import Observe
+from spiking_centernet.model.firing_rate import kept_spikes
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
 
@@ -25,7 +26,7 @@ class Inspection:
     Attributes:
         cube: uint8 [T, C, H, W] that the network saw.
         heatmap: float32 [classes, h, w], probability of an object's center at every output pixel.
-        spikes: bool [T, K, h, w] of every neuron layer, by name.
+        spikes: bool [T, K, h, w] of every neuron layer, by name; uint8 counts of spikes with I-LIF neurons.
         rates: spikes over (neurons x steps) of every neuron layer, by name.
         operations: pairs of spike and weight that met in every layer, by name.
     """
@@ -65,6 +66,7 @@ class Inspector:
                 "keep: operations are pairs of spike and weight, and the first layer of a network of mode direct sees "
                 "real values; count both with scn energy"
             )
+        self._max_spikes = model.max_spikes
         self.keep = frozenset(keep)
         self.last: Inspection | None = None
         self.observe: Observe | None = self._observe if self.keep - {"heatmap"} else None
@@ -78,7 +80,7 @@ class Inspector:
 
     def _observe(self, name: str, spikes: Tensor) -> None:
         # A copy: a compiled detector writes the next window into the same memory.
-        self._spikes[name] = spikes != 0
+        self._spikes[name] = kept_spikes(spikes, self._max_spikes)
 
     def inspect(self, cube: Tensor, output: Any) -> None:
         """Take a window after it was computed.
@@ -90,11 +92,12 @@ class Inspector:
         spikes, self._spikes = self._spikes, {}
         operations = None
         if self._graph is not None:
-            operations = synaptic_operations(self._graph, cube[:, None], spikes)
+            operations = synaptic_operations(self._graph, cube[:, None], spikes, max_spikes=self._max_spikes)
+        rates = {name: float(layer.float().mean()) / self._max_spikes for name, layer in spikes.items()}
         self.last = Inspection(
             cube,
             torch.sigmoid(output[0][0].float()).cpu().numpy() if "heatmap" in self.keep else None,
             {name: layer.cpu().numpy() for name, layer in spikes.items()} if "spikes" in self.keep else None,
-            {name: float(layer.float().mean()) for name, layer in spikes.items()} if "rates" in self.keep else None,
+            rates if "rates" in self.keep else None,
             operations,
         )

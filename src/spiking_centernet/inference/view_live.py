@@ -17,6 +17,7 @@ from spiking_centernet.inference.streaming import Mode, Policy, Stream, stream
 from spiking_centernet.inference.windows import Packet
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import Observe, State
+from spiking_centernet.model.firing_rate import kept_spikes
 from spiking_centernet.model.scaling import Scale
 from spiking_centernet.structures import EVENT_DTYPE
 from spiking_centernet.visualize.viewer.packing import pack_events
@@ -186,7 +187,7 @@ class _Watched:
     def __init__(self, model: AnyDetector):
         self._model = model.fuse()
         self.config, self.head, self.device = model.config, model.head, model.device
-        self.neuron_names = self._model.neuron_names
+        self.neuron_names, self.max_spikes = self._model.neuron_names, self._model.max_spikes
         self.values: dict[str, Any] = {}
 
     def fuse(self) -> "_Watched":
@@ -200,11 +201,11 @@ class _Watched:
         active: dict[str, np.ndarray] = {}
 
         def see(name: str, layer: Tensor) -> None:
-            active[name] = (layer != 0).cpu().numpy()
+            active[name] = kept_spikes(layer, self.max_spikes).cpu().numpy()
             if observe is not None:
                 observe(name, layer)
 
         output, new = self._model(cube, state, observe=see, keep_state=keep_state)
-        values = firing_values({name: active[name] for name in self.neuron_names})
+        values = firing_values({name: active[name] for name in self.neuron_names}, self.max_spikes)
         self.values = {"heatmap": packed_heatmap(output), **values}
         return output, new

@@ -8,7 +8,7 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.joint_sets import JOINT_SETS, JOINTS_13
 from spiking_centernet.structures import CLASS_NAMES, VoxelSpec, find_class
 
-NeuronKind = Literal["plif", "lif", "if", "relu"]
+NeuronKind = Literal["plif", "lif", "if", "ilif", "relu"]
 Surrogate = Literal["atan", "sigmoid", "rectangle"]
 Skips = Literal["concat", "or", "none", "add"]
 DecoderKind = Literal["merged", "inner", "transposed"]
@@ -21,6 +21,9 @@ RecurrentKind = Literal["none", "gated"]
 TASKS = ("detect", "detect3d", "pose", "classify")
 """What a network can learn: boxes, 3D boxes, joints of people; or one class per window."""
 
+MAX_LEVELS = 255
+"""Most spikes of a neuron in a time step: what a byte holds."""
+
 ALONE = ("detect", "classify")
 """The tasks that may stand first; the others read their values at the objects that ``detect`` finds."""
 
@@ -30,13 +33,15 @@ class NeuronConfig:
     """The neurons of every layer.
 
     Attributes:
-        kind: "plif", "lif", "if", or "relu" for the ANN counterpart.
+        kind: "plif", "lif", "if", "ilif" for whole numbers of spikes, or "relu" for the ANN counterpart.
         surrogate: derivative of a spike in the backward pass.
         tau: initial time constant in steps, above 1.
         threshold: firing threshold of the membrane.
         soft_reset: subtract the threshold instead of resetting to 0.
         decay_input: the leak also scales the input.
         detach_reset: no gradient flows through the reset.
+        levels: most spikes of a neuron in a time step, of kind "ilif" alone; see ``neurons.ILIF``, which always
+            subtracts. At most 255, so that a byte holds them and bfloat16 is exact.
     """
 
     kind: NeuronKind = "plif"
@@ -46,14 +51,32 @@ class NeuronConfig:
     soft_reset: bool = False
     decay_input: bool = True
     detach_reset: bool = True
+    levels: int = 4
 
     def __post_init__(self):
         _check_choices(self, "neuron")
+        if self.kind != "ilif" and self.levels != type(self).levels:
+            raise ConfigError(
+                f"neuron.levels={self.levels} is of neuron.kind='ilif', which counts its spikes; neuron.kind="
+                f"{self.kind!r} has none: choose ilif or leave levels out"
+            )
+        if not 1 <= self.levels <= MAX_LEVELS:
+            raise ConfigError(f"neuron.levels must be 1 to {MAX_LEVELS} spikes in a time step, got {self.levels}")
 
     @property
     def is_spiking(self) -> bool:
         """Whether the layers pass on spikes; those of the ANN counterpart pass on real values."""
         return self.kind != "relu"
+
+    @property
+    def max_spikes(self) -> int:
+        """Most spikes of a neuron in a time step."""
+        return self.levels if self.kind == "ilif" else 1
+
+    @property
+    def resets_to_zero(self) -> bool:
+        """Whether a spike sets the membrane to 0, instead of subtracting the threshold."""
+        return self.is_spiking and self.kind != "ilif" and not self.soft_reset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,10 +262,26 @@ class DetectorConfig:
             )
         if self.recurrent.kind != "none" and not self.neuron.is_spiking:
             raise ConfigError("recurrent.kind='gated' is a memory of spikes; the ANN counterpart (relu) has none")
+        self._check_integers()
         most = len(self.encoder.widths) - 1
         if not 0 <= self.decoder.num_blocks <= most:
             raise ConfigError(
                 f"decoder.num_blocks must be 0..{most} with {most + 1} encoder stages, got {self.decoder.num_blocks}"
+            )
+
+    def _check_integers(self) -> None:
+        """Refuse what would add up whole numbers of spikes or join them by OR: it has no binary execution."""
+        if self.neuron.kind != "ilif":
+            return
+        adds = {
+            "decoder.skips='add'": self.decoder.skips == "add",
+            "encoder.identity": self.encoder.identity,
+            "recurrent.kind='gated'": self.recurrent.kind == "gated",
+        }
+        for setting in (name for name, is_set in adds.items() if is_set):
+            raise ConfigError(
+                f"neuron.kind='ilif' passes on 0 to {self.neuron.levels} spikes, which {setting} would mix with others "
+                "to more than these: no binary network computes that; leave one of the two out"
             )
 
     def _check_tasks(self) -> None:
@@ -291,6 +330,7 @@ class DetectorConfig:
         """What makes this another network than the paper's kind, for example "decoder.skips='or'"; else empty."""
         usual = DetectorConfig()
         differ = [f"tasks={self.tasks}"] if self.classifies else []
+        differ += ["neuron.kind='ilif'"] if self.neuron.kind == "ilif" else []
         for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "recurrent.kind",
                      "head.kind", "head.readout_steps"):  # fmt: skip
             owner, name = path.split(".")

@@ -20,6 +20,7 @@ from spiking_centernet.model.heads.base import BranchModule, Head
 from spiking_centernet.model.layers import ConvNeuron, name_layers
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.model.recurrent import GatedMemory
+from spiking_centernet.model.unroll import UnrolledILIF, unroll_branch, unroll_layer
 from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
 from spiking_centernet.ops.memory_saving import Memory
@@ -50,6 +51,11 @@ class AnyDetector(Protocol):
     @property
     def neuron_names(self) -> list[str]:
         """The neuron layers in the order in which they compute."""
+        ...
+
+    @property
+    def max_spikes(self) -> int:
+        """Most spikes that one value of an observed output stands for."""
         ...
 
     def fuse(self) -> "AnyDetector":
@@ -182,6 +188,11 @@ class Detector(nn.Module):
         """The neuron layers in the order in which they compute, for example "encoder.stages.0.2"."""
         return [layer.name for layer in self._neuron_layers()]
 
+    @property
+    def max_spikes(self) -> int:
+        """Most spikes that one value of an observed output stands for: 1, but the levels of I-LIF not unrolled."""
+        return self.encoder.stem.neuron.max_spikes
+
     def _neuron_layers(self) -> list[ConvNeuron]:
         return [m for m in self.modules() if isinstance(m, ConvNeuron)]
 
@@ -218,6 +229,30 @@ class Detector(nn.Module):
         for head in fused.heads.values():
             head.block = head.block.fused()  # pyright: ignore
         return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
+
+    def unrolled(self) -> "Detector":
+        """Return a copy for inference, as of :meth:`fuse`, in which I-LIF neurons pass on nothing but 0 and 1.
+
+        Every time step becomes D virtual steps, see ``unroll``: call, state, output and names of layers stay. Integers
+        and membranes are those of ``fuse()``, to the bit where sums are exact, else up to the rounding of sums in
+        another order. Observers see [T * B * D, K, h, w].
+
+        Raises:
+            ConfigError: The neurons are of another kind.
+        """
+        if self.config.neuron.kind != "ilif":
+            raise ConfigError(
+                f"neuron.kind={self.config.neuron.kind!r} has no whole numbers of spikes to unroll; take fuse()"
+            )
+        unrolled = self.fuse()
+        if isinstance(unrolled.encoder.stem.neuron, UnrolledILIF):
+            return unrolled
+        for layer in unrolled._neuron_layers():
+            unroll_layer(layer, sees_cube=layer is unrolled.encoder.stem)
+        for branch in unrolled.heads.values():
+            assert isinstance(branch, BranchModule)
+            unroll_branch(branch, self.config.neuron.levels)
+        return unrolled
 
 
 def build(

@@ -38,8 +38,8 @@ class Encoder(nn.Module):
 
     def forward(
         self, x: Num[Tensor, "T B C H W"], context: ForwardContext, *, num_steps: int | None = None
-    ) -> list[Float[Tensor, "S B _ _ _"]]:
-        """Return the spikes of every stage, finest first.
+    ) -> list[Float[Tensor, "S N _ _ _"]]:
+        """Return the spikes of every stage, finest first; N = B unless unrolled.
 
         Args:
             x: the cube; with ``num_steps`` one picture [1, B, C, H, W].

@@ -6,23 +6,52 @@ import torch
 from torch import Tensor
 
 from spiking_centernet.errors import ConfigError
+from spiking_centernet.model.detector import AnyDetector
 
 DEAD_BELOW = 1e-4
 """A layer whose neurons spike less than once in ten thousand steps passes nothing on."""
 
 
+def count_spikes(x: Tensor, max_spikes: int) -> int:
+    """Return how many spikes there are in a layer's output; of an ANN, how many values are not zero.
+
+    Args:
+        x: any shape.
+        max_spikes: most spikes that a value stands for.
+    """
+    return int(torch.count_nonzero(x) if max_spikes == 1 else x.sum(dtype=torch.float64))
+
+
+def kept_spikes(x: Tensor, max_spikes: int) -> Tensor:
+    """Return a small copy of a layer's output: bool, where it is not zero; of several spikes uint8, how many.
+
+    Args:
+        x: any shape.
+        max_spikes: most spikes that a value stands for.
+    """
+    return x != 0 if max_spikes == 1 else x.to(torch.uint8, copy=True)
+
+
 class FiringRates:
     """Spikes over (neurons x steps) of every layer; of an ANN, the share of outputs that are not zero.
 
-    Pass it as ``observe`` to ``Detector.forward``, as often as there are batches.
+    Of I-LIF neurons every step counts as its D virtual steps, of which each carries a spike or none. Pass it as
+    ``observe`` to ``Detector.forward``, as often as there are batches.
 
     Args:
         names: the layers, in the order of the results.
+        max_spikes: most spikes that an output stands for.
     """
 
-    def __init__(self, names: Iterable[str]):
+    def __init__(self, names: Iterable[str], max_spikes: int = 1):
+        self._max_spikes = max_spikes
         self._spikes = dict.fromkeys(names, 0)
         self._places = dict.fromkeys(self._spikes, 0)
+
+    @staticmethod
+    def of(model: AnyDetector) -> "FiringRates":
+        """Return the counters of a detector's layers."""
+        return FiringRates(model.neuron_names, model.max_spikes)
 
     def __call__(self, name: str, spikes: Tensor) -> None:
         """Take the output of a layer.
@@ -32,8 +61,8 @@ class FiringRates:
         """
         if name not in self._spikes:
             raise ConfigError(f"{name!r} is no layer of the network whose firing rates are counted; take one for each")
-        self._spikes[name] += int(torch.count_nonzero(spikes.detach()))
-        self._places[name] += spikes.numel()
+        self._spikes[name] += count_spikes(spikes.detach(), self._max_spikes)
+        self._places[name] += spikes.numel() * self._max_spikes
 
     def merge(self, others: Iterable["FiringRates"]) -> None:
         """Count what others of the same layers counted as well."""

@@ -41,7 +41,10 @@ class ConvNeuron(nn.Module):
 
     Attributes:
         name: of the neuron layer in its network, under which membrane and spikes are known; see :func:`name_layers`.
+        virtual_steps: how many inputs of the batch axis the convolution adds up to one, see ``unroll``.
     """
+
+    virtual_steps: int = 1
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, neuron: Neuron, *, name: str = ""):
         super().__init__()
@@ -58,15 +61,15 @@ class ConvNeuron(nn.Module):
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
         return ConvNeuron(conv, nn.BatchNorm2d(out_channels), make_neuron())
 
-    def forward(self, x: Num[Tensor, "T B C H W"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
-        """Return the spikes of every step; the membrane of the last step goes to ``context``."""
-        steps, batch = x.shape[:2]
+    def forward(self, x: Num[Tensor, "T B C H W"], context: ForwardContext) -> Float[Tensor, "T N K h w"]:
+        """Return the spikes of every step, N = B unless unrolled; the membrane of the last step goes to ``context``."""
+        steps_batch = x.shape[0], x.shape[1] // self.virtual_steps
         y = self.conv(x.flatten(0, 1)) if context.saver is None else context.saver.convolve(self.conv, x)
-        return self.norm_and_fire(y, (steps, batch), context)
+        return self.norm_and_fire(y, steps_batch, context)
 
     def repeated(
         self, x: Float[Tensor, "B C H W"], num_steps: int, context: ForwardContext
-    ) -> Float[Tensor, "T B K h w"]:
+    ) -> Float[Tensor, "T N K h w"]:
         """Return the spikes of steps that all receive the same input: convolution and norm are computed once."""
         y = self.conv(x)
         y = y if self.norm is None else self.norm(y)

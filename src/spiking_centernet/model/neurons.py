@@ -1,16 +1,27 @@
 """Neurons: a pure step function, thin modules over it, state always in the caller's hands."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.model.config import NeuronConfig
+from spiking_centernet.model.config import MAX_LEVELS, NeuronConfig
 from spiking_centernet.ops import plif
 from spiking_centernet.ops.plif_layer import NeuronOptions
-from spiking_centernet.ops.surrogate import SURROGATES, spike
+from spiking_centernet.ops.surrogate import SURROGATES, spike, spike_count
+
+
+def integrated(x: Tensor, v: Tensor, q: Tensor | float | None, *, decay_input: bool) -> Tensor:
+    """Return the membrane potential after leak and input: ``v + q (x - v)`` if ``decay_input``, else ``v - q v + x``.
+
+    Where ``q`` is None there is no leak: ``v + x``.
+    """
+    if q is None:
+        return v + x
+    return v + (x - v) * q if decay_input else v - v * q + x
 
 
 def plif_step(
@@ -42,34 +53,32 @@ def plif_step(
     Returns:
         Spikes (0 or 1, dtype of ``x``) and the membrane potential after the step.
     """
-    if q is None:
-        h = v + x
-    elif decay_input:
-        h = v + (x - v) * q
-    else:
-        h = v - v * q + x
+    h = integrated(x, v, q, decay_input=decay_input)
     s = spike(h - threshold, surrogate)
     fired = s.detach() if detach_reset else s
     return s, h - fired * threshold if soft_reset else (1 - fired) * h
 
 
-class PLIF(nn.Module):
-    """Leaky integrate-and-fire neurons over several time steps, with a learned time constant shared by the layer.
+class LeakyNeuron(nn.Module):
+    """What PLIF and I-LIF share: a leak ``q = 1 / tau = sigmoid(w)``, the parameter ``w`` shared by the layer.
 
-    ``q = 1 / tau = sigmoid(w)`` and ``w`` is the parameter (Fang et al. 2021, arXiv 2007.05785). With ``learned=False``
-    the leak is fixed (LIF); with ``tau=inf`` there is none (IF). Membranes are kept in float32 whatever the input is.
+    Fang et al. 2021, arXiv 2007.05785. With ``learned=False`` the leak is fixed (LIF); with ``tau=inf`` there is none
+    (IF).
 
     Args:
         tau: initial time constant in steps, above 1; ``math.inf`` makes integrate-and-fire neurons.
         learned: whether the time constant is trained.
         threshold: firing threshold.
         surrogate: "atan", "sigmoid" or "rectangle".
-        soft_reset: subtract the threshold instead of resetting to 0.
         decay_input: the leak also scales the input.
         detach_reset: no gradient flows through the reset.
+
+    Raises:
+        ConfigError: If a value is impossible.
     """
 
     spiking = True
+    max_spikes = 1
 
     def __init__(
         self,
@@ -78,7 +87,6 @@ class PLIF(nn.Module):
         learned: bool = True,
         threshold: float = 1.0,
         surrogate: str = "atan",
-        soft_reset: bool = False,
         decay_input: bool = True,
         detach_reset: bool = True,
     ):
@@ -97,7 +105,6 @@ class PLIF(nn.Module):
             self.register_buffer("w", w)
         self.threshold = threshold
         self.surrogate = surrogate
-        self.soft_reset = soft_reset
         self.decay_input = decay_input
         self.detach_reset = detach_reset
 
@@ -105,6 +112,21 @@ class PLIF(nn.Module):
     def q(self) -> Tensor | None:
         """The leak ``1 / tau`` as a scalar tensor, None for integrate-and-fire."""
         return torch.sigmoid(self.w) if self.leaky else None
+
+
+class PLIF(LeakyNeuron):
+    """Leaky integrate-and-fire neurons over several time steps, with a learned time constant shared by the layer.
+
+    Membranes are kept in float32 whatever the input is.
+
+    Args:
+        soft_reset: subtract the threshold instead of resetting to 0.
+        options: as of :class:`LeakyNeuron`.
+    """
+
+    def __init__(self, *, soft_reset: bool = False, **options: Any):
+        super().__init__(**options)
+        self.soft_reset = soft_reset
 
     @property
     def options(self) -> NeuronOptions:
@@ -153,10 +175,102 @@ class PLIF(nn.Module):
         return f"leaky={self.leaky}, threshold={self.threshold}, surrogate={self.surrogate}, reset={reset}"
 
 
+def ilif_step(
+    x: Float[Tensor, "*shape"],
+    v: Float[Tensor, "*shape"],
+    q: Float[Tensor, ""] | float | None,
+    *,
+    levels: int,
+    threshold: float = 1.0,
+    surrogate: str = "atan",
+    decay_input: bool = True,
+    detach_reset: bool = True,
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Advance neurons that answer with a whole number of spikes by one time step.
+
+    ``h`` is that of :func:`plif_step`; ``n`` is ``h / threshold`` rounded, a half upwards, and clipped to 0 to
+    ``levels``; then ``v' = h - threshold n``.
+
+    Args:
+        x: input current of the step.
+        v: membrane potential before the step, same shape.
+        q: leak ``1 / tau`` in (0, 1]; None integrates without a leak.
+        levels: most spikes of a neuron.
+        threshold: what a spike takes from the membrane; the first comes at half of it.
+        surrogate: name of the derivative used for ``n`` in the backward pass, see ``surrogate.spike_count``.
+        decay_input: the leak also scales the input.
+        detach_reset: no gradient flows through the reset.
+
+    Returns:
+        ``n`` (dtype of ``x``) and the membrane potential after the step.
+    """
+    h = integrated(x, v, q, decay_input=decay_input)
+    n = spike_count(h, threshold, levels, surrogate)
+    return n, h - (n.detach() if detach_reset else n) * threshold
+
+
+class ILIF(LeakyNeuron):
+    """Leaky integrate-and-fire neurons that answer with 0 to D spikes in a time step: I-LIF (arXiv 2407.20708).
+
+    The next layer takes a neuron's n spikes at once, as the number n; ``Detector.unrolled`` makes the network in which
+    D virtual steps carry them one by one, as 0 and 1.
+
+    The leak is PLIF's, learned and scaling the input as well, so that a network of either neuron differs in nothing
+    else. The paper's fixed decay of 0.25 between steps is ``tau=4/3, learned=False, decay_input=False``, and its
+    straight-through gradient ``surrogate="rectangle"``. The paper rounds a half to the even number, this neuron
+    upwards: every spike is a threshold reached, as PLIF's are. Membranes are float32, or float64 where the input is.
+
+    Args:
+        levels: D, most spikes in a time step; 1 makes binary neurons that spike at half of what they subtract.
+        options: as of :class:`LeakyNeuron`.
+
+    Raises:
+        ConfigError: If a value is impossible.
+    """
+
+    def __init__(self, *, levels: int = 4, **options: Any):
+        super().__init__(**options)
+        if not 1 <= levels <= MAX_LEVELS:
+            raise ConfigError(f"levels must be 1 to {MAX_LEVELS} spikes in a time step, got {levels}")
+        self.levels = self.max_spikes = levels
+
+    def forward(
+        self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
+    ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
+        """Return the spikes of every step, 0 to ``levels``, and the membrane potential after the last.
+
+        Args:
+            x: input currents.
+            v: membrane before the first step; None is zero-initialized.
+        """
+        currents = x.to(torch.promote_types(x.dtype, torch.float32))
+        v = torch.zeros_like(currents[0]) if v is None else v
+        q = self.q
+        counts = []
+        for current in currents:
+            n, v = ilif_step(
+                current,
+                v,
+                q,
+                levels=self.levels,
+                threshold=self.threshold,
+                surrogate=self.surrogate,
+                decay_input=self.decay_input,
+                detach_reset=self.detach_reset,
+            )
+            counts.append(n.to(x.dtype))
+        return torch.stack(counts), v
+
+    def extra_repr(self) -> str:
+        """Name what distinguishes this neuron."""
+        return f"levels={self.levels}, leaky={self.leaky}, threshold={self.threshold}, surrogate={self.surrogate}"
+
+
 class ReLU(nn.Module):
     """The neuron of the ANN counterpart: stateless, same call as :class:`PLIF`."""
 
     spiking = False
+    max_spikes = 1
 
     def forward(self, x: Float[Tensor, "T B C H W"], v: None = None) -> tuple[Float[Tensor, "T B C H W"], None]:
         """Return ``max(x, 0)`` and no state."""
@@ -175,6 +289,7 @@ class GatedNeuron(nn.Module):
     """
 
     spiking = True
+    max_spikes = 1
 
     def __init__(self, *, threshold: float, surrogate: str):
         super().__init__()
@@ -199,7 +314,7 @@ class GatedNeuron(nn.Module):
         return torch.stack(spikes), v
 
 
-Neuron = PLIF | ReLU | GatedNeuron
+Neuron = PLIF | ILIF | ReLU | GatedNeuron
 
 
 def make_neuron(config: NeuronConfig) -> Neuron:
@@ -210,12 +325,11 @@ def make_neuron(config: NeuronConfig) -> Neuron:
     """
     if config.kind == "relu":
         return ReLU()
-    return PLIF(
-        tau=math.inf if config.kind == "if" else config.tau,
-        learned=config.kind == "plif",
-        threshold=config.threshold,
-        surrogate=config.surrogate,
-        soft_reset=config.soft_reset,
-        decay_input=config.decay_input,
-        detach_reset=config.detach_reset,
-    )
+    options = {
+        "threshold": config.threshold, "surrogate": config.surrogate, "decay_input": config.decay_input,
+        "detach_reset": config.detach_reset,
+    }  # fmt: skip
+    if config.kind == "ilif":
+        return ILIF(levels=config.levels, tau=config.tau, **options)
+    tau = math.inf if config.kind == "if" else config.tau
+    return PLIF(tau=tau, learned=config.kind == "plif", soft_reset=config.soft_reset, **options)

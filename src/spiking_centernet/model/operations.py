@@ -48,13 +48,18 @@ def fan_out(conv: Convolution, size_hw: tuple[int, int]) -> np.ndarray:
     return np.outer(rows.sum(0), columns.sum(0))
 
 
-def synaptic_operations(graph: Graph, cube: Tensor, spikes: Mapping[str, Tensor]) -> dict[str, int]:
+def synaptic_operations(
+    graph: Graph, cube: Tensor, spikes: Mapping[str, Tensor], *, max_spikes: int = 1
+) -> dict[str, int]:
     """Return how many pairs of non-zero input and weight meet in every convolution, border and stride included.
+
+    A neuron's n spikes of one step, which I-LIF gives as a number, meet a weight n times.
 
     Args:
         graph: of the fused detector.
         cube: [T, B, C, H, W].
         spikes: the output [T * B, K, h, w] of every neuron layer on that cube, by name.
+        max_spikes: most spikes that a value there stands for.
 
     Returns:
         by neuron layer, and by branch of the head for the readouts.
@@ -72,8 +77,9 @@ def synaptic_operations(graph: Graph, cube: Tensor, spikes: Mapping[str, Tensor]
         assert isinstance(node, NeuronLayer | Readout)
         conv = node.merged if isinstance(node, NeuronLayer) else node.conv
         x = sources[0]
-        active = torch.count_nonzero(x, dim=(0, 1)).cpu().numpy().astype(np.int64)
-        met = int((active * fan_out(conv, (x.shape[-2], x.shape[-1]))).sum())
+        counts_spikes = max_spikes > 1 and node.sources[0] != graph.nodes[0].name
+        active = (x.double().sum((0, 1)) if counts_spikes else torch.count_nonzero(x, dim=(0, 1))).cpu().numpy()
+        met = int((active.astype(np.int64) * fan_out(conv, (x.shape[-2], x.shape[-1]))).sum())
         counts[node.name] = met * (conv.out_channels // conv.groups)
         return spikes[node.name] if isinstance(node, NeuronLayer) else x
 

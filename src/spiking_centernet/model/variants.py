@@ -98,7 +98,8 @@ class TransposedConvNeuron(ConvNeuron):
 
     def forward(self, x: Float[Tensor, "T B C H W"], context: ForwardContext) -> Float[Tensor, "T B K h w"]:
         """Return the spikes of every step; the input is kept as it is for the backward pass."""
-        return self.norm_and_fire(self.conv(x.flatten(0, 1)), (x.shape[0], x.shape[1]), context)
+        steps_batch = x.shape[0], x.shape[1] // self.virtual_steps
+        return self.norm_and_fire(self.conv(x.flatten(0, 1)), steps_batch, context)
 
     def fused(self) -> "TransposedConvNeuron":
         """Return a copy with its batch norm folded into the convolution."""

@@ -54,3 +54,37 @@ def spike(u: Tensor, surrogate: str = "atan") -> Tensor:
         surrogate: a name in ``SURROGATES``.
     """
     return _Spike.apply(u, SURROGATES[surrogate])  # pyright: ignore[reportReturnType]
+
+
+class _Count(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h: Tensor, threshold: float, levels: int, derivative: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(h)
+        ctx.settings = threshold, levels, derivative
+        count = (h >= threshold / 2).to(h.dtype)
+        for k in range(1, levels):
+            count += h >= (k + 0.5) * threshold
+        return count
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        (h,), (threshold, levels, derivative) = ctx.saved_tensors, ctx.settings
+        slope = derivative(h - threshold / 2)
+        for k in range(1, levels):
+            slope += derivative(h - (k + 0.5) * threshold)
+        return grads[0] * slope, None, None, None
+
+
+def spike_count(h: Tensor, threshold: float, levels: int, surrogate: str = "atan") -> Tensor:
+    """Return how many of ``levels`` steps ``(k - 1/2) threshold``, k = 1, 2, ..., ``h`` reaches: 0 to ``levels``.
+
+    That is ``h / threshold`` rounded, a half upwards, and clipped. The derivative is the sum of those of the steps:
+    of surrogate "rectangle" and threshold 1 it is 1 from 0 to ``levels``, else 0, the straight-through estimator.
+
+    Args:
+        h: membrane potential, any shape.
+        threshold: distance of the steps.
+        levels: their number.
+        surrogate: a name in ``SURROGATES``.
+    """
+    return _Count.apply(h, threshold, levels, SURROGATES[surrogate])  # pyright: ignore[reportReturnType]

@@ -26,7 +26,7 @@ class SpikePenalty:
         weight: the penalty at twice the target.
         of: "spikes" for the firing rate, spikes over (neurons x steps); "operations" for synaptic operations over dense
             ones, in which a spike weighs as much as the convolutions it sets off in the fused network. The first
-            convolution is left out: its input are the events.
+            convolution is left out: its input are the events. The steps of I-LIF neurons are their virtual steps.
         per_layer: every layer has the target on its own, and their penalties are averaged.
     """
 
@@ -57,12 +57,14 @@ class Activity:
         observe: to be passed to ``Detector.forward``.
         done: of every layer, how much it did: a float32 scalar that carries the gradient.
         most: of every layer, how much it could have done.
+        max_spikes: most spikes that a neuron's output stands for.
     """
 
     penalty: SpikePenalty | None
     observe: Observe | None
     done: list[Tensor] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
+    max_spikes: int = 1
 
     def weigh(self, x: Tensor, geometry: nn.Conv2d, out_channels: int, pad: int) -> None:
         """Take the spikes [N, C, H, W] into a convolution, each as much as the weights it meets.
@@ -77,7 +79,7 @@ class Activity:
         fan = fan_out(geometry, (x.shape[-2], x.shape[-1]))[edge, edge] * out_channels
         weights = torch.from_numpy(fan).to(x.device, torch.float32)
         self.done.append(_Weighed.apply(x[..., edge, edge].sum((0, 1), dtype=torch.float32), weights))
-        self.most.append(float(fan.sum()) * x.shape[0] * x.shape[1])
+        self.most.append(float(fan.sum()) * x.shape[0] * x.shape[1] * self.max_spikes)
 
     def share(self) -> Tensor:
         """Return the activity of all layers together, in [0, 1]."""
@@ -114,7 +116,7 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
         ConfigError: the network does not spike, or adds spikes up or enlarges them in convolutions, whose operations
             are not watched.
     """
-    activity = Activity(penalty, observe)
+    activity = Activity(penalty, observe, max_spikes=model.max_spikes)
     if penalty is None:
         yield activity
         return
@@ -131,7 +133,7 @@ def watched(model: Detector, penalty: SpikePenalty | None, observe: Observe | No
 
     def see(name: str, spikes: Tensor) -> None:
         activity.done.append(spikes.sum(dtype=torch.float32))
-        activity.most.append(spikes.numel())
+        activity.most.append(spikes.numel() * activity.max_spikes)
         if observe is not None:
             observe(name, spikes)
 

@@ -138,7 +138,7 @@ class Trainer:
         for batch in raising(loader if loader.num_workers else prefetch(loader)):
             loading_s = time.perf_counter() - since
             watch = self.state.step % self.recipe.log_every == 0
-            rates = FiringRates(self.state.model.neuron_names) if watch else None
+            rates = FiringRates.of(self.state.model) if watch else None
             values = self._step(batch, rates)
             if self.state.step == 1:
                 self.folder.draw_batch(batch, self.state.model.config)
@@ -192,7 +192,7 @@ class Trainer:
 
     def _validate(self, epoch: int, log: TrainingLog) -> None:
         model = self.state.averaged()
-        rates = FiringRates(model.neuron_names)
+        rates = FiringRates.of(model)
         own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
         predictions = predict(
             model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,

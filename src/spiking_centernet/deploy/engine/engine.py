@@ -96,6 +96,11 @@ class Engine:
         return self._network.graph
 
     @property
+    def max_spikes(self) -> int:
+        """Most spikes that one value of an observed output stands for."""
+        return self.config.neuron.max_spikes
+
+    @property
     def neuron_names(self) -> list[str]:
         """The neuron layers in the order in which they compute."""
         return [name for block in self._network.blocks for name in block.names]

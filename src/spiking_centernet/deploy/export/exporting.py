@@ -147,7 +147,7 @@ def check(
     contract = written.contract
     fused = model.fuse().cpu()
     windows = list(bundled_windows(contract) if cubes is None else cubes)
-    hard_reset = not model.config.neuron.soft_reset
+    hard_reset = model.config.neuron.resets_to_zero
     original = run_torch(fused, contract)
     same = original if weights == "float32" else run_torch(quantized(fused), contract)
     theirs = run(written.path, contract)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, NotSpikingError
 from spiking_centernet.model import Detector, DetectorOutput
 from spiking_centernet.model.graph import convolution_of
-from spiking_centernet.model.neurons import PLIF, GatedNeuron, ReLU
+from spiking_centernet.model.neurons import ILIF, GatedNeuron, LeakyNeuron, ReLU
 from spiking_centernet.model.operations import taps_met
 
 
@@ -23,6 +23,7 @@ class ConvOperations:
     Attributes:
         name: the module, for example "encoder.stages.0.1.conv".
         dense: pairs of input and weight that meet, as if every input were active; zeros of the padding are no inputs.
+            Of I-LIF once a time step, as an engine of integers would, not once a virtual step.
         padded: multiply-accumulates of a dense engine, which multiplies the padding too; what papers publish.
         synaptic: pairs of non-zero input and weight that meet.
         effective: pairs of non-zero input and non-zero weight; NeuroBench's count. Equals ``synaptic`` unless pruned.
@@ -61,10 +62,12 @@ class NeuronOperations:
         spikes: outputs that are not zero.
         updates: neurons x steps x windows.
         dead: neurons that never spiked.
-        saturated: neurons that spiked at every step.
+        saturated: neurons that spiked at every step, of I-LIF at every virtual step.
         multiplies: multiplications of an update: 1 for a leaky or gated membrane, else 0; a gate's sigmoid is not
             counted, hardware reads it from a table.
-        adds: additions of an update: 1 for a membrane, 0 for the ANN counterpart's ReLU.
+        adds: additions of an update: 1 for a membrane, of I-LIF one for every virtual step, 0 for the ANN
+            counterpart's ReLU.
+        levels: most spikes of an update, those of I-LIF's virtual steps.
     """
 
     name: str
@@ -75,11 +78,12 @@ class NeuronOperations:
     saturated: int
     multiplies: int
     adds: int
+    levels: int = 1
 
     @property
     def rate(self) -> float:
-        """Spikes over (neurons x steps)."""
-        return self.spikes / max(1, self.updates)
+        """Spikes over (neurons x steps), of I-LIF over (neurons x virtual steps)."""
+        return self.spikes / max(1, self.updates * self.levels)
 
     @property
     def dead_share(self) -> float:
@@ -125,8 +129,14 @@ class Operations:
 
     @property
     def rate(self) -> float:
-        """Firing rate of all neurons together: spikes over (neurons x steps)."""
-        return sum(layer.spikes for layer in self.neurons) / max(1, sum(layer.updates for layer in self.neurons))
+        """Firing rate of all neurons together: spikes over (neurons x steps), of I-LIF (neurons x virtual steps)."""
+        places = sum(layer.updates * layer.levels for layer in self.neurons)
+        return sum(layer.spikes for layer in self.neurons) / max(1, places)
+
+    @property
+    def levels(self) -> int:
+        """Most spikes of a neuron in a time step."""
+        return max((layer.levels for layer in self.neurons), default=1)
 
     @property
     def first_not_binary(self) -> str | None:
@@ -252,14 +262,16 @@ class OperationCounter:
 
     It works on a copy: the detector itself is neither changed nor hooked. Count the fused detector to learn what
     inference costs; batch norms of an unfused one are not counted, and the zeros that its decoder blocks put around
-    their input are inputs of the first convolution there.
+    their input are inputs of the first convolution there. A detector of I-LIF neurons is counted as it runs on spikes,
+    unrolled (:meth:`Detector.unrolled`): a neuron's n spikes of a step are n additions for every weight they meet.
 
     Args:
         model: any detector, fused or not, spiking or not.
     """
 
     def __init__(self, model: Detector):
-        self._model = copy.deepcopy(model).eval()
+        counts_integers = model.config.neuron.kind == "ilif"
+        self._model = model.unrolled() if counts_integers else copy.deepcopy(model).eval()
         self._convs = {name: m for name, m in self._model.named_modules() if isinstance(m, Conv)}
         modules = dict(self._model.named_modules())
         neurons: dict[str, nn.Module] = {n: modules[f"{n}.neuron"] for n in self._model.neuron_names}
@@ -331,7 +343,7 @@ def _conv_operations(conv: Conv, tally: _Tally) -> ConvOperations:
     assert tally.active is not None
     zeros = int((conv.weight == 0).sum())
     synaptic = pairs(conv, tally.active)
-    everywhere = np.full(tally.active.shape, tally.places // tally.active.size)
+    everywhere = np.full(tally.active.shape, tally.times)
     return ConvOperations(
         name=tally.name,
         dense=pairs(conv, everywhere),
@@ -351,15 +363,17 @@ def _conv_operations(conv: Conv, tally: _Tally) -> ConvOperations:
 
 def _neuron_operations(neuron: nn.Module, tally: _Tally, steps: int) -> NeuronOperations:
     assert tally.active is not None
+    levels = neuron.levels if isinstance(neuron, ILIF) else 1
     return NeuronOperations(
         name=tally.name,
         neurons=tally.active.size,
         spikes=int(tally.active.sum()),
-        updates=tally.places,
+        updates=tally.places // levels,
         dead=int((tally.active == 0).sum()),
-        saturated=int((tally.active == steps).sum()),
-        multiplies=int(isinstance(neuron, GatedNeuron) or (isinstance(neuron, PLIF) and neuron.leaky)),
-        adds=int(not isinstance(neuron, ReLU)),
+        saturated=int((tally.active == steps * levels).sum()),
+        multiplies=int(isinstance(neuron, GatedNeuron) or (isinstance(neuron, LeakyNeuron) and neuron.leaky)),
+        adds=0 if isinstance(neuron, ReLU) else levels,
+        levels=levels,
     )
 
 

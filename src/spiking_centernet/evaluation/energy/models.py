@@ -151,16 +151,16 @@ class MemoryModel:
             return 0.0
         update = 2 * self._membrane_pj(layer.neurons) + self.add_pj
         update += layer.multiplies * MULTIPLY_INT32_PJ * (self.membrane_bits / 32) ** 2
-        return layer.updates * (update + sram_pj(layer.neurons / 8) / 32)
+        return layer.updates * (update + sram_pj(layer.neurons * layer.levels / 8) * layer.levels / 32)
 
     def quantized_counterpart(self, operations: Operations) -> float:
         """Return picojoules a window of the equal quantized ANN: same convolutions once, not once a step.
 
         Its activations have ``ceil(log2(steps + 1))`` bits, which tell as much as the spike count of the steps
-        (arXiv 2409.08290).
+        (arXiv 2409.08290); of I-LIF, of the virtual steps.
         """
         frames = operations.num_windows * operations.num_steps
-        bits = math.ceil(math.log2(operations.num_steps + 1))
+        bits = math.ceil(math.log2(operations.num_steps * operations.levels + 1))
         return sum(self._dense(layer, frames, bits) for layer in operations.convolutions) / frames
 
 

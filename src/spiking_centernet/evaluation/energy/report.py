@@ -31,6 +31,7 @@ from spiking_centernet.evaluation.energy import break_evens as break_evens_of
 from spiking_centernet.evaluation.energy.models import LITERATURE_BREAK_EVEN, Breakdown, BreakEven
 from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.model import Detector
+from spiking_centernet.model.firing_rate import kept_spikes
 from spiking_centernet.structures import Batch
 from spiking_centernet.utils.progress import track
 from spiking_centernet.utils.provenance import collect_provenance, write_json
@@ -258,7 +259,7 @@ def clip_activity(model: Detector, recording: Recording, *, max_windows: int = 2
         cube = recording.cube(window.stop_us, voxels)
 
         def see(name: str, spikes: Tensor) -> None:
-            fired = (spikes != 0).float()
+            fired = kept_spikes(spikes, fused.max_spikes).float() / fused.max_spikes
             here = fired.mean((0, 1)).double().cpu()
             where[name] = where[name] + here if name in where else here
             when[name].append(fired.mean((1, 2, 3)).double().cpu())

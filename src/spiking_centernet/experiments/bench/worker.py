@@ -76,7 +76,7 @@ def race(job: dict[str, Any]) -> dict[str, Any]:
     model = _model(job, cube)
     runs = {name: make(name, model, cube, threads=job["threads"]) for name in job["contestants"]}
     differences = {name: agreement(run(cube), expected(name, model, cube)) for name, run in runs.items()}
-    rates = FiringRates(model.neuron_names)
+    rates = FiringRates.of(model)
     with torch.inference_mode():
         model(cube, observe=rates)
     times = take_turns({name: lambda run=run: run(cube) for name, run in runs.items()}, seconds=job["seconds"])

@@ -279,7 +279,7 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
             weights, model = model.state_dict(), Detector(dataclasses.replace(config, voxels=spec))
             model.load_state_dict(weights)
         size_hw = (spec.frame_hw[0], spec.frame_hw[1]) if spec.takes_frames else None
-        rates = FiringRates(model.neuron_names)
+        rates = FiringRates.of(model)
         predictions = predict(model, dataset, batch_size=run.recipe.batch_size, observe=rates)
         score = predictions.score(plan.protocol).to_dict()
         save_matches(match_recordings(predictions, plan.protocol), matches_path(run, test))

@@ -39,7 +39,13 @@ class Branch:
 
 
 class BranchModule(nn.Module):
-    """The layers of a :class:`Branch`; no neuron after the 1x1 convolution: real values."""
+    """The layers of a :class:`Branch`; no neuron after the 1x1 convolution: real values.
+
+    Attributes:
+        virtual_steps: how many inputs of the batch axis the 1x1 convolution adds up to one, see ``unroll``.
+    """
+
+    virtual_steps: int = 1
 
     def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron, *, readout_steps: int = 0):
         super().__init__()
@@ -47,11 +53,11 @@ class BranchModule(nn.Module):
         self.readout_steps = readout_steps
         self.out = nn.Conv2d(width, out_channels, 1)
 
-    def forward(self, x: Float[Tensor, "T B C h w"], context: ForwardContext) -> Float[Tensor, "B K h w"]:
+    def forward(self, x: Float[Tensor, "T N C h w"], context: ForwardContext) -> Float[Tensor, "B K h w"]:
         """Return the branch's map averaged over the last ``readout_steps`` steps, 0 for all."""
         spikes = self.block(x, context)[-self.readout_steps :]
         out = self.out(spikes.flatten(0, 1)).float()
-        return out.unflatten(0, spikes.shape[:2]).mean(0)
+        return out.unflatten(0, (spikes.shape[0], spikes.shape[1] // self.virtual_steps)).mean(0)
 
 
 @dataclass(frozen=True)
