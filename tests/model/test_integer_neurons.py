@@ -179,7 +179,6 @@ def test_the_configuration_survives_as_plain_values():
     config = config_from_dict({"neuron": {"kind": "ilif", "levels": 2}})
     assert config_from_dict(config_to_dict(config)) == config
     assert set(differences(config, DetectorConfig())) == {"neuron.kind", "neuron.levels"}
-    assert config.variations == "neuron.kind='ilif'"
     assert (config.neuron.max_spikes, config.neuron.resets_to_zero) == (2, False)
     plain = config_to_dict(DetectorConfig())
     del plain["neuron"]["levels"]  # as weight files from before have it

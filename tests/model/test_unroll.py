@@ -1,5 +1,7 @@
 """The unrolled network passes on nothing but 0 and 1 and answers as the integer network does."""
 
+from importlib import resources
+
 import pytest
 import torch
 from calibrated import calibrated
@@ -8,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_detector
 
+from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.energy import count_ops, require_fully_spiking
+from spiking_centernet.model import Detector
+from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.model.neurons import ILIF
-from spiking_centernet.model.unroll import UnrolledILIF, VirtualConv2d
+from spiking_centernet.model.unroll import UnrolledILIF, VirtualConv2d, round_to_exact_sums
+from spiking_centernet.model.weights import load
 from spiking_centernet.ops.pooling import max_pool
 
 SIZE_HW = (32, 40)
@@ -93,6 +99,78 @@ def assert_same(model, levels, num_steps, seed):
         assert all(torch.equal(state[name], other_state[name]) for name in state)
         assert all(torch.equal(a, b) for a, b in zip(output, other, strict=True))
     assert float(output[0].std()) > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("levels", [1, 4])
+def test_bit_for_bit_with_any_weights_rounded_to_exact_sums(seed, levels):
+    model = integer_detector(levels, seed)
+    exact = model.with_exact_sums()
+    assert_same(exact, levels, 3, seed)
+    assert 0 < largest_change(exact, model.fuse()) < 1e-4
+
+
+def largest_change(exact, fused):
+    """Return by how much the most moved weight has moved, over the largest of its layer."""
+    pairs = zip(exact.named_parameters(), fused.parameters(), strict=True)
+    return max(float((a - b).abs().max() / b.abs().max()) for (name, a), b in pairs if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("name", ["nano", "small"])
+def test_rounding_bundled_weights_moves_none_by_more_than_a_ten_thousandth(name):
+    model = load(name)
+    assert 0 < largest_change(model.with_exact_sums(), model.fuse()) < 1e-4
+
+
+def test_bit_for_bit_on_trained_weights_and_real_events():
+    trained = load("nano")
+    model = Detector(with_changes(trained.config, {"neuron.kind": "ilif"}))
+    model.load_state_dict(trained.state_dict())
+    exact = model.eval().with_exact_sums()
+    folder = resources.files("spiking_centernet") / "assets" / "icns_roadside_cars"
+    cube = open_recording(str(folder / "icns_roadside_cars_td.dat")).cube(150_000, model.config.voxels)[:, None]
+    output, state, counts = observed(exact, cube)
+    other, other_state, spikes = observed(exact.unrolled(), cube)
+    assert all(torch.equal(total, counts[name]) for name, total in totals(spikes, 4).items())
+    assert all(torch.equal(state[name], other_state[name]) for name in state)
+    assert all(torch.equal(a, b) for a, b in zip(output, other, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:the decoder")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_exact_sums_in_every_variant(variant):
+    assert_same(integer_detector(3, **VARIANTS[variant]).with_exact_sums(), 3, 4, 0)
+
+
+@pytest.mark.parametrize(("groups", "transposed"), [(1, False), (3, False), (1, True)])
+def test_sums_are_exact_in_any_order(groups, transposed):
+    torch.manual_seed(0)
+    kind = torch.nn.ConvTranspose2d if transposed else torch.nn.Conv2d
+    conv = kind(3 * 16, 3 * 8, 3, groups=groups)
+    with torch.no_grad():
+        conv.weight.mul_(torch.logspace(-6, 6, 24)[None, :, None, None] if transposed else
+                         torch.logspace(-6, 6, 24)[:, None, None, None])  # fmt: skip
+    before = conv.weight.detach().clone()
+    round_to_exact_sums(conv, 4)
+    assert not torch.equal(conv.weight, before)
+    torch.testing.assert_close(conv.weight, before, rtol=0.05, atol=1e-3 * float(before.abs().max()))
+    x = torch.randint(5, (2, 48, 7, 8)).float()
+    with torch.no_grad():
+        exact = conv.double()(x.double())
+        assert torch.equal(conv.float()(x).double(), exact)
+        # Another order of the same inputs: channels turned around.
+        if groups == 1:
+            conv.weight.copy_(conv.weight.flip(0) if transposed else conv.weight.flip(1))
+            assert torch.equal(conv(x.flip(1)).double(), exact)
+
+
+def test_exact_sums_of_binary_neurons_and_of_what_has_none():
+    exact = tiny_detector().with_exact_sums()
+    assert exact.max_spikes == 1
+    with pytest.raises(ConfigError, match=r"decoder\.skips='add'"):
+        tiny_detector(**{"decoder.skips": "add"}).with_exact_sums()
+    with pytest.raises(ConfigError, match="relu"):
+        tiny_detector(**{"neuron.kind": "relu"}).with_exact_sums()
 
 
 def test_of_any_weights_integers_are_the_same_and_membranes_differ_by_rounding_alone():

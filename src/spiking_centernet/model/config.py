@@ -330,7 +330,6 @@ class DetectorConfig:
         """What makes this another network than the paper's kind, for example "decoder.skips='or'"; else empty."""
         usual = DetectorConfig()
         differ = [f"tasks={self.tasks}"] if self.classifies else []
-        differ += ["neuron.kind='ilif'"] if self.neuron.kind == "ilif" else []
         for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "recurrent.kind",
                      "head.kind", "head.readout_steps"):  # fmt: skip
             owner, name = path.split(".")

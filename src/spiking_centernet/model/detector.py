@@ -20,7 +20,7 @@ from spiking_centernet.model.heads.base import BranchModule, Head
 from spiking_centernet.model.layers import ConvNeuron, name_layers
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.model.recurrent import GatedMemory
-from spiking_centernet.model.unroll import UnrolledILIF, unroll_branch, unroll_layer
+from spiking_centernet.model.unroll import UnrolledILIF, round_to_exact_sums, unroll_branch, unroll_layer
 from spiking_centernet.model.variants import add_identities, block_maker
 from spiking_centernet.ops import event_conv
 from spiking_centernet.ops.memory_saving import Memory
@@ -229,6 +229,34 @@ class Detector(nn.Module):
         for head in fused.heads.values():
             head.block = head.block.fused()  # pyright: ignore
         return fused.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
+
+    def with_exact_sums(self) -> "Detector":
+        """Return a copy for inference, as of :meth:`fuse`, whose weights are rounded so that sums of spikes are exact.
+
+        Each output channel's weights become multiples of a power of two, the finest that leaves every sum of a
+        convolution exact in float32, whatever the order. Of the bundled weights none moves by more than 1e-4 of its
+        layer's largest. Where sums are exact, :meth:`unrolled` agrees to the bit. The first convolution of mode
+        "direct" sees no spikes and stays.
+
+        Raises:
+            ConfigError: The network passes on other values than a neuron's spikes.
+        """
+        config = self.config
+        if not config.neuron.is_spiking or config.encoder.identity or config.decoder.skips == "add":
+            raise ConfigError(
+                "exact sums need layers that pass on a neuron's spikes, this network has "
+                f"{config.variations or 'neuron.kind=relu'}; take fuse()"
+            )
+        exact = self.fuse()
+        for layer in exact._neuron_layers():
+            if layer is not exact.encoder.stem:
+                round_to_exact_sums(layer.conv, config.neuron.max_spikes)
+            elif config.voxels.mode != "direct":
+                round_to_exact_sums(layer.conv, 255 if config.voxels.mode == "count" else 1)
+        for branch in exact.heads.values():
+            assert isinstance(branch, BranchModule)
+            round_to_exact_sums(branch.out, config.neuron.max_spikes)
+        return exact
 
     def unrolled(self) -> "Detector":
         """Return a copy for inference, as of :meth:`fuse`, in which I-LIF neurons pass on nothing but 0 and 1.

@@ -113,3 +113,33 @@ def _virtual(conv: nn.Conv2d, virtual_steps: int) -> nn.Conv2d:
     if isinstance(conv, nn.ConvTranspose2d):
         return VirtualConvTranspose2d(conv, virtual_steps)  # pyright: ignore[reportReturnType]
     return VirtualConv2d(conv, virtual_steps)
+
+
+EXACT_BITS = 24
+"""float32 holds every whole number up to 2**24, and every one times a power of two."""
+
+
+def round_to_exact_sums(conv: nn.Conv2d | nn.ConvTranspose2d, largest_input: int) -> None:
+    """Round weights and biases, in place, so that sums over whole numbers are exact in float32, in any order.
+
+    Every output channel has a grid of its own, a power of two: weights and bias are multiples of it, and so is every
+    partial sum. It is the finest on which no such sum, with all inputs at their largest, passes 2**24 multiples.
+
+    Args:
+        conv: a convolution with a bias.
+        largest_input: of its inputs, which are whole numbers from 0.
+    """
+    assert conv.bias is not None
+    channel = 1 if isinstance(conv, nn.ConvTranspose2d) and conv.groups == 1 else 0
+    others = [axis for axis in range(4) if axis != channel]
+    weight, bias = conv.weight.detach().double(), conv.bias.detach().double()
+    largest_sum = largest_input * weight.abs().sum(others) + bias.abs()
+    # One bit less: rounding may add half a multiple for every weight.
+    exponent = torch.floor(torch.log2(largest_sum.clamp(min=2.0**-100))) + 2 - EXACT_BITS
+    grid = torch.exp2(exponent)
+    shape = [-1 if axis == channel else 1 for axis in range(4)]
+    multiples = torch.round(weight / grid.reshape(shape)), torch.round(bias / grid)
+    assert float((largest_input * multiples[0].abs().sum(others) + multiples[1].abs()).max()) <= 2**EXACT_BITS
+    with torch.no_grad():
+        conv.weight.copy_(multiples[0] * grid.reshape(shape))
+        conv.bias.copy_(multiples[1] * grid)

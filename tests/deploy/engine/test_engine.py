@@ -318,6 +318,10 @@ def test_what_it_refuses(kernels):
         compile(model, sparse="alway")
     with pytest.raises(ConfigError, match="ANN"):
         compile(build("nano", neuron={"kind": "relu"}))
+    integers = build("nano", neuron={"kind": "ilif"})
+    for spiking_often in (integers, integers.unrolled()):
+        with pytest.raises(ConfigError, match=r"up to 4 times; call the detector itself, or unrolled\(\)"):
+            compile(spiking_often)
     for changes, told in VARIANTS:
         with pytest.raises(ConfigError, match=f"does not compute networks with {told}; call the detector itself"):
             compile(tiny_detector(**changes))

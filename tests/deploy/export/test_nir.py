@@ -174,6 +174,7 @@ def test_the_size_is_rounded_up_to_whole_cells():
     [
         ({"neuron.kind": "relu"}, "ReLU"),
         ({"neuron.soft_reset": True}, "soft reset"),
+        ({"neuron.kind": "ilif", "neuron.levels": 2}, "up to 2 times.*export ONNX"),
         ({"decoder.skips": "add"}, "networks with decoder.skips='add' cannot be exported"),
         ({"encoder.widths": (64, 64, 64, 64), "decoder.num_blocks": 3}, "nano_nir"),
     ],

@@ -111,6 +111,11 @@ def unfold(model: Detector) -> Network:
     """
     if not model.config.neuron.is_spiking:
         raise ConfigError('the engine computes with spikes; neuron.kind "relu" makes an ANN: call the detector itself')
+    if model.config.neuron.kind == "ilif":
+        raise ConfigError(
+            f"the engine's neurons spike once a step at most, those of neuron.kind 'ilif' up to "
+            f"{model.config.neuron.levels} times; call the detector itself, or unrolled()"
+        )
     if model.config.variations:
         raise ConfigError(
             f"the engine does not compute networks with {model.config.variations}; call the detector itself"

@@ -18,7 +18,7 @@ from spiking_centernet.errors import ExportError, did_you_mean, need
 from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.graph import Combine, Convolution, MaxPool, NeuronLayer, Node, Readout, graph_of, walk
 from spiking_centernet.model.heads import make_head
-from spiking_centernet.model.neurons import PLIF
+from spiking_centernet.model.neurons import ILIF, PLIF
 from spiking_centernet.utils.files import atomic_write
 
 STEP_S = 1e-4
@@ -190,6 +190,11 @@ class _Builder:
         return name
 
     def neurons(self, name: str, neuron: Any, currents: list[str]) -> str:
+        if isinstance(neuron, ILIF):
+            raise ExportError(
+                f"NIR's neurons spike once a step at most, those of neuron.kind 'ilif' up to {neuron.levels} times, "
+                "and no node adds up the virtual steps of unrolled(); export ONNX, or train with neuron.kind 'plif'"
+            )
         if not isinstance(neuron, PLIF):
             raise ExportError(f"NIR is a format of spiking networks; this one has {type(neuron).__name__} neurons")
         if neuron.soft_reset:
