@@ -1,4 +1,4 @@
-"""A detector with 3D boxes and pose: engine, exported files, NIR and the energy model compute what it computes."""
+"""A detector with every map there is: engine, exported files, NIR and the energy model compute what it computes."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ from spiking_centernet.evaluation.energy.counting import count_ops, require_full
 from spiking_centernet.structures import Calibration
 
 TASKS = ("detect", "detect3d", "pose")
+QUALITY = {"head.box_loss": "giou", "head.quality": 0.25}
+MAPS = ("heatmap", "wh", "offset", "quality", "box3d", "joints")
 SIZE_HW = (64, 80)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_detector(tasks=TASKS)
+    return tiny_detector(tasks=TASKS, **QUALITY)
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
@@ -29,7 +31,7 @@ def test_the_engine_gives_every_map(model, precision):
     exact = dyadic(model.fuse())
     output, _ = compile(exact, precision=precision)(cube)
     expected, _ = exact(cube)
-    assert output._fields == expected._fields == ("heatmap", "wh", "offset", "box3d", "joints")
+    assert output._fields == expected._fields == MAPS
     for name, ours in output._asdict().items():
         torch.testing.assert_close(ours, getattr(expected, name), atol=1e-4, rtol=1e-5)
     camera = Calibration(np.full(2, 80.0), np.array([40.0, 32.0]))
@@ -49,19 +51,20 @@ def test_an_exported_file_gives_every_map(model, suffix, tmp_path):
     exact = dyadic(model.fuse())
     written = export_detector(exact, tmp_path / f"tiny{suffix}", size_hw=SIZE_HW, num_steps=1)
     report = check(exact, written)
-    assert list(report.parity.max_difference) == ["heatmap", "wh", "offset", "box3d", "joints"]
+    assert tuple(report.parity.max_difference) == MAPS
     assert max(report.parity.max_difference.values()) < 1e-5
     assert list(written.contract.head.tasks) == ["detect3d", "pose"]
-    assert "heatmap, wh, offset, box3d, joints = " in written.snippet.read_text()
+    assert written.contract.head.settings.quality == 0.25
+    assert f"{', '.join(MAPS)} = " in written.snippet.read_text()
 
 
 def test_a_nir_graph_gives_every_map(model):
     pytest.importorskip("nir")
-    fused = dyadic(tiny_detector(tasks=TASKS, head={"width": 4}, encoder={"widths": (4, 4, 4, 8)}).fuse())
+    fused = dyadic(tiny_detector(tasks=TASKS, **QUALITY, head={"width": 4}, encoder={"widths": (4, 4, 4, 8)}).fuse())
     noise = (np.random.default_rng(0).random((3, 4, 64, 96)) < 0.1).astype(np.uint8)
     found = run_nir(nir_graph(fused, (64, 96)), noise, STEP_S)
     heads = every_step(fused, noise)[1]
-    assert [head.shape[1] for head in heads] == [2, 2, 2, 14, 41]
+    assert [head.shape[1] for head in heads] == [2, 2, 2, 1, 14, 41]
     for got, expected in zip(heads_of(found["output"], fused.config), heads, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 

@@ -147,6 +147,38 @@ def test_maps_average_the_last_steps_alone():
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found, strict=True))
 
 
+LEARNED = {"head.step_weights": "learned"}
+
+
+def test_learned_weights_of_the_time_steps_begin_equal_and_each_map_has_its_own():
+    plain, model = tiny_detector(), tiny_detector(**LEARNED)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    ours, theirs = model(noise())[0], plain(noise())[0]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
+    with torch.no_grad():
+        model.heads["wh"].step_logits[:3] = -200.0
+    found = model(noise())[0]
+    _, state = plain(noise()[:3])
+    assert torch.allclose(found.wh, plain(noise()[3:], state)[0].wh, atol=1e-5)
+    assert torch.equal(found.heatmap, ours.heatmap)
+    found.wh.sum().backward()
+    assert model.heads["wh"].step_logits.grad.abs().sum() > 0
+
+
+def test_learned_weights_of_fewer_steps_are_the_last_ones_and_of_more_are_refused():
+    model = tiny_detector(**LEARNED)
+    with torch.no_grad():
+        model.heads["wh"].step_logits[-2] = -200.0
+    plain = tiny_detector()
+    _, state = plain(noise()[:1])
+    shown, _ = plain(noise()[1:2], state)
+    assert torch.allclose(model(noise()[:2])[0].wh, shown.wh, atol=1e-5)
+    with pytest.raises(ConfigError, match="weights for 5 time steps, got 6"):
+        model(noise(steps=6))
+    with pytest.raises(ConfigError, match=r"head\.step_weights='learned'; take mode=\"windowed\""):
+        scn.stream(model, None, mode="stateful", size_hw=(64, 64))
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -164,7 +196,11 @@ def test_impossible_settings_are_refused(changes, told):
 
 
 def test_engine_and_exports_say_that_they_do_not_compute_it(tmp_path):
-    for changes, told in ((GATED, "recurrent.kind='gated'"), ({"head.readout_steps": 2}, "head.readout_steps=2")):
+    for changes, told in (
+        (GATED, "recurrent.kind='gated'"),
+        ({"head.readout_steps": 2}, "head.readout_steps=2"),
+        (LEARNED, "head.step_weights='learned'"),
+    ):
         model = tiny_detector(**changes)
         with pytest.raises(ConfigError, match=told):
             compile(model)

@@ -96,6 +96,11 @@ class Answerer:
                 "a stateful stream averages outputs that are maps, this network has "
                 f'{self.config.variations or self.config.head.kind}; take mode="windowed"'
             )
+        if mode == "stateful" and self.config.head.step_weights != "equal":
+            raise ConfigError(
+                "a stateful stream averages its steps equally, this network has "
+                f'head.step_weights={self.config.head.step_weights!r}; take mode="windowed"'
+            )
         self._head, self._device, self._inspector = model.head, model.device, inspector
         self._observe = None if inspector is None else inspector.observe
         self._fused = model.fuse()

@@ -16,6 +16,7 @@ HeadKind = Literal["centernet", "ssd"]
 Sizes = Literal["linear", "log"]
 Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
+StepWeights = Literal["equal", "learned"]
 RecurrentKind = Literal["none", "gated"]
 
 TASKS = ("detect", "detect3d", "pose", "classify")
@@ -155,7 +156,10 @@ class HeadConfig:
         edges: where targets end: "clipped" a cell before the right and bottom border, as in CenterNet's code, so that
             boxes that touch it are taught too small; or "exact", at the border.
         box_loss: "l1" at the center as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
+        quality: exponent of a fourth map in the score: how well the box fits, taught as its IoU with the truth; the
+            heatmap has what is left to 1. 0, as in the paper, has no such map; others need ``box_loss: giou``.
         readout_steps: how many of the last time steps the maps are averaged over; 0 for all, as in the paper.
+        step_weights: how they are averaged: "equal" as in the paper, or "learned": every map has weights of its own.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
         joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
         pose_classes: the classes that have joints.
@@ -166,7 +170,9 @@ class HeadConfig:
     sizes: Sizes = "linear"
     edges: Edges = "clipped"
     box_loss: BoxLoss = "l1"
+    quality: float = 0.0
     readout_steps: int = 0
+    step_weights: StepWeights = "equal"
     focal_px: float = 304.0
     joints: tuple[str, ...] = JOINTS_13.names
     pose_classes: tuple[str, ...] = ("pedestrian",)
@@ -176,6 +182,10 @@ class HeadConfig:
         _check_positive(self, "head", "width")
         if self.readout_steps < 0:
             raise ConfigError(f"head.readout_steps must be 0 for all steps, or positive, got {self.readout_steps}")
+        if not 0 <= self.quality < 1:
+            raise ConfigError(f"head.quality must be at least 0 and below 1, got {self.quality}")
+        if self.quality and (self.kind != "centernet" or self.box_loss != "giou"):
+            raise ConfigError("head.quality is learned with head.kind='centernet' and head.box_loss='giou'; set both")
         if not 0 < self.focal_px < math.inf:
             raise ConfigError(f"head.focal_px must be positive, got {self.focal_px}")
         if self.joints not in [joints.names for joints in JOINT_SETS.values()]:
@@ -331,7 +341,7 @@ class DetectorConfig:
         usual = DetectorConfig()
         differ = [f"tasks={self.tasks}"] if self.classifies else []
         for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "recurrent.kind",
-                     "head.kind", "head.readout_steps"):  # fmt: skip
+                     "head.kind", "head.readout_steps", "head.step_weights"):  # fmt: skip
             owner, name = path.split(".")
             value = getattr(getattr(self, owner), name)
             if value != getattr(getattr(usual, owner), name):

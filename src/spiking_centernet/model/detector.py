@@ -90,11 +90,13 @@ class Detector(nn.Module):
         )  # fmt: skip
         self.head = make_head(config)
         self.heads = nn.ModuleDict()
+        num_steps = config.head.readout_steps or config.voxels.num_steps
+        learned_steps = num_steps if config.head.step_weights == "learned" else 0
         for name, branch in self.head.branches.items():
             in_channels, width = level_channels[branch.level], config.head.width * branch.width
             block = ConvNeuron.make(in_channels, width, neuron)
             module = BranchModule(
-                in_channels, width, branch.out_channels, block, readout_steps=config.head.readout_steps
+                width, branch.out_channels, block, readout_steps=config.head.readout_steps, learned_steps=learned_steps
             )
             if branch.bias is not None:
                 with torch.no_grad():

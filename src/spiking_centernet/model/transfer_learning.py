@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 
 FREE = {
     "classes", "tasks", "head.focal_px", "head.joints", "head.pose_classes",
-    "head.kind", "head.sizes", "head.edges", "head.box_loss", "head.readout_steps", "neuron.surrogate",
-    "neuron.detach_reset", "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
+    "head.kind", "head.width", "head.sizes", "head.edges", "head.box_loss", "head.quality",
+    "head.readout_steps", "head.step_weights", "neuron.surrogate", "neuron.detach_reset",
+    "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
 }  # fmt: skip
 """Settings in which the two networks may differ: they belong to the head, the memory, training or deployment alone."""
 
@@ -156,7 +157,7 @@ def _refuse_another_network(name: str, other: Detector, model: Detector, parts: 
     if parts == "encoder":
         differ = of_encoder
     as_long = other.config.voxels.step_us == model.config.voxels.step_us
-    free = (*FREE, *(("head.width",) if "head.kind" in differ else ()), *(FREE_OF_STEPS if as_long else ()))
+    free = (*FREE, *(FREE_OF_STEPS if as_long else ()))
     for path in free:
         differ.pop(path, None)
     if differ:
@@ -200,6 +201,8 @@ def _refusal(key: str, model: Detector, other: Detector) -> str | None:
     if key.startswith("heads.wh.out.") and sizes[0] != sizes[1]:
         return f"sizes are {sizes[0]}, {sizes[1]} there"
     ours, theirs = model.config.head, other.config.head
+    if key.startswith("heads.") and ours.kind == theirs.kind and ours.width != theirs.width:
+        return f"it is {ours.width} channels wide, {theirs.width} there"
     if key.startswith("heads.box3d.out.") and ours.focal_px != theirs.focal_px:
         return f"depth is for a focal length of {ours.focal_px:g} px, {theirs.focal_px:g} there"
     if key.startswith("heads.joints.out.") and ours.joints != theirs.joints:

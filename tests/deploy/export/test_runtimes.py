@@ -17,10 +17,10 @@ from spiking_centernet.deploy.export.onnx import quantized, to_int8
 from spiking_centernet.deploy.export.parity import bundled_windows, compare, score
 from spiking_centernet.errors import ExportError, MissingPackageError, need
 from spiking_centernet.evaluation.prediction import dataset_for, evaluate
-from spiking_centernet.model import DetectorOutput
 
 SIZE_HW = (64, 80)
-MODEL = dyadic(tiny_detector().fuse())
+QUALITY = {"head.box_loss": "giou", "head.quality": 0.25}
+MODEL = dyadic(tiny_detector(**QUALITY).fuse())
 NEEDS = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("openvino", "onnxscript"), ".pt2": ()}
 
 
@@ -72,7 +72,7 @@ def test_the_snippet_runs_without_this_package(written, tmp_path):
     command = [sys.executable, "-I", "-c", alone, str(low), str(tmp_path / "cube.npy")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     calls = run_window(run_torch(MODEL, written.contract), written.contract, noise())
-    output = DetectorOutput(**{k: torch.from_numpy(v) for k, v in mean_heads(calls, written.contract).items()})
+    output = MODEL.head.output({k: torch.from_numpy(v) for k, v in mean_heads(calls, written.contract).items()})
     expected = MODEL.head.detections(output, [0], size_hw=(10_000, 10_000), min_score=0.02)[0]
     scores = sorted((float(line.split()[1]) for line in lines), reverse=True)
     assert len(scores) >= len(expected) > 0
@@ -175,7 +175,7 @@ def test_the_score_of_an_exported_network_is_that_of_the_network(tmp_path):
 
 def test_a_difference_is_found():
     contract = contract_of(MODEL, SIZE_HW, 1)
-    other = dyadic(tiny_detector(seed=1).fuse())
+    other = dyadic(tiny_detector(seed=1, **QUALITY).fuse())
     found = compare(
         run_torch(MODEL, contract), run_torch(other, contract), contract, bundled_windows(contract), hard_reset=True
     )

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spiking_centernet as scn
-from spiking_centernet.errors import WeightsError
+from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.config import HeadConfig
-from spiking_centernet.model.heads.box_fit import cell_targets, fit_losses, giou
+from spiking_centernet.model.heads.box_fit import cell_targets, fit_losses, overlaps
 from spiking_centernet.model.heads.centernet import LOG_SIZE_BIAS, CenterNet, make_targets
 from spiking_centernet.model.weights import save
 from spiking_centernet.structures import Boxes
@@ -45,8 +45,9 @@ def test_generalized_iou_against_its_definition(first, second):
     common = max(0.0, min(r0, r1) - max(l0, l1)) * max(0.0, min(b0, b1) - max(t0, t1))
     union = float(first[2]) * float(first[3]) + float(second[2]) * float(second[3]) - common
     hull = (max(r0, r1) - min(l0, l1)) * (max(b0, b1) - min(t0, t1))
-    found = giou(torch.tensor([first]), torch.tensor([second])).item()
-    assert found == pytest.approx(common / union - (hull - union) / hull, abs=1e-4)
+    iou, giou = (values.item() for values in overlaps(torch.tensor([first]), torch.tensor([second])))
+    assert iou == pytest.approx(common / union, abs=1e-4)
+    assert giou == pytest.approx(common / union - (hull - union) / hull, abs=1e-4)
 
 
 @pytest.mark.parametrize("sizes", ["linear", "log"])
@@ -109,6 +110,61 @@ def test_every_size_has_a_gradient_towards_the_truth(sizes):
     output = DetectorOutput(torch.zeros(1, 1, 20, 20), wh, torch.zeros(1, 2, 20, 20))
     head.loss(output, [boxes]).total.backward()
     assert (wh.grad[0, :, 9, 9] < 0).all()
+
+
+QUALITY = HeadConfig(edges="exact", box_loss="giou", quality=0.25)
+
+
+def test_the_quality_map_is_taught_the_overlap_that_its_box_has():
+    boxes = boxes_of((40, 40, 56, 56))
+    head = CenterNet(1, (8,), QUALITY)
+    # Everywhere the box of its own cell's middle, as large as the true one.
+    wh, offset = torch.full((1, 2, 10, 12), 2.0), torch.full((1, 2, 10, 12), 0.5)
+    iou = torch.full((10, 12), 0.0)
+    for v in (5, 6, 7):
+        for u in (5, 6, 7):
+            common = (2 - abs(u + 0.5 - 6)) * (2 - abs(v + 0.5 - 6))
+            iou[v, u] = common / (8 - common)
+
+    def loss(fit):
+        output = head.output(
+            {"heatmap": torch.zeros(1, 1, 10, 12), "wh": wh, "offset": offset, "quality": torch.logit(fit)[None, None]}
+        )
+        return head.loss(output, [boxes])
+
+    right = loss(iou.clamp(1e-3, 1 - 1e-3))
+    assert right.parts["quality"] < loss((iou + 0.1).clamp(1e-3, 1 - 1e-3)).parts["quality"]
+    assert right.parts["quality"] < loss((iou - 0.1).clamp(1e-3, 1 - 1e-3)).parts["quality"]
+    assert right.total.item() == pytest.approx(
+        (right.parts["heatmap"] + 2 * right.parts["giou"] + (right.parts["wh"] + right.parts["offset"]) / 2
+         + right.parts["quality"]).item()
+    )  # fmt: skip
+
+
+def test_a_box_that_fits_better_comes_first_and_scores_are_weighted_powers():
+    head = CenterNet(1, (8,), QUALITY)
+    heatmap, quality = torch.full((1, 1, 10, 12), -9.0), torch.zeros(1, 1, 10, 12)
+    heatmap[0, 0, 2, 3], heatmap[0, 0, 7, 8] = torch.logit(torch.tensor([0.8, 0.7]))
+    quality[0, 0, 2, 3], quality[0, 0, 7, 8] = torch.logit(torch.tensor([0.2, 0.9]))
+    maps = {"heatmap": heatmap, "wh": torch.ones(1, 2, 10, 12), "offset": torch.zeros(1, 2, 10, 12)}
+    (found,) = head.detections(head.output(maps | {"quality": quality}), [5], size_hw=(80, 96), min_score=0.1)
+    np.testing.assert_allclose(found.scores, [0.7**0.75 * 0.9**0.25, 0.8**0.75 * 0.2**0.25], rtol=1e-4)
+    assert found.xyxy[0, 0] > found.xyxy[1, 0]
+    (plain,) = CenterNet(1, (8,)).detections(DetectorOutput(**maps), [5], size_hw=(80, 96), min_score=0.1)
+    np.testing.assert_allclose(plain.scores, [0.8, 0.7], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"quality": 1.0, "box_loss": "giou"}, "below 1"),
+        ({"quality": 0.3}, r"box_loss='giou'"),
+        ({"step_weights": "learnt"}, "did you mean 'learned'"),
+    ],
+)
+def test_impossible_settings_of_scores_and_steps_are_refused(settings, told):
+    with pytest.raises(ConfigError, match=told):
+        HeadConfig(**settings)
 
 
 def test_log_sizes_cannot_overflow_and_begin_at_a_usual_box():

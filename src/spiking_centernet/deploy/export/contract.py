@@ -38,6 +38,7 @@ class Contract:
         score_threshold: detections below are not shown by default.
         head_kind: what the outputs are, a name of ``HEADS``.
         sizes: whether CenterNet's size map holds widths and heights in output pixels or their logarithms.
+        quality: exponent of the quality map in the score; 0: there is no such map.
         tasks: what the network does, "detect" first.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d").
         joints: names of the joints (task "pose").
@@ -56,6 +57,7 @@ class Contract:
     score_threshold: float
     head_kind: HeadKind
     sizes: Sizes = "linear"
+    quality: float = 0.0
     tasks: tuple[str, ...] = ("detect",)
     focal_px: float = HeadConfig.focal_px
     joints: tuple[str, ...] = HeadConfig.joints
@@ -65,8 +67,8 @@ class Contract:
     def head(self) -> Head:
         """The head: its branches name the outputs, and it decodes them."""
         settings = HeadConfig(
-            kind=self.head_kind, sizes=self.sizes, focal_px=self.focal_px, joints=self.joints,
-            pose_classes=self.pose_classes,
+            kind=self.head_kind, sizes=self.sizes, box_loss="giou" if self.quality else "l1", quality=self.quality,
+            focal_px=self.focal_px, joints=self.joints, pose_classes=self.pose_classes,
         )  # fmt: skip
         return make_detection_head(self.tasks, self.classes, (self.stride,), settings)
 
@@ -157,8 +159,8 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         membrane_shapes=tuple(tuple(v.shape) for v in membranes),
         layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
-        head_kind=config.head.kind, sizes=config.head.sizes, tasks=config.tasks, focal_px=config.head.focal_px,
-        joints=config.head.joints, pose_classes=config.head.pose_classes,
+        head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
+        focal_px=config.head.focal_px, joints=config.head.joints, pose_classes=config.head.pose_classes,
     )  # fmt: skip
 
 

@@ -201,11 +201,15 @@ for part in cube.astype(np.float32).reshape(-1, *{cube_shape}):
 score = 1 / (1 + np.exp(-heatmap))
 around = np.pad(score, ((0, 0), (1, 1), (1, 1)))
 height, width = score.shape[1:]
-peak = np.max([around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
-for k, y, x in zip(*np.nonzero((score == peak) & (score >= {threshold}))):
+is_peak = score == np.max([around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
+{fit}for k, y, x in zip(*np.nonzero(is_peak & (score >= {threshold}))):
     center, half = np.array([x, y]) + offset[:, y, x], {size} / 2
     print({classes}[k], round(float(score[k, y, x]), 3), *(np.r_[center - half, center + half] * {stride}).round(1))
 '''
+
+
+FIT = "score = score ** {rest:g} * (1 / (1 + np.exp(-quality))) ** {quality:g}\n"
+"""The line of the program where a quality map is part of the score."""
 
 
 def write_snippet(path: Path, contract: Contract) -> Path:
@@ -219,6 +223,7 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         maps=", ".join(contract.head.branches), num_maps=len(contract.head.branches),
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
         size="np.exp(wh[:, y, x])" if contract.sizes == "log" else "wh[:, y, x]",
+        fit=FIT.format(rest=1 - contract.quality, quality=contract.quality) if contract.quality else "",
         steps=contract.window_steps, step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
     with atomic_write(own) as temporary:

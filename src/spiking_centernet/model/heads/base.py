@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.layers import ConvNeuron
@@ -41,23 +43,46 @@ class Branch:
 class BranchModule(nn.Module):
     """The layers of a :class:`Branch`; no neuron after the 1x1 convolution: real values.
 
+    Args:
+        width: channels of the block.
+        out_channels: of the map.
+        block: the 3x3 convolution and its neurons.
+        readout_steps: how many of the last time steps the map is averaged over, 0 for all.
+        learned_steps: number of time steps whose weights in the average are learned, 0 for equal weights.
+
     Attributes:
         virtual_steps: how many inputs of the batch axis the 1x1 convolution adds up to one, see ``unroll``.
     """
 
     virtual_steps: int = 1
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, block: ConvNeuron, *, readout_steps: int = 0):
+    def __init__(
+        self, width: int, out_channels: int, block: ConvNeuron, *, readout_steps: int = 0, learned_steps: int = 0
+    ):
         super().__init__()
         self.block = block
         self.readout_steps = readout_steps
         self.out = nn.Conv2d(width, out_channels, 1)
+        self.step_logits = nn.Parameter(torch.zeros(learned_steps)) if learned_steps else None
 
     def forward(self, x: Float[Tensor, "T N C h w"], context: ForwardContext) -> Float[Tensor, "B K h w"]:
-        """Return the branch's map averaged over the last ``readout_steps`` steps, 0 for all."""
+        """Return the branch's map averaged over the time steps.
+
+        Raises:
+            ConfigError: there are more steps than weights for them.
+        """
         spikes = self.block(x, context)[-self.readout_steps :]
         out = self.out(spikes.flatten(0, 1)).float()
-        return out.unflatten(0, (spikes.shape[0], spikes.shape[1] // self.virtual_steps)).mean(0)
+        out = out.unflatten(0, (spikes.shape[0], spikes.shape[1] // self.virtual_steps))
+        if self.step_logits is None:
+            return out.mean(0)
+        if len(out) > len(self.step_logits):
+            raise ConfigError(
+                f"head.step_weights='learned' has weights for {len(self.step_logits)} time steps, got {len(out)}; "
+                "give windows of as many steps as in training"
+            )
+        weights = torch.softmax(self.step_logits[-len(out) :], 0)
+        return torch.einsum("t,tbkhw->bkhw", weights, out)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -13,14 +14,9 @@ from spiking_centernet.structures import Boxes
 REACH = 1
 """Cells each way from the center's that are taught the box: 3 x 3, since the heatmap's peak may lie one cell off."""
 
-GIOU_WEIGHT = 2.0
-"""Weight of the generalized IoU loss; ours, as in DETR (Carion et al., arXiv 2005.12872, section 3.1)."""
-
-SIZE_WEIGHT = 0.5
-"""Weight of the error of the log sizes; ours."""
-
-OFFSET_WEIGHT = 0.5
-"""Weight of the error of the centers in cells; ours."""
+WEIGHTS = {"giou": 2.0, "wh": 0.5, "offset": 0.5, "quality": 1.0}
+"""Weights of the losses of :func:`fit_losses`; ours, that of the generalized IoU as in DETR (Carion et al., arXiv
+2005.12872, section 3.1), that of the quality as of the centerness in FCOS (Tian et al., arXiv 1904.01355)."""
 
 MAX_LOG_SIZE = 8.0
 """Sizes beyond exp(8) = 2981 cells are no boxes; a network that has learned nothing must not overflow."""
@@ -90,8 +86,10 @@ def center_cell(center: np.ndarray, size_hw: tuple[int, int]) -> tuple[int, int]
     return min(int(center[0]), size_hw[1] - 1), min(int(center[1]), size_hw[0] - 1)
 
 
-def giou(ours: Float[Tensor, "N 4"], theirs: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
-    """Return the generalized IoU of pairs of boxes (Rezatofighi et al., arXiv 1902.09630), from -1 to 1.
+def overlaps(
+    ours: Float[Tensor, "N 4"], theirs: Float[Tensor, "N 4"]
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Return IoU, and generalized IoU (Rezatofighi et al., arXiv 1902.09630), from -1 to 1, of pairs of boxes.
 
     Args:
         ours: center x, y, width, height; sides are positive.
@@ -102,22 +100,30 @@ def giou(ours: Float[Tensor, "N 4"], theirs: Float[Tensor, "N 4"]) -> Float[Tens
     common = (torch.minimum(*high) - torch.maximum(*low)).clamp_min(0).prod(-1)
     union = ours[:, 2:].prod(-1) + theirs[:, 2:].prod(-1) - common
     hull = (torch.maximum(*high) - torch.minimum(*low)).prod(-1)
-    return common / union - (hull - union) / hull
+    iou = common / union
+    return iou, iou - (hull - union) / hull
 
 
 def fit_losses(
-    wh: Float[Tensor, "B 2 h w"], offset: Float[Tensor, "B 2 h w"], targets: CellTargets, *, log_sizes: bool
+    wh: Float[Tensor, "B 2 h w"],
+    offset: Float[Tensor, "B 2 h w"],
+    targets: CellTargets,
+    *,
+    log_sizes: bool,
+    quality: Float[Tensor, "B 1 h w"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return ``giou``, ``wh`` and ``offset``: means over the boxes, a box counting once however many cells it has.
 
     ``giou`` is 1 minus the generalized IoU, ``wh`` the absolute error of the log sizes, of linear ones the error over
-    the true side, ``offset`` the absolute error of the center in cells.
+    the true side, ``offset`` the absolute error of the center in cells. With a quality map there is ``quality`` as
+    well: its cross entropy with the IoU that the box has.
 
     Args:
         wh: the size map, log sizes where ``log_sizes`` is set, cells otherwise.
         offset: the offset map in cells.
         targets: of the batch.
         log_sizes: what the size map holds.
+        quality: logits of the quality map.
     """
     column, row = targets.cell_xy.unbind(-1)
     size = wh.float()[targets.sample, :, row, column]
@@ -126,14 +132,18 @@ def fit_losses(
     true_sides = targets.box[:, 2:].clamp_min(MIN_SIZE)
     misfit = size - torch.log(true_sides) if log_sizes else (size - true_sides) / true_sides
     center = targets.cell_xy + shift
-    overlap = giou(torch.cat([center, sides.clamp_min(MIN_SIZE)], -1), targets.box)
+    iou, generalized = overlaps(torch.cat([center, sides.clamp_min(MIN_SIZE)], -1), targets.box)
     num_boxes = targets.weight.sum().clamp_min(1)
 
     def mean(error: Tensor) -> Tensor:
         return (error * targets.weight).sum() / num_boxes
 
-    return {
-        "giou": mean(1 - overlap),
+    losses = {
+        "giou": mean(1 - generalized),
         "wh": mean(misfit.abs().mean(-1)),
         "offset": mean((center - targets.box[:, :2]).abs().mean(-1)),
     }
+    if quality is not None:
+        logits = quality.float()[targets.sample, 0, row, column]
+        losses["quality"] = mean(F.binary_cross_entropy_with_logits(logits, iou.detach(), reduction="none"))
+    return losses

@@ -44,8 +44,8 @@ HEATMAP_BIAS = -2.19
 class DetectorOutput(NamedTuple):
     """The network's raw output averaged over the time steps, h and w being the input's size over the stride.
 
-    A network of further tasks gives one map more for each, ``box3d`` [B, 14, h, w] or ``joints`` [B, 3J + 2, h, w]; see
-    :func:`output_type`.
+    Further maps follow where they are wanted: ``quality`` [B, 1, h, w], logits of the IoU with the truth that the box
+    will have (``head.quality``), ``box3d`` [B, 14, h, w], ``joints`` [B, 3J + 2, h, w]; see :func:`output_type`.
 
     Attributes:
         heatmap: [B, classes, h, w], logits of an object's center.
@@ -255,20 +255,37 @@ def centernet_loss(output: DetectorOutput, targets: Targets) -> Loss:
 
 
 def decode(
-    output: DetectorOutput, *, stride: int, max_detections: int = 100, sizes: Sizes = "linear"
+    output: DetectorOutput, *, stride: int, max_detections: int = 100
 ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
-    """Return boxes [B, N, 4] in input pixels, scores and labels [B, N], best first; see :func:`find_peaks`."""
-    peaks = find_peaks(output, stride=stride, max_detections=max_detections, sizes=sizes)
+    """Return boxes [B, N, 4] in input pixels, scores and labels [B, N], best first, of the paper's head."""
+    peaks = find_peaks(output, stride=stride, max_detections=max_detections)
     return peaks.xyxy, peaks.scores, peaks.labels
 
 
-def find_peaks(output: DetectorOutput, *, stride: int, max_detections: int = 100, sizes: Sizes = "linear") -> Peaks:
+def find_peaks(
+    output: DetectorOutput,
+    *,
+    stride: int,
+    max_detections: int = 100,
+    sizes: Sizes = "linear",
+    quality: float = 0.0,
+) -> Peaks:
     """Return the objects, best first: the 3x3 peaks of the heatmap, no NMS.
 
     ``N`` is ``max_detections``, or the number of output pixels where that is smaller.
+
+    Args:
+        output: of the network.
+        stride: input pixels an output pixel.
+        max_detections: at most this many.
+        sizes: what the size map holds.
+        quality: exponent of the quality map in the score, the heatmap's being ``1 - quality``; 0 leaves it out.
     """
     scores = torch.sigmoid(output.heatmap.float())
     peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)
+    if quality:
+        fit = torch.sigmoid(output._asdict()["quality"].float())
+        peaks = peaks ** (1 - quality) * fit**quality
     height, width = peaks.shape[-2:]
     count = min(max_detections, height * width)
     per_class, place = peaks.flatten(2).topk(count)  # [B, K, N]
@@ -293,10 +310,11 @@ class CenterNet(Head[DetectorOutput]):
 
     @property
     def branches(self) -> dict[str, Branch]:
-        """Heatmap, size and offset, then a map per further task, all on the finest level."""
+        """Heatmap, size and offset, quality if wanted, then a map per further task, all on the finest level."""
         wh = Branch(2, bias=LOG_SIZE_BIAS if self.settings.sizes == "log" else None)
         own = {"heatmap": Branch(self.num_classes, bias=HEATMAP_BIAS), "wh": wh, "offset": Branch(2)}
-        return own | {task.column: task.branch for task in self.tasks.values()}
+        quality = {"quality": Branch(1)} if self.settings.quality else {}
+        return own | quality | {task.column: task.branch for task in self.tasks.values()}
 
     def class_rows(self, branch: str) -> np.ndarray | None:
         """Return the heatmap's channels, one per class."""
@@ -304,7 +322,7 @@ class CenterNet(Head[DetectorOutput]):
 
     def output(self, maps: Mapping[str, Float[Tensor, "B _ h w"]]) -> DetectorOutput:
         """Return the maps."""
-        return output_type(tuple(task.column for task in self.tasks.values()))(**maps)
+        return output_type(tuple(maps)[len(DetectorOutput._fields) :])(**maps)
 
     def targets(self, boxes: Sequence[Boxes], output: DetectorOutput) -> Targets:
         """Return heatmaps, sizes and offsets of a batch; see :func:`make_targets`."""
@@ -344,27 +362,33 @@ class CenterNet(Head[DetectorOutput]):
             [sample.objects for sample in boxes], size_hw=_size_hw(output), stride=self.stride,
             device=output.heatmap.device,
         )  # fmt: skip
-        fit = box_fit.fit_losses(output.wh, output.offset, cells, log_sizes=log_sizes)
-        heatmap = focal_loss(output.heatmap, targets.heatmap, targets.left_out)
-        weighted = (
-            box_fit.GIOU_WEIGHT * fit["giou"] + box_fit.SIZE_WEIGHT * fit["wh"] + box_fit.OFFSET_WEIGHT * fit["offset"]
+        fit = box_fit.fit_losses(
+            output.wh, output.offset, cells, log_sizes=log_sizes, quality=output._asdict().get("quality")
         )
+        heatmap = focal_loss(output.heatmap, targets.heatmap, targets.left_out)
+        weighted = sum(box_fit.WEIGHTS[name] * loss for name, loss in fit.items())
         return Loss(heatmap + weighted, {"heatmap": heatmap, **fit})
 
     def decode(
         self, output: DetectorOutput, *, max_detections: int = 100
     ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
-        """Return the peaks; see :func:`decode`."""
-        return decode(output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes)
+        """Return the peaks; see :func:`find_peaks`."""
+        peaks = self._peaks(output, max_detections)
+        return peaks.xyxy, peaks.scores, peaks.labels
 
     def decode_columns(
         self, output: DetectorOutput, calibrations: Sequence[Calibration | None], *, max_detections: int
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, np.ndarray]]:
         """Return the peaks and every task's column there."""
-        peaks = find_peaks(output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes)
-        maps = output._asdict()
+        peaks, maps = self._peaks(output, max_detections), output._asdict()
         columns = {t.column: t.decode(maps[t.column].detach(), peaks, calibrations) for t in self.tasks.values()}
         return peaks.xyxy, peaks.scores, peaks.labels, columns
+
+    def _peaks(self, output: DetectorOutput, max_detections: int) -> Peaks:
+        return find_peaks(
+            output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes,
+            quality=self.settings.quality,
+        )  # fmt: skip
 
 
 def _size_hw(output: DetectorOutput) -> tuple[int, int]:
