@@ -412,6 +412,9 @@ def test_every_study_is_valid_and_says_how_to_run_it(path):
     assert plan.split == ("val" if path.stem == "distillation_why" else "test")
 
 
+NEW_LAYERS = {"as bundled", "GIoU, edges, quality", "GIoU, edges, learned steps"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_every_study_runs_with_a_one_step_budget(path, four_windows, studied, tmp_path):
@@ -424,12 +427,15 @@ def test_every_study_runs_with_a_one_step_budget(path, four_windows, studied, tm
     values = yaml.safe_load(path.read_text())
     values |= {"seeds": [0], "split": "val", "protocol": "none", "resamples": 100}
     values["recipe"] = str(path.parent / values["recipe"])
+    if path.stem == "boxes":  # rows that differ in the loss alone are tested where the loss is
+        values["rows"] = {name: row for name, row in values["rows"].items() if name in NEW_LAYERS}
     small.write_text(yaml.safe_dump(values, sort_keys=False))
-    assert [row.name for row in read_plan(small).rows] == [row.name for row in plan.rows]
+    rows = [row.name for row in plan.rows if path.stem != "boxes" or row.name in NEW_LAYERS]
+    assert [row.name for row in read_plan(small).rows] == rows
     summary = run_study(small, four_windows, out=tmp_path / "out", changes=changes, reuse=studied)
     studied.append(tmp_path / "out")
     assert summary.num_failed == 0, [line.failed for line in summary.lines]
-    assert {line.row for line in summary.lines} == {row.name for row in plan.rows}
+    assert {line.row for line in summary.lines} == set(rows)
     epochs = {row.name: row.values["epochs"] for row in read_plan(small, changes=changes).rows}
     assert {line.row: line.steps for line in summary.lines} == epochs  # a batch holds all windows
 
