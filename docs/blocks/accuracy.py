@@ -269,7 +269,8 @@ def study_block(name: str) -> Callable[[Results], str]:
 
 
 STUDIES = (
-    "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "input", "boxes", "paper_roads"
+    "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "integer_neurons", "input",
+    "boxes", "paper_roads",
 )  # fmt: skip
 
 

@@ -94,7 +94,9 @@ def test_an_onnx_file_names_its_contract(written):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("suffix", "weights"), [(".onnx", "float32"), (".onnx", "int8"), (".xml", "float32")])
+@pytest.mark.parametrize(
+    ("suffix", "weights"), [(".onnx", "float32"), (".onnx", "int8"), (".xml", "float32"), (".pt2", "float32")]
+)
 def test_integers_and_their_virtual_steps_are_exported(tmp_path, suffix, weights):
     for module in NEEDS[suffix]:
         pytest.importorskip(module, reason=f"{module} is not installed")
