@@ -52,6 +52,8 @@ VARIANTS = {
     "inner": {"decoder.kind": "inner"},
     "transposed": {"decoder.kind": "transposed"},
     "last steps": {"head.readout_steps": 2},
+    "learned steps": {"head.step_weights": "learned"},
+    "anchors": {"head.kind": "ssd"},
     "counts": {"voxels.mode": "count"},
     "current decay": {"neuron.decay_input": False, "neuron.tau": 1.5},
 }

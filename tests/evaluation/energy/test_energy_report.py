@@ -113,6 +113,19 @@ def test_where_and_when_agree_with_each_other_and_with_the_recording(model, data
     assert (found.start_us, found.step_us) == (0, 20_000)
 
 
+def test_integers_are_counted_as_the_spikes_they_run_on(data):
+    model = tiny_detector(**{"neuron.kind": "ilif", "neuron.levels": 3})
+    found = costs(model, data, split="val", batch_size=4, measure_s=0)
+    assert found.operations.fully_spiking
+    assert "Fully spiking" in found.verdict
+    assert (found.neurobench.effective_macs, len(found.break_evens)) == (0, 3)
+    assert found.neurobench.effective_acs == found.operations.synaptic / found.operations.num_windows
+    clip = clip_activity(model, open_recording(data / "val" / "clip2_td.dat"), max_windows=2)
+    for name, where in clip.where.items():
+        assert np.isclose(where.mean(), clip.when[name].mean())
+        assert where.max() <= 1
+
+
 def study(tmp_path):
     def run(target, seed, ap, rate):
         part = {"ap": ap, "firing_rate": rate, "synaptic": rate * 6e8, "memory_uj": rate * 4e5}

@@ -45,6 +45,21 @@ def test_integrate_and_fire_and_relu_cost_what_they_do():
     assert MemoryModel()(operations(conv(), neurons=[neuron(multiplies=0, adds=0)])).neurons == 0
 
 
+def test_every_virtual_step_costs_an_addition_and_a_bit():
+    plif = operations(conv(), neurons=[neuron()])
+    ilif = operations(conv(), neurons=[neuron(levels=4, adds=4)])
+    assert horowitz45(ilif).neurons - horowitz45(plif).neurons == pytest.approx(64 * 3 * 0.9 / 2)
+    # All fits 8 KB: 10 pJ for 32 bits, so that three more bits a neuron cost 30 / 32 pJ an update.
+    wider = MemoryModel()(ilif).neurons - MemoryModel()(plif).neurons
+    assert wider == pytest.approx(64 * 3 * (0.1 + 10 / 32) / 2)
+    assert ilif.rate == plif.rate / 4
+    # Two steps of four virtual ones tell nine numbers apart, in 4 bits; two steps three, in 2.
+    assert (ilif.levels, plif.levels) == (4, 1)
+    by_bits = {bits: MemoryModel()._dense(conv(), 4, bits) / 4 for bits in (2, 4)}
+    assert MemoryModel().quantized_counterpart(ilif) == pytest.approx(by_bits[4])
+    assert MemoryModel().quantized_counterpart(plif) == pytest.approx(by_bits[2])
+
+
 @pytest.mark.parametrize(
     ("num_bytes", "picojoules"),
     [(0, 10), (8192, 10), (20480, 15), (32768, 20), (540672, 60), (1048576, 100), (1048576 + 1015808, 180)],

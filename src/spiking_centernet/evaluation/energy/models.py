@@ -149,7 +149,7 @@ class MemoryModel:
     def _neurons(self, layer: NeuronOperations) -> float:
         if not layer.adds:
             return 0.0
-        update = 2 * self._membrane_pj(layer.neurons) + self.add_pj
+        update = 2 * self._membrane_pj(layer.neurons) + layer.adds * self.add_pj
         update += layer.multiplies * MULTIPLY_INT32_PJ * (self.membrane_bits / 32) ** 2
         return layer.updates * (update + sram_pj(layer.neurons * layer.levels / 8) * layer.levels / 32)
 
