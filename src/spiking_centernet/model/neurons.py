@@ -9,19 +9,10 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import MAX_LEVELS, NeuronConfig
-from spiking_centernet.ops import plif
+from spiking_centernet.ops import ilif, plif
+from spiking_centernet.ops.ilif import IntegerOptions, ilif_steps, integrated
 from spiking_centernet.ops.plif_layer import NeuronOptions
 from spiking_centernet.ops.surrogate import SURROGATES, spike, spike_count
-
-
-def integrated(x: Tensor, v: Tensor, q: Tensor | float | None, *, decay_input: bool) -> Tensor:
-    """Return the membrane potential after leak and input: ``v + q (x - v)`` if ``decay_input``, else ``v - q v + x``.
-
-    Where ``q`` is None there is no leak: ``v + x``.
-    """
-    if q is None:
-        return v + x
-    return v + (x - v) * q if decay_input else v - v * q + x
 
 
 def plif_step(
@@ -234,6 +225,11 @@ class ILIF(LeakyNeuron):
             raise ConfigError(f"levels must be 1 to {MAX_LEVELS} spikes in a time step, got {levels}")
         self.levels = self.max_spikes = levels
 
+    @property
+    def options(self) -> IntegerOptions:
+        """Levels, threshold, reset and surrogate as the operation takes them."""
+        return IntegerOptions(self.levels, self.threshold, self.surrogate, self.decay_input, self.detach_reset)
+
     def forward(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
     ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
@@ -243,21 +239,16 @@ class ILIF(LeakyNeuron):
             x: input currents.
             v: membrane before the first step; None is zero-initialized.
         """
-        currents = x.to(torch.promote_types(x.dtype, torch.float32))
-        v = torch.zeros_like(currents[0]) if v is None else v
-        q = self.q
-        counts = []
-        for current in currents:
-            n, v = ilif_step(
-                current,
-                v,
-                q,
-                levels=self.levels,
-                threshold=self.threshold,
-                surrogate=self.surrogate,
-                decay_input=self.decay_input,
-                detach_reset=self.detach_reset,
-            )
+        v = torch.zeros_like(x[0], dtype=torch.promote_types(x.dtype, torch.float32)) if v is None else v
+        return ilif_steps(x, v, self.q, self.options) if ilif.supports(x) else self.step_by_step(x, v)
+
+    def step_by_step(
+        self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
+        """Return what the call does, one :func:`ilif_step` after the other: the reference of the operation."""
+        q, counts = self.q, []
+        for current in x.to(v.dtype):
+            n, v = ilif_step(current, v, q, **self.options._asdict())
             counts.append(n.to(x.dtype))
         return torch.stack(counts), v
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from spiking_centernet.model.heads.base import BranchModule
 from spiking_centernet.model.layers import ConvNeuron
-from spiking_centernet.model.neurons import ILIF, integrated
+from spiking_centernet.model.neurons import ILIF
+from spiking_centernet.ops.ilif import integrated
 
 
 class UnrolledILIF(ILIF):
@@ -50,8 +51,8 @@ class UnrolledILIF(ILIF):
         trains = []
         for current in currents:
             h = integrated(current, v, q, decay_input=self.decay_input)
-            train = torch.stack([h >= (k + 0.5) * self.threshold for k in range(self.levels)], dim=1)
-            v = h - train.sum(1, dtype=h.dtype) * self.threshold
+            train = torch.stack([(h >= (k + 0.5) * self.threshold).to(h.dtype) for k in range(self.levels)], dim=1)
+            v = h - train.sum(1) * self.threshold
             trains.append(train.flatten(0, 1).to(x.dtype))
         return torch.stack(trains), v
 

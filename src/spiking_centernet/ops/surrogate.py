@@ -12,7 +12,7 @@ SLOPES = {"atan": 2.0, "sigmoid": 4.0, "rectangle": 1.0}
 
 def atan_derivative(u: Tensor, alpha: float = SLOPES["atan"]) -> Tensor:
     """Return ``alpha / 2 / (1 + (pi / 2 * alpha * u)**2)``, the ATan surrogate (Fang et al. 2021, arXiv 2007.05785)."""
-    return (alpha / 2) / (1 + (math.pi / 2 * alpha * u) ** 2)
+    return (math.pi / 2 * alpha * u).square_().add_(1).reciprocal_().mul_(alpha / 2)
 
 
 def sigmoid_derivative(u: Tensor, alpha: float = SLOPES["sigmoid"]) -> Tensor:
@@ -58,21 +58,27 @@ def spike(u: Tensor, surrogate: str = "atan") -> Tensor:
 
 class _Count(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h: Tensor, threshold: float, levels: int, derivative: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx, h: Tensor, threshold: float, levels: int, surrogate: str) -> Tensor:
         ctx.save_for_backward(h)
-        ctx.settings = threshold, levels, derivative
-        count = (h >= threshold / 2).to(h.dtype)
+        ctx.settings = threshold, levels, surrogate
+        # Comparisons written as numbers: to convert Booleans takes several times as long.
+        count, reached = torch.ge(h, threshold / 2, out=torch.empty_like(h)), torch.empty_like(h)
         for k in range(1, levels):
-            count += h >= (k + 0.5) * threshold
+            count += torch.ge(h, (k + 0.5) * threshold, out=reached)
         return count
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        (h,), (threshold, levels, derivative) = ctx.saved_tensors, ctx.settings
-        slope = derivative(h - threshold / 2)
-        for k in range(1, levels):
-            slope += derivative(h - (k + 0.5) * threshold)
-        return grads[0] * slope, None, None, None
+        return grads[0] * count_slope(*ctx.saved_tensors, *ctx.settings), None, None, None
+
+
+def count_slope(h: Tensor, threshold: float, levels: int, surrogate: str) -> Tensor:
+    """Return the derivative of :func:`spike_count`."""
+    derivative = SURROGATES[surrogate]
+    slope = derivative(h - threshold / 2)
+    for k in range(1, levels):
+        slope += derivative(h - (k + 0.5) * threshold)
+    return slope
 
 
 def spike_count(h: Tensor, threshold: float, levels: int, surrogate: str = "atan") -> Tensor:
@@ -87,4 +93,4 @@ def spike_count(h: Tensor, threshold: float, levels: int, surrogate: str = "atan
         levels: their number.
         surrogate: a name in ``SURROGATES``.
     """
-    return _Count.apply(h, threshold, levels, SURROGATES[surrogate])  # pyright: ignore[reportReturnType]
+    return _Count.apply(h, threshold, levels, surrogate)  # pyright: ignore[reportReturnType]
