@@ -10,7 +10,10 @@ MODULES = [
     "spiking_centernet.boxes3d",
     "spiking_centernet.joint_sets",
     *(f"spiking_centernet.model.{name}" for name in ("decoder", "detector", "encoder", "layers", "neurons")),
-    *(f"spiking_centernet.model.{name}" for name in ("variants", "heads.base", "heads.centernet", "heads.ssd")),
+    *(
+        f"spiking_centernet.model.{name}"
+        for name in ("variants", "unroll", "heads.base", "heads.centernet", "heads.ssd")
+    ),
     "spiking_centernet.training.distillation",
 ]
 """Where arrays are annotated with their shapes."""

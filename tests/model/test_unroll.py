@@ -224,11 +224,14 @@ def test_max_pooling_of_integers_is_an_or_of_virtual_steps(seed, levels):
     assert torch.equal(pooled.sum(1), max_pool(counts))
 
 
-def test_a_neuron_spikes_in_its_first_virtual_steps():
+@pytest.mark.parametrize("leak", [{}, {"learned": False, "tau": 3.0}, {"tau": float("inf")}], ids=str)
+def test_a_neuron_spikes_in_its_first_virtual_steps(leak):
     x = torch.randn(3, 2, 4, 5, 6, generator=torch.Generator().manual_seed(0)) * 4
-    neuron = ILIF(levels=4, threshold=0.7)
+    neuron = ILIF(levels=4, threshold=0.7, **leak)
     counts, v = neuron(x)
-    trains, other_v = UnrolledILIF(neuron)(x)
+    virtual = UnrolledILIF(neuron)
+    assert virtual.state_dict() == neuron.state_dict()
+    trains, other_v = virtual(x)
     trains = trains.unflatten(1, (2, 4))
     for k in range(4):
         assert torch.equal(trains[:, :, k], (counts > k).float())

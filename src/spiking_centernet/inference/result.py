@@ -80,12 +80,12 @@ class Result(Detections):
 
     @property
     def spikes(self) -> dict[str, np.ndarray]:
-        """Of every neuron layer, by name, bool [T, K, h, w]."""
+        """Of every neuron layer, by name, bool [T, K, h, w]; of I-LIF neurons uint8, how many in the step."""
         return self._kept("spikes")
 
     @property
     def rates(self) -> dict[str, float]:
-        """Firing rate of every neuron layer, by name: spikes over (neurons x steps)."""
+        """Firing rate of every neuron layer, by name: spikes over (neurons x steps), of I-LIF virtual steps."""
         return self._kept("rates")
 
     @property

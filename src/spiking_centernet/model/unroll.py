@@ -26,10 +26,7 @@ class UnrolledILIF(ILIF):
     """
 
     def __init__(self, neuron: ILIF):
-        super().__init__(
-            levels=neuron.levels, threshold=neuron.threshold, surrogate=neuron.surrogate,
-            decay_input=neuron.decay_input, detach_reset=neuron.detach_reset,
-        )  # fmt: skip
+        super().__init__(learned=isinstance(neuron.w, nn.Parameter), **neuron.options._asdict())
         self.leaky, self.max_spikes = neuron.leaky, 1
         self.w = neuron.w
 
@@ -101,7 +98,7 @@ def unroll_layer(layer: ConvNeuron, *, sees_cube: bool) -> None:
     layer.neuron = UnrolledILIF(neuron)
     if not sees_cube:
         layer.virtual_steps = neuron.levels
-        layer.conv = _virtual(layer.conv, neuron.levels)
+        layer.conv = _virtual(layer.conv, neuron.levels)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def unroll_branch(branch: BranchModule, virtual_steps: int) -> None:
@@ -110,10 +107,9 @@ def unroll_branch(branch: BranchModule, virtual_steps: int) -> None:
     branch.out = VirtualConv2d(branch.out, virtual_steps)
 
 
-def _virtual(conv: nn.Conv2d, virtual_steps: int) -> nn.Conv2d:
-    if isinstance(conv, nn.ConvTranspose2d):
-        return VirtualConvTranspose2d(conv, virtual_steps)  # pyright: ignore[reportReturnType]
-    return VirtualConv2d(conv, virtual_steps)
+def _virtual(conv: nn.Conv2d | nn.ConvTranspose2d, virtual_steps: int) -> nn.Conv2d | nn.ConvTranspose2d:
+    kind = VirtualConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else VirtualConv2d
+    return kind(conv, virtual_steps)  # pyright: ignore[reportArgumentType]
 
 
 EXACT_BITS = 24
