@@ -1,5 +1,6 @@
 import os
 import random
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -9,10 +10,15 @@ import shape_checks
 import torch
 from jaxtyping import install_import_hook
 
+# Whatever the shell says: else every process that a test starts compiles the package's modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Before any test imports the package: the hook works on what is imported after it.
 install_import_hook(shape_checks.MODULES, "shape_checks.checked")
 
 TESTS = Path(__file__).resolve().parent
+SIMULATOR = TESTS / "simulate"
 
 # The same examples in every run, however slow the machine is just then.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -42,7 +48,7 @@ def pytest_runtest_call(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Call what needs a browser slow; hand out files with slow tests first, where processes share them.
+    """Call what needs a browser slow; hand out the simulator, then files with slow tests, where processes share them.
 
     So none has a long one left over at the end.
     """
@@ -51,7 +57,20 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("slow")
     if hasattr(config, "workerinput") and not config.getoption("random_order_enabled", False):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow)
+        items.sort(key=lambda item: (not item.path.is_relative_to(SIMULATOR), item.path not in slow))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the simulator's tests in one process: its kernels take most of a minute to compile."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneSimulator(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "simulator" if (TESTS.parent / file).is_relative_to(SIMULATOR) else file
+
+    return OneSimulator(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

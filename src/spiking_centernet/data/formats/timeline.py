@@ -117,7 +117,8 @@ def plan(blocks: Iterable[np.ndarray], size_hw: tuple[int, int], num_events: int
     if not len(runs):
         return Timeline(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1, bool))
     runs["first"][0] = 0
-    kept, segment = _cheapest(runs["start_us"], runs["latest_us"], runs["count"], DISORDER_US, RESTART_COST)
+    columns = (np.ascontiguousarray(runs[name]) for name in ("start_us", "latest_us", "count"))
+    kept, segment = _cheapest(*columns, DISORDER_US, RESTART_COST)
     _drop_isolated(runs, kept, segment, tolerable(num_events))
     num_left_out = int(runs["count"][~kept].sum())
     num_restarts = int(segment[kept].max(initial=0))

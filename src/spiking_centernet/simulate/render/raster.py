@@ -189,8 +189,10 @@ def _blob_outline(cam, verts, start, radius, seed, px, py, width, height):
 @jit
 def view_from(x, y, cos, sin, cam, light, eye, sun):
     """Write camera and light as an object at ``x, y`` with this heading sees them: its vertices then need no turn."""
-    eye[:] = cam
-    sun[:] = light
+    for k in range(len(cam)):  # whole arrays at once would be checked for their shapes, which takes seconds to compile
+        eye[k] = cam[k]
+    for k in range(len(light)):
+        sun[k] = light[k]
     eye[0], eye[1] = (cam[0] - x) * cos + (cam[1] - y) * sin, (cam[1] - y) * cos - (cam[0] - x) * sin
     for k in (3, 6, 9):
         eye[k], eye[k + 1] = cam[k] * cos + cam[k + 1] * sin, cam[k + 1] * cos - cam[k] * sin
@@ -293,7 +295,7 @@ def draw_shadow(cam, base, shift_x, shift_y, opacity, clear, acc, alpha):
     px = np.empty(24)
     py = np.empty(24)
     box = np.zeros(4, np.int64)
-    m = polygon_outline(cam, hull, 0, n, px, py)
+    m = polygon_outline(cam, hull, np.int64(0), n, px, py)  # a literal would be compiled anew
     if m == 0 or not _edges(px, py, m, acc, box):
         return
     _fill(acc, box, 0.0, opacity, alpha, clear, alpha, False)

@@ -128,7 +128,8 @@ def queue_objects(cam, objects, prims, world, width, height, queue, far):
             n += 1
     order = np.argsort(far[:n])
     sorted_queue = queue[:n][order]
-    queue[:n] = sorted_queue
+    for k in range(n):
+        queue[k] = sorted_queue[k]
     return n
 
 
@@ -155,7 +156,8 @@ def _draw_parts(
     for prim in order:
         start = starts[prim]
         if kinds[prim] == LIMB:
-            lit[:] = look[prim]
+            for k in range(5):
+                lit[k] = look[prim, k]
             fill_limb(
                 cam, world[start], world[start + 1], size[prim, 0], size[prim, 1], size[prim, 2], 37.0 * prim, sun,
                 lit, textures, haze, canvas, work, index, gray, bounds,
@@ -193,7 +195,8 @@ def _draw_parts(
         if drift[prim] != 0.0:  # a pattern that glides over its surface, as glints over water
             shift = drift[prim] * t_s
             anchor = anchor + shift * np.array((1.0, 0.37, 0.0))
-        lit[:] = look[prim]
+        for k in range(5):
+            lit[k] = look[prim, k]
         if own_light[prim] == 0.0:
             facing = normal[0] * sun[2] + normal[1] * sun[3] + normal[2] * sun[4]
             lit[0] *= sun[0] + sun[1] * max(facing, 0.0)

@@ -62,6 +62,12 @@ class Shape:
     height_m: float
 
 
+@compiled(error_model="numpy")
+def put(verts, at, x, y, z):
+    """Write one vertex; a whole row at once would be checked for its shape, which takes seconds to compile."""
+    verts[at, 0], verts[at, 1], verts[at, 2] = x, y, z
+
+
 @compiled()
 def _normals(starts, counts, verts):
     """Return the unit normal of each primitive, by Newell's sum, which also serves concave outlines; 0 without area."""
@@ -72,7 +78,9 @@ def _normals(starts, counts, verts):
             normals[prim, 0] += (p[1] - q[1]) * (p[2] + q[2])
             normals[prim, 1] += (p[2] - q[2]) * (p[0] + q[0])
             normals[prim, 2] += (p[0] - q[0]) * (p[1] + q[1])
-        normals[prim] /= math.sqrt((normals[prim] ** 2).sum()) + 1e-12
+        x, y, z = normals[prim, 0], normals[prim, 1], normals[prim, 2]
+        length = math.sqrt(x * x + y * y + z * z) + 1e-12
+        put(normals, prim, x / length, y / length, z / length)
     return normals
 
 
@@ -263,25 +271,25 @@ def pose_pedestrian(verts, start, height_m, phase, swing, near_left):
         ex, ez = upper * math.sin(angle), shoulder - 0.02 * h + bob - upper * math.cos(angle)
         bend = angle + 0.25 + 0.25 * swing
         i = start + (0 if near else 16)
-        verts[i] = (0.0, y, shoulder - 0.02 * h + bob)
-        verts[i + 1] = (ex, y * 1.1, ez)
-        verts[i + 2] = (ex, y * 1.1, ez)
-        verts[i + 3] = (ex + lower * math.sin(bend), y * 1.1, ez - lower * math.cos(bend))
+        put(verts, i, 0.0, y, shoulder - 0.02 * h + bob)
+        put(verts, i + 1, ex, y * 1.1, ez)
+        put(verts, i + 2, ex, y * 1.1, ez)
+        put(verts, i + 3, ex + lower * math.sin(bend), y * 1.1, ez - lower * math.cos(bend))
         leg = 0.5 * swing * math.sin(phase) * sign
         lift = 0.9 * swing * max(0.0, math.cos(phase) * sign)
         kx, kz = thigh * math.sin(leg), hip + bob - thigh * math.cos(leg)
         i = start + (8 if near else 12)
         y *= 0.45
-        verts[i] = (0.0, y, hip + bob)
-        verts[i + 1] = (kx, y, kz)
-        verts[i + 2] = (kx, y, kz)
-        verts[i + 3] = (kx + shin * math.sin(leg - lift), y, max(kz - shin * math.cos(leg - lift), 0.05))
-    verts[start + 4] = (0.02 * h, 0.0, 0.925 * h + bob)
-    verts[start + 5] = (0.025 * h, 0.0, 0.94 * h + bob)
-    verts[start + 6] = (0.0, 0.0, 0.73 * h + bob)
-    verts[start + 7] = (0.0, 0.0, 0.55 * h + bob)
-    verts[start + 20] = (-0.06 * h, 0.0, 0.7 * h + bob)
-    verts[start + 21] = (-0.06 * h, 0.0, 0.64 * h + bob)
+        put(verts, i, 0.0, y, hip + bob)
+        put(verts, i + 1, kx, y, kz)
+        put(verts, i + 2, kx, y, kz)
+        put(verts, i + 3, kx + shin * math.sin(leg - lift), y, max(kz - shin * math.cos(leg - lift), 0.05))
+    put(verts, start + 4, 0.02 * h, 0.0, 0.925 * h + bob)
+    put(verts, start + 5, 0.025 * h, 0.0, 0.94 * h + bob)
+    put(verts, start + 6, 0.0, 0.0, 0.73 * h + bob)
+    put(verts, start + 7, 0.0, 0.0, 0.55 * h + bob)
+    put(verts, start + 20, -0.06 * h, 0.0, 0.7 * h + bob)
+    put(verts, start + 21, -0.06 * h, 0.0, 0.64 * h + bob)
 
 
 def add_tree(rng: np.random.Generator, pool: Pool, x: float, y: float) -> Shape:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from spiking_centernet.simulate.render.materials import VARIANTS
+from spiking_centernet.simulate.scene.actors import put
 from spiking_centernet.simulate.scene.builder import NO_CLASS, PEDESTRIAN, Body, Builder, Skin, log_uniform, skin
 from spiking_centernet.utils.compile_cache import compiled
 
@@ -34,11 +35,6 @@ def joint_angles(settings, swings, gone_m, speed_m_s, t_s, angles):
 
 
 @compiled(error_model="numpy")
-def _set(verts, at, x, y, z):
-    verts[at, 0], verts[at, 1], verts[at, 2] = x, y, z
-
-
-@compiled(error_model="numpy")
 def pose_body(verts, start, h, angles, pelvis_z):
     """Write the joints of a person heading along +x, left is +y; ``verts[start]`` is the first of 3 a limb.
 
@@ -55,20 +51,20 @@ def pose_body(verts, start, h, angles, pelvis_z):
     ct, st = math.cos(angles[_TURN]), math.sin(angles[_TURN])
     spine = 0.29 * h
     neck_x, neck_z = spine * lean_x, pelvis_z + spine * lean_z
-    _set(verts, start, neck_x + 0.105 * h * lean_x * 0.5 + 0.01 * h, 0.0, neck_z + 0.105 * h)
-    _set(verts, start + 1, neck_x + 0.105 * h * lean_x * 0.5 + 0.022 * h, 0.0, neck_z + 0.14 * h)
-    _set(verts, start + 3, neck_x - 0.012 * h, 0.0, neck_z + 0.10 * h)
-    _set(verts, start + 4, neck_x - 0.002 * h, 0.0, neck_z + 0.155 * h)
-    _set(verts, start + 6, neck_x + 0.03 * h, 0.0, neck_z + 0.165 * h)
-    _set(verts, start + 7, neck_x - 0.005 * h, 0.0, neck_z + 0.175 * h)
+    put(verts, start, neck_x + 0.105 * h * lean_x * 0.5 + 0.01 * h, 0.0, neck_z + 0.105 * h)
+    put(verts, start + 1, neck_x + 0.105 * h * lean_x * 0.5 + 0.022 * h, 0.0, neck_z + 0.14 * h)
+    put(verts, start + 3, neck_x - 0.012 * h, 0.0, neck_z + 0.10 * h)
+    put(verts, start + 4, neck_x - 0.002 * h, 0.0, neck_z + 0.155 * h)
+    put(verts, start + 6, neck_x + 0.03 * h, 0.0, neck_z + 0.165 * h)
+    put(verts, start + 7, neck_x - 0.005 * h, 0.0, neck_z + 0.175 * h)
     for k in range(2):
         side = 1.0 if k == 0 else -1.0
-        _set(verts, start + 9 + k, neck_x - side * st * 0.085 * h, side * ct * 0.085 * h, neck_z)
-        _set(verts, start + 15 + k, 0.0, side * 0.045 * h, pelvis_z)
-    _set(verts, start + 12, neck_x * 0.92, 0.0, neck_z - 0.05 * h * lean_z)
-    _set(verts, start + 13, neck_x * 0.45, 0.0, pelvis_z + 0.45 * spine * lean_z)
-    _set(verts, start + 18, neck_x * 0.45, 0.0, pelvis_z + 0.45 * spine * lean_z)
-    _set(verts, start + 19, 0.0, 0.0, pelvis_z + 0.02 * h)
+        put(verts, start + 9 + k, neck_x - side * st * 0.085 * h, side * ct * 0.085 * h, neck_z)
+        put(verts, start + 15 + k, 0.0, side * 0.045 * h, pelvis_z)
+    put(verts, start + 12, neck_x * 0.92, 0.0, neck_z - 0.05 * h * lean_z)
+    put(verts, start + 13, neck_x * 0.45, 0.0, pelvis_z + 0.45 * spine * lean_z)
+    put(verts, start + 18, neck_x * 0.45, 0.0, pelvis_z + 0.45 * spine * lean_z)
+    put(verts, start + 19, 0.0, 0.0, pelvis_z + 0.02 * h)
     knee_x = 0.0
     for k in range(2):
         side = 1.0 if k == 0 else -1.0
@@ -76,63 +72,63 @@ def pose_body(verts, start, h, angles, pelvis_z):
         at = start + 21 + 9 * k
         x, y, z = neck_x - side * st * 0.11 * h, side * ct * 0.11 * h, neck_z - 0.01 * h
         dx, dy, dz = math.sin(arm) * math.cos(out), side * math.sin(out), -math.cos(arm) * math.cos(out)
-        _set(verts, at, x, y, z)
+        put(verts, at, x, y, z)
         x, y, z = x + 0.17 * h * dx, y + 0.17 * h * dy, z + 0.17 * h * dz
-        _set(verts, at + 1, x, y, z)
-        _set(verts, at + 3, x, y, z)
+        put(verts, at + 1, x, y, z)
+        put(verts, at + 3, x, y, z)
         fore = arm + elbow
         inward = 0.6 * out
         dx, dy, dz = math.sin(fore) * math.cos(inward), side * math.sin(inward), -math.cos(fore) * math.cos(inward)
         x, y, z = x + 0.15 * h * dx, y + 0.15 * h * dy, z + 0.15 * h * dz
-        _set(verts, at + 4, x, y, z)
-        _set(verts, at + 6, x, y, z)
-        _set(verts, at + 7, x + 0.06 * h * dx, y + 0.06 * h * dy, z + 0.06 * h * dz)
+        put(verts, at + 4, x, y, z)
+        put(verts, at + 6, x, y, z)
+        put(verts, at + 7, x + 0.06 * h * dx, y + 0.06 * h * dy, z + 0.06 * h * dz)
         if k == 1:
-            _set(verts, start + 63, x + 0.05 * h * dx, y, z + 0.05 * h * dz)
-            _set(verts, start + 64, x + 0.10 * h * dx, y, z + 0.05 * h * dz - 0.12 * h)
+            put(verts, start + 63, x + 0.05 * h * dx, y, z + 0.05 * h * dz)
+            put(verts, start + 64, x + 0.10 * h * dx, y, z + 0.05 * h * dz - 0.12 * h)
         leg, knee = angles[k], angles[2 + k]
         at = start + 39 + 9 * k
         y = side * 0.05 * h
         x, z = thigh * math.sin(leg), pelvis_z - thigh * math.cos(leg)
-        _set(verts, at, 0.0, y, pelvis_z)
-        _set(verts, at + 1, x, y, z)
-        _set(verts, at + 3, x, y, z)
+        put(verts, at, 0.0, y, pelvis_z)
+        put(verts, at + 1, x, y, z)
+        put(verts, at + 3, x, y, z)
         knee_x += 0.5 * x
         low = leg - knee
         x, z = x + shin * math.sin(low), max(z - shin * math.cos(low), 0.03 * h)
-        _set(verts, at + 4, x, y, z)
-        _set(verts, at + 6, x - 0.01 * h, y, z - 0.01 * h)
-        _set(verts, at + 7, x + 0.09 * h * math.cos(low), y, max(z + 0.09 * h * math.sin(low) - 0.015 * h, 0.02 * h))
-    _set(verts, start + 57, 0.0, 0.0, pelvis_z + 0.03 * h)
-    _set(verts, start + 58, 0.8 * knee_x, 0.0, pelvis_z - 0.22 * h * math.cos(min(abs(knee_x) / (0.245 * h), 1.4)))
-    _set(verts, start + 60, neck_x * 0.8 - 0.095 * h, 0.0, neck_z - 0.05 * h)
-    _set(verts, start + 61, neck_x * 0.5 - 0.095 * h, 0.0, pelvis_z + 0.11 * h)
+        put(verts, at + 4, x, y, z)
+        put(verts, at + 6, x - 0.01 * h, y, z - 0.01 * h)
+        put(verts, at + 7, x + 0.09 * h * math.cos(low), y, max(z + 0.09 * h * math.sin(low) - 0.015 * h, 0.02 * h))
+    put(verts, start + 57, 0.0, 0.0, pelvis_z + 0.03 * h)
+    put(verts, start + 58, 0.8 * knee_x, 0.0, pelvis_z - 0.22 * h * math.cos(min(abs(knee_x) / (0.245 * h), 1.4)))
+    put(verts, start + 60, neck_x * 0.8 - 0.095 * h, 0.0, neck_z - 0.05 * h)
+    put(verts, start + 61, neck_x * 0.5 - 0.095 * h, 0.0, pelvis_z + 0.11 * h)
 
 
 @compiled(error_model="numpy")
 def pose_animal(verts, start, h, angles):
     """Write the joints of an animal: trunk, neck, head, then two legs of two parts before and two behind, tail."""
     long, hip = 0.65 * h, 0.62 * h
-    _set(verts, start, 0.5 * long, 0.0, hip)
-    _set(verts, start + 1, -0.5 * long, 0.0, hip)
+    put(verts, start, 0.5 * long, 0.0, hip)
+    put(verts, start + 1, -0.5 * long, 0.0, hip)
     nod = angles[_LEAN]
     nx, nz = 0.5 * long + 0.25 * h * math.cos(nod), hip + 0.28 * h * math.sin(nod)
-    _set(verts, start + 3, 0.5 * long, 0.0, hip + 0.05 * h)
-    _set(verts, start + 4, nx, 0.0, nz)
-    _set(verts, start + 6, nx, 0.0, nz)
-    _set(verts, start + 7, nx + 0.17 * h, 0.0, nz - 0.05 * h)
+    put(verts, start + 3, 0.5 * long, 0.0, hip + 0.05 * h)
+    put(verts, start + 4, nx, 0.0, nz)
+    put(verts, start + 6, nx, 0.0, nz)
+    put(verts, start + 7, nx + 0.17 * h, 0.0, nz - 0.05 * h)
     for k in range(4):
         x, side = (0.42 if k < 2 else -0.42) * long, (1.0 if k % 2 == 0 else -1.0)
         angle, knee = angles[k], 0.3 + 0.3 * abs(angles[k])
         kx, kz = x + 0.28 * h * math.sin(angle), hip - 0.28 * h * math.cos(angle)
         at = start + 9 + 6 * k
-        _set(verts, at, x, side * 0.09 * h, hip)
-        _set(verts, at + 1, kx, side * 0.09 * h, kz)
-        _set(verts, at + 3, kx, side * 0.09 * h, kz)
-        _set(verts, at + 4, kx + 0.3 * h * math.sin(angle - knee), side * 0.09 * h, max(kz - 0.32 * h, 0.02))
+        put(verts, at, x, side * 0.09 * h, hip)
+        put(verts, at + 1, kx, side * 0.09 * h, kz)
+        put(verts, at + 3, kx, side * 0.09 * h, kz)
+        put(verts, at + 4, kx + 0.3 * h * math.sin(angle - knee), side * 0.09 * h, max(kz - 0.32 * h, 0.02))
     wag = angles[_TURN]
-    _set(verts, start + 33, -0.5 * long, 0.0, hip + 0.05 * h)
-    _set(verts, start + 34, -0.5 * long - 0.25 * h, 0.25 * h * wag, hip + 0.18 * h)
+    put(verts, start + 33, -0.5 * long, 0.0, hip + 0.05 * h)
+    put(verts, start + 34, -0.5 * long - 0.25 * h, 0.25 * h * wag, hip + 0.18 * h)
 
 
 def _swings(posture: str, rng: np.random.Generator, swing: float) -> tuple[np.ndarray, float, float]:
