@@ -218,3 +218,9 @@ def test_a_longer_window_of_equal_steps_may_start_from_the_weights_of_a_shorter(
     with pytest.raises(WeightsError, match=r"voxels\.num_steps"):
         scn.build("nano", weights=path, **shape, **(longer | {"voxels.num_steps": 40}))
     assert not model.config.fits_windows
+
+
+def test_a_stream_goes_on_step_by_step_where_there_is_a_memory():
+    for changes, mode, every_us in (({}, "windowed", 50_000), (GATED, "stateful", 20_000)):
+        flow = scn.Stream(tiny_detector(**changes), (64, 64))
+        assert (flow.mode, flow.answer_every_us) == (mode, every_us)

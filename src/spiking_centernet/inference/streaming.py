@@ -20,7 +20,7 @@ from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, choose_scaling, spec_for
 from spiking_centernet.structures import VoxelSpec
 
-Mode = Literal["windowed", "stateful"]
+Mode = Literal["auto", "windowed", "stateful"]
 Policy = Literal["wait", "drop", "merge"]
 POLICIES = ("wait", "drop", "merge")
 
@@ -31,12 +31,12 @@ class Stream:
     In mode "windowed" every answer looks at the network's whole window from zero-initialized state: its detections are
     those of ``scn val`` to the bit, however the packets are cut. In mode "stateful" the network computes each step
     once, as long as a step of its window, and carries the membranes on; an answer averages the last steps, and may be
-    had after any.
+    had after any. Mode "auto" is stateful for a network with a memory, ``recurrent``, and windowed for any other.
 
     Args:
         model: the detector; it is fused here once and left unchanged.
         size_hw: height and width of the sensor in pixels.
-        mode: "windowed" or "stateful".
+        mode: "auto", "windowed" or "stateful".
         every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes as many as the network does.
@@ -47,6 +47,7 @@ class Stream:
         camera: of the source, for 3D boxes; without one they are NaN.
 
     Attributes:
+        mode: "windowed" or "stateful".
         scaling: the scale that was chosen.
 
     Raises:
@@ -58,7 +59,7 @@ class Stream:
         model: AnyDetector,
         size_hw: tuple[int, int],
         *,
-        mode: Mode = "windowed",
+        mode: Mode = "auto",
         every_us: int | None = None,
         min_score: float | None = None,
         readout_steps: int | None = None,
@@ -67,8 +68,11 @@ class Stream:
         inspector: Inspector | None = None,
         camera: Camera | None = None,
     ):
-        if mode not in MODES:
-            raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
+        if mode not in (known := ("auto", *MODES)):
+            raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, known)}")
+        if mode == "auto":
+            mode = "stateful" if model.config.has_memory else "windowed"
+        self.mode: Mode = mode
         self.scaling = choose_scaling(scale, size_hw, model.config)
         if len(self.scaling.scales) > 1:
             raise ConfigError(f"a stream is binned once, as it arrives: give one scale, got {scale!r}")
@@ -161,7 +165,7 @@ def stream(
     model: AnyDetector,
     source: Recording | EventSource | Iterable[Packet | np.ndarray],
     *,
-    mode: Mode = "windowed",
+    mode: Mode = "auto",
     every_us: int | None = None,
     min_score: float | None = None,
     readout_steps: int | None = None,
@@ -183,7 +187,7 @@ def stream(
         model: the detector; it is fused here once and left unchanged.
         source: a recording; or an iterable of EVENT_DTYPE arrays or Packets, with an attribute ``size_hw`` or beside
             the argument.
-        mode: "windowed" or "stateful".
+        mode: "auto", "windowed" or "stateful".
         every_us: microseconds between answers; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         readout_steps: steps that a stateful answer averages; None takes as many as the network does.

@@ -37,7 +37,7 @@ class LiveFeed:
         model: the detector.
         source: where events come from.
         title: what the page calls the source.
-        mode: "windowed" or "stateful", as ``stream``.
+        mode: "auto", "windowed" or "stateful", as ``stream``.
         every_us: microseconds between frames; None takes 50 ms in windowed mode and every step in stateful mode.
         min_score: where the page's threshold starts; None takes the network's ``score_threshold``.
         scale: at which the events are binned, as ``stream``.
@@ -54,7 +54,7 @@ class LiveFeed:
         source: EventSource,
         *,
         title: str,
-        mode: Mode = "windowed",
+        mode: Mode = "auto",
         every_us: int | None = None,
         min_score: float | None = None,
         scale: Scale = "auto",
@@ -64,7 +64,7 @@ class LiveFeed:
         self._probe = Probe(name, self._watched, source.size_hw, min_score=min_score, scale=scale)
         self._flow = Stream(self._watched, source.size_hw, mode=mode, every_us=every_us, scale=scale)
         self.every_us = self._flow.answer_every_us
-        settings: dict[str, Any] = {"mode": mode, "every_us": every_us, "scale": scale, "policy": policy}
+        settings: dict[str, Any] = {"mode": self._flow.mode, "every_us": every_us, "scale": scale, "policy": policy}
         least_score = min(LEAST_SCORE, self._probe.threshold)
         self._answers = lambda: stream(self._watched, self._tee, min_score=least_score, **settings)
         self._listeners: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[tuple[str, str]]]] = []

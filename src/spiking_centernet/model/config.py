@@ -270,7 +270,7 @@ class DetectorConfig:
             raise ConfigError(
                 f"head.readout_steps={self.head.readout_steps} must be at most voxels.num_steps={self.voxels.num_steps}"
             )
-        if self.recurrent.kind != "none" and not self.neuron.is_spiking:
+        if self.has_memory and not self.neuron.is_spiking:
             raise ConfigError("recurrent.kind='gated' is a memory of spikes; the ANN counterpart (relu) has none")
         self._check_integers()
         most = len(self.encoder.widths) - 1
@@ -324,6 +324,11 @@ class DetectorConfig:
     def strides(self) -> tuple[int, ...]:
         """Input pixels per pixel of every decoder level, the coarsest encoder stage first."""
         return tuple(self.stride * 2**i for i in range(self.decoder.num_blocks, -1, -1))
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a memory remembers what was seen before the window, so that its state should travel."""
+        return self.recurrent.kind != "none"
 
     @property
     def fits_windows(self) -> bool:

@@ -85,7 +85,7 @@ class Detector(nn.Module):
             make_block = block_maker(config.decoder, neuron)
         self.decoder = Decoder(widths, config.decoder.num_blocks, make_block)
         level_channels = [widths[-1], *(int(block.out_channels) for block in self.decoder.blocks)]  # pyright: ignore
-        self.recurrent = None if config.recurrent.kind == "none" else GatedMemory(
+        self.recurrent = None if not config.has_memory else GatedMemory(
             level_channels[-1], config.recurrent, threshold=config.neuron.threshold, surrogate=config.neuron.surrogate
         )  # fmt: skip
         self.head = make_head(config)

@@ -270,7 +270,7 @@ def stream(
     model: str,
     source: str,
     *,
-    mode: Literal["windowed", "stateful"] = "windowed",
+    mode: Literal["auto", "windowed", "stateful"] = "auto",
     speed: Speed = 1.0,
     every_ms: Milliseconds | None = None,
     policy: Literal["wait", "drop", "merge"] = "drop",
@@ -295,7 +295,7 @@ def stream(
     Args:
         model: bundled name, weight file, run folder or hub id
         source: a recording to replay, udp:HOST:PORT, or camera
-        mode: windowed: each result from zero-initialized state; stateful: step by step
+        mode: windowed: each result from zero-initialized state; stateful: step by step; auto: stateful with a memory
         speed: of the replay over real time
         every_ms: milliseconds between results; null: 50, or every step when stateful
         policy: when events come faster than results

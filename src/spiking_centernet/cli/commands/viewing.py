@@ -39,7 +39,7 @@ def view(
     save: Path | None = None,
     layers: list[str] | None = None,
     live: bool = False,
-    mode: Literal["windowed", "stateful"] = "windowed",
+    mode: Literal["auto", "windowed", "stateful"] = "auto",
     speed: Speed = 1.0,
     timestamps: bool = False,
     size: Size | None = None,
@@ -67,7 +67,8 @@ def view(
         save: write the page as one HTML file, which needs no server, and end
         layers: with --save: keep the single spikes of these layers; null: of all that fit
         live: replay the recording at its own pace, as a camera
-        mode: of a live source; windowed: each result from zero-initialized state; stateful: step by step
+        mode: of a live source; windowed: each result from zero-initialized state; stateful: step by step; auto: by the
+            network: stateful where it has a memory
         speed: of the replay over real time
         timestamps: the datagrams carry times
         size: of the sensor in pixels; null: as the file says; udp needs it
@@ -88,7 +89,7 @@ def view(
         raise ConfigError(f"--model names {twice!r} twice; give each once")
     for option, given, needed in (
         ("--layers", layers is not None, save is not None and not live),
-        ("--mode", mode != "windowed", live), ("--speed", speed != 1.0, live), ("--timestamps", timestamps, live),
+        ("--mode", mode != "auto", live), ("--speed", speed != 1.0, live), ("--timestamps", timestamps, live),
     ):  # fmt: skip
         if given and not needed:
             raise ConfigError(f"{option} belongs to {'--save' if option == '--layers' else '--live'}; add it too")
@@ -108,7 +109,8 @@ def view(
 
         sensor = {"size_hw": size_hw, "columns": columns, "unit": unit}
         with open_source(source, speed=speed, timestamps=timestamps, **sensor) as events:
-            every_us = None if mode == "stateful" else microseconds(every_ms)
+            has_memory = detectors[names[0]].config.has_memory
+            every_us = None if mode == "stateful" or (mode == "auto" and has_memory) else microseconds(every_ms)
             feed = LiveFeed(
                 names[0], detectors[names[0]], events, title=Path(source).name, mode=mode, every_us=every_us,
                 min_score=min_score, scale=chosen,
