@@ -4,11 +4,15 @@ import math
 
 import pytest
 import torch
+from dyadic import dyadic
 from tiny import tiny_detector
 
 import spiking_centernet as scn
 from spiking_centernet.deploy.engine import compile
-from spiking_centernet.deploy.export import export_detector
+from spiking_centernet.deploy.export import check, export_detector
+from spiking_centernet.deploy.export.contract import contract_of, mean_heads, run_window
+from spiking_centernet.deploy.export.exporting import run
+from spiking_centernet.deploy.export.nir import nir_graph
 from spiking_centernet.errors import ConfigError, ExportError, WeightsError
 from spiking_centernet.evaluation.energy.counting import count_ops, require_fully_spiking
 from spiking_centernet.model.config import RecurrentConfig
@@ -195,7 +199,7 @@ def test_impossible_settings_are_refused(changes, told):
         scn.build("nano", **changes)
 
 
-def test_engine_and_exports_say_that_they_do_not_compute_it(tmp_path):
+def test_the_engine_and_nir_say_that_they_do_not_compute_it():
     for changes, told in (
         (GATED, "recurrent.kind='gated'"),
         ({"head.readout_steps": 2}, "head.readout_steps=2"),
@@ -205,7 +209,43 @@ def test_engine_and_exports_say_that_they_do_not_compute_it(tmp_path):
         with pytest.raises(ConfigError, match=told):
             compile(model)
         with pytest.raises(ExportError, match=told):
-            export_detector(model, tmp_path / "out.onnx", size_hw=(64, 64))
+            nir_graph(model.fuse(), (64, 64))
+    with pytest.raises(ExportError, match=r"head\.step_weights='learned'"):
+        contract_of(tiny_detector(**LEARNED), (64, 64))
+
+
+REMEMBERS = GATED | {"head.readout_steps": 2, "voxels.num_steps": 6, "voxels.window_us": 120_000}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("suffix", "num_steps"), [(".onnx", 1), (".onnx", 6), (".xml", 2)])
+def test_an_exported_file_remembers_as_the_network_does(tmp_path, suffix, num_steps):
+    for package in ("onnxscript", "onnxruntime" if suffix == ".onnx" else "openvino"):
+        pytest.importorskip(package)
+    model = tiny_detector(**REMEMBERS)
+    with torch.no_grad():
+        model.recurrent.conv.weight.mul_(1.5)  # an untrained memory is silent
+    exact = dyadic(model.fuse())
+    written = export_detector(exact, tmp_path / f"tiny{suffix}", size_hw=(64, 64), num_steps=num_steps)
+    assert "recurrent" in written.contract.layers
+    assert written.contract.shown_calls == {1: 2, 6: 1, 2: 1}[num_steps]
+    cube = noise(steps=6, batch=1)
+    expected, _ = exact(cube)
+    forgetful, _ = dyadic(tiny_detector(**REMEMBERS).fuse())(cube)
+    assert not torch.allclose(expected.wh, forgetful.wh, atol=1e-2)
+    maps = mean_heads(run_window(run(written.path, written.contract), written.contract, cube[:, 0].numpy()),
+                      written.contract)  # fmt: skip
+    for name, found in maps.items():
+        torch.testing.assert_close(torch.from_numpy(found), getattr(expected, name), atol=1e-4, rtol=0)
+    assert f"heads[-{written.contract.shown_calls}:]" in written.snippet.read_text()
+    assert check(exact, written).parity.membranes_differing == 0
+
+
+def test_calls_that_would_cut_the_last_steps_apart_are_refused():
+    model = tiny_detector(**(REMEMBERS | {"head.readout_steps": 3}))
+    assert contract_of(model, (64, 64), 6).shown_calls == 1
+    with pytest.raises(ExportError, match=r"average the last 3 steps; .* a divisor of that, got 2"):
+        contract_of(model, (64, 64), 2)
 
 
 def test_a_longer_window_of_equal_steps_may_start_from_the_weights_of_a_shorter(tmp_path):

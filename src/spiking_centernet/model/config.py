@@ -343,13 +343,17 @@ class DetectorConfig:
     @property
     def variations(self) -> str:
         """What makes this another network than the paper's kind, for example "decoder.skips='or'"; else empty."""
+        return self.variations_but()
+
+    def variations_but(self, *known: str) -> str:
+        """Return :attr:`variations` without the settings ``known``, dotted names."""
         usual = DetectorConfig()
         differ = [f"tasks={self.tasks}"] if self.classifies else []
         for path in ("voxels.mode", "decoder.skips", "decoder.kind", "encoder.identity", "recurrent.kind",
                      "head.kind", "head.readout_steps", "head.step_weights"):  # fmt: skip
             owner, name = path.split(".")
             value = getattr(getattr(self, owner), name)
-            if value != getattr(getattr(usual, owner), name):
+            if path not in known and value != getattr(getattr(usual, owner), name):
                 differ.append(f"{path}={value!r}")
         return ", ".join(differ)
 

@@ -39,6 +39,7 @@ class Contract:
         head_kind: what the outputs are, a name of ``HEADS``.
         sizes: whether CenterNet's size map holds widths and heights in output pixels or their logarithms.
         quality: exponent of the quality map in the score; 0: there is no such map.
+        readout_steps: how many of the last time steps of a window the maps are averaged over; None for all.
         tasks: what the network does, "detect" first.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d").
         joints: names of the joints (task "pose").
@@ -58,6 +59,7 @@ class Contract:
     head_kind: HeadKind
     sizes: Sizes = "linear"
     quality: float = 0.0
+    readout_steps: int | None = None
     tasks: tuple[str, ...] = ("detect",)
     focal_px: float = HeadConfig.focal_px
     joints: tuple[str, ...] = HeadConfig.joints
@@ -71,6 +73,11 @@ class Contract:
             focal_px=self.focal_px, joints=self.joints, pose_classes=self.pose_classes,
         )  # fmt: skip
         return make_detection_head(self.tasks, self.classes, (self.stride,), settings)
+
+    @property
+    def shown_calls(self) -> int:
+        """How many of the last calls of a window its maps are averaged over."""
+        return max(1, (self.readout_steps or self.window_steps) // self.num_steps)
 
     @property
     def cube_shape(self) -> tuple[int, ...]:
@@ -117,14 +124,22 @@ def _in_order(state: State, layers: Sequence[str]) -> list[Tensor]:
     return [state[name] for name in layers if name in state]
 
 
-def require_plain(config: DetectorConfig) -> None:
+MEMORY = ("recurrent.kind", "head.readout_steps")
+"""Settings in which a network with a memory differs from the paper's."""
+
+
+def require_plain(config: DetectorConfig, *, but: Sequence[str] = ()) -> None:
     """Refuse what no exported file holds: variants of the network, and windows that count events.
+
+    Args:
+        config: of the network.
+        but: settings in which it may differ from the paper's kind, dotted names.
 
     Raises:
         ExportError: it is one of them.
     """
-    if config.variations:
-        raise ExportError(f"networks with {config.variations} cannot be exported; run the detector itself")
+    if differs := config.variations_but(*but):
+        raise ExportError(f"networks with {differs} cannot be exported; run the detector itself")
     if config.voxels.num_events:
         raise ExportError(
             f"an exported file says its window in microseconds, this network's reach back {config.voxels.num_events} "
@@ -144,11 +159,15 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         ExportError: the size or the number of steps is impossible, or the detector is a variant of the network.
     """
     config = model.config
-    require_plain(config)
-    voxels = config.voxels
+    require_plain(config, but=MEMORY)
+    voxels, readout = config.voxels, config.head.readout_steps
     steps = voxels.num_steps if num_steps is None else num_steps
     if steps < 1 or voxels.num_steps % steps:
         raise ExportError(f"a window has {voxels.num_steps} steps; a call must take a divisor of that, got {steps}")
+    if steps < readout and readout % steps:
+        raise ExportError(
+            f"the maps average the last {readout} steps; a call of fewer must take a divisor of that, got {steps}"
+        )
     if min(size_hw) < 2 * config.stride:
         raise ExportError(f"size_hw must be at least {2 * config.stride} pixels each way, got {size_hw}")
     with torch.inference_mode():
@@ -160,7 +179,8 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         layers=tuple(model.neuron_names) if membranes else (), classes=config.classes, stride=config.stride,
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
         head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
-        focal_px=config.head.focal_px, joints=config.head.joints, pose_classes=config.head.pose_classes,
+        readout_steps=readout or None, focal_px=config.head.focal_px, joints=config.head.joints,
+        pose_classes=config.head.pose_classes,
     )  # fmt: skip
 
 
@@ -199,6 +219,6 @@ def run_window(run: Run, contract: Contract, cube: np.ndarray) -> list[dict[str,
 
 
 def mean_heads(calls: Sequence[Mapping[str, np.ndarray]], contract: Contract) -> dict[str, np.ndarray]:
-    """Return the head's maps averaged over the calls of a window."""
-    names = contract.head.branches
-    return {name: np.stack([call[name] for call in calls]).mean(axis=0, dtype=np.float32) for name in names}
+    """Return the head's maps averaged over the last calls of a window, as many as the contract says."""
+    names, shown = contract.head.branches, calls[-contract.shown_calls :]
+    return {name: np.stack([call[name] for call in shown]).mean(axis=0, dtype=np.float32) for name in names}

@@ -197,7 +197,7 @@ for part in cube.astype(np.float32).reshape(-1, *{cube_shape}):
     out = net(part, *membranes)
     heads.append(out[:{num_maps}])
     membranes = out[{num_maps}:]
-{maps} = (np.mean(head, axis=0)[0] for head in zip(*heads))
+{maps} = (np.mean(head, axis=0)[0] for head in zip(*heads[-{shown_calls}:]))
 score = 1 / (1 + np.exp(-heatmap))
 around = np.pad(score, ((0, 0), (1, 1), (1, 1)))
 height, width = score.shape[1:]
@@ -224,7 +224,8 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
         size="np.exp(wh[:, y, x])" if contract.sizes == "log" else "wh[:, y, x]",
         fit=FIT.format(rest=1 - contract.quality, quality=contract.quality) if contract.quality else "",
-        steps=contract.window_steps, step_ms=contract.window_us / contract.window_steps / 1000,
+        shown_calls=contract.shown_calls, steps=contract.window_steps,
+        step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
     with atomic_write(own) as temporary:
         temporary.write_text(text, encoding="utf-8")
