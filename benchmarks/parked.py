@@ -6,13 +6,16 @@ An object that stops before a fixed camera makes no events any more, but its lab
 from its start to its end, the membranes carried along; the answers of the last step before each labeled timestamp are
 matched with the ground truth at IoU 0.5, from the model's own threshold up. An object has stood still since the last
 label whose box overlaps its present one with an IoU below 0.95; one that has not yet moved never made an event. Writes
-``results/parked.json``.
+``results/parked.json`` and ``docs/images/parked.png``.
 """
 
 import argparse
+import math
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
-from stamp import stamp, this_command, write_result
+from stamp import ROOT, stamp, this_command, write_result
 
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
@@ -20,10 +23,11 @@ from spiking_centernet.data import boxes_at
 from spiking_centernet.evaluation.box_matches import match_frames
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for
 from spiking_centernet.utils.progress import track
+from spiking_centernet.visualize.plots import curves_plot
 
 SAME_PLACE = 0.95
 LEAST_SCORE = 0.01
-EDGES_S = (0.0, 0.5, 1.0, 2.0)
+EDGES_S = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 """An object that stands still belongs to the last of these that is shorter than its time."""
 
 
@@ -76,9 +80,24 @@ def recall(name: str, data: str, split: str) -> dict:
                 row[0] += int(hit)
                 row[1] += 1
     return {
-        "model": name, "frames": frames, "false_per_frame": round(false / max(1, frames), 3),
+        "model": Path(name).name, "frames": frames, "false_per_frame": round(false / max(1, frames), 3),
         "groups": {k: {"found": f, "labeled": n} for k, (f, n) in sorted(groups.items())},
     }  # fmt: skip
+
+
+def plot(rows: list[dict]) -> None:
+    """Draw recall over the seconds that an object has stood still, 0 while it moves."""
+    seconds = [0.0, *((low + high) / 2 for low, high in pairwise(EDGES_S)), EDGES_S[-1] + 0.5]
+    names = [group_of(0), *(group_of(after) for after in seconds[1:])]
+    curves = {row["model"]: [_share(row["groups"].get(name)) for name in names] for row in rows}
+    curves_plot(
+        {"seconds since it stopped": seconds, **curves}, ROOT / "docs" / "images" / "parked.png",
+        x="seconds since it stopped", panels={"objects found at IoU 0.5": list(curves)},
+    )  # fmt: skip
+
+
+def _share(counts: dict[str, int] | None) -> float:
+    return math.nan if counts is None else counts["found"] / counts["labeled"]
 
 
 def main() -> None:
@@ -92,6 +111,7 @@ def main() -> None:
     for row in rows:
         print(row)
     head = stamp(command=this_command(), seed=None)
+    plot(rows)
     write_result("parked", {**head, "split": options.split, "same_place_iou": SAME_PLACE, "models": rows})
 
 

@@ -172,16 +172,18 @@ def real_fine_tune(results: Results) -> str:
 def parked(results: Results) -> str:
     """Recall in a stateful stream, by how long objects have stood still."""
     r = results["parked"]
-    groups = list(dict.fromkeys(name for row in r["models"] for name in row["groups"]))
+    models = r["models"]
+    groups = sorted({name for row in models for name in row["groups"]}, key=lambda name: (name[:5] == "still", name))
 
     def share(row: dict[str, Any], name: str) -> str:
         counts = row["groups"].get(name)
         return "-" if counts is None else f"{counts['found']} of {counts['labeled']}"
 
-    rows = [
-        (f"`{row['model']}`", *(share(row, g) for g in groups), f"{row['false_per_frame']:.2f}") for row in r["models"]
-    ]
+    rows = [(name, *(share(row, name) for row in models)) for name in groups]
+    rows.append(("false boxes a frame", *(f"{row['false_per_frame']:.2f}" for row in models)))
+    header = ("objects", *(f"`{row['model']}`" for row in models))
     return (
-        f"{table(('weights', *groups, 'false boxes a frame'), rows)}\n\nSimulated roads, split `{r['split']}`, "
-        f"stateful stream: objects found at IoU 0.5. {origin(r)}"
+        f"{table(header, rows)}\n\n"
+        "![Objects found by the seconds since they stopped](images/parked.png)\n\n"
+        f"Simulated roads, split `{r['split']}`, stateful stream: objects found at IoU 0.5. {origin(r)}"
     )
