@@ -1,17 +1,21 @@
 """``scn detect`` with a model and recordings in any order, and ``scn predict``."""
 
+import inspect
 import json
 
 import numpy as np
 import pytest
 from tiny import some_events, tiny_detector
 
+import spiking_centernet as scn
 from spiking_centernet.cli.commands.models import split_inputs
 from spiking_centernet.cli.program import main
+from spiking_centernet.cli.values import DEFAULT_MODEL
 from spiking_centernet.data import write_dat
 from spiking_centernet.data.convert import coco
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import weights
+from spiking_centernet.model.weights import bundled
 
 SIZE_HW = (56, 72)
 QUICK = ("--save", "json", "--min_score", "0.05")
@@ -40,7 +44,7 @@ def run(capsys, *argv):
     [
         (["small", "a.dat"], None, ("small", ["a.dat"])),
         (["a.dat", "small"], None, ("small", ["a.dat"])),
-        (["a.dat", "b/*.raw", "sample"], None, ("small", ["a.dat", "b/*.raw", "sample"])),
+        (["a.dat", "b/*.raw", "sample"], None, ("small-wide", ["a.dat", "b/*.raw", "sample"])),
         (["mine.safetensors", "a.dat"], None, ("mine.safetensors", ["a.dat"])),
         (["somebody/weights", "a.dat"], None, ("somebody/weights", ["a.dat"])),
         (["small", "a.dat"], "nano", ("nano", ["small", "a.dat"])),
@@ -101,3 +105,8 @@ def test_a_device_that_is_not_there(capsys, drives, model_path):
     code, _, err = run(capsys, "detect", model_path, drives / "a_td.dat", "--device", "cuda:99")
     assert code == 2
     assert "--device cuda:99" in err
+
+
+def test_the_command_and_the_function_take_the_same_model_where_none_is_named():
+    assert inspect.signature(scn.predict).parameters["model"].default == DEFAULT_MODEL
+    assert DEFAULT_MODEL in bundled()

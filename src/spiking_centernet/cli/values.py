@@ -39,6 +39,9 @@ CameraProfile = Literal[
 ]  # fmt: skip
 Preset = Literal["nano", "small", "paper", "nano-classify"]
 
+DEFAULT_MODEL = "small-wide"
+"""That of ``scn.predict``, which is imported only when something is detected."""
+
 _WORDS = {
     "PositiveInt": "a whole number of at least 1",
     "NonNegativeInt": "a whole number of at least 0",

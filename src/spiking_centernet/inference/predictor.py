@@ -31,18 +31,21 @@ from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.weights import load
 from spiking_centernet.structures import Detections
 
+DEFAULT_MODEL = "small-wide"
+"""What detects where nothing is said: the weights for any camera and place; ``small`` is better from a car."""
+
 
 @overload
 def predict(
-    source: Generator[Any, Any, Any] | EventSource, model: Any = "small", **options: Any
+    source: Generator[Any, Any, Any] | EventSource, model: Any = DEFAULT_MODEL, **options: Any
 ) -> Iterator[Result]: ...
 @overload
-def predict(source: Any, model: Any = "small", *, stream: Literal[True], **options: Any) -> Iterator[Result]: ...
+def predict(source: Any, model: Any = DEFAULT_MODEL, *, stream: Literal[True], **options: Any) -> Iterator[Result]: ...
 @overload
-def predict(source: Any, model: Any = "small", **options: Any) -> list[Result]: ...
+def predict(source: Any, model: Any = DEFAULT_MODEL, **options: Any) -> list[Result]: ...
 def predict(
     source: Any,
-    model: AnyDetector | str | os.PathLike[str] = "small",
+    model: AnyDetector | str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     every_us: int | None = None,
     min_score: float | None = None,
@@ -67,7 +70,7 @@ def predict(
             - an iterator of packets of events, a camera, a replay, a socket: live, always answered by an iterator;
             - for a network of pictures (``voxels.mode`` direct, rate, difference): a picture's path, a folder of
               pictures, an array uint8 [H, W, 3], or a list of those.
-        model: a detector, or what ``scn.load`` takes.
+        model: a detector, or what ``scn.load`` takes; the default is for any camera, "small" is better from a car.
         every_us: microseconds between timestamps; None takes 50 ms, and for a stateful stream every step.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         track: number the objects; only detections that belong to a track are kept.

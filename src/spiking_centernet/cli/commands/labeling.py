@@ -6,6 +6,7 @@ from typing import Literal
 from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.commands.models import load_detector
 from spiking_centernet.cli.values import (
+    DEFAULT_MODEL,
     Milliseconds,
     NonNegativeFloat,
     PositiveFloat,
@@ -24,7 +25,7 @@ def label(
     recording: Path,
     out: Path,
     *,
-    model: str = "small",
+    model: str = DEFAULT_MODEL,
     motion: bool = False,
     name: str = "object",
     split: Literal["train", "val", "test"] | None = None,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spiking_centernet.cli.values import check_device
+from spiking_centernet.cli.values import DEFAULT_MODEL, check_device
 from spiking_centernet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def split_inputs(words: Sequence[str], model: str | None) -> tuple[str, list[str
     sources = [word for word in words if model is not None or word not in models]
     if len(models) > 1:
         raise ConfigError(f"{', '.join(models)} are several models (or files that do not exist); give one of them")
-    name = models[0] if models else "small"
+    name = models[0] if models else DEFAULT_MODEL
     if not sources:
         raise ConfigError(f"give a recording behind the model, or the one that is here: {name} sample")
     return name, sources

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from spiking_centernet.cli import output
 from spiking_centernet.cli.commands.models import load_detector, open_source
 from spiking_centernet.cli.values import (
+    DEFAULT_MODEL,
     EnginePrecision,
     Milliseconds,
     NonNegativeInt,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def view(
     source: str = "sample",
     *,
-    model: list[str] = ["small"],  # noqa: B006
+    model: list[str] = [DEFAULT_MODEL],  # noqa: B006
     every_ms: Milliseconds = 50.0,
     scale: ScaleWord = "auto",
     start_ms: NonNegativeInt = 0,
