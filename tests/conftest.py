@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import random
 import sys
@@ -106,6 +107,23 @@ def subprocess_env() -> dict[str, str]:
     """The environment in which a child process imports this package, installed or not."""
     source = str(TESTS.parent / "src")
     return os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
+@pytest.fixture
+def fork_pools(monkeypatch):
+    """A function that lets pools fork their processes from one that has imported the given modules.
+
+    As if spawned they hold nothing of the process of the tests, but each would import torch and the like for seconds.
+    """
+    real = multiprocessing.get_context
+
+    def fork_from(*modules):
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            server = real("forkserver")
+            server.set_forkserver_preload(list(modules))
+            monkeypatch.setattr(multiprocessing, "get_context", lambda kind: server if kind == "spawn" else real(kind))
+
+    return fork_from
 
 
 @pytest.fixture(scope="session")

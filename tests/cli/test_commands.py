@@ -260,6 +260,7 @@ def test_detect_in_nothing_is_an_error(capsys, tmp_path, model_path):
     assert not list(tmp_path.glob("*detections*"))
 
 
+@pytest.mark.slow
 def test_a_slower_video_has_the_same_frames(capsys, tmp_path, model_path):
     write_dat(tmp_path / "noise_td.dat", some_events(), (56, 72))
     argv = ["detect", model_path, tmp_path / "noise_td.dat", "--out", tmp_path, "--save", "mp4", "--speed", "0.25"]

@@ -45,10 +45,11 @@ def test_the_engine_gives_every_map(model, precision):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_an_exported_file_gives_every_map(model, suffix, tmp_path):
+def test_an_exported_file_gives_every_map(suffix, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}[suffix])
-    exact = dyadic(model.fuse())
+    # Compilers take their time for every layer.
+    exact = dyadic(tiny_detector(tasks=TASKS, **QUALITY, **{"decoder.num_blocks": 1}).fuse())
     written = export_detector(exact, tmp_path / f"tiny{suffix}", size_hw=SIZE_HW, num_steps=1)
     report = check(exact, written)
     assert tuple(report.parity.max_difference) == MAPS

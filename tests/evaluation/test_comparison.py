@@ -62,6 +62,7 @@ def test_another_file_is_refused(tmp_path, content):
         load_predictions(path)
 
 
+@pytest.mark.slow
 def test_a_better_detector_is_better_and_the_same_is_the_same():
     good, bad = Side("good", made(0.9), 0.0), Side("bad", made(0.4, seed=1), 0.0)
     compared = compare_sides(good, bad, num_resamples=200)

@@ -46,7 +46,7 @@ def test_provenance_shows_a_seed_of_zero():
 def test_the_tour(capsys, tmp_path):
     model = weights.save(tiny_detector(), tmp_path / "tiny")
     out = tmp_path / "demo"
-    argv = ["demo", "--out", out, "--model", model, "--clips", 1, "--duration_s", 0.8, "--workers", 1, "--seed", 3]
+    argv = ["demo", "--out", out, "--model", model, "--clips", 1, "--duration_s", 0.3, "--workers", 1, "--seed", 3]
     assert main([str(word) for word in argv]) == 0
     told = capsys.readouterr()
     assert str(out / "index.html") in told.out

@@ -180,6 +180,7 @@ def test_late_events_are_counted_by_the_first_answer_there_is():
     assert [answer.num_late for answer in flow.flush()] == [7]
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_after_a_failed_packet_and_a_reset():
     flow, events = Stream(MODEL, SIZE_HW, mode="stateful", min_score=0.0), noise()
     expected = [*flow.push(events), *flow.flush()]

@@ -303,6 +303,7 @@ def test_labels_are_shown_where_there_are_some(browser, page):
         assert tab.pixels(".picture")[2] == 1
 
 
+@pytest.mark.slow
 def test_a_page_without_room_for_spikes_leaves_out_the_largest_layers(place, tmp_path, monkeypatch):
     monkeypatch.setattr(view_page, "MOST_SPIKE_CHARS", 20_000)
     monkeypatch.setattr(view_page, "MOST_EVENTS", 9_000)

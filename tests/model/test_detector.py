@@ -150,6 +150,7 @@ def neuron_of(block):
     return block.neuron if isinstance(block, ConvNeuron) else block.project.neuron
 
 
+@pytest.mark.slow
 def test_a_state_belongs_to_its_network_and_cube(network):
     model, cube = network
     with torch.no_grad():
@@ -271,6 +272,7 @@ def test_the_merged_decoder_block_is_exact_to_the_border(expansion, channels):
     assert inputs[0].std() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", DETECTORS)
 def test_every_convolution_of_the_fused_network_receives_spikes_only(preset):
     cube = random_cube((61, 83), batch=1)

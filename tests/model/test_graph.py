@@ -97,9 +97,8 @@ def test_sizes_channels_and_multiplications_are_those_that_occur(changes, size_h
     assert sorted(2 * n for n in graph.macs(size_hw).values()) == sorted(c.padded for c in counted)
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(name, marks=pytest.mark.slow) if name != "nano" else name for name in DETECTORS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", DETECTORS)
 def test_a_merged_layer_has_the_shape_of_the_fused_one(preset):
     model = build(preset)
     plain, fused = (graph_of(m).layers for m in (model, model.fuse()))

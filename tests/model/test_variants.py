@@ -55,6 +55,7 @@ def test_combining_spikes_in_closed_form(kind, expected):
     assert combine(kind, x, skip).flatten().tolist() == expected
 
 
+@pytest.mark.slow
 @each(VARIANTS)
 def test_every_variant_learns(cube, changes):
     torch.manual_seed(0)

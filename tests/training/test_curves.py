@@ -9,6 +9,7 @@ from spiking_centernet.visualize.plots import curves_plot
 LOSSES = [{"step": step, "loss": 2.0 / step} for step in (1, 2, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scores", "titles"),
     [

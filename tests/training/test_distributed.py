@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.trainer import EpochBatches, train
 
 TOGETHER = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from types import SimpleNamespace
 import torch
@@ -32,8 +33,14 @@ from spiking_centernet.training.trainer import train
 from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.model.weights import load
 from toy_roads import recipe
+import lightning.fabric, torch.utils.tensorboard  # what train imports when it is called: once for both
 
-weights, data, out, runs = sys.argv[1:]
+weights, data, out, runs, port = sys.argv[1:]
+# What torchrun tells its processes.
+os.environ |= {"TORCHELASTIC_RUN_ID": "tests", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+second = os.fork()
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if second else "1"
 torch.distributed.init_process_group("gloo")
 fabric = SimpleNamespace(world_size=torch.distributed.get_world_size(), global_rank=torch.distributed.get_rank())
 model, dataset = load(weights), dataset_for(load(weights), data, "val")
@@ -48,6 +55,8 @@ for name, changes in json.loads(runs).items():
     train(recipe(**changes), data, out=Path(out, name), on_row=watch)
     if losses:  # the first process alone reports
         Path(out, name, "losses.json").write_text(json.dumps(losses))
+if second:
+    assert os.waitpid(second, 0)[1] == 0
 """
 RUNS = {
     # An ANN: without thresholds rounding stays rounding for as long as one likes.
@@ -127,13 +136,15 @@ def together(tmp_path_factory, subprocess_env):
     data, script = toy_roads.write_folder(folder / "data"), folder / "together.py"
     model = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
     script.write_text(TOGETHER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     env = subprocess_env | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), subprocess_env["PYTHONPATH"]]),
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [*command, save(model, folder / "toy"), data, folder, json.dumps(RUNS)],
+        [sys.executable, script, save(model, folder / "toy"), data, folder, json.dumps(RUNS), port],
         env=env, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

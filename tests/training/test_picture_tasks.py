@@ -35,6 +35,7 @@ def run(recipe, data, out):
     return load(out)
 
 
+@pytest.mark.slow
 def test_coco_keypoints_train_pose(tmp_path, capsys):
     data = toy_photos.write_keypoints(toy_photos.write_coco(tmp_path / "photos"), keep=False)
     path = data / "annotations" / "person_keypoints_train.json"
@@ -57,6 +58,7 @@ def test_coco_keypoints_train_pose(tmp_path, capsys):
     assert "pose" in json.loads(capsys.readouterr().out)["scores"]["none"]["tasks"]
 
 
+@pytest.mark.slow
 def test_coco_keypoints_beside_events_train_pose(tmp_path):
     data = toy_roads.write_folder(tmp_path / "roads")
     for path in sorted(data.glob("*/*_bbox.npy")):

@@ -30,8 +30,10 @@ def read(path, **options):
     return recording.read(), [str(each.message) for each in caught]
 
 
-@pytest.mark.parametrize("between", [",", " ", ";", "\t", ", "])
-@pytest.mark.parametrize("order", ["xypt", "xytp", "ptxy", "txyp", "tpxy", "pxyt"])
+@pytest.mark.parametrize(
+    ("order", "between"),
+    [("xypt", ","), ("xytp", " "), ("ptxy", ";"), ("txyp", "\t"), ("tpxy", ", "), ("pxyt", ","), ("xypt", " ")],
+)
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_only_possible_order_is_taken_and_said(tmp_path, events, between, order, signed):
     sign = (lambda p: str(2 * p - 1)) if signed else str

@@ -173,6 +173,7 @@ def test_what_is_no_study_is_refused(tmp_path, text):
         read_study(path)
 
 
+@pytest.mark.slow
 def test_the_curve_is_drawn(tmp_path):
     curve_plot(read_study(study(tmp_path)), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5000

@@ -87,10 +87,14 @@ def test_rows_compare_with_the_peer_and_the_floor():
 @pytest.mark.parametrize(
     "name",
     [
-        *OURS, "SpikingJelly eager", "SpikingJelly eager, merged",
-        pytest.param("ONNX Runtime fp32", marks=pytest.mark.slow),
+        "ours int8 auto",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (*OURS, "SpikingJelly eager", "SpikingJelly eager, merged", "ONNX Runtime fp32")
+            if name != "ours int8 auto"
+        ),
     ],
-)  # fmt: skip
+)
 def test_contestants_give_what_is_expected_of_them(name):
     if name not in names(slow=False):
         pytest.skip(f"not installed: {missing()}")

@@ -4,10 +4,11 @@ import csv
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import subprocess
-import sys
+import tarfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import toy_roads
 import yaml
 from PIL import Image
 
+from spiking_centernet.cli import parser
 from spiking_centernet.cli.program import main
 from spiking_centernet.errors import ConfigError, TrainingError
 from spiking_centernet.evaluation.significance import load_matches
@@ -329,7 +331,8 @@ def test_failed_runs_are_shown_and_tried_again(write, data, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_several_runs_at_once_give_the_same_results(ran, data, tmp_path):
+def test_several_runs_at_once_give_the_same_results(ran, data, tmp_path, fork_pools):
+    fork_pools(study_runs.__name__, "lightning.fabric", "torch.utils.tensorboard")
     path, out, *_ = ran
     one_seed = path.with_name("one_seed.yaml")
     one_seed.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"seeds": [0]}, sort_keys=False))
@@ -440,6 +443,7 @@ def test_every_study_runs_with_a_one_step_budget(path, four_windows, studied, tm
     assert {line.row: line.steps for line in summary.lines} == epochs  # a batch holds all windows
 
 
+@pytest.mark.slow
 def test_the_command_plans_and_runs(write, data, tmp_path, capsys):
     path = write(rows={"a": {}}, seeds=[0])
     out = str(tmp_path / "out")
@@ -461,20 +465,40 @@ def test_the_command_plans_and_runs(write, data, tmp_path, capsys):
         assert "outcome.json: is damaged; remove it" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_the_gpu_script_runs_in_small(data, tmp_path, subprocess_env):
-    folder = tmp_path / "data"
-    for split, source in (("train", "train"), ("val", "val"), ("test", "val")):
-        (folder / split).mkdir(parents=True)
-        for file in (data / source).iterdir():
-            (folder / split / file.name).write_bytes(file.read_bytes())
-    network = "{encoder: {widths: [4, 4, 8, 8], convs_per_stage: 1}, head: {width: 8}, decoder: {expansion: 0.5}}"
-    changes = f"{{epochs: 1, batch_size: 17, num_workers: 0, precision: float32, network: {network}}}"
-    command = ["bash", str(ROOT / "benchmarks/train_paper.sh"), str(tmp_path / "out"), str(folder), "--set", changes]
-    env = subprocess_env | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+STUB = """#!/usr/bin/env bash
+# Stands for the interpreter: notes its words, one a line, and leaves what a study leaves.
+printf '%s\\n' "$@" >> "{words}"
+run="{out}/study/runs/SNN/seed0"
+mkdir -p "$run/tensorboard"
+touch "$run"/{{outcome.json,best.safetensors,last.safetensors,tensorboard/events}} "{out}/study/study.md"
+"""
+
+
+def test_the_gpu_script_studies_and_packs(tmp_path):
+    """Its study itself runs above."""
+    out, words, stub = tmp_path / "out", tmp_path / "words", tmp_path / "python"
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    stub.write_text(STUB.format(words=words, out=out))
+    stub.chmod(0o755)
+    command = [
+        "bash",
+        ROOT / "benchmarks/train_paper.sh",
+        out,
+        tmp_path / "data",
+        "--set",
+        "{epochs: 1}",
+        "--jobs",
+        "2",
+    ]
+    done = subprocess.run(command, env=os.environ | {"PYTHON": str(stub)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "bring_back.tar.gz").stat().st_size > 1000
-    result = json.loads((tmp_path / "out/study/study.json").read_text())
-    assert len(result["runs"]) == 20
-    assert not any("failed" in run for run in result["runs"])
+    module, *given = words.read_text().splitlines()[1:]
+    assert module == "spiking_centernet"
+    name, settings = parser.parse(given)
+    assert (name, settings["jobs"], settings["set"]) == ("study", 2, {"epochs": 1})
+    assert (ROOT / settings["file"]).samefile(ROOT / "recipes/studies/paper_roads.yaml")
+    assert (settings["data"], Path(settings["out"])) == (str(tmp_path / "data"), out / "study")
+    with tarfile.open(out / "bring_back.tar.gz") as packed:
+        names = {Path(name).name for name in packed.getnames()}
+    assert {"study.md", "outcome.json", "best.safetensors", "gpu.csv"} <= names
+    assert not names & {"last.safetensors", "tensorboard", "bring_back.tar.gz"}

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import logging
 import math
+import multiprocessing
 import os
 import shutil
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def run_all(
     # Teachers first: they are what the others wait for.
     for wave in ([r for r in left if r.row.teacher_row is None], [r for r in left if r.row.teacher_row is not None]):
         threads = max(1, num_cores() // jobs)
-        with ProcessPoolExecutor(min(jobs, max(1, len(wave))), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(min(jobs, max(1, len(wave))), mp_context=multiprocessing.get_context("spawn")) as pool:
             futures: dict[Future[dict[str, Any]], Run] = {
                 pool.submit(execute, plan, run, data, num_threads=threads, reuse=reuse): run for run in wave
             }
