@@ -1,4 +1,8 @@
-"""The worlds there are to simulate: ``roads``, as published, and ``wide``, for recordings of any camera."""
+"""The worlds there are to simulate.
+
+``roads`` is as published; in ``stops`` traffic stands still now and then before a fixed camera; ``wide`` is for recordings
+of any camera.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +12,7 @@ import numpy as np
 
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.simulate.scene.scene import Scene as RoadScene
+from spiking_centernet.simulate.scene.stops import StopsScene
 from spiking_centernet.simulate.scene.wide import WideScene
 
 
@@ -72,6 +77,7 @@ WORLDS = {
     # differs from 1 by rounding alone: it draws in float32.
     "roads": World("roads", 2, RoadScene, 250_000, has_objects=True),
     # The first label of a clip has half a window of events before it: recordings begin somewhere.
+    "stops": World("stops", 1, StopsScene, 100_000, has_objects=True),
     "wide": World("wide", 3, WideScene, 50_000, (500, 8000), True, (15.0, 0.03)),
 }
 """The worlds by name."""

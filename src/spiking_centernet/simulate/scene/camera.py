@@ -64,6 +64,11 @@ def _shake(rng: np.random.Generator, *, wander: float) -> np.ndarray:
     return np.array(parts)
 
 
+def random_static_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int]) -> Camera:
+    """Draw a camera that is fixed next to or above the street."""
+    return _static_camera(rng, road, size_hw=size_hw, roll=_roll(rng))
+
+
 def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], mirror: float) -> Camera:
     """Draw a camera: half ride and look ahead, 15 % look aside, 35 % are fixed next to or above the street.
 
@@ -71,7 +76,7 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
     ahead (or the aim of a fixed camera) lies within the frame.
     """
     h, w = size_hw
-    roll = math.radians(float(np.clip(rng.normal(0, 1.2), -3, 3)))
+    roll = _roll(rng)
     kind = rng.random()
     if kind < 0.35:
         return _static_camera(rng, road, size_hw=size_hw, roll=roll)
@@ -98,6 +103,10 @@ def random_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[in
         wander = float(rng.uniform(0.0, 0.05))
     shake = _shake(rng, wander=wander)
     return Camera("forward" if forward else "sideways", height, yaw, pitch, roll, focal, 0.0, 0.0, shake)
+
+
+def _roll(rng: np.random.Generator) -> float:
+    return math.radians(float(np.clip(rng.normal(0, 1.2), -3, 3)))
 
 
 def _static_camera(rng: np.random.Generator, road: RoadPlan, *, size_hw: tuple[int, int], roll: float) -> Camera:

@@ -13,7 +13,7 @@ from spiking_centernet.simulate.render import frame, textures
 from spiking_centernet.simulate.render.ground import draw_ground_and_sky, draw_still
 from spiking_centernet.simulate.scene import street
 from spiking_centernet.simulate.scene.actors import CAR_KINDS, Pool, add_car, add_pedestrian
-from spiking_centernet.simulate.scene.camera import random_camera
+from spiking_centernet.simulate.scene.camera import Camera, random_camera
 from spiking_centernet.simulate.scene.lighting import random_look, skyline
 from spiking_centernet.simulate.scene.traffic import PARKED, STEP_S, WALK, Plan, Traffic
 from spiking_centernet.structures import Calibration
@@ -67,7 +67,7 @@ class Scene:
             cross_m=float(rng.choice([0.0, 3.4, 3.8])),
         )
         self._mirror = float(rng.choice([1, 1, -1]))
-        self._camera = camera = random_camera(rng, road, size_hw=size_hw, mirror=self._mirror)
+        self._camera = camera = self._draw_camera(rng, road)
         riding = camera.mount != "static"
         self._look = random_look(rng, night=self.night, riding=camera.mount == "forward")
         wish = float(rng.uniform(5, 19)) if camera.mount == "forward" else float(rng.uniform(2, 9)) if riding else 0.0
@@ -130,6 +130,9 @@ class Scene:
             "crossing": float(road.cross_m > 0),
             "light": "night" if self.night else "day",
         }
+
+    def _draw_camera(self, rng: np.random.Generator, road: textures.RoadPlan) -> Camera:
+        return random_camera(rng, road, size_hw=self.size_hw, mirror=self._mirror)
 
     def _load(self, traffic: Traffic) -> None:
         movers = [m for m in traffic.movers if m.shape >= 0 and (len(m.rows) > 1 or m.role == PARKED)]
