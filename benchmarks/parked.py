@@ -1,6 +1,6 @@
 """Recall of objects that stand still, by the time since they stopped.
 
-    python benchmarks/parked.py --data data/roads_long --models nano runs/nano_memory [--split val]
+    python benchmarks/parked.py --data data/stops --models nano runs/nano_memory [--split val]
 
 An object that stops before a fixed camera makes no events any more, but its label stays. Every recording is streamed
 from its start to its end, the membranes carried along; the answers of the last step before each labeled timestamp are

@@ -1,7 +1,7 @@
 """The worlds there are to simulate.
 
-``roads`` is as published; in ``stops`` traffic stands still now and then before a fixed camera; ``wide`` is for recordings
-of any camera.
+``roads`` is as published; in ``stops`` traffic stands still now and then before a fixed camera; ``wide`` is for
+recordings of any camera.
 """
 
 from collections.abc import Callable
