@@ -124,6 +124,7 @@ def test_rounding_bundled_weights_moves_none_by_more_than_a_ten_thousandth(name)
     assert 0 < largest_change(model.with_exact_sums(), model.fuse()) < 1e-4
 
 
+@pytest.mark.slow
 def test_bit_for_bit_on_trained_weights_and_real_events():
     trained = load("nano")
     model = Detector(with_changes(trained.config, {"neuron.kind": "ilif"}))

@@ -106,6 +106,7 @@ def seeds_with_boxes(num):
         seed += 1
 
 
+@pytest.mark.slow
 def test_boxes_hold_what_changes_when_the_actor_is_taken_away():
     checked = 0
     for scene, rows in seeds_with_boxes(6):

@@ -128,7 +128,7 @@ def test_large_presets(preset):
 )
 def test_steps_one_by_one_are_the_window(kernels, precision, sparse):
     """Of floats where every layer is computed in one way: two ways round differently."""
-    cube = random_cube((50, 62), batch=2)
+    cube = random_cube((34, 46), batch=2)
     compiled = compile(calibrated("nano", cube), precision=precision, sparse=sparse)
     whole, spikes, end = spikes_of_engine(compiled, cube)
     state, parts, seen = None, [], []
