@@ -158,7 +158,7 @@ def test_count_line_agrees_with_the_truth_of_a_simulated_clip(tmp_path, capsys):
         scores = np.ones(len(labeled), np.float32)
         counter.update(scn.Detections(labeled.xyxy, scores, labeled.labels, t_us, labeled.track_ids))
     assert sorted(counter.crossed) == [(4, -1)]
-    example("count_line").main(["--picture", str(tmp_path / "count.png"), "--every_ms", "50"])
+    example("count_line").main(["--model", "nano", "--picture", str(tmp_path / "count.png"), "--every_ms", "100"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{counter.count(1)} crossed to the right of the line, {counter.count(-1)} to its left")
     assert lines[0].endswith(f"{len(lines) - 1} tracks")
