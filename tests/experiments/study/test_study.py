@@ -4,16 +4,19 @@ import csv
 import json
 import logging
 import math
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import tarfile
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy_roads
 import yaml
 from PIL import Image
@@ -342,6 +345,15 @@ def test_several_runs_at_once_give_the_same_results(ran, data, tmp_path, fork_po
             json.loads((o / f"runs/{row}/seed0/outcome.json").read_text()) for o in (out, tmp_path / "out")
         )
         assert at_once["tests"] == alone["tests"]
+
+
+@pytest.mark.slow
+def test_a_run_among_several_keeps_to_its_threads(fork_pools):
+    """In a new process, where nothing has started numba's threads yet."""
+    fork_pools(study_runs.__name__, "lightning.fabric", "torch.utils.tensorboard")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(study_runs._limit_threads, 1).result()
+        assert pool.submit(torch.get_num_threads).result() == 1
 
 
 @pytest.mark.slow

@@ -299,5 +299,6 @@ def _tests(plan: Plan, run: Run, model: Detector, data: str | os.PathLike[str]) 
 def _limit_threads(num_threads: int) -> None:
     import numba
 
-    torch.set_num_threads(num_threads)
+    # numba comes first: starting its threads, it sets the number of PyTorch's as well, to that of the cores.
     numba.set_num_threads(min(num_threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
+    torch.set_num_threads(num_threads)
