@@ -8,6 +8,8 @@ spike from the first virtual step on. Membranes take the sum and are those of th
 The virtual steps of a time step lie next to each other in the batch axis: spikes are [T, B D, C, H, W].
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -54,30 +56,27 @@ class UnrolledILIF(ILIF):
         return torch.stack(trains), v
 
 
-class VirtualConv2d(nn.Conv2d):
-    """A convolution of every virtual step, [N D, C, H, W], whose D results are added up, and the bias once."""
+class _Virtual(nn.Module):
+    """What makes a kind of convolution, named behind it as a base, take virtual steps: it keeps the layer's tensors."""
 
-    def __init__(self, conv: nn.Conv2d, virtual_steps: int):
+    def __init__(self, conv: Any, virtual_steps: int):
         super().__init__(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # pyright: ignore
-            groups=conv.groups, bias=False,
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, groups=conv.groups,
+            bias=False,
         )  # fmt: skip
         self.weight, self.bias, self.virtual_steps = conv.weight, conv.bias, virtual_steps
+
+
+class VirtualConv2d(_Virtual, nn.Conv2d):
+    """A convolution of every virtual step, [N D, C, H, W], whose D results are added up, and the bias once."""
 
     def forward(self, input: Float[Tensor, "M C H W"]) -> Float[Tensor, "N K h w"]:
         """Return the sums [N, K, h, w] of N time steps' virtual steps."""
         return _added_up(self._conv_forward(input, self.weight, None), self.virtual_steps, self.bias)
 
 
-class VirtualConvTranspose2d(nn.ConvTranspose2d):
+class VirtualConvTranspose2d(_Virtual, nn.ConvTranspose2d):
     """As :class:`VirtualConv2d`, of a transposed convolution."""
-
-    def __init__(self, conv: nn.ConvTranspose2d, virtual_steps: int):
-        super().__init__(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # pyright: ignore
-            groups=conv.groups, bias=False,
-        )  # fmt: skip
-        self.weight, self.bias, self.virtual_steps = conv.weight, conv.bias, virtual_steps
 
     def forward(self, input: Float[Tensor, "M C H W"], output_size: None = None) -> Float[Tensor, "N K h w"]:
         """Return the sums [N, K, h, w] of N time steps' virtual steps."""

@@ -7,8 +7,8 @@ import torch
 from tiny import tiny_detector
 
 from spiking_centernet.evaluation.energy import MemoryModel, break_evens, count_ops, horowitz45
-from spiking_centernet.evaluation.energy.counting import ConvOperations, NeuronOperations, Operations
 from spiking_centernet.evaluation.energy.models import break_even, horowitz45_counterpart, sram_pj
+from spiking_centernet.evaluation.energy.operations import ConvOperations, NeuronOperations, Operations
 
 
 def conv(name="conv", **changes):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from spiking_centernet.evaluation.energy.counting import ConvOperations, NeuronOperations, Operations
+from spiking_centernet.evaluation.energy.operations import ConvOperations, NeuronOperations, Operations
 
 ADD_FLOAT32_PJ = 0.9
 MULTIPLY_FLOAT32_PJ = 3.7

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from spiking_centernet.evaluation.energy.counting import Operations
 from spiking_centernet.evaluation.energy.models import ADD_FLOAT32_PJ
+from spiking_centernet.evaluation.energy.operations import Operations
 from spiking_centernet.model import Detector, build
 from spiking_centernet.model.graph import conv_macs, dense_macs
 

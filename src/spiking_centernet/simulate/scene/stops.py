@@ -8,10 +8,11 @@ from spiking_centernet.simulate.scene.scene import Scene
 from spiking_centernet.simulate.scene.traffic import PARKED, STEP_S, WALK, Mover, Traffic
 
 GOING_S, STANDING_S, CHANGING_S = (0.3, 2.0), (0.8, 4.0), (0.5, 1.5)
-"""Seconds that all cars, or one walker, move, stand, and take to come to a halt or to set off; drawn uniformly."""
+"""Seconds that all cars, or one walker, move, stand, and take to come to a halt or to set off, drawn uniformly; ours,
+so that clips of three or four seconds show a halt and what comes after."""
 
 RESTLESS = 0.3
-"""Share of the walkers that never stop."""
+"""Share of the walkers that never stop; ours."""
 
 
 class StopsScene(Scene):
