@@ -380,7 +380,7 @@ class Sample:
     """One labeled window: ``cube`` uint8 [T, C, H, W], its boxes, the exclusive end ``t_us``, the recording's name.
 
     ``calibration`` is the camera's at ``t_us``, None where unknown; ``source_hw`` the size of the picture that the cube
-    was made of, None for events.
+    was made of, None for events; ``earlier`` the boxes at the times of earlier answers, the oldest first.
     """
 
     cube: torch.Tensor
@@ -389,6 +389,7 @@ class Sample:
     recording: str
     calibration: Calibration | None = None
     source_hw: tuple[int, int] | None = None
+    earlier: tuple[Boxes, ...] = ()
 
     def __post_init__(self):
         _check(self.cube.ndim == 4, f"cube must be [T, C, H, W], got {list(self.cube.shape)}")
@@ -404,11 +405,12 @@ class Batch:
     recordings: list[str]
     calibrations: list[Calibration | None] = field(default=None)  # pyright: ignore[reportAssignmentType]
     source_hws: list[tuple[int, int] | None] = field(default=None)  # pyright: ignore[reportAssignmentType]
+    earlier: list[tuple[Boxes, ...]] = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
-        for name in ("calibrations", "source_hws"):
+        for name, unknown in (("calibrations", None), ("source_hws", None), ("earlier", ())):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, [None] * len(self.boxes))
+                object.__setattr__(self, name, [unknown] * len(self.boxes))
         _check(self.cube.ndim == 5, f"cube must be [T, B, C, H, W], got {list(self.cube.shape)}")
         _check(
             self.cube.shape[1] == len(self.boxes) == len(self.t_us) == len(self.recordings) == len(self.calibrations),

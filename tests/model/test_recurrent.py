@@ -264,3 +264,23 @@ def test_a_stream_goes_on_step_by_step_where_there_is_a_memory():
     for changes, mode, every_us in (({}, "windowed", 50_000), (GATED, "stateful", 20_000)):
         flow = scn.Stream(tiny_detector(**changes), (64, 64))
         assert (flow.mode, flow.answer_every_us) == (mode, every_us)
+
+
+def test_several_answers_are_those_of_shorter_windows():
+    model = tiny_detector(**(REMEMBERS | {"voxels.num_steps": 6}))
+    cube = noise(6)
+    with torch.no_grad():
+        together, _ = model(cube, answers=3)
+        alone = [model(cube[:end])[0] for end in (2, 4, 6)]
+    for name, maps in zip(together._fields, together, strict=True):
+        assert torch.equal(maps, torch.cat([getattr(answer, name) for answer in alone])), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "answers"),
+    [({}, 2), (REMEMBERS, 4)],
+    ids=["no length of an answer", "more than the window has"],
+)
+def test_answers_that_a_window_does_not_have_are_refused(settings, answers):
+    with pytest.raises(ConfigError, match=r"head\.readout_steps"):
+        tiny_detector(**settings)(noise(6), answers=answers)

@@ -104,16 +104,18 @@ def augment(sample: Sample, rng: np.random.Generator, settings: Augmentation | N
 def flip(sample: Sample) -> Sample:
     """Mirror left and right, exactly: twice gives the sample back."""
     width = sample.cube.shape[-1]
-    xyxy = sample.boxes.xyxy[:, [2, 1, 0, 3]]
-    xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
     # numpy copies in the calling thread; torch would start threads of its own alongside those that compute.
     mirrored = torch.from_numpy(np.ascontiguousarray(sample.cube.numpy()[..., ::-1]))
-    boxes = replace(
-        sample.boxes, xyxy=xyxy, box3d=boxes3d.flipped(sample.boxes.box3d),
-        joints=joint_sets.flipped(sample.boxes.joints, width),
-    )  # fmt: skip
     calibration = None if sample.calibration is None else sample.calibration.flipped(width)
-    return replace(sample, cube=mirrored, boxes=boxes, calibration=calibration)
+    boxes, *earlier = (_flipped(boxes, width) for boxes in (sample.boxes, *sample.earlier))
+    return replace(sample, cube=mirrored, boxes=boxes, calibration=calibration, earlier=tuple(earlier))
+
+
+def _flipped(boxes: Boxes, width: int) -> Boxes:
+    xyxy = boxes.xyxy[:, [2, 1, 0, 3]]
+    xyxy[:, [0, 2]] = width - xyxy[:, [0, 2]]
+    joints = joint_sets.flipped(boxes.joints, width)
+    return replace(boxes, xyxy=xyxy, box3d=boxes3d.flipped(boxes.box3d), joints=joints)
 
 
 def zoom(
@@ -151,14 +153,17 @@ def zoom(
     first_column, columns = _source_pixels(width, factor, left)
     resample(planes, rows, columns, first_row, first_column, zoomed)
     cube = torch.from_numpy(zoomed.reshape(sample.cube.shape))
-    moved = (sample.boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
     frame = np.array([0, 0, width, height])
-    joints = sample.boxes.joints.copy()
-    joints[..., :2] = (joints[..., :2] - np.array([left, top], np.float32)) * np.float32(factor)
-    boxes = replace(sample.boxes, joints=joints)
-    boxes = clip_boxes(boxes, moved, frame, min_left=min_left, min_side_px=min_side_px)
+
+    def zoomed_boxes(boxes: Boxes) -> Boxes:
+        moved = (boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
+        joints = boxes.joints.copy()
+        joints[..., :2] = (joints[..., :2] - np.array([left, top], np.float32)) * np.float32(factor)
+        return clip_boxes(replace(boxes, joints=joints), moved, frame, min_left=min_left, min_side_px=min_side_px)
+
+    boxes, *earlier = map(zoomed_boxes, (sample.boxes, *sample.earlier))
     calibration = None if sample.calibration is None else sample.calibration.zoomed(factor, top_left)
-    return replace(sample, cube=cube, boxes=boxes, calibration=calibration)
+    return replace(sample, cube=cube, boxes=boxes, calibration=calibration, earlier=tuple(earlier))
 
 
 def _source_pixels(size: int, factor: float, start: float) -> tuple[int, np.ndarray]:

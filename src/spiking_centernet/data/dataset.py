@@ -22,6 +22,7 @@ from spiking_centernet.data.frames import FILL, FrameSource, Letterbox
 from spiking_centernet.data.layouts import Layout, locate
 from spiking_centernet.data.object_files import Objects
 from spiking_centernet.data.recording import Recording
+from spiking_centernet.data.sequences import boxes_of_answers
 from spiking_centernet.data.voxel import empty_cube, voxelize
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec, concatenate
@@ -82,6 +83,8 @@ class FolderDataset(Dataset[Sample]):
         fault: Fault | None = None,
         layout: str | Layout = "folder",
         names: Collection[str] | None = None,
+        answers: int = 1,
+        answer_us: int = 0,
     ):
         """Read the box files of a split.
 
@@ -97,6 +100,8 @@ class FolderDataset(Dataset[Sample]):
             fault: what is wrong with the sensor; None takes the events as recorded.
             layout: a name of ``LAYOUTS``, or a layout of your own.
             names: of the recordings to take; the box files of others are not read. None takes all.
+            answers: how many answers a window is labeled for; above 1, what never moved in it is a crowd.
+            answer_us: time from one answer to the next.
 
         Raises:
             DatasetError: the folder, its recordings or a box file is missing.
@@ -113,9 +118,10 @@ class FolderDataset(Dataset[Sample]):
         size_hw = size_hw or layout.size_hw
         self.spec = VoxelSpec() if spec is None else spec
         self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
-        self.layout = layout
+        self.layout, self.answers, self.answer_us = layout, answers, answer_us
         self.recordings = _find_recordings(folder, split, layout, self.classes, names)
         self._check_input()
+        self._check_answers()
         self._stops = np.cumsum([len(recording.timestamps_us) for recording in self.recordings])
         # Shared memory, so that workers that live longer than an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -146,6 +152,18 @@ class FolderDataset(Dataset[Sample]):
                 "a network of pictures sees no events to change: set the augmentation of events (noise, drop, mix, "
                 "...) to 0 and leave out sensor faults; flip and zoom work"
             )
+
+    def _check_answers(self) -> None:
+        """Refuse to label several answers of a window whose boxes are not those of the recording."""
+        if self.answers == 1:
+            return
+        if self.augmentation is not None and self.augmentation.changes_events:
+            raise ConfigError(
+                "several answers of a window need its events as recorded: set the augmentation of events (noise, drop, "
+                "mix, ...) to 0; flip and zoom work"
+            )
+        if self.spec.takes_frames:
+            raise ConfigError("a picture has one answer; set answers to 1")
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -187,8 +205,12 @@ class FolderDataset(Dataset[Sample]):
         name = self.recordings[which].name
         if isinstance(recording, FrameSource):
             return self._picture(recording, boxes, calibration, index=index % len(self), place=(which, t_us))
+        earlier: tuple[Boxes, ...] = ()
+        if self.answers > 1:
+            *before, boxes = self._answers(which, stored, t_us, recording.size_hw)
+            earlier = tuple(before)
         if self.augmentation is None:
-            return Sample(self._cube(recording, which, t_us), boxes, t_us, name, calibration)
+            return Sample(self._cube(recording, which, t_us), boxes, t_us, name, calibration, earlier=earlier)
         seeds = [self.seed, int(self._epoch), index % len(self)]
         if self.augmentation.changes_events:
             scene = self._augmented(which, t_us, seeds)
@@ -196,7 +218,19 @@ class FolderDataset(Dataset[Sample]):
             cube = voxelize(scene.events, stop_us=t_us, size_hw=recording.size_hw, spec=self.spec)
         else:
             cube = self._cube(recording, which, t_us)
-        return augment(Sample(cube, boxes, t_us, name, calibration), np.random.default_rng(seeds), self.augmentation)
+        sample = Sample(cube, boxes, t_us, name, calibration, earlier=earlier)
+        return augment(sample, np.random.default_rng(seeds), self.augmentation)
+
+    def _answers(self, which: int, stored: np.ndarray, t_us: int, size_hw: tuple[int, int]) -> tuple[Boxes, ...]:
+        """Return the boxes at the times of all answers, the last at the window's end."""
+        return boxes_of_answers(
+            lambda time_us: self._labels(which, stored, time_us)[0],
+            self.recordings[which].timestamps_us,
+            [t_us - n * self.answer_us for n in reversed(range(self.answers))],
+            start_us=t_us - self.spec.window_us,
+            size_hw=size_hw,
+            num_classes=len(self.classes),
+        )
 
     def _picture(
         self,

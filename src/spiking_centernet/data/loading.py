@@ -31,6 +31,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         [sample.recording for sample in samples],
         [sample.calibration for sample in samples],
         [sample.source_hw for sample in samples],
+        [sample.earlier for sample in samples],
     )
 
 

@@ -27,8 +27,10 @@ class ForwardContext:
         observe: sees every layer's output.
         keep_state: False collects no membranes.
         memory: what is kept for the backward pass; None keeps everything as it was computed.
+        answers: how many answers the head gives, see ``Detector.forward``.
 
     Attributes:
+        answers: as given.
         new_state: the membranes after the last step, empty without ``keep_state``.
         keep_state: as given.
         saver: keeps spikes for the backward pass as ``memory`` says; None where there will be none.
@@ -41,7 +43,9 @@ class ForwardContext:
         *,
         keep_state: bool = True,
         memory: Memory | None = None,
+        answers: int = 1,
     ):
+        self.answers = answers
         self.keep_state = keep_state
         self.saver = MemorySaver(memory or Memory()) if torch.is_grad_enabled() else None
         self.new_state: State = {}

@@ -113,6 +113,7 @@ class Detector(nn.Module):
         observe: Observe | None = None,
         keep_state: bool = True,
         memory: Memory | None = None,
+        answers: int = 1,
     ) -> tuple[Any, State]:
         """Detect in one window, or continue from the state of the window before.
 
@@ -123,9 +124,11 @@ class Detector(nn.Module):
             observe: called with the name and the output [T * B, K, h, w] of every neuron layer as it is computed.
             keep_state: False returns no membranes, which lets training take its fused kernel.
             memory: what training keeps for the backward pass; None keeps everything as it was computed.
+            answers: how many answers to give, the last at the window's end and each ``head.readout_steps`` after the
+                one before; they take the place of the batch axis, the B of the oldest answer first.
 
         Returns:
-            The head's output averaged over the T steps, for CenterNet a
+            The head's output averaged over the T steps, or the last ``head.readout_steps``, for CenterNet a
             :class:`~spiking_centernet.model.DetectorOutput`, and the membranes after the last step by layer, none
             of an ANN.
 
@@ -146,7 +149,9 @@ class Detector(nn.Module):
             self._refuse_bytes(cube)
         if state is not None:
             check_names(state, [layer.name for layer in self._neuron_layers() if layer.neuron.spiking])
-        context = ForwardContext(state, observe, keep_state=keep_state, memory=memory)
+        if answers > 1:
+            self._refuse_answers(answers, self.num_steps(cube))
+        context = ForwardContext(state, observe, keep_state=keep_state, memory=memory, answers=answers)
         if shows_pictures:
             x = self._in_precision((cube.float() / 255 - FRAME_MEAN) / FRAME_STD, context)
             features = self.encoder(x, context, num_steps=self.config.voxels.num_steps)
@@ -171,6 +176,14 @@ class Detector(nn.Module):
         if stored.dtype == torch.uint8 and context.saver is not None:
             context.saver.remember(x, stored)
         return x
+
+    def _refuse_answers(self, answers: int, num_steps: int) -> None:
+        each = self.config.head.readout_steps
+        if not each or not self.head.is_dense or answers * each > num_steps:
+            raise ConfigError(
+                f"{answers} answers need a head of maps and {answers} x head.readout_steps (here {each}) of "
+                f"{num_steps} steps; set head.readout_steps, or ask for fewer"
+            )
 
     def _refuse_bytes(self, cube: Tensor) -> None:
         if not self.config.neuron.is_spiking or cube.dtype != torch.uint8:

@@ -49,6 +49,8 @@ class Recipe:
             boxes, so that a memory, ``network.recurrent``, or the maps of further tasks are trained alone; null for
             nothing.
         encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
+        answers: how many answers of a window are learned, the last at its end, each ``head.readout_steps`` after the
+            one before: a network with memory learns what to say all along a sequence.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
         batch_size: windows a step.
@@ -84,6 +86,7 @@ class Recipe:
     weights_parts: Literal["all", "encoder"] = "all"
     freeze: Literal["encoder", "encoder+decoder", "detector"] | None = None
     encoder_learning_rate: float | None = None
+    answers: int = 1
     epochs: int = 30
     windows_per_epoch: int | None = None
     batch_size: int = 8
@@ -117,7 +120,7 @@ class Recipe:
             raise ConfigError(f"unknown preset {self.preset!r}{did_you_mean(self.preset, PRESETS)}")
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise ConfigError(f"precision must be auto, bfloat16 or float32, got {self.precision!r}")
-        for name in ("epochs", "batch_size", "val_every", "log_every"):
+        for name in ("answers", "epochs", "batch_size", "val_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.windows_per_epoch is not None and self.windows_per_epoch < self.batch_size:
@@ -160,6 +163,8 @@ class Recipe:
             raise ConfigError(
                 f"encoder_learning_rate must be a positive factor, got {factor}; freeze: encoder stops it"
             )
+        if self.teacher is not None and self.answers > 1:
+            raise ConfigError("a teacher shows one answer of a window; take answers: 1, or no teacher")
         if self.teacher is None and self.distillation is not None:
             raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
         for task, weight in (self.task_weights or {}).items():
@@ -298,7 +303,13 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
         made["network"] = numbers_from_text(made["network"])
     recipe = Recipe(**made)
     # Built here so that a wrong network setting is refused before any work.
-    tasks = config_of(recipe).tasks
+    network = config_of(recipe)
+    if recipe.answers > 1 and not 0 < recipe.answers * network.head.readout_steps <= network.voxels.num_steps:
+        raise ConfigError(
+            f"answers: {recipe.answers} answers of head.readout_steps={network.head.readout_steps} steps do not divide "
+            f"a window of voxels.num_steps={network.voxels.num_steps}; set network.head.readout_steps, or ask for fewer"
+        )
+    tasks = network.tasks
     for where, names in (("task_weights", list(recipe.task_weights or {})), ("select_by", [recipe.select_by])):
         for name in names:
             if name is not None and name not in tasks:

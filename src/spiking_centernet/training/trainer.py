@@ -26,7 +26,7 @@ from spiking_centernet.evaluation.prediction import (
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
-from spiking_centernet.structures import Batch
+from spiking_centernet.structures import Batch, Boxes, Calibration
 from spiking_centernet.training import distributed
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.distillation import Teacher
@@ -62,8 +62,9 @@ class Trainer:
             )
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
-            data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed
-        )
+            data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
+            answers=recipe.answers, answer_us=round(config.head.readout_steps * config.voxels.step_us),
+        )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
         for dataset in (self.train_set, self.val_set):
             require_task_labels(dataset, config)
@@ -163,9 +164,11 @@ class Trainer:
         seen = None if self.teacher is None else self.teacher.watch(model, rates)
         with watched(model, recipe.penalty, seen or rates) as activity:
             cube = batch.cube.to(self.fabric.device)
-            output, _ = self.forward(cube, observe=activity.observe, keep_state=False, memory=self.memory)
+            output, _ = self.forward(
+                cube, observe=activity.observe, keep_state=False, memory=self.memory, answers=recipe.answers
+            )
         # The whole batch is for the loss alone: the teacher is shown this process's own part.
-        whole = distributed.gather_batch(self.fabric, model.head, output, batch.boxes, batch.calibrations)
+        whole = distributed.gather_batch(self.fabric, model.head, output, *labels_of_answers(batch, recipe.answers))
         loss = model.head.loss(*whole, task_weights=recipe.task_weights)
         if self.teacher is not None:
             with self.fabric.autocast():
@@ -244,6 +247,12 @@ class Trainer:
         names = ("step", "epochs_done", "best_ap", "without_better")
         notes = {name: getattr(self.state, name) for name in names}
         self.folder.save_checkpoint(self.state.tensors(), config_to_dict(self.state.model.config), notes)
+
+
+def labels_of_answers(batch: Batch, answers: int) -> tuple[list[Boxes], list[Calibration | None]]:
+    """Return boxes and cameras of every answer, those of the oldest first; the cameras of earlier ones are unknown."""
+    earlier = [boxes[n] for n in range(answers - 1) for boxes in batch.earlier]
+    return [*earlier, *batch.boxes], [None] * len(earlier) + batch.calibrations
 
 
 def _rates_row(rates: FiringRates) -> dict[str, float]:

@@ -65,24 +65,26 @@ class BranchModule(nn.Module):
         self.out = nn.Conv2d(width, out_channels, 1)
         self.step_logits = nn.Parameter(torch.zeros(learned_steps)) if learned_steps else None
 
-    def forward(self, x: Float[Tensor, "T N C h w"], context: ForwardContext) -> Float[Tensor, "B K h w"]:
-        """Return the branch's map averaged over the time steps.
+    def forward(self, x: Float[Tensor, "T N C h w"], context: ForwardContext) -> Float[Tensor, "A K h w"]:
+        """Return the branch's map averaged over the time steps: A = B, or B for each of ``context.answers`` in turn.
 
         Raises:
             ConfigError: there are more steps than weights for them.
         """
-        spikes = self.block(x, context)[-self.readout_steps :]
+        answers = context.answers
+        spikes = self.block(x, context)[-self.readout_steps * answers :]
         out = self.out(spikes.flatten(0, 1)).float()
-        out = out.unflatten(0, (spikes.shape[0], spikes.shape[1] // self.virtual_steps))
+        out = out.unflatten(0, (answers, len(spikes) // answers, spikes.shape[1] // self.virtual_steps))
         if self.step_logits is None:
-            return out.mean(0)
-        if len(out) > len(self.step_logits):
+            return out.mean(1).flatten(0, 1)
+        num_steps = out.shape[1]
+        if num_steps > len(self.step_logits):
             raise ConfigError(
-                f"head.step_weights='learned' has weights for {len(self.step_logits)} time steps, got {len(out)}; "
+                f"head.step_weights='learned' has weights for {len(self.step_logits)} time steps, got {num_steps}; "
                 "give windows of as many steps as in training"
             )
-        weights = torch.softmax(self.step_logits[-len(out) :], 0)
-        return torch.einsum("t,tbkhw->bkhw", weights, out)
+        weights = torch.softmax(self.step_logits[-num_steps:], 0)
+        return torch.einsum("t,atbkhw->abkhw", weights, out).flatten(0, 1)
 
 
 @dataclass(frozen=True)
