@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -223,42 +222,6 @@ def test_scoring_by_recording_is_scoring_the_split(model_path, data, tmp_path):
     manifest = json.loads((tmp_path / "val" / "manifest.json").read_text())
     assert set(manifest) == {"clip2", "clip3"}
     assert set(manifest["clip2"]["task"]["inputs"]) == {"clip2_td.dat", "clip2_bbox.npy"}
-
-
-FRAGMENTS = """
-import os, torch
-from spiking_centernet.experiments import batch
-
-def private_mb():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
-
-for tuned in (True, False):
-    child = os.fork()
-    if child:
-        assert os.waitpid(child, 0)[1] == 0
-        continue
-    if tuned:
-        batch._give_memory_back()
-    torch.ones(6 << 20).sum()  # freed, and glibc by itself keeps blocks of up to that size from now on
-    before, kept = private_mb(), []
-    for k in range(20):
-        large = torch.ones((k + 1) << 18)
-        kept.append(bytearray(100_000))  # may lie behind the large block and keep it from going back
-        del large
-    print(private_mb() - before, flush=True)
-    os._exit(0)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_freed_blocks_go_back_to_the_system():
-    command = [sys.executable, "-c", FRAGMENTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    tuned, untuned = map(float, done.stdout.split())
-    assert tuned < 10  # MB: 2 are kept, and blocks below 4 MB stay with the process
-    assert tuned < untuned
 
 
 def test_an_index_counts(data, tmp_path):

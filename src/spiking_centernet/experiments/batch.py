@@ -4,7 +4,6 @@ A task writes its files, then a record with their checksums; both appear whole o
 files are intact is skipped, wherever it ran before. The manifest is the same whatever executor did the work.
 """
 
-import ctypes
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from spiking_centernet.evaluation.prediction import Predictions, dataset_for, pr
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import find, load
 from spiking_centernet.structures import Boxes, Detections
+from spiking_centernet.utils.allocator import give_memory_back
 from spiking_centernet.utils.executors import Executor
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.progress import track
@@ -32,12 +32,6 @@ from spiking_centernet.utils.text import counted
 
 RECORDS = ".tasks"
 MANIFEST = "manifest.json"
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Options of glibc's ``mallopt``, from malloc.h."""
-
-LARGE_BYTES = 4 << 20
-"""Activations of a large sensor are larger; what this saves, benchmarks/worker_memory.py measures."""
 
 FOUND_DTYPE = np.dtype([("t", "<i8"), ("xyxy", "<f4", (4,)), ("score", "<f4"), ("label", "<i8")])
 """Detections of a recording, as they came out of the network."""
@@ -185,26 +179,13 @@ def index(
     return run_tasks(tasks, executor)
 
 
-def _give_memory_back() -> None:
-    """Tell glibc to return large blocks to the system when they are freed.
-
-    Left to itself it keeps them for later, in pieces that the next window does not fit into.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library
-        return
-    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-        mallopt(option, LARGE_BYTES)
-
-
 def _detect(
     out: Path, model_path: str, root: Path, split: str, name: str, batch_size: int
 ) -> tuple[dict[str, Any], list[Path]]:
     import torch
 
     torch.set_num_threads(1)  # the executor shares the cores out
-    _give_memory_back()
+    give_memory_back()
     model = load(model_path)
     dataset = dataset_for(model, root, split, names=[name])
     rates = FiringRates.of(model)

@@ -35,6 +35,7 @@ from spiking_centernet.training.recipes import is_recipe, modules_to_freeze, rec
 from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder, default_run_folder
 from spiking_centernet.training.spike_penalty import watched
 from spiking_centernet.training.state import EpochBatches, TrainState, learning_rate_at, make_optimizer
+from spiking_centernet.utils.allocator import kept_memory
 from spiking_centernet.utils.provenance import has_native_bfloat16
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class Trainer:
             collate_fn=collate_guarded, num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
         )  # fmt: skip  # pyright: ignore
         first = self.fabric.is_global_zero
-        with TrainingLog(self.recipe.epochs, self.num_steps, self.state.step, on_row=on_row, hidden=not first) as log:
+        steps = self.recipe.epochs, self.num_steps, self.state.step
+        with kept_memory(), TrainingLog(*steps, on_row=on_row, hidden=not first) as log:
             for epoch in range(self.state.epochs_done, self.recipe.epochs):
                 if self._has_stopped():
                     break
