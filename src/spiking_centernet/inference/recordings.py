@@ -24,6 +24,7 @@ from spiking_centernet.inference.further_tasks import (
     task_record,
 )
 from spiking_centernet.inference.inspection import Inspector
+from spiking_centernet.inference.remembered import detections_remembered
 from spiking_centernet.inference.scaled import ScaledDetector
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
@@ -127,13 +128,14 @@ def write_detections(
                 voxels=voxels, track=track, truth=truth, camera=camera,
             )
         )  # fmt: skip
-    # What the page shows is not computed twice.
-    num_shown = 0 if page is None else page.num_frames
+    # What the page shows is not computed twice, but it shows windows without what came before them.
+    remembers = model.config.has_memory and voxels is None
+    num_shown = 0 if page is None or remembers else page.num_frames
     found: Iterable[Detections] = detections_at(
         model, recording, stops_us[num_shown:], min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage,
         camera=camera,
     )  # fmt: skip
-    if page is not None:
+    if page is not None and not remembers:
         found = chain((frame.found[0].above(least) for frame in page.frames(coverage)), found)
     if track:
         found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
@@ -179,6 +181,9 @@ def write_detections(
         timestamps = [as_record(result, model.config.classes, classifies=classifies) for result in results]
         write_json(paths["json"], {**head, "instants": timestamps, "provenance": collect_provenance()})
     if page is not None:
+        if remembers:
+            for _ in progress.track(page.frames(), f"looking into {stem}", page.num_frames):
+                pass
         page.write(paths["html"])
     return DetectionRun(results, scaling, coverage, paths)
 
@@ -197,7 +202,9 @@ def detections_at(
 ) -> Iterator[Detections]:
     """Yield the detections of the windows that end at these timestamps, each from a zero-initialized state.
 
-    The windows are cut as in training and validation; :func:`stream` gives the same from packets as they arrive.
+    The windows are cut as in training and validation; :func:`stream` gives the same from packets as they arrive. A
+    network with a memory carries its state from the first timestamp to the last instead, unless ``voxels`` says how
+    windows are cut.
 
     Args:
         model: the detector; it is fused here once and left unchanged.
@@ -219,6 +226,12 @@ def detections_at(
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
     if camera is None and "detect3d" in model.config.tasks:
         camera = known_camera(recording)
+    if model.config.has_memory and voxels is None:
+        yield from detections_remembered(
+            model, recording, stops_us, min_score=min_score, scale=scale, coverage=coverage, inspector=inspector,
+            camera=camera,
+        )  # fmt: skip
+        return
     detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels, camera=camera)
     observe = None if inspector is None else inspector.observe
     for stop_us in map(int, stops_us):

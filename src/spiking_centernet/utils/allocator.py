@@ -29,7 +29,7 @@ def kept_memory() -> Iterator[None]:
     """Keep freed memory in the process, so that every training step finds that of the one before.
 
     Left to itself, glibc maps every block above 32 MiB afresh and the system fills it with zeros, page by page. What
-    that costs a training step, benchmarks/training_memory.py measures. In the end all of it is given back.
+    that costs a training step, benchmarks/sequences.py measures. In the end all of it is given back.
     """
     libc = _set({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER})
     try:

@@ -1,0 +1,86 @@
+"""A network with memory on a recording: step by step from its start, the membranes carried along."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from spiking_centernet.data import Recording
+from spiking_centernet.data.cameras import Camera
+from spiking_centernet.errors import ConfigError
+from spiking_centernet.inference.coverage import Coverage
+from spiking_centernet.inference.inspection import Inspector
+from spiking_centernet.inference.runner import Answerer
+from spiking_centernet.model import AnyDetector
+from spiking_centernet.model.scaling import Scale, choose_scaling, spec_for
+from spiking_centernet.structures import Detections
+
+
+def detections_remembered(
+    model: AnyDetector,
+    recording: Recording,
+    stops_us: Iterable[int],
+    *,
+    min_score: float,
+    scale: Scale,
+    coverage: Coverage | None = None,
+    inspector: Inspector | None = None,
+    camera: Camera | None = None,
+) -> Iterator[Detections]:
+    """Yield the detections at these timestamps of a network that carries its state from each to the next.
+
+    The state begins as zero one of the network's windows before the first timestamp, or at the recording's start.
+    Where timestamps are no multiples of a step, an answer is as of the last whole step.
+
+    Args:
+        model: the detector; it is fused here once and left unchanged.
+        recording: what to detect in.
+        stops_us: timestamps in microseconds, rising.
+        min_score: detections below are dropped.
+        scale: at which the events are binned; one.
+        coverage: sees all detections whatever their scores.
+        inspector: keeps more of every step than its detections.
+        camera: of the recording, for 3D boxes; without one they are NaN.
+
+    Raises:
+        ConfigError: several scales, or windows that are not cut into steps of whole microseconds.
+    """
+    scaling = choose_scaling(scale, recording.size_hw, model.config)
+    if len(scaling.scales) > 1:
+        raise ConfigError(f"a network with memory sees one scale, for it carries its state along; got {scale!r}")
+    (spec,) = scaling.specs(spec_for(model.config, None))
+    step_us, left_us = divmod(spec.window_us, spec.num_steps)
+    if left_us or spec.num_events:
+        raise ConfigError(f"a memory advances by steps of whole microseconds, voxels.window_us is {spec.window_us}")
+    stops = [int(stop_us) for stop_us in stops_us]
+    ends = [stop_us // step_us for stop_us in stops]
+    each = model.config.head.readout_steps or spec.num_steps
+    # Several steps at a time where none of them is answered after.
+    together = each if all(after - before >= each for before, after in pairwise(ends)) else 1
+    answerer = Answerer(
+        model, size_hw=recording.size_hw, mode="stateful", min_score=0.0 if coverage is not None else min_score,
+        readout_steps=each // together, ratio=spec.ratio, inspector=inspector, camera=camera,
+    )  # fmt: skip
+    begin = done = max(0, ends[0] - max(spec.num_steps, each)) if ends else 0
+    for stop_us, end in zip(stops, ends, strict=True):
+        began_s = time.perf_counter()
+        for stop in _blocks(done, end, together):
+            steps = replace(spec, window_us=(stop - done) * step_us, num_steps=stop - done, fit=False)
+            ((_, cube),) = recording.cubes([stop * step_us], steps)
+            answerer.take(cube)
+            done = stop
+        if done == begin:  # before the first whole step
+            yield Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), stop_us)
+            continue
+        found = answerer.answer(stop_us, closed_s=began_s, newest_us=stop_us)
+        if coverage is not None:
+            coverage.add_scores(found)
+        yield found.above(min_score)
+
+
+def _blocks(done: int, end: int, size: int) -> Iterator[int]:
+    """Yield the steps up to which to compute next: the last time ``size`` at once, the first time what is left over."""
+    first = done + (end - done) % size
+    yield from range(first if first > done else done + size, end + 1, size)
