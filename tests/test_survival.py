@@ -17,6 +17,7 @@ import toy_roads
 from calibrated import calibrated, random_cube
 from toy_roads import recipe
 
+from spiking_centernet.cli.program import main
 from spiking_centernet.errors import WeightsError
 from spiking_centernet.experiments.study import run_study
 from spiking_centernet.model.weights import read_tensors, save, save_tensors
@@ -46,31 +47,25 @@ def test_a_detection_killed_at_random_loses_nothing(kill_test, tmp_path, subproc
     assert not done["trials_with_another_result"]
 
 
-KILLED_STUDY = """
-import os, signal, sys
-import spiking_centernet.utils.files as files
-from spiking_centernet.experiments.study import run_study
+def killed_study(path, data, out):
+    replaced = os.replace
 
-replaced = os.replace
+    def replace(source, target):
+        # What is noted of the second run stands under its temporary name, not yet under its own.
+        if str(target).endswith("b/seed0/outcome.json"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replaced(source, target)
 
-def replace(source, target):
-    # What is noted of the second run stands under its temporary name, not yet under its own.
-    if str(target).endswith("b/seed0/outcome.json"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    replaced(source, target)
-
-files.os.replace = replace
-run_study(sys.argv[1], sys.argv[2], out=sys.argv[3])
-"""
+    files.os.replace = replace
+    run_study(path, data, out=out)
 
 
 @pytest.mark.slow
-def test_a_killed_study_loses_nothing(kill_test, data, tmp_path, subprocess_env):
+def test_a_killed_study_loses_nothing(kill_test, data, tmp_path, in_new_process):
     kill_test.jobs(tmp_path)
     path, whole, out = tmp_path / "tiny_study.yaml", tmp_path / "whole", tmp_path / "out"
-    command, env = [sys.executable, "-c", KILLED_STUDY, path, data, out], subprocess_env | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    done = in_new_process(killed_study, path, data, out)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert [path.parent.parent.name for path in out.rglob("outcome.json")] == ["a"]
     assert not list(kill_test.check_whole(out))
     for folder in (whole, out):
@@ -144,28 +139,20 @@ def test_metrics_that_find_no_room_are_named(tmp_path, monkeypatch):
         folder.log({"step": 2, "loss": 0.25})
 
 
-FILL = """
-import resource, sys
-from spiking_centernet.cli.program import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-import signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.exit(main(sys.argv[2:]))
-"""
+def command_with_small_files(num_bytes, argv):
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.exit(main(argv))
 
 
 @pytest.mark.slow
-def test_a_disk_that_takes_no_more_bytes_is_told_in_one_line(data, tmp_path, subprocess_env):
+def test_a_disk_that_takes_no_more_bytes_is_told_in_one_line(data, tmp_path, in_new_process):
     out = tmp_path / "run"
     (tmp_path / "a.yaml").write_text("epochs: 1\nbatch_size: 4\nnum_workers: 0\nprotocol: none\n")
     command = ["train", str(tmp_path / "a.yaml"), "--data", str(data), "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-c", FILL, "1000000", *command],
-        env=subprocess_env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_new_process(command_with_small_files, 1_000_000, command)
     assert done.returncode == 2
     assert "File too large" in done.stderr
     assert done.stderr.count("scn: error") == 1

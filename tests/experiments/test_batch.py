@@ -18,10 +18,8 @@ from light_tasks import die, mark, square
 from spiking_centernet.data import write_dat
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.evaluation.prediction import evaluate
-from spiking_centernet.experiments import batch
 from spiking_centernet.experiments.batch import Task, evaluate_recordings, index, run_tasks
 from spiking_centernet.model import weights
-from spiking_centernet.simulate import dataset
 from spiking_centernet.simulate.dataset import Clips, simulate
 from spiking_centernet.structures import EVENT_DTYPE
 from spiking_centernet.utils import executors
@@ -270,7 +268,6 @@ ENGINES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "settings"), ENGINES)
 def test_every_executor_gives_the_same(kind, settings, model_path, data, tmp_path, monkeypatch, fork_pools):
-    fork_pools(batch.__name__, dataset.__name__)
     pytest.importorskip({"ray": "ray", "slurm": "submitit"}.get(kind, "spiking_centernet"))
     tests = Path(__file__).parents[1]
     folders = [str(folder) for folder in (tests, tests / "simulate", tests / "experiments")]

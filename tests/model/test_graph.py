@@ -101,7 +101,8 @@ def test_sizes_channels_and_multiplications_are_those_that_occur(changes, size_h
 @pytest.mark.parametrize("preset", DETECTORS)
 def test_a_merged_layer_has_the_shape_of_the_fused_one(preset):
     model = build(preset)
-    plain, fused = (graph_of(m).layers for m in (model, model.fuse()))
+    merged = model.fuse()
+    plain, fused = (graph_of(m).layers for m in (model, merged))
     unmerged = [layer for layer in plain if len(layer.convs) == 3]
     assert len(unmerged) == model.config.decoder.num_blocks
     for a, b in zip(plain, fused, strict=True):
@@ -111,7 +112,7 @@ def test_a_merged_layer_has_the_shape_of_the_fused_one(preset):
         ]
         assert shapes[0] == shapes[1]
     weights = sum(math.prod((c.in_channels, c.out_channels, c.kernel, c.kernel)) for c in (b.merged for b in fused))
-    assert weights == sum(model.fuse().get_submodule(f"{b.name}.conv").weight.numel() for b in fused)
+    assert weights == sum(merged.get_submodule(f"{b.name}.conv").weight.numel() for b in fused)
 
 
 def test_what_nobody_takes_any_more_is_let_go():

@@ -1,10 +1,7 @@
 """The kernels against the loop they replace, which is tested against golden values in test_neuron.py."""
 
 import itertools
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,39 +244,30 @@ def test_does_not_depend_on_the_number_of_threads(dtype):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-SUMS = """
-import os, sys, pytest, torch
-folder, *sets = sys.argv[1:]
-sys.path.insert(0, folder)
-for isa in sets:
-    child = os.fork()  # before the library is loaded, which happens once in a process
-    if child:
-        assert os.waitpid(child, 0)[1] == 0, isa
-        continue
-    os.environ["SCN_ISA"] = isa
-    from test_plif import everything, native
-    assert native().instruction_set == isa
+def print_sums():
+    torch.set_num_threads(1)
     torch.manual_seed(0)
-    sums = []
+    sys.stdout.write(f"{native().instruction_set}\n")
     for dtype in (torch.float32, torch.bfloat16):
         for x in everything(torch.randn(10, 17, 13, 11).to(dtype), 17, 5):
-            sums.append(x.double().mul(torch.arange(1, x.numel() + 1).reshape(x.shape)).sum().item().hex())
-    print(sums, flush=True)
-    os._exit(0)
-"""
+            total = x.double().mul(torch.arange(1, x.numel() + 1).reshape(x.shape)).sum().item()
+            sys.stdout.write(f"{total.hex()}\n")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_does_not_depend_on_the_instruction_set(subprocess_env):
+def test_does_not_depend_on_the_instruction_set(in_new_process):
     """Operations are rounded alike and sums are split alike, so that even gradients agree to the last bit."""
     library = native()
     assert library is not None
-    run = [sys.executable, "-c", SUMS, str(Path(__file__).parent), *library.instruction_sets]
-    env = subprocess_env | {"OMP_NUM_THREADS": "1"}
-    lines = subprocess.run(run, env=env, check=True, capture_output=True, text=True).stdout.splitlines()
-    assert len(lines) == len(library.instruction_sets)
-    assert len(set(lines)) == 1
+    sums = set()
+    for isa in library.instruction_sets:  # the library is loaded once in a process
+        done = in_new_process(print_sums, SCN_ISA=isa)
+        assert done.returncode == 0, done.stderr
+        used, *values = done.stdout.splitlines()
+        assert used == isa
+        assert len(values) == 12
+        sums.add(tuple(values))
+    assert len(sums) == 1
 
 
 def block(kind="plif", **options):

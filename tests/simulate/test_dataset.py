@@ -134,7 +134,6 @@ def test_more_clips_extend_a_data_set_without_changing_it(data, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_clip_that_fails_half_way_leaves_nothing_under_a_final_name(tmp_path, workers, fork_pools):
-    fork_pools(dataset.__name__)
     with pytest.raises(RuntimeError, match="the world ended"):
         make(tmp_path, make_scene=failing_scene, workers=workers)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["simulation.json"]
@@ -143,7 +142,6 @@ def test_a_clip_that_fails_half_way_leaves_nothing_under_a_final_name(tmp_path, 
 
 @pytest.mark.slow
 def test_a_killed_job_leaves_nothing_under_a_final_name_and_the_next_run_sweeps_up(tmp_path, fork_pools):
-    fork_pools(dataset.__name__)
 
     def left():
         return [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != "simulation.json"]
@@ -242,7 +240,6 @@ def test_events_are_counted_inside_each_box_and_its_window(tmp_path):
 
 @pytest.mark.slow
 def test_real_roads_are_the_same_whatever_the_workers(tmp_path, fork_pools):
-    fork_pools(dataset.__name__)
     few = Clips(train=1, val=0, test=1)
     for workers in (1, 2):
         make(

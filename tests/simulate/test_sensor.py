@@ -97,6 +97,7 @@ def test_a_pixel_is_held_in_reset_across_steps():
     np.testing.assert_allclose(events["t"], [500, 2500], atol=1)
 
 
+@pytest.mark.slow
 def test_thresholds_spread_over_the_pixels_as_asked():
     params = dataclasses.replace(EXACT, threshold_on=0.3, threshold_spread=0.03)
     events = run(params, [50.0, 50 * np.exp(0.5)], step_us=100_000, size_hw=(100, 100))

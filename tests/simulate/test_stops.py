@@ -51,6 +51,7 @@ def test_a_clock_that_runs_on_changes_nothing_and_who_never_comes_is_left_out():
     assert late.rows == []
 
 
+@pytest.mark.slow
 def test_a_scene_has_a_fixed_camera_and_cars_that_stand_and_drive():
     scene = StopsScene(np.random.default_rng(3), size_hw=SIZE_HW, duration_s=8.0)
     assert scene.description["mount"] == "static"

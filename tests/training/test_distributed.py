@@ -3,9 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +12,7 @@ import toy_roads
 from calibrated import calibrated, random_cube
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.evaluation.prediction import dataset_for, evaluate
+from spiking_centernet.evaluation.prediction import dataset_for, evaluate, predict
 from spiking_centernet.model import build
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import load, read_tensors, save
@@ -23,41 +20,36 @@ from spiking_centernet.training import distributed
 from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.trainer import EpochBatches, train
 
-TOGETHER = """
-import json, os, sys
-from pathlib import Path
-from types import SimpleNamespace
-import torch
-from spiking_centernet.training import distributed
-from spiking_centernet.training.trainer import train
-from spiking_centernet.evaluation.prediction import dataset_for, predict
-from spiking_centernet.model.weights import load
-from toy_roads import recipe
-import lightning.fabric, torch.utils.tensorboard  # what train imports when it is called: once for both
 
-weights, data, out, runs, port = sys.argv[1:]
-# What torchrun tells its processes.
-os.environ |= {"TORCHELASTIC_RUN_ID": "tests", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-second = os.fork()
-os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if second else "1"
-torch.distributed.init_process_group("gloo")
-fabric = SimpleNamespace(world_size=torch.distributed.get_world_size(), global_rank=torch.distributed.get_rank())
-model, dataset = load(weights), dataset_for(load(weights), data, "val")
-own = torch.utils.data.Subset(dataset, distributed.own_indices(fabric, len(dataset)))
-first, *others = distributed.gather(fabric, predict(model, own, batch_size=1))
-whole = first.merge(others)
-score = whole.score("none").to_dict()
-Path(out, f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(whole.truth), score]))
-for name, changes in json.loads(runs).items():
-    losses = []
-    watch = lambda row: losses.append([row["loss"], row["grad_norm"]]) if "loss" in row else None
-    train(recipe(**changes), data, out=Path(out, name), on_row=watch)
-    if losses:  # the first process alone reports
-        Path(out, name, "losses.json").write_text(json.dumps(losses))
-if second:
-    assert os.waitpid(second, 0)[1] == 0
-"""
+def work_together(weights, data, out, runs, port):
+    torch.set_num_threads(1)
+    # What torchrun tells its processes.
+    os.environ |= {"TORCHELASTIC_RUN_ID": "tests", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    second = os.fork()
+    os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if second else "1"
+    torch.distributed.init_process_group("gloo")
+    fabric = process(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    model, dataset = load(weights), dataset_for(load(weights), data, "val")
+    own = torch.utils.data.Subset(dataset, distributed.own_indices(fabric, len(dataset)))
+    first, *others = distributed.gather(fabric, predict(model, own, batch_size=1))
+    whole = first.merge(others)
+    score = whole.score("none").to_dict()
+    (out / f"{fabric.global_rank}.json").write_text(json.dumps([fabric.world_size, len(whole.truth), score]))
+    for name, changes in runs.items():
+        losses = []
+
+        def watch(row, losses=losses):
+            if "loss" in row:
+                losses.append([row["loss"], row["grad_norm"]])
+
+        train(toy_roads.recipe(**changes), data, out=out / name, on_row=watch)
+        if losses:  # the first process alone reports
+            (out / name / "losses.json").write_text(json.dumps(losses))
+    if second:
+        assert os.waitpid(second, 0)[1] == 0
+
+
 RUNS = {
     # An ANN: without thresholds rounding stays rounding for as long as one likes.
     "ann": {"network": toy_roads.NETWORK | {"neuron.kind": "relu"}, "epochs": 2},
@@ -130,23 +122,15 @@ def test_the_norm_of_the_whole_batch_is_batch_norm(one_process_group):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, subprocess_env):
+def together(tmp_path_factory, in_new_process):
     """Two processes score a network and train two: the folder of the data, of the weights and of what they leave."""
     folder = tmp_path_factory.mktemp("together")
-    data, script = toy_roads.write_folder(folder / "data"), folder / "together.py"
+    data = toy_roads.write_folder(folder / "data")
     model = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
-    script.write_text(TOGETHER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    env = subprocess_env | {
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), subprocess_env["PYTHONPATH"]]),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, script, save(model, folder / "toy"), data, folder, json.dumps(RUNS), port],
-        env=env, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+    done = in_new_process(work_together, save(model, folder / "toy"), data, folder, RUNS, port)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

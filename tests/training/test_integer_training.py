@@ -29,12 +29,14 @@ def trained(tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_it(trained):
     losses = [row["loss"] for row in read_metrics(trained / "metrics.csv") if row["loss"] is not None]
     assert len(losses) == 16
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
+@pytest.mark.slow
 def test_its_weights_load_and_run_on_spikes(trained):
     model = load(trained / "best.safetensors")
     assert (model.config.neuron.kind, model.config.neuron.levels) == ("ilif", 3)

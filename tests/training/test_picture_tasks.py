@@ -86,6 +86,7 @@ def test_coco_keypoints_beside_events_train_pose(tmp_path):
     assert predictions.score("none").tasks["pose"].joint_set == 17
 
 
+@pytest.mark.slow
 def test_kitti_trains_3d_boxes(tmp_path, capsys):
     data = toy_photos.write_kitti(tmp_path / "kitti")
     model = run("pictures_3d", data, tmp_path / "run")

@@ -228,6 +228,7 @@ def test_few_frames_are_fine_tuned_on_and_many_trained_on_from_scratch(data, mon
     assert recipes.suggest_recipe(data, seed=3).seed == 3
 
 
+@pytest.mark.slow
 def test_a_folder_alone_is_trained_on_as_the_command_does(data, weights, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.INFO, "spiking_centernet"):

@@ -63,6 +63,7 @@ def test_every_part_of_the_loss_and_every_score_is_logged(run):
     assert {"ap", "detect3d_ap", "detect3d_car_ate_m", "pose_ap", "pose_mpjpe_px"} <= last.keys()
 
 
+@pytest.mark.slow
 def test_scores_of_tasks_come_with_the_score_and_survive_a_file(model, data, tmp_path):
     card = report.score(model, data, protocols=("none",), scale=1.0)
     tasks = card.scores["none"].tasks

@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.run_dir import read_metrics
 from spiking_centernet.training.trainer import EpochBatches, Trainer, best_threshold, learning_rate_at, train
+from spiking_centernet.utils import files
 
 STEPS_PER_EPOCH, EPOCHS = 4, 3
 TIMES = ("seconds", "loading_s")
@@ -176,61 +175,35 @@ def test_resuming_a_finished_run_changes_nothing(whole, data, tmp_path):
     assert_same_run(tmp_path / "run", whole[0])
 
 
-MOMENTS = ("step 3", "checkpoint", "step 11")
-KILLED = """
-import os, signal, sys
-import lightning.fabric, matplotlib.pyplot, torch.utils.tensorboard  # what train imports when it is called
-import spiking_centernet.utils.files as files
-from spiking_centernet.training.trainer import train
-from toy_roads import recipe
-
-data, out, *moments = sys.argv[1:]
-replaced = os.replace
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def report(row):
-    if moment == f"step {row['step']}" and "loss" in row:
-        kill()
-
-def replace(source, target):
-    # The third checkpoint: written to its temporary name, not yet moved to its own.
-    replace.count += str(target).endswith("last.safetensors")
-    if moment == "checkpoint" and replace.count == 3:
-        kill()
-    replaced(source, target)
-
-replace.count = 0
-files.os.replace = replace
-for moment in moments:
-    child = os.fork()  # so that the packages are imported once
-    if not child:
-        train(recipe(checkpoint_every=2), data, out=f"{out}/{moment}", on_row=report)
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-@pytest.fixture(scope="module")
-def killed(data, tmp_path_factory, subprocess_env):
-    """The folder of the runs that were killed, each at its moment."""
-    out = tmp_path_factory.mktemp("killed")
-    env = subprocess_env | {
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), subprocess_env["PYTHONPATH"]])
-    }
+def train_until_killed(data, out, moment, num_threads):
     # Sums of many pixels are added up by thread, so that another number of them rounds differently.
-    env["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-    command = [sys.executable, "-c", KILLED, data, out, *MOMENTS]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(MOMENTS), done.stderr
-    return out
+    torch.set_num_threads(num_threads)
+    replaced, checkpoints = os.replace, []
+
+    def kill():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def report(row):
+        if moment == f"step {row['step']}" and "loss" in row:
+            kill()
+
+    def replace(source, target):
+        # The third checkpoint: written to its temporary name, not yet moved to its own.
+        checkpoints.extend([target] * str(target).endswith("last.safetensors"))
+        if moment == "checkpoint" and len(checkpoints) == 3:
+            kill()
+        replaced(source, target)
+
+    files.os.replace = replace
+    train(recipe(checkpoint_every=2), data, out=out, on_row=report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_resumes_to_the_same_end(whole, data, killed, moment):
-    out = killed / moment
+@pytest.mark.parametrize("moment", ["step 3", "checkpoint", "step 11"])
+def test_a_killed_run_resumes_to_the_same_end(whole, data, in_new_process, tmp_path, moment):
+    out = tmp_path / "run"
+    done = in_new_process(train_until_killed, data, out, moment, torch.get_num_threads())
+    assert done.returncode == -signal.SIGKILL, done.stderr
     left = [p.name for p in out.iterdir() if p.name.startswith(".")]
     assert bool(left) == (moment == "checkpoint")
     train(recipe(checkpoint_every=2), data, out=out, resume=True)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calibrated import calibrated, equal_states, random_cube
+from calibrated import calibrated_nano, equal_states, random_cube
 from torch import Tensor
 
 from spiking_centernet.deploy.engine import compile, engine
@@ -31,7 +31,7 @@ def seen_by(run, cube: Tensor, state=None):
 @pytest.mark.parametrize(("size_hw", "batch", "threads"), [((45, 58), 2, 1), ((49, 66), 1, 2), ((1, 1), 1, 1)])
 def test_every_path_gives_the_same_spikes(isa, size_hw, batch, threads):
     assert LIBRARY is not None
-    model = calibrated("nano", random_cube((64, 64)), seed=batch)
+    model = calibrated_nano((64, 64), seed=batch)
     cube = random_cube(size_hw, batch=batch, seed=3)
     network = unfold(model)
     factors = {i: factor(b) for i, b in network.unmerged.items()}
@@ -52,7 +52,7 @@ def test_every_path_gives_the_same_spikes(isa, size_hw, batch, threads):
 
 @needs_library
 def test_steps_one_by_one_are_the_window():
-    model = calibrated("nano", random_cube((64, 64)))
+    model = calibrated_nano((64, 64))
     cube = random_cube((61, 90))
     compiled = compile(model, decoder="factored")
     _, whole, last = seen_by(compiled, cube)
@@ -84,7 +84,7 @@ def test_the_integers_stay_near_the_real_numbers(scale):
 
 def test_no_spikes_and_all_spikes_stay_in_range():
     """The largest sums of all: 16 and 32 bits hold them by construction, and float64 shows that they do."""
-    model = calibrated("nano", random_cube((64, 64)))
+    model = calibrated_nano((64, 64))
     for block in unfold(model).unmerged.values():
         factors = factor(block)
         for value in (0.0, 1.0):
@@ -108,7 +108,7 @@ def test_the_cheaper_way_is_taken():
 
 
 def test_floats_factored_are_floats_merged():
-    model = calibrated("nano", random_cube((64, 64)))
+    model = calibrated_nano((64, 64))
     cube = random_cube((61, 90))
     outputs = [compile(model, precision="fp32", decoder=way)(cube)[0] for way in ("factored", "merged")]
     spikes = [seen_by(compile(model, precision="fp32", decoder=way), cube)[1] for way in ("factored", "merged")]

@@ -324,6 +324,7 @@ def test_days_and_nights(several):
     assert {scene.night for scene in several} == {True, False}
 
 
+@pytest.mark.slow
 def test_the_street_never_empties_or_crowds():
     scene = scene_of(1, duration_s=30.0)
     present = [scene._prepare(t_s)[1] for t_s in np.arange(0.0, 30.0, 2.0)]
