@@ -51,7 +51,7 @@ test: $(READY) ## check the code and run every test
 test-random: $(READY) ## run every test in random order, drawn from SEED
 	$(PYTEST) --random-order --random-order-seed=$(SEED)
 
-test-fast: $(READY) ## run the tests that take about a second at most
+test-fast: $(READY) ## run the tests that take about half a second at most
 	$(PYTEST) -m "not slow"
 
 sanitize: $(READY) ## run the native kernels' tests under the address and undefined-behavior sanitizers

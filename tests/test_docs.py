@@ -78,6 +78,7 @@ def test_every_block_says_its_language_and_every_command_is_known(page):
     assert {shlex.split(line)[0] for line in command_lines(page)} <= PROGRAMS
 
 
+@pytest.mark.slow
 def test_every_figure_is_that_of_the_results(capsys):
     assert fill.main(["--check"]) == 0, capsys.readouterr().out
 

@@ -82,6 +82,7 @@ def test_a_socket_needs_a_size(capsys, place):
     assert "width x height" in err
 
 
+@pytest.mark.slow
 def test_export_to_nir_checks_spikes_and_chips(capsys, place, tmp_path):
     pytest.importorskip("nir", reason="the extra [nir] is not installed")
     code, out, _ = run(

@@ -114,6 +114,7 @@ def test_simulate(capsys, tmp_path, monkeypatch, data):
     assert done["splits"]["train"]["boxes"] == 17
 
 
+@pytest.mark.slow
 def test_export(capsys, tmp_path, model_path):
     pytest.importorskip("nir", reason="the extra [nir] is not installed")
     flat = str(

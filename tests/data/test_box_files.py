@@ -36,6 +36,7 @@ def test_golden_boxes_of_both_layouts(golden_dir, index):
             assert (boxes[ours] == stored[theirs]).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

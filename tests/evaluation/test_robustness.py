@@ -39,6 +39,7 @@ def test_noise_makes_the_network_fire_and_loss_silences_it(result):
     assert drop1.score.num_truth == result.clean.num_truth
 
 
+@pytest.mark.slow
 def test_what_is_saved_can_be_read_and_plotted(result, tmp_path):
     paths = save(result, tmp_path, notes={"model": "toy"})
     stored = json.loads(paths["json"].read_text())

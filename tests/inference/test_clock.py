@@ -98,6 +98,7 @@ def test_a_promise_of_the_source_settles_what_was_held_back():
     assert [w.stop_us for w in closed if w.cube.any()] == [50_000, 100_000, 2_050_000, 2_100_000]
 
 
+@pytest.mark.slow
 def test_the_windows_of_a_silence_share_one_cube():
     _, found, _ = run([*packets(0, 100_000), *packets(3_600_000_000, 3_600_100_000)])
     silent = {id(window.cube) for window in found if not window.cube.any()}

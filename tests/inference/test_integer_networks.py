@@ -19,6 +19,7 @@ def exact():
     return tiny_detector(**{"neuron.kind": "ilif", "neuron.levels": LEVELS}).with_exact_sums()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["windowed", "stateful"])
 def test_streams_are_the_same_on_spikes(exact, mode):
     packets = np.array_split(some_events(), 7)

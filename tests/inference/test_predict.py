@@ -360,6 +360,7 @@ def test_other_libraries_get_the_same_boxes(result):
     assert other.data["class_name"].tolist() == result.names
 
 
+@pytest.mark.slow
 def test_a_table(result):
     if importlib.util.find_spec("pandas") is None:
         with pytest.raises(MissingPackageError, match="pandas"):

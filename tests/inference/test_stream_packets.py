@@ -71,7 +71,7 @@ def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_u
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["windowed", "stateful"])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(cuts=cuts)
 def test_a_chunked_stream_equals_one_pass(mode, cuts):
     events = noise()
@@ -85,6 +85,7 @@ def test_a_chunked_stream_equals_one_pass(mode, cuts):
         flow.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["windowed", "stateful"])
 def test_a_recording_equals_its_packets(tmp_path, mode):
     write_dat(tmp_path / "noise_td.dat", noise(), SIZE_HW)

@@ -217,6 +217,7 @@ def test_a_live_page_shows_what_the_stream_finds(browser, clip, mode):
         assert tab.complaints() == []
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_while_a_page_waits_says_nothing(clip, capsys):
     class Slow:
         def describe(self):

@@ -205,6 +205,7 @@ chunks = st_numpy.arrays(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(chunks, st.sampled_from(["all", "x and p", "runs"]), st.sampled_from([1, 40, 20_000]))
 def test_ecf_gives_back_what_was_packed(events, packing, repeat):

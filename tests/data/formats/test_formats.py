@@ -261,6 +261,7 @@ def big_txt(path):
     return (path.write_bytes(b"5 1 2 1\n" * BIG), path)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [big_dat, big_npy, big_h5, big_raw, big_bin, big_txt])
 def test_memory_does_not_grow_with_the_file(tmp_path, make):
     """Decoded, the events take 26 MB; opening and reading a window may take a few blocks."""

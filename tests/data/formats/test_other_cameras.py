@@ -100,6 +100,7 @@ def test_a_cut_event_stream_file_names_the_byte(tmp_path, random_events):
         scn_events.open(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_matlab_variables_and_structs_are_read(tmp_path, random_events, nested, compressed):

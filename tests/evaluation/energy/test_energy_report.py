@@ -179,6 +179,7 @@ def test_the_curve_is_drawn(tmp_path):
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_saves(model, data, tmp_path, capsys):
     path = str(weights.save(model, tmp_path / "tiny"))
     assert (

@@ -128,6 +128,7 @@ def test_no_rate_breaks_even_where_nothing_fires():
     assert found.is_cheaper
 
 
+@pytest.mark.slow
 def test_break_evens_of_a_network_and_of_its_ann():
     cube = (torch.rand(5, 1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.2).to(torch.uint8)
     ops = count_ops(tiny_detector().fuse(), cube)
