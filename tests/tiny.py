@@ -6,6 +6,9 @@ import torch
 from spiking_centernet.model import Detector, build
 from spiking_centernet.structures import EVENT_DTYPE
 
+FEW_LAYERS = {"encoder.widths": (8, 8, 16), "decoder.num_blocks": 1}
+"""Changes for :func:`tiny_detector` where it is exported: compilers take their time for every layer."""
+
 
 def tiny_detector(seed=0, **changes) -> Detector:
     torch.manual_seed(seed)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from calibrated import random_cube
 from dyadic import dyadic
-from tiny import tiny_detector
+from tiny import FEW_LAYERS, tiny_detector
 
 from spiking_centernet.deploy.engine import compile
 from spiking_centernet.deploy.export import check, export_detector
@@ -48,8 +48,7 @@ def test_the_engine_gives_every_map(model, precision):
 def test_an_exported_file_gives_every_map(suffix, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}[suffix])
-    # Compilers take their time for every layer.
-    exact = dyadic(tiny_detector(tasks=TASKS, **QUALITY, **{"decoder.num_blocks": 1}).fuse())
+    exact = dyadic(tiny_detector(tasks=TASKS, **QUALITY, **FEW_LAYERS).fuse())
     written = export_detector(exact, tmp_path / f"tiny{suffix}", size_hw=SIZE_HW, num_steps=1)
     report = check(exact, written)
     assert tuple(report.parity.max_difference) == MAPS
