@@ -1,6 +1,7 @@
 // What the caller compares with its own idea of the structs when it loads the library.
 #include "abi.h"
 #include "factored.h"
+#include "gated.h"
 #include "max_pool.h"
 #include "plif.h"
 #include "scn.h"
@@ -32,6 +33,9 @@ static const Fact facts[] = {
     OFFSET(Factored, filter), OFFSET(Factored, filter_bias), OFFSET(Factored, filter_shift), OFFSET(Factored,
     project), OFFSET(Factored, coarse_sums), OFFSET(Factored, expanded), OFFSET(Factored, filtered), OFFSET(Factored,
     hidden),
+    SIZE(Gated), OFFSET(Gated, input), OFFSET(Gated, output), OFFSET(Gated, currents), OFFSET(Gated, old_membranes),
+    OFFSET(Gated, membranes), OFFSET(Gated, num_steps), OFFSET(Gated, batch), OFFSET(Gated, height), OFFSET(Gated, width),
+    OFFSET(Gated, channels), OFFSET(Gated, padded_channels), OFFSET(Gated, padded_currents), OFFSET(Gated, threshold),
     SIZE(Images), OFFSET(Images, num), OFFSET(Images, height), OFFSET(Images, width), OFFSET(Images, channels),
     OFFSET(Images, size),
     SIZE(Convolution), OFFSET(Convolution, num), OFFSET(Convolution, in_channels), OFFSET(Convolution, in_height),

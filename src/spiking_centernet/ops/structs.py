@@ -6,7 +6,7 @@ A mistake here reads or writes foreign memory: the library says what it was comp
 
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_uint8, c_uint32, c_void_p, sizeof
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """``SCN_ABI_VERSION`` in ``native/abi.h``."""
 
 LIST_SLACK = 64
@@ -64,6 +64,18 @@ class CFactored(Structure):
     )  # fmt: skip
 
 
+class CGated(Structure):
+    """``Gated`` of ``native/gated.h``."""
+
+    _fields_ = (
+        [(name, POINTER(CPlane)) for name in ("input", "output")]
+        + [(name, c_void_p) for name in ("currents", "old_membranes", "membranes")]
+        + [(name, c_int64) for name in ("num_steps", "batch", "height", "width", "channels")]
+        + [(name, c_int64) for name in ("padded_channels", "padded_currents")]
+        + [("threshold", c_float)]
+    )
+
+
 class CImages(Structure):
     """``Images`` of ``native/max_pool.h``."""
 
@@ -100,7 +112,7 @@ class CPlifLayer(Structure):
     )
 
 
-STRUCTS = (CPlane, CLayer, CLists, CFactored, CImages, CConvolution, CPlifNeuron, CPlifLayer)
+STRUCTS = (CPlane, CLayer, CLists, CFactored, CGated, CImages, CConvolution, CPlifNeuron, CPlifLayer)
 """Every struct that a kernel is handed."""
 
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from spiking_centernet.deploy.engine.bindings import EventLists, Kernels, Plane, c_layer, run_dense, run_events
 from spiking_centernet.deploy.engine.ir import Block
-from spiking_centernet.deploy.engine.packing import pack, pack_floats
+from spiking_centernet.deploy.engine.packing import LANES, pack, pack_floats, padded
 from spiking_centernet.deploy.engine.quantize import int8_of
 from spiking_centernet.model import PLIF
+from spiking_centernet.model.neurons import GatedNeuron
 from spiking_centernet.ops.library import native
+from spiking_centernet.ops.structs import CGated
 
 LIBRARY = native()
 SETS = LIBRARY.instruction_sets if LIBRARY is not None else ()
@@ -200,3 +202,63 @@ def test_neurons_behind_sums_of_somebody_else(isa, size_hw, channels, steps_batc
     else:
         assert torch.equal(target.spikes().float(), spikes.flatten(0, 1))
         assert total == target.memory.sum()
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize(
+    ("steps", "batch", "channels", "size_hw"), [(1, 1, 1, (1, 1)), (3, 2, 40, (3, 5)), (2, 1, 17, (4, 1))]
+)
+@pytest.mark.parametrize("from_rest", [True, False])
+def test_gated_neurons_are_those_of_torch(isa, steps, batch, channels, size_hw, from_rest):
+    assert LIBRARY is not None
+    rng = torch.Generator().manual_seed(channels)
+    x = torch.randn(steps, batch, 2 * channels, *size_hw, generator=rng) * 2
+    spikes = (torch.rand(steps * batch, channels, *size_hw, generator=rng) < 0.3).to(torch.uint8)
+    old = None if from_rest else torch.randn(batch, channels, *size_hw, generator=rng)
+    wanted, wanted_v = GatedNeuron(threshold=0.75, surrogate="atan")(x, old)
+    source, target = plane_of(spikes, 2), Plane(steps * batch, size_hw, channels, 1)
+    # Not one number more than the kernel may read or write.
+    currents = torch.zeros(steps * batch, *size_hw, padded(2 * channels, LANES))
+    currents[..., : 2 * channels] = x.flatten(0, 1).permute(0, 2, 3, 1)
+    membranes, before = (torch.zeros(batch, *size_hw, padded(channels, LANES)) for _ in range(2))
+    if old is not None:
+        before[..., :channels] = old.permute(0, 2, 3, 1)
+    layer = CGated(
+        num_steps=steps, batch=batch, height=size_hw[0], width=size_hw[1], channels=channels,
+        padded_channels=membranes.shape[-1], padded_currents=currents.shape[-1], threshold=0.75,
+        currents=currents.data_ptr(), membranes=membranes.data_ptr(),
+        old_membranes=None if old is None else before.data_ptr(),
+    )  # fmt: skip
+    layer.input, layer.output = ctypes.pointer(source.c), ctypes.pointer(target.c)
+    count = Kernels.of(LIBRARY, isa).gated(ctypes.byref(layer))
+    joined = torch.maximum(spikes, wanted.flatten(0, 1).to(torch.uint8))
+    assert torch.equal(target.spikes(), joined)
+    assert count == int(joined.sum())
+    assert not target.memory.sum() - joined.sum()  # the halo stays empty
+    torch.testing.assert_close(membranes[..., :channels].permute(0, 3, 1, 2), wanted_v, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_the_gate_is_the_sigmoid(isa):
+    """With drive 1 from rest the membrane after a step is the gate itself."""
+    width, channels = 1024, 5
+    gates = torch.linspace(-100, 100, width * channels).reshape(1, 1, width, channels)
+    padded = torch.zeros(1, 1, width, 16)
+    padded[..., :channels], padded[..., channels : 2 * channels] = 1.0, gates
+    source, target = (Plane(1, (1, width), channels, 1) for _ in range(2))
+    source.inside[..., 0] = 1
+    membranes = torch.zeros(1, 1, width, 16)
+    layer = CGated(
+        num_steps=1, batch=1, height=1, width=width, channels=channels, padded_channels=16, padded_currents=16,
+        threshold=0.75, currents=padded.data_ptr(), membranes=membranes.data_ptr(),
+    )  # fmt: skip
+    layer.input, layer.output = ctypes.pointer(source.c), ctypes.pointer(target.c)
+    count = Kernels.of(LIBRARY, isa).gated(ctypes.byref(layer))
+    found, wanted = membranes[..., :channels], torch.sigmoid(gates.double())
+    torch.testing.assert_close(found.double(), wanted, atol=2e-7, rtol=0)
+    small = (gates < 0) & (gates > -80)
+    assert ((found.double() - wanted).abs() / wanted)[small].max() < 5e-7
+    spikes = (found >= 0.75).to(torch.uint8)
+    spikes[..., 0] = 1
+    assert torch.equal(target.inside[..., :channels], spikes)
+    assert count == int(spikes.sum())

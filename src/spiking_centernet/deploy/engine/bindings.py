@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spiking_centernet.deploy.engine.packing import Packed, plane_channels
+from spiking_centernet.deploy.engine.packing import LANES, Packed, padded, plane_channels
+from spiking_centernet.model.neurons import GatedNeuron
 from spiking_centernet.ops.library import Native
-from spiking_centernet.ops.structs import LIST_SLACK, CFactored, CLayer, CLists, CPlane
+from spiking_centernet.ops.structs import LIST_SLACK, CFactored, CGated, CLayer, CLists, CPlane
 
 
 class Plane:
@@ -56,6 +57,7 @@ class Kernels:
     factored: Any
     fire_float32: Any
     fire_bfloat16: Any
+    gated: Any
 
     @staticmethod
     def of(native: Native, isa: str | None = None) -> "Kernels":
@@ -71,6 +73,7 @@ class Kernels:
             factored=native.kernel("factored", [POINTER(CFactored)], i64, isa=isa),
             fire_float32=native.kernel("fire_float32", [layer, c_void_p, i64], i64, isa=isa),
             fire_bfloat16=native.kernel("fire_bfloat16", [layer, c_void_p, i64], i64, isa=isa),
+            gated=native.kernel("gated", [POINTER(CGated)], i64, isa=isa),
         )
 
 
@@ -86,6 +89,17 @@ def c_layer(packed: Packed, source: Plane, target: Plane | None, size_hw: tuple[
         values = getattr(packed, name)
         setattr(layer, name, None if values is None else values.data_ptr())
     return layer
+
+
+def c_gated(layer: CLayer, source: Plane, target: Plane, neuron: GatedNeuron, *, num_steps: int, batch: int) -> CGated:
+    """Return the neurons of a memory, whose currents a layer leaves in its membranes; the caller keeps all alive."""
+    gated = CGated(
+        num_steps=num_steps, batch=batch, height=layer.height, width=layer.width, channels=source.channels,
+        padded_channels=padded(source.channels, LANES), padded_currents=layer.padded_channels,
+        threshold=neuron.threshold, currents=layer.membranes,
+    )  # fmt: skip
+    gated.input, gated.output = ctypes.pointer(source.c), ctypes.pointer(target.c)
+    return gated
 
 
 class EventLists:

@@ -15,11 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_centernet.deploy.engine.bindings import CLayer, EventLists, Kernels, Plane, c_layer, keys_fit, run_events
+from spiking_centernet.deploy.engine.bindings import (
+    CGated,
+    CLayer,
+    EventLists,
+    Kernels,
+    Plane,
+    c_gated,
+    c_layer,
+    keys_fit,
+    run_events,
+)
 from spiking_centernet.deploy.engine.ir import Network, traverse
 from spiking_centernet.deploy.engine.packing import Packed
 from spiking_centernet.model.context import Observe, State, check_membrane
 from spiking_centernet.model.graph import Combine, MaxPool, NeuronLayer, Node, SizeHW, halved, walk
+from spiking_centernet.model.neurons import GatedNeuron
 
 MAX_WORKSPACES = 4
 """Shapes of cubes whose buffers are kept."""
@@ -79,7 +90,7 @@ class Workspace(ABC):
     """The buffers for one shape of cube [T, B, C, H, W], and the steps of the traversal on them.
 
     Attributes:
-        layers: every block as the kernels take it.
+        layers: every block as the kernels take it; of a memory the convolution, which leaves currents.
         sources: the spikes that every block takes; of a factored one the skip's.
         targets: the spikes of every block but the heads.
         pooled: the spikes behind the max-pooling.
@@ -96,6 +107,8 @@ class Workspace(ABC):
         self.targets: list[Plane] = []
         self._joined: dict[int, Plane] = {}
         self._factored: dict[int, Callable[[], int]] = {}
+        self._memories: dict[int, CGated] = {}
+        self._currents: list[Tensor] = []
         self._observe: Observe | None = None
         network = owner.network
         halo = max(1, network.blocks[0].kernel // 2)
@@ -107,10 +120,11 @@ class Workspace(ABC):
         self._add(len(self.layers), x, None)
         self.counts = torch.zeros(self.batch, *self.size_hw, owner.packed[-1].padded_channels)
         self.layers[-1].counts = self.counts.data_ptr()
+        self._holders = [self._memories.get(i, layer) for i, layer in enumerate(self.layers)]
         self.membranes = MembranePool(
-            network,
-            [(self.batch, layer.height, layer.width, layer.padded_channels) for layer in self.layers],
+            network, [(self.batch, x.height, x.width, x.padded_channels) for x in self._holders]
         )
+        self._earlier = self._earlier_heads()
 
     def _lay_out(self) -> Plane:
         """Make the planes of all nodes before the head and return the last."""
@@ -153,6 +167,9 @@ class Workspace(ABC):
         block, packed = self.owner.network.blocks[index], self.owner.packed[index]
         neuron = block.neurons[0]
         assert source.c.halo >= block.kernel // 2
+        if isinstance(neuron, GatedNeuron):
+            assert target is not None
+            return self._add_memory(index, source, target, neuron)
         layer = c_layer(
             packed, source, target, self._sizes_hw[index],
             num_steps=self.steps, batch=self.batch, kernel=block.kernel, stride=block.stride,
@@ -164,6 +181,33 @@ class Workspace(ABC):
             return source
         self.targets.append(target)
         return target
+
+    def _add_memory(self, index: int, source: Plane, target: Plane, neuron: GatedNeuron) -> Plane:
+        block, packed, size_hw = self.owner.network.blocks[index], self.owner.packed[index], self._sizes_hw[index]
+        # Integrate-and-fire neurons that see one step each and never fire: their membranes are what they were given.
+        layer = c_layer(
+            packed, source, None, size_hw, num_steps=1, batch=self.num, kernel=block.kernel, stride=block.stride,
+            leaky=0, decay_input=0, soft_reset=0,
+        )  # fmt: skip
+        currents = torch.empty(self.num, *size_hw, packed.padded_channels)
+        layer.membranes = currents.data_ptr()
+        self._memories[index] = c_gated(layer, source, target, neuron, num_steps=self.steps, batch=self.batch)
+        self._currents.append(currents)
+        self.layers.append(layer)
+        self.sources.append(source)
+        self.targets.append(target)
+        return target
+
+    def _earlier_heads(self) -> CLayer | None:
+        """Return the heads in the steps before those that are averaged, None where all are."""
+        num_read = self.owner.network.config.head.readout_steps or self.steps
+        if num_read >= self.steps:
+            return None
+        earlier = CLayer.from_buffer_copy(self.layers[-1])
+        earlier.num_steps = self.steps - num_read
+        self._earlier_counts = torch.zeros_like(self.counts)
+        earlier.counts = self._earlier_counts.data_ptr()
+        return earlier
 
     @abstractmethod
     def take(self, cube: Tensor) -> None:
@@ -187,8 +231,8 @@ class Workspace(ABC):
         # Held until the call ends: the pool gives away what nobody holds.
         _old, before = self.membranes.place(state) if state else nothing
         new, after = self.membranes.take() if keep_state else nothing
-        for layer, source, target in zip(self.layers, before, after, strict=True):
-            layer.old_membranes, layer.membranes = source, target
+        for holder, source, target in zip(self._holders, before, after, strict=True):
+            holder.old_membranes, holder.membranes = source, target
         last = len(self.layers) - 1
         traverse(self.owner.network, self, self.cube)
         heads = self.owner.network.heads
@@ -202,10 +246,27 @@ class Workspace(ABC):
             for name, part in zip(heads.names, self.head_spikes.spikes().split(heads.widths, dim=1), strict=True):
                 observe(name, part)
             self.layers[last].output = None
+        if self._earlier is not None:
+            self.counts -= self._counted_earlier(last)
         return self.counts[..., : sum(heads.widths)], new
+
+    def _counted_earlier(self, last: int) -> Tensor:
+        """Return the heads' spikes summed over the steps that are not averaged."""
+        assert self._earlier is not None
+        whole, self.layers[last] = self.layers[last], self._earlier
+        self._earlier.old_membranes = whole.old_membranes
+        self.compute(last)
+        self.layers[last] = whole
+        return self._earlier_counts
 
     def compute(self, index: int) -> int:
         """Compute a block from its input; returns the number of spikes."""
+        if index in self._memories:
+            self._convolve(index)
+            return self.owner.kernels.gated(byref(self._memories[index]))
+        return self._convolve(index)
+
+    def _convolve(self, index: int) -> int:
         layer, count = self.layers[index], self.sources[index].count
         if index in self._factored:
             return self._factored[index]()

@@ -85,7 +85,7 @@ class Engine:
         with torch.inference_mode():
             counts, new = self._path(cube, state, observe, keep_state=keep_state)
             # A mean of spikes through a linear layer is the mean of its outputs.
-            mean = counts / cube.shape[0]
+            mean = counts / min(cube.shape[0], self.config.head.readout_steps or cube.shape[0])
             out = F.linear(mean, self._network.out_weight, self._network.out_bias).permute(0, 3, 1, 2)
             parts = out.contiguous().split(self._network.out_widths, dim=1)
         return self.head.output(dict(zip(self._network.head_names, parts, strict=True))), new

@@ -1,6 +1,7 @@
 """A detector laid out for execution: its convolutions in order, the head's merged, and the way through them."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.graph import Combine, Graph, MaxPool, Node, SizeHW, graph_of, walk
 from spiking_centernet.model.layers import ConvNeuron
-from spiking_centernet.model.neurons import PLIF
+from spiking_centernet.model.neurons import PLIF, GatedNeuron
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +25,11 @@ class Block:
     Attributes:
         names: the neuron layers computed together, one but for the heads, as in ``Detector.neuron_names``.
         widths: output channels of each of them.
-        weight: float32 [O, I, k, k]; the padding is ``k // 2``.
+        weight: float32 [O, I, k, k]; the padding is ``k // 2``. Of a memory the drives and behind them the gates.
         bias: float32 [O].
         stride: of the convolution.
         q: float32 [O], the leak; 1 for integrate-and-fire.
-        threshold: float32 [O].
+        threshold: float32 [O]; of a memory infinite, for its neurons are no part of the convolution.
         neurons: the neuron layers themselves.
     """
 
@@ -39,7 +40,18 @@ class Block:
     stride: int
     q: Tensor
     threshold: Tensor
-    neurons: tuple[PLIF, ...]
+    neurons: tuple[PLIF | GatedNeuron, ...]
+
+    @property
+    def memory(self) -> GatedNeuron | None:
+        """The neurons of a memory, None of any other block."""
+        (neuron, *_) = self.neurons
+        return neuron if isinstance(neuron, GatedNeuron) else None
+
+    @property
+    def out_widths(self) -> tuple[int, ...]:
+        """Output channels of each convolution."""
+        return self.widths if self.memory is None else (2 * self.widths[0],)
 
     @property
     def kernel(self) -> int:
@@ -116,10 +128,8 @@ def unfold(model: Detector) -> Network:
             f"the engine's neurons spike once a step at most, those of neuron.kind 'ilif' up to "
             f"{model.config.neuron.levels} times; call the detector itself, or unrolled()"
         )
-    if model.config.variations:
-        raise ConfigError(
-            f"the engine does not compute networks with {model.config.variations}; call the detector itself"
-        )
+    if variations := model.config.variations_but("recurrent.kind", "head.readout_steps"):
+        raise ConfigError(f"the engine does not compute networks with {variations}; call the detector itself")
     whole = copy.deepcopy(model).eval().requires_grad_(False).cpu().float()
     fused = whole.fuse()
     graph = graph_of(fused)
@@ -142,18 +152,22 @@ def unfold(model: Detector) -> Network:
 
 def _block(layers: Sequence[ConvNeuron], names: Sequence[str]) -> Block:
     convs, neurons = [layer.conv for layer in layers], [layer.neuron for layer in layers]
-    widths = tuple(conv.out_channels for conv in convs)
+    widths = out_widths = tuple(conv.out_channels for conv in convs)
     for conv in convs:
         assert conv.padding == (conv.kernel_size[0] // 2, conv.kernel_size[0] // 2)
-    leaks = [1.0 if neuron.q is None else float(neuron.q) for neuron in neurons]  # pyright: ignore
+    if isinstance(neurons[0], GatedNeuron):
+        widths, leaks, thresholds = (widths[0] // 2,), [1.0], [math.inf]
+    else:
+        leaks = [1.0 if neuron.q is None else float(neuron.q) for neuron in neurons]  # pyright: ignore
+        thresholds = [float(neuron.threshold) for neuron in neurons]  # pyright: ignore
     return Block(
         names=tuple(names),
         widths=widths,
         weight=torch.cat([conv.weight.detach() for conv in convs]).contiguous(),
         bias=torch.cat([conv.bias.detach() for conv in convs]),  # pyright: ignore
         stride=convs[0].stride[0],
-        q=_per_channel(leaks, widths),
-        threshold=_per_channel([neuron.threshold for neuron in neurons], widths),  # pyright: ignore
+        q=_per_channel(leaks, out_widths),
+        threshold=_per_channel(thresholds, out_widths),
         neurons=tuple(neurons),  # pyright: ignore
     )
 

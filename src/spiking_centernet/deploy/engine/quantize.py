@@ -77,7 +77,7 @@ def reference(model: Detector) -> Detector:
     with torch.no_grad():
         for block in unfold(model).blocks:
             q = int8_of(block)
-            parts = zip(block.names, q.values.split(block.widths), q.bias.split(block.widths), strict=True)
+            parts = zip(block.names, q.values.split(block.out_widths), q.bias.split(block.out_widths), strict=True)
             for name, weight, bias in parts:
                 conv = fused.get_submodule(f"{name}.conv")
                 conv.weight.copy_(weight)  # pyright: ignore[reportCallIssue]

@@ -51,7 +51,8 @@ class PlainNetwork:
         call = _Call(self.network, self.layers, state, observe)
         features = traverse(self.network, call, cube.to(self.dtype))
         spikes = call.fire(len(self.layers) - 1, features)
-        return spikes.float().sum(0).permute(0, 2, 3, 1), call.new if keep_state else {}
+        read = spikes[-self.network.config.head.readout_steps :]
+        return read.float().sum(0).permute(0, 2, 3, 1), call.new if keep_state else {}
 
 
 def int8_layers(network: Network, factors: Mapping[int, Factors]) -> list[Currents]:
@@ -116,6 +117,8 @@ class _Call:
         """See ``Ops``."""
         block = self.network.blocks[index]
         y = self.layers[index](x.flatten(0, 1))
+        if block.memory is not None:
+            return self._remember(block, x, y)
         parts = []
         currents = y.split(block.widths, dim=1)
         for name, current, neuron in zip(block.names, currents, block.neurons, strict=True):
@@ -124,6 +127,15 @@ class _Call:
                 self.observe(name, spikes.flatten(0, 1).to(torch.uint8))
             parts.append(spikes)
         return torch.cat(parts, 2)
+
+    def _remember(self, block: Block, x: Tensor, currents: Tensor) -> Tensor:
+        (name,) = block.names
+        assert block.memory is not None
+        remembered, self.new[name] = block.memory(currents.unflatten(0, x.shape[:2]), self.old.get(name))
+        spikes = torch.maximum(x, remembered)
+        if self.observe is not None:
+            self.observe(name, spikes.flatten(0, 1).to(torch.uint8))
+        return spikes
 
     def pool(self, x: Tensor) -> Tensor:
         """See ``Ops``."""

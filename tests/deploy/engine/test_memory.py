@@ -1,0 +1,121 @@
+"""A compiled network with memory against the detector: membranes are equal up to the rounding of a sigmoid."""
+
+import pytest
+import torch
+from calibrated import random_cube
+from tiny import some_events, tiny_detector
+
+from spiking_centernet.data import open, write_dat
+from spiking_centernet.deploy.engine import compile, engine
+from spiking_centernet.deploy.engine.bindings import Kernels
+from spiking_centernet.deploy.engine.int8 import Int8Network
+from spiking_centernet.deploy.engine.ir import unfold
+from spiking_centernet.deploy.engine.quantize import reference
+from spiking_centernet.inference import stream
+from spiking_centernet.ops.library import native
+
+LIBRARY = native()
+SETS = LIBRARY.instruction_sets if LIBRARY is not None else ()
+ROUNDING = 2e-6
+"""How far membranes of up to 8 may lie apart: a few units in the last place of the sigmoid and of what follows."""
+
+
+@pytest.fixture(params=["native", "torch"])
+def kernels(request, monkeypatch):
+    """With the native library and as if there were none."""
+    if request.param == "torch":
+        monkeypatch.setattr(engine, "native", lambda: None)
+    elif LIBRARY is None:
+        pytest.skip("the native library is not built")
+
+
+def remembering(seed=0, **changes):
+    """Return a detector whose memory fires, holds and erases."""
+    torch.manual_seed(seed)
+    model = tiny_detector(**{"recurrent.kind": "gated", **changes})
+    conv = model.recurrent.conv
+    with torch.no_grad():
+        conv.weight.mul_(1.5).add_(torch.randn_like(conv.weight) * 0.2)
+    return model
+
+
+def seen_by(model, cube, state=None):
+    seen = {}
+    with torch.no_grad():
+        output, state = model(cube, state, observe=lambda name, s: seen.update({name: s.clone()}))
+    return output, seen, state
+
+
+def assert_alike(found, expected):
+    """Compare answers, spikes and membranes of two networks, of whose memories none lies at its threshold."""
+    (output, spikes, state), (output_wanted, spikes_wanted, state_wanted) = found, expected
+    assert spikes.keys() == spikes_wanted.keys()
+    for name, layer in spikes.items():
+        assert torch.equal(layer.float(), spikes_wanted[name].float()), name
+    assert spikes["recurrent"].float().mean() > 0.02
+    for name, v in state_wanted.items():
+        torch.testing.assert_close(state[name], v, atol=ROUNDING, rtol=0)
+    for one, other in zip(output, output_wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"head.readout_steps": 2}, {"encoder.widths": (5, 10, 18, 21)}],
+                         ids=["all steps", "last steps", "odd channels"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("precision", "sparse"), [("int8", "never"), ("int8", "always"), ("fp32", "auto"), ("bf16", "always")]
+)
+def test_it_remembers_as_the_detector_does(kernels, precision, sparse, changes):
+    if precision == "bf16" and engine.native() is None:
+        pytest.skip("without native kernels sums are bfloat16 too, and not exact")
+    wanted = reference(remembering(**changes))
+    compiled = compile(wanted, precision=precision, sparse=sparse)
+    first, second = random_cube((50, 61)), random_cube((50, 61), seed=1, density=0.02)
+    found, expected = seen_by(compiled, first), seen_by(wanted, first)
+    assert_alike(found, expected)
+    assert found[2]["recurrent"].shape == expected[2]["recurrent"].shape
+    # Each goes on from its own state, and from the other's.
+    assert_alike(seen_by(compiled, second, found[2]), seen_by(wanted, second, expected[2]))
+    assert_alike(seen_by(compiled, second, expected[2]), seen_by(wanted, second, expected[2]))
+
+
+def test_steps_one_by_one_are_the_window(kernels):
+    compiled = compile(remembering())
+    cube = random_cube((50, 61))
+    _, spikes, whole = seen_by(compiled, cube)
+    state, alone = None, []
+    for step in cube:
+        _, seen, state = seen_by(compiled, step[None], state)
+        alone.append(seen["recurrent"])
+    assert torch.equal(torch.cat(alone), spikes["recurrent"])
+    assert torch.equal(state["recurrent"], whole["recurrent"])
+
+
+def test_while_nothing_comes_it_holds(kernels):
+    compiled = compile(remembering())
+    _, before, state = seen_by(compiled, random_cube((50, 61), batch=1))
+    silence = torch.zeros(40, 1, 4, 50, 61, dtype=torch.uint8)
+    held = seen_by(compiled, silence, state)[1]["recurrent"][-1]
+    forgot = seen_by(compiled, silence, {name: v for name, v in state.items() if name != "recurrent"})[1]["recurrent"]
+    assert held.sum() > forgot[-1].sum()
+    assert held.sum() > 0.2 * before["recurrent"][-1].sum()
+
+
+def test_a_stream_is_the_detectors(kernels, tmp_path):
+    write_dat(tmp_path / "noise_td.dat", some_events(3000, 300_000, (40, 48), 0), (40, 48))
+    recording = open(tmp_path / "noise_td.dat")
+    model = reference(remembering(**{"head.readout_steps": 2}))
+    found, wanted = (list(stream(each, recording, min_score=0.0)) for each in (compile(model), model))
+    assert len(found) == 15
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(torch.from_numpy(one.scores), torch.from_numpy(other.scores), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("events", [False, True], ids=["dense", "events"])
+def test_every_instruction_set(isa, events):
+    wanted = reference(remembering())
+    network = unfold(wanted)
+    path = Int8Network(network, Kernels.of(LIBRARY, isa), lambda layer, count: events)
+    cube = random_cube((50, 61))
+    assert_alike(seen_by(engine.Engine(network, path, "int8", ""), cube), seen_by(wanted, cube))
