@@ -77,7 +77,7 @@ def npz_of_zeros(path, method):
         for name in "txyp":
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 member.write(head.getvalue())
-                for _ in range(1 << 8 if method == zipfile.ZIP_DEFLATED else 1 << 5):
+                for _ in range(1 << 7 if method == zipfile.ZIP_DEFLATED else 1 << 5):
                     member.write(bytes(1 << 20))
     return path
 

@@ -7,7 +7,7 @@ import event_writers
 import numpy as np
 import pytest
 import toy_roads
-from tiny import some_events, tiny_detector
+from tiny import FEW_LAYERS, some_events, tiny_detector
 
 from spiking_centernet.model.weights import load, save
 
@@ -178,7 +178,7 @@ def test_stream_packets(tmp_path, capsys, mode, timestamps):
 def test_export_onnx(tmp_path, capsys):
     for module in ("onnxscript", "onnxruntime"):
         pytest.importorskip(module, reason=f"{module} is not installed")
-    weights = save(tiny_detector(), tmp_path / "tiny")
+    weights = save(tiny_detector(**FEW_LAYERS), tmp_path / "tiny")
     size = ["--height", "64", "--width", "80"]
     example("export_onnx").main([str(tmp_path / "tiny.onnx"), "--model", str(weights), *size])
     lines = capsys.readouterr().out.splitlines()
@@ -197,7 +197,7 @@ def test_export_nir(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_train_tiny(tmp_path, capsys):
-    example("train_tiny").main([str(tmp_path), "--clips", "4", "--duration_s", "0.7", "--epochs", "1"])
+    example("train_tiny").main([str(tmp_path), "--clips", "2", "--duration_s", "0.7", "--epochs", "1"])
     assert "AP50 on the validation clips" in capsys.readouterr().out
     model = load(tmp_path / "run")
     assert model.config.encoder.widths == (8, 16, 32, 64)

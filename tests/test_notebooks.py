@@ -1,12 +1,11 @@
 """The notebooks run from top to bottom, and hold no output that could grow stale."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICKER = {'scn.load("small")': 'scn.load("nano")', 'scn.open("sample")  #': 'scn.open("sample-real")  #'}
+QUICKER = {'scn.load("small")': 'scn.load("nano")', 'scn.open("sample")': 'scn.open("sample-real")'}
 """Smaller weights and a shorter recording for what the notebooks show."""
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -30,22 +29,37 @@ def test_a_notebook_is_valid_and_without_outputs(path):
     assert not [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
 
 
+@pytest.fixture(scope="module")
+def kernel(subprocess_env):
+    """One kernel for all notebooks, which imports torch once; each begins in a folder of its own and without a name."""
+    for module in ("nbclient", "ipykernel"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+
+    manager = AsyncKernelManager(kernel_name="python3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", subprocess_env["PYTHONPATH"])
+        yield manager
+    if manager.has_kernel:
+        run_sync(manager.shutdown_kernel)(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path, monkeypatch):
-    client = pytest.importorskip("nbclient", reason="nbclient is not installed")
-    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+def test_a_notebook_runs(path, kernel, tmp_path):
+    import nbclient
+    import nbformat
+
     if path.stem == "train_and_fine_tune":
         pytest.importorskip("lightning", reason="lightning is not installed")
-    source = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", source)
     notebook = read(path)
     for cell in notebook.cells:
         for shown, quicker in QUICKER.items():
             cell.source = cell.source.replace(shown, quicker)
-    runner = client.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    runner.execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {tmp_path}"))
+    client = nbclient.NotebookClient(notebook, timeout=600, km=kernel)
+    client.execute()
+    client.kc.stop_channels()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     assert any("image/png" in output["data"] for output in shown)

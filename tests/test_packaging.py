@@ -19,8 +19,8 @@ PACKAGE = ROOT / "src" / "spiking_centernet"
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "-q", ".", "--no-deps", "--no-build-isolation", "-w", folder]
-    # Unoptimized and in a folder of its own: what is in the wheel is looked at, not how fast it is.
-    settings = ["-C", "cmake.build-type=Debug", "-C", f"build-dir={folder / 'build'}"]
+    # Of an unknown type, so without any option, and in a folder of its own: what is in the wheel is looked at.
+    settings = ["-C", "cmake.build-type=Plain", "-C", f"build-dir={folder / 'build'}"]
     subprocess.run([*build, *settings], cwd=ROOT, check=True)
     (path,) = folder.glob("*.whl")
     with ZipFile(path) as archive:

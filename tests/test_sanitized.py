@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which("gcc")
+NO_KERNEL = "not traced_networks and not the_cheaper_way and not near_the_real_numbers and not stay_in_range"
+"""Leaves out what takes long and calls no kernel."""
 
 
 def runtime(name: str) -> str | None:
@@ -41,7 +43,7 @@ def test_the_kernels_keep_within_their_buffers(tmp_path):
     }
     tests = ["tests/deploy/engine/test_bindings.py", "tests/deploy/engine/test_separable.py"]
     tests += [f"tests/ops/test_{name}.py" for name in ("plif", "pooling", "event_conv")]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", "-k", NO_KERNEL, *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert " passed" in done.stdout

@@ -338,8 +338,13 @@ def detected(out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("how", [{}, {"track": True}, {"scale": (1.0, 0.5)}, {"num_events": 700}, {"most": 4}])
+@pytest.mark.parametrize(
+    ("how", "compiled"),
+    [
+        ({}, False), ({}, True), ({"scale": (1.0, 0.5)}, False), ({"scale": (1.0, 0.5)}, True),
+        ({"track": True}, False), ({"num_events": 700}, False), ({"most": 4}, False),
+    ],
+)  # fmt: skip
 def test_a_page_changes_no_detection_and_costs_no_second_pass(place, tmp_path, monkeypatch, how, compiled):
     how = dict(how)
     if "track" in how:

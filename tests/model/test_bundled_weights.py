@@ -44,11 +44,11 @@ def test_the_weights_load_and_score(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def unseen_roads(tmp_path_factory):
-    """Three clips that nobody trained on."""
+    """Two clips that nobody trained on."""
     from spiking_centernet.simulate.dataset import Clips, simulate
 
     folder = tmp_path_factory.mktemp("unseen") / "roads"
-    clips = Clips(train=0, val=3, test=0)
+    clips = Clips(train=0, val=2, test=0)
     simulate(folder, seed=77, duration_s=1.5, workers=1, clips=clips, labels=("objects",))
     return folder
 

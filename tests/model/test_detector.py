@@ -153,13 +153,14 @@ def neuron_of(block):
 @pytest.mark.slow
 def test_a_state_belongs_to_its_network_and_cube(network):
     model, cube = network
+    cube, fused = cube[:2], model.fuse()
     with torch.no_grad():
         _, state = model(cube)
         some = {"encoder.stages.0.1": state["encoder.stages.0.1"]}
         zeros = {name: torch.zeros_like(v) for name, v in state.items()}
         assert equal_states(model(cube, some)[1], model(cube, zeros | some)[1])
         assert not equal_states(model(cube, some)[1], model(cube)[1])
-        assert torch.equal(model.fuse()(cube, state)[0].wh, model.fuse()(cube, dict(reversed(state.items())))[0].wh)
+        assert torch.equal(fused(cube, state)[0].wh, fused(cube, dict(reversed(state.items())))[0].wh)
         for other in (cube[:, :1], cube[..., :-8]):
             with pytest.raises(ConfigError, match=r"the state of encoder\.stem is .*; start a cube of another size"):
                 model(other, state)

@@ -1,10 +1,11 @@
 """A compiled detector against the detector: bit-equal spikes on every path."""
 
+import itertools
 from functools import cache
 
 import pytest
 import torch
-from calibrated import calibrated, equal_states, potentials, random_cube, spikes_of
+from calibrated import calibrated, calibrated_nano, equal_states, potentials, random_cube, spikes_of
 from tiny import tiny_detector
 from torch import Tensor
 
@@ -124,12 +125,16 @@ def test_large_presets(preset):
 
 
 @pytest.mark.parametrize(
-    ("precision", "sparse"), [("int8", "auto"), *((p, s) for p in engine.PRECISIONS for s in ("never", "always"))]
-)
+    ("precision", "sparse"),
+    [
+        ("int8", "auto"), *itertools.product(("int8", "fp32"), ("never", "always")),
+        *(pytest.param("bf16", sparse, marks=pytest.mark.slow) for sparse in ("never", "always")),
+    ],
+)  # fmt: skip
 def test_steps_one_by_one_are_the_window(kernels, precision, sparse):
     """Of floats where every layer is computed in one way: two ways round differently."""
     cube = random_cube((34, 46), batch=2)
-    compiled = compile(calibrated("nano", cube), precision=precision, sparse=sparse)
+    compiled = compile(calibrated_nano((34, 46)), precision=precision, sparse=sparse)
     whole, spikes, end = spikes_of_engine(compiled, cube)
     state, parts, seen = None, [], []
     for step in cube.split([1, 1, 2, 1]):
@@ -143,10 +148,11 @@ def test_steps_one_by_one_are_the_window(kernels, precision, sparse):
         torch.testing.assert_close(sum(summed) / len(cube), part, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_state_is_never_overwritten_while_somebody_holds_it(kernels):
     cube = random_cube((40, 40), batch=1)
     for precision in engine.PRECISIONS:
-        compiled = compile(calibrated("nano", cube), precision=precision)
+        compiled = compile(calibrated_nano((40, 40), batch=1), precision=precision)
         _, first = compiled(cube)
         kept = {name: v.clone() for name, v in first.items()}
         once, _ = compiled(cube, first)
@@ -160,7 +166,7 @@ def test_a_state_is_never_overwritten_while_somebody_holds_it(kernels):
 
 def test_states_of_the_detector_fit(kernels):
     cube = random_cube((40, 52), batch=2)
-    wanted = reference(calibrated("nano", cube))
+    wanted = reference(calibrated_nano((40, 52)))
     compiled = compile(wanted)
     with torch.no_grad():
         _, state = wanted(cube[:2])
@@ -175,7 +181,7 @@ def test_states_of_the_detector_fit(kernels):
 
 def test_a_missing_membrane_is_zero_initialized(kernels):
     cube = random_cube((40, 52), batch=2)
-    wanted = reference(calibrated("nano", cube))
+    wanted = reference(calibrated_nano((40, 52)))
     with torch.no_grad():
         _, state = wanted(cube[:2])
         some = {name: v for i, (name, v) in enumerate(state.items()) if i % 2}
@@ -192,7 +198,7 @@ def test_a_missing_membrane_is_zero_initialized(kernels):
 def test_large_memory_is_used_again():
     cube = random_cube((40, 40), batch=1)
     for precision in ("int8", "fp32"):
-        compiled = compile(calibrated("nano", cube), precision=precision)
+        compiled = compile(calibrated_nano((40, 40), batch=1), precision=precision)
         state, places = None, []
         for _ in range(8):
             _, state = compiled(cube, state)
@@ -205,7 +211,7 @@ def test_large_memory_is_used_again():
 def test_arbitrary_weights_layer_by_layer(kernels, precision, sparse):
     """Fed the same spikes, a layer may differ only where the membrane lies within rounding of the threshold."""
     cube = random_cube((48, 64), batch=1)
-    model = calibrated("nano", cube).fuse()
+    model = calibrated_nano((48, 64), batch=1).fuse()
     _, wanted = spikes_of(model, cube)
     path = compile(model, precision=precision, sparse=sparse)._path
     for index in range(2, 5):
@@ -241,7 +247,7 @@ def test_floats_from_active_inputs_round_alike_everywhere():
     """Arbitrary weights, to the last bit: any instruction set, number of threads and batch."""
     assert LIBRARY is not None
     cube, before = random_cube((40, 52), batch=3), torch.get_num_threads()
-    network = unfold(calibrated("nano", cube))
+    network = unfold(calibrated_nano((40, 52), batch=3))
     found = []
     for isa in SETS:
         for threads, cubes in ((1, cube.split(1, 1)), (2, [cube])):
@@ -262,6 +268,7 @@ def test_floats_take_cubes_of_other_values(kernels, sparse, factor):
     assert_equal(output, spikes, *expected)
 
 
+@pytest.mark.slow
 @needs_library
 @pytest.mark.parametrize("precision", engine.PRECISIONS)
 def test_dense_or_event_driven_by_the_number_of_spikes(precision):
@@ -293,7 +300,7 @@ def test_streams_like_the_detector(precision, recordings_dir):
 
 def test_firing_rates(kernels):
     cube = random_cube((40, 52))
-    wanted = reference(calibrated("nano", cube))
+    wanted = reference(calibrated_nano((40, 52)))
     rates, mine = FiringRates(wanted.neuron_names), FiringRates(wanted.neuron_names)
     with torch.no_grad():
         wanted(cube, observe=rates)
