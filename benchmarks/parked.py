@@ -61,10 +61,11 @@ def recall(name: str, data: str, split: str) -> dict:
     groups: dict[str, list[int]] = {}
     threshold, step_us = model.config.deployment.score_threshold, model.config.voxels.step_us
     false = frames = 0
+    compiled = scn.compile(model, precision="fp32")
     for recording in track(dataset_for(model, data, split).recordings, name):
         events, found = scn.open(recording.path), {}
         waiting = recording.timestamps_us.tolist()
-        for answer in scn.stream(model, events, mode="stateful", min_score=LEAST_SCORE):
+        for answer in scn.stream(compiled, events, mode="stateful", min_score=LEAST_SCORE):
             while waiting and answer.t_us + step_us > waiting[0]:
                 if answer.t_us <= waiting[0]:
                     found[recording.name, waiting[0]] = answer
