@@ -242,7 +242,7 @@ def test_an_exported_file_remembers_as_the_network_does(tmp_path, suffix, num_st
 
 def test_calls_that_would_cut_the_last_steps_apart_are_refused():
     model = tiny_detector(**(REMEMBERS | {"head.readout_steps": 3}))
-    assert contract_of(model, (64, 64), 6).shown_calls == 1
+    assert contract_of(model, (64, 64), 4).shown_calls == 1
     with pytest.raises(ExportError, match=r"average the last 3 steps; .* a divisor of that, got 2"):
         contract_of(model, (64, 64), 2)
 
