@@ -20,7 +20,7 @@ STUDIES ?= distillation distillation_why time_steps architecture head neuron inp
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill models \
-	worlds robustness results firing-rate-study studies wheel clean
+	worlds robustness results firing-rate-study studies wheel clean memory
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -110,6 +110,13 @@ models: $(READY) ## train and evaluate the bundled weights, on ROADS; hours
 	  cp $$run/metrics.csv results/$${recipe}_training.csv; \
 	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \
 	  cp $$run/test/score.json results/$${stem}_roads.json; done
+
+memory: $(READY) ## train and measure nano-memory on traffic that stops; two hours
+	test -d data/stops/test || $(BIN)/scn simulate data/stops --world stops --seed 6 --train 90 --train_duration_s 3 --val 16 \
+	  --test 24 --duration_s 4
+	for name in nano_memory nano_memory_longer; do \
+	  $(BIN)/scn train recipes/$$name.yaml --data data/stops --out runs/$$name --resume || exit 1; done
+	$(BIN)/python benchmarks/parked.py --data data/stops --models nano runs/nano_memory_longer --split test
 
 worlds: $(READY) ## simulate the worlds that robustness is measured in; ten minutes
 	set -e; make_world() { test -d data/$$1 || $(BIN)/scn simulate data/$$1 --train 0 --val 0 --test 20 --duration_s 3 \
