@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from calibrated import random_cube
+from calibrated import equal_states, random_cube
 from tiny import some_events, tiny_detector
 
 from spiking_centernet.data import open, write_dat
 from spiking_centernet.deploy.engine import compile, engine
 from spiking_centernet.deploy.engine.bindings import Kernels
+from spiking_centernet.deploy.engine.float import FloatNetwork
 from spiking_centernet.deploy.engine.int8 import Int8Network
 from spiking_centernet.deploy.engine.ir import unfold
 from spiking_centernet.deploy.engine.quantize import reference
@@ -90,6 +91,39 @@ def test_steps_one_by_one_are_the_window(kernels):
     assert torch.equal(state["recurrent"], whole["recurrent"])
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("lengths", [(7, 8), (5, 9, 1), (4, 4, 4, 3)])
+def test_windows_of_any_length_are_the_clip(kernels, precision, lengths):
+    # Floats densely: oneDNN adds in one order however many steps come at once.
+    compiled = compile(remembering(), precision=precision, sparse="never")
+    clip = torch.cat([random_cube((33, 47), seed=seed, density=0.05) for seed in range(3)])
+    _, spikes, whole = seen_by(compiled, clip)
+    assert spikes["recurrent"].any()
+    state, found = None, []
+    for window in clip.split(lengths):
+        _, seen, state = seen_by(compiled, window, state)
+        found.append(seen["recurrent"])
+    assert torch.equal(torch.cat(found), spikes["recurrent"])
+    for name, v in whole.items():
+        torch.testing.assert_close(state[name], v, atol=0 if precision == "int8" else ROUNDING, rtol=0)
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("read", [1, 3])
+def test_the_last_steps_are_what_the_heads_spiked_in_them(dtype, read):
+    """A dense sum and one of active inputs round differently: all steps and the earlier ones must go one way."""
+    network = unfold(remembering(**{"head.readout_steps": read}))
+    cube = random_cube((50, 61), density=0.02)
+    # The heads' layer over the whole window is to be computed from active inputs, that of fewer steps densely.
+    path = FloatNetwork(network, dtype, Kernels.of(LIBRARY), lambda layer, count: layer.num_steps == len(cube))
+    seen = {}
+    counts, _ = path(cube, None, lambda name, s: seen.update({name: s.clone()}), keep_state=False)
+    heads = torch.cat([seen[name] for name in network.heads.names], 1).unflatten(0, cube.shape[:2])
+    assert heads.any()
+    assert torch.equal(counts, heads[-read:].float().sum(0).permute(0, 2, 3, 1))
+
+
 def test_while_nothing_comes_it_holds(kernels):
     compiled = compile(remembering())
     _, before, state = seen_by(compiled, random_cube((50, 61), batch=1))
@@ -119,3 +153,20 @@ def test_every_instruction_set(isa, events):
     path = Int8Network(network, Kernels.of(LIBRARY, isa), lambda layer, count: events)
     cube = random_cube((50, 61))
     assert_alike(seen_by(engine.Engine(network, path, "int8", ""), cube), seen_by(wanted, cube))
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
+def test_membranes_are_alike_to_the_last_bit_everywhere():
+    """Any instruction set, number of threads and batch."""
+    network, cube, before = unfold(remembering()), random_cube((33, 47), batch=3), torch.get_num_threads()
+    found = []
+    for isa in SETS:
+        for threads, cubes in ((1, cube.split(1, 1)), (2, [cube])):
+            path = Int8Network(network, Kernels.of(LIBRARY, isa), lambda layer, count: True)
+            torch.set_num_threads(threads)
+            states = [path(part, None, None, keep_state=True)[1] for part in cubes]
+            torch.set_num_threads(before)
+            found.append({name: torch.cat([state[name] for state in states]) for name in states[0]})
+    assert found[0]["recurrent"].any()
+    for other in found[1:]:
+        assert equal_states(found[0], other)

@@ -253,28 +253,31 @@ class Workspace(ABC):
     def _counted_earlier(self, last: int) -> Tensor:
         """Return the heads' spikes summed over the steps that are not averaged."""
         assert self._earlier is not None
+        # The way of the whole: floats round differently on the other, and what is taken off must have been counted.
+        by_events = self._takes_events(last)
         whole, self.layers[last] = self.layers[last], self._earlier
         self._earlier.old_membranes = whole.old_membranes
-        self.compute(last)
+        self._convolve(last, by_events=by_events)
         self.layers[last] = whole
         return self._earlier_counts
 
     def compute(self, index: int) -> int:
         """Compute a block from its input; returns the number of spikes."""
-        if index in self._memories:
-            self._convolve(index)
-            return self.owner.kernels.gated(byref(self._memories[index]))
-        return self._convolve(index)
-
-    def _convolve(self, index: int) -> int:
-        layer, count = self.layers[index], self.sources[index].count
         if index in self._factored:
             return self._factored[index]()
+        total = self._convolve(index, by_events=self._takes_events(index))
+        return self.owner.kernels.gated(byref(self._memories[index])) if index in self._memories else total
+
+    def _takes_events(self, index: int) -> bool:
+        layer, count = self.layers[index], self.sources[index].count
         # Where nobody can tell how many spikes there are, they are no spikes.
-        if count is not None and self.owner.uses_events(layer, count) and keys_fit(layer):
-            self.owner.lists.reserve(layer)
-            return run_events(self.owner.kernels, layer, self.owner.lists)
-        return self.dense(index)
+        return count is not None and self.owner.uses_events(layer, count) and keys_fit(layer)
+
+    def _convolve(self, index: int, *, by_events: bool) -> int:
+        if not by_events:
+            return self.dense(index)
+        self.owner.lists.reserve(self.layers[index])
+        return run_events(self.owner.kernels, self.layers[index], self.owner.lists)
 
     def fire(self, index: int, x: Plane) -> Plane:
         """See ``Ops``; ``x`` is the block's own source."""
