@@ -8,10 +8,12 @@ import torch
 from tiny import some_events, tiny_detector
 
 import spiking_centernet as scn
+from spiking_centernet.cli import program
 from spiking_centernet.data import open, write_dat
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference import stream
 from spiking_centernet.inference.recordings import detections_at, write_detections
+from spiking_centernet.model.weights import save
 from spiking_centernet.structures import VoxelSpec
 
 SIZE_HW = (16, 24)
@@ -87,3 +89,13 @@ def test_predict_and_the_files_of_a_detection_remember(model, recording, tmp_pat
 def test_several_scales_are_refused(model, recording):
     with pytest.raises(ConfigError, match="one scale"):
         at(model, recording, [100_000], scale=(1, 0.5))
+
+
+def test_the_command_remembers_too(model, recording, tmp_path):
+    path = save(model, tmp_path / "memory.safetensors")
+    assert program.main(["detect", str(path), str(recording.path), "--out", str(tmp_path), "--save", "json"]) == 0
+    told = json.loads((tmp_path / "noise_detections.json").read_text())["instants"]
+    expected = list(detections_at(model, recording, range(50_000, 300_001, 50_000)))
+    assert [len(one["boxes"]) for one in told] == [len(one) for one in expected]
+    scores = [box["score"] for one in told for box in one["boxes"]]
+    np.testing.assert_allclose(scores, np.concatenate([one.scores for one in expected]), atol=1e-4)

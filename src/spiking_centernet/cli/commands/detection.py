@@ -256,12 +256,14 @@ def _camera(focal_px: float | None, pitch_deg: float, size_hw: tuple[int, int]) 
     return pitched_camera(focal_px, pitch_deg, size_hw)
 
 
-def _windows(spec: "VoxelSpec", num_events: int, least_ms: float, most_ms: float | None, whole: bool) -> "VoxelSpec":
-    """Return how windows are cut: of the network's length, or counting events; fitted to their events or whole."""
+def _windows(
+    spec: "VoxelSpec", num_events: int, least_ms: float, most_ms: float | None, whole: bool
+) -> "VoxelSpec | None":
+    """Return how windows are cut: counting events, or whole; None as the network wants them."""
     if not num_events:
         if most_ms is not None:
             raise ConfigError("--most_ms bounds windows that count events; give --window_events, too")
-        return replace(spec, fit=not whole)
+        return replace(spec, fit=False) if whole else None
     most_us = spec.window_us if most_ms is None else microseconds(most_ms)
     return replace(spec, num_events=num_events, least_us=microseconds(least_ms), window_us=most_us, fit=not whole)
 
