@@ -7,7 +7,7 @@ from its start to its end, the membranes carried along; the answers of the last 
 matched with the ground truth at IoU 0.5, from the model's own threshold up. Where the last model draws more false boxes
 than the first, the first is told once more at a lower threshold, with as many. An object has stood still since the last
 label whose box overlaps its present one with an IoU below 0.95; one that has not yet moved never made an event. Writes
-``results/parked.json``, ``docs/images/parked.png`` and, of the clip with most objects that stand still for a second,
+``results/parked.json``, ``docs/images/parked.png`` and, of the clip with most objects that stand still for 1 to 2 s,
 ``docs/images/parked_frames.png``: a row for every model, ground truth dashed.
 """
 

@@ -63,7 +63,7 @@ def detections_remembered(
         model, size_hw=recording.size_hw, mode="stateful", min_score=0.0 if coverage is not None else min_score,
         readout_steps=each // together, ratio=spec.ratio, inspector=inspector, camera=camera,
     )  # fmt: skip
-    begin = done = max(0, ends[0] - max(spec.num_steps, each)) if ends else 0
+    begin = done = max(0, ends[0] - spec.num_steps) if ends else 0
     for stop_us, end in zip(stops, ends, strict=True):
         began_s = time.perf_counter()
         for stop in _blocks(done, end, together):

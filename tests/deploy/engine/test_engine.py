@@ -31,15 +31,6 @@ needs_library = pytest.mark.skipif(LIBRARY is None, reason="the native library i
 WAYS = [(precision, sparse) for precision in ("int8", "fp32") for sparse in ("never", "always", "auto")]
 
 
-@pytest.fixture(params=["native", "torch"])
-def kernels(request, monkeypatch):
-    """With the native library and as if there were none."""
-    if request.param == "torch":
-        monkeypatch.setattr(engine, "native", lambda: None)
-    elif LIBRARY is None:
-        pytest.skip("the native library is not built")
-
-
 def spikes_of_engine(compiled: engine.Engine, cube: Tensor, state=None):
     seen: dict[str, Tensor] = {}
     output, state = compiled(cube, state, observe=seen.__setitem__)

@@ -21,15 +21,6 @@ ROUNDING = 2e-6
 """How far membranes of up to 8 may lie apart: a few units in the last place of the sigmoid and of what follows."""
 
 
-@pytest.fixture(params=["native", "torch"])
-def kernels(request, monkeypatch):
-    """With the native library and as if there were none."""
-    if request.param == "torch":
-        monkeypatch.setattr(engine, "native", lambda: None)
-    elif LIBRARY is None:
-        pytest.skip("the native library is not built")
-
-
 def remembering(seed=0, **changes):
     """Return a detector whose memory fires, holds and erases."""
     torch.manual_seed(seed)
