@@ -2,9 +2,9 @@
 
     python benchmarks/augmentations.py --data data/mixed --worlds roads=data/roads wide=data/wide [--real data/real]
 
-Fine-tunes the bundled ``nano`` once for each group of settings of ``recipes/nano_wide.yaml``: with flips alone, with
-flips and that group, and with all of them; same seed, same steps. Scores them on the validation splits and on the real
-suite. A run that is there already is not trained again, one that was cut off goes on. Writes
+Fine-tunes the bundled ``nano`` once for each group of settings of ``recipes/nano_augmentations.yaml``: with flips
+alone, with flips and that group, and with all of them; same seed, same steps. Scores them on the validation splits
+and on the real suite. A run that is there already is not trained again, one that was cut off goes on. Writes
 ``results/augmentations.json``.
 """
 
@@ -21,7 +21,7 @@ from spiking_centernet.data.augmentation import Augmentation
 from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.training.recipes import recipe_for
 
-RECIPE = ROOT / "recipes" / "nano_wide.yaml"
+RECIPE = ROOT / "recipes" / "nano_augmentations.yaml"
 GROUPS = {
     "zoom": ("zoom", "zoom_range"),
     "time": ("window", "window_range", "empty_past", "filled_range"),

@@ -157,6 +157,15 @@ def test_a_view_can_show_a_part_of_an_object_which_is_then_its_box():
     assert 12 <= parts <= 28
 
 
+@pytest.mark.parametrize("around", [0, 1])
+def test_views_are_around_an_object_as_often_as_is_said(around):
+    box = (30, 20, 50, 40)
+    views = [changed(scene_of(box), seeds=(seed, 0, 0), isolate=1, isolate_around=around, isolate_range=(1, 1))
+             for seed in range(20)]  # fmt: skip
+    shown = [inside(view.events, box).all() and view.boxes.xyxy.tolist() == [list(box)] for view in views]
+    assert sum(shown) == 20 * around
+
+
 def test_a_view_without_an_object_leaves_a_part():
     sizes = {len(changed(scene_of(), seeds=(seed, 0, 0), isolate=1).events) for seed in range(6)}
     assert min(sizes) > 0
@@ -186,6 +195,7 @@ def test_windows_of_another_size_are_left_out():
         ({"filled_range": (0.5, 0.2)}, "filled_range"),
         ({"filled_range": (0.5, 1.2)}, "filled_range"),
         ({"isolate_range": (0.0, 1.0)}, "isolate_range"),
+        ({"isolate_around": 1.1}, r"augmentation\.isolate_around must lie in \[0, 1\]"),
         ({"window_range": (0.0, 1.0)}, "window_range must be positive"),
     ],
 )

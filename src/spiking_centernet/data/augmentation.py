@@ -37,6 +37,7 @@ class Augmentation:
         mix: probability that the events and boxes of another window are laid over this one.
         paste: probability that objects cut out of another window are put before this one.
         isolate: probability that all but a part of the frame, around an object or not, is empty.
+        isolate_around: share of these parts that are around an object, where there is one; the others mostly show none.
         isolate_range: sides of the part around an object, times the object's; below 1 it shows a part of the object.
         swap_polarity: probability that ON and OFF are exchanged.
         merge_polarity: probability that all events are ON.
@@ -59,13 +60,14 @@ class Augmentation:
     mix: float = 0.0
     paste: float = 0.0
     isolate: float = 0.0
+    isolate_around: float = 0.5
     isolate_range: tuple[float, float] = (1.0, 1.6)
     swap_polarity: float = 0.0
     merge_polarity: float = 0.0
     fault: float = 0.0
 
     def __post_init__(self):
-        for name in ("flip", "zoom", "min_left", *EVENT_CHANGES):
+        for name in ("flip", "zoom", "min_left", "isolate_around", *EVENT_CHANGES):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augmentation.{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("zoom_range", "noise_range_hz", "window_range", "isolate_range"):

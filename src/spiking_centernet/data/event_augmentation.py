@@ -18,9 +18,6 @@ MOST_PASTED = 3
 COVERED = 0.5
 """Share of a box behind a pasted object from which on it is no label any more."""
 
-AROUND_OBJECT = 0.5
-"""Share of the views that are around an object, where there is one."""
-
 WORST_FAULT = 3
 """Highest severity of a corruption in training; beyond, little is left to learn from."""
 
@@ -152,11 +149,11 @@ def _pasted(scene: Scene, other: Scene | None, size_hw: tuple[int, int], rng: np
 def _isolated(scene: Scene, size_hw: tuple[int, int], settings: Augmentation, rng: np.random.Generator) -> Scene:
     """Leave only a part of the frame; the rest of it is empty.
 
-    One view in two is around an object: were it every one, a part that is full of events would mean an object.
+    Not every view is around an object: else a part that is full of events would mean an object.
     """
     height, width = size_hw
     which, wide, high, right, down, around = rng.random(6)
-    if len(scene.boxes) and around < AROUND_OBJECT:
+    if len(scene.boxes) and around < settings.isolate_around:
         left, top, far, low = scene.boxes.xyxy[int(which * len(scene.boxes))].astype(np.float64)
         least, most = settings.isolate_range
         view_w, view_h = (
