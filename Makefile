@@ -58,6 +58,7 @@ sanitize: $(READY) ## run the native kernels' tests under the address and undefi
 	$(BIN)/python -m pytest tests/test_sanitized.py
 
 lint: $(READY) ## ruff, its formatter, pyright and import-linter
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -c constraints.txt --group bench
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
