@@ -125,6 +125,9 @@ def test_pairs_of_joints_are_left_and_right_of_one_name(joints):
         ({"box3d": np.zeros((2, 7))}, "box3d must be float32"),
         ({"joints": np.zeros((2, 13, 2), np.float32)}, "joints must be"),
         ({"joints": np.zeros((1, 13, 3), np.float32)}, "joints must be"),
+        ({"crowd": np.zeros(2)}, "crowd must be bool"),
+        ({"areas": np.zeros((2, 1), np.float32)}, r"areas must be \[2\]"),
+        ({"areas": np.zeros(2)}, "areas must be float32"),
     ],
 )
 def test_columns_of_a_wrong_shape_or_type_are_refused(columns, what):

@@ -148,7 +148,7 @@ PerObject = TypeVar("PerObject", bound="Boxes | Detections")
 
 COLUMN_TYPES = {
     "xyxy": np.float32, "scores": np.float32, "labels": np.int64, "track_ids": np.int64, "box3d": np.float32,
-    "joints": np.float32, "crowd": np.bool_,
+    "joints": np.float32, "crowd": np.bool_, "areas": np.float32,
 }  # fmt: skip
 """What the columns of boxes and detections hold."""
 
@@ -159,6 +159,7 @@ def _complete(objects: "Boxes | Detections") -> None:
     unknown = {
         "track_ids": np.full(n, -1, np.int64), "box3d": np.full((n, 7), np.nan, np.float32),
         "joints": np.zeros((n, 0, 3), np.float32), "crowd": np.zeros(n, bool),
+        "areas": np.full(n, np.nan, np.float32),
     }  # fmt: skip
     for name in (f.name for f in fields(objects) if f.name in COLUMN_TYPES):
         value = getattr(objects, name)
@@ -176,10 +177,10 @@ def _complete(objects: "Boxes | Detections") -> None:
     xyxy, joints = objects.xyxy, objects.joints
     _check(xyxy.ndim == 2 and xyxy.shape[1] == 4, f"xyxy must be [N, 4], got {list(xyxy.shape)}")
     n = len(xyxy)
-    for name in ("labels", "track_ids"):
-        array = getattr(objects, name)
+    for name in ("labels", "track_ids", *(("crowd", "areas") if isinstance(objects, Boxes) else ())):
+        array, dtype = getattr(objects, name), np.dtype(COLUMN_TYPES[name])
         _check(array.shape == (n,), f"{name} must be [{n}] like xyxy, got {list(array.shape)}")
-        _check(array.dtype == np.int64, f"{name} must be int64, got {array.dtype}")
+        _check(array.dtype == dtype, f"{name} must be {dtype}, got {array.dtype}")
     _check(objects.box3d.shape == (n, 7), f"box3d must be [{n}, 7] like xyxy, got {list(objects.box3d.shape)}")
     _check(
         joints.ndim == 3 and joints.shape[0] == n and joints.shape[2] == 3,
@@ -188,9 +189,6 @@ def _complete(objects: "Boxes | Detections") -> None:
     for name in ("box3d", "joints"):
         dtype = getattr(objects, name).dtype
         _check(dtype == np.float32, f"{name} must be float32, got {dtype}")
-    if isinstance(objects, Boxes):
-        crowd = objects.crowd
-        _check(crowd.shape == (n,) and crowd.dtype == bool, f"crowd must be bool [{n}] like xyxy, got {crowd.dtype}")
 
 
 def select(objects: PerObject, keep: np.ndarray) -> PerObject:
@@ -305,6 +303,7 @@ class Boxes:
             there are none.
         crowd: bool [N], True for a region that is no object but may hide some of its class: nothing is learned there,
             and detections there are neither right nor wrong (COCO's ``iscrowd``, KITTI's DontCare).
+        areas: float32 [N], square pixels that the object itself covers (COCO's ``area``); NaN where unknown.
     """
 
     xyxy: np.ndarray
@@ -313,6 +312,7 @@ class Boxes:
     box3d: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     joints: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     crowd: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    areas: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
         _complete(self)

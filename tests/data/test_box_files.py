@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiking_centernet.data import boxes_at, clean_boxes, label_timestamps, read_boxes, write_boxes
+from spiking_centernet.data.box_files import with_areas
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import BOX_DTYPE
 
@@ -120,6 +121,21 @@ def test_impossible_boxes(tmp_path, row, told):
     np.save(path, np.array([(1, 1, 2, 3, 4, 0, 0, 1), row], TOOLBOX_DTYPE))
     with pytest.raises(BoxFileError, match=told):
         read_boxes(path)
+
+
+def test_areas_are_read_where_they_are_asked_for(tmp_path):
+    path, boxes = tmp_path / "a_crowds.npy", boxes_of(box(ts=2000), box(ts=1000))
+    write_boxes(path, with_areas(boxes, np.array([np.nan, 7.5], np.float32)))
+    assert read_boxes(path).dtype == BOX_DTYPE
+    rows = read_boxes(path, areas=True)
+    np.testing.assert_array_equal(rows["area"], [7.5, np.nan])
+    assert boxes_at(clean_boxes(rows, (240, 304)), 1000).areas.tolist() == [7.5]
+    assert np.isnan(boxes_at(boxes, 1000).areas).all()
+    assert with_areas(boxes, np.full(2, np.nan)).dtype == BOX_DTYPE
+    for area in (-1.0, np.inf):
+        np.save(path, with_areas(boxes, np.array([1, area])))
+        with pytest.raises(BoxFileError, match="has an area that is not 0 to"):
+            read_boxes(path, areas=True)
 
 
 def test_other_data_sets_bring_their_own_classes(tmp_path):

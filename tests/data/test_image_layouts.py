@@ -127,6 +127,12 @@ def test_keypoints_of_another_set_are_not_read(tmp_path):
         path.write_text(json.dumps(document))
         with pytest.raises(BoxFileError, match=message):
             FolderDataset(root, "val", SPEC)
+    document = json.loads(text)
+    for area in (-1, 1e13, "large"):
+        document["annotations"][0]["area"] = area
+        path.write_text(json.dumps(document))
+        with pytest.raises(BoxFileError, match=r"has the area|could not convert string"):
+            FolderDataset(root, "val", SPEC)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,23 @@ def test_a_file_without_joints_reads_as_none(tmp_path):
     assert Objects(rows).attach(boxes_at(boxes(), T_US), T_US).joints.shape == (3, 0, 3)
 
 
+def test_areas_go_with_the_objects(tmp_path):
+    rows = np.zeros(3, object_dtype(13, areas=True))
+    for name in object_dtype(13).names or ():
+        rows[name] = objects()[name]
+    rows["area"] = [8, np.nan, 96]
+    root = folder(tmp_path)
+    write_objects(root / "train" / "a_objects.npy", rows)
+    np.testing.assert_array_equal(FolderDataset(root, "train")[0].boxes.areas, rows["area"])
+    smaller = Augmentation(flip=0, zoom=1, zoom_range=(0.5, 0.5), min_side_px=1)
+    zoomed = FolderDataset(root, "train", augmentation=smaller)[0].boxes
+    np.testing.assert_allclose(zoomed.areas, [2, np.nan, 24], rtol=1e-6)
+    rows["area"] = -1
+    np.save(root / "train" / "a_objects.npy", rows)
+    with pytest.raises(BoxFileError, match="has an area that is not 0 to"):
+        FolderDataset(root, "train")
+
+
 def test_a_recording_without_an_object_is_written_and_read(tmp_path):
     root = folder(tmp_path)
     write_objects(root / "train" / "a_objects.npy", objects()[:0])

@@ -161,7 +161,8 @@ def zoom(
         moved = (boxes.xyxy.astype(np.float64) - [left, top, left, top]) * factor
         joints = boxes.joints.copy()
         joints[..., :2] = (joints[..., :2] - np.array([left, top], np.float32)) * np.float32(factor)
-        return clip_boxes(replace(boxes, joints=joints), moved, frame, min_left=min_left, min_side_px=min_side_px)
+        boxes = replace(boxes, joints=joints, areas=boxes.areas * np.float32(factor**2))
+        return clip_boxes(boxes, moved, frame, min_left=min_left, min_side_px=min_side_px)
 
     boxes, *earlier = map(zoomed_boxes, (sample.boxes, *sample.earlier))
     calibration = None if sample.calibration is None else sample.calibration.zoomed(factor, top_left)

@@ -22,18 +22,24 @@ REPEATED_IOU = 0.5
 """Two boxes of one timestamp, track and class that overlap so far are one object, labeled again."""
 MAX_CONFIDENCE = float(np.finfo(np.float32).max)
 FIELDS = BOX_DTYPE.names or ()
+AREA_DTYPE = np.dtype([*BOX_DTYPE.descr, ("area", "<f4")])
+"""A box and the square pixels that the object itself covers, NaN where unknown."""
 ALIASES = {"ts": ("ts", "t"), "confidence": ("confidence", "class_confidence")}
 
 
-def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_NAMES) -> np.ndarray:
+def read_boxes(
+    path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_NAMES, areas: bool = False
+) -> np.ndarray:
     """Read a box file of either layout, by field name.
 
     Args:
         path: the file.
         classes: the names that class ids count through.
+        areas: whether to read areas as well, where the file has any.
 
     Returns:
-        BOX_DTYPE array, sorted by time. A file without confidences reads as 1, without track ids as one track per box.
+        BOX_DTYPE array, AREA_DTYPE with areas, sorted by time. A file without confidences reads as 1, without track ids
+        as one track per box.
 
     Raises:
         BoxFileError: the file is missing or no box file, or a box has NaN, a negative time or size, or an unknown
@@ -56,7 +62,36 @@ def read_boxes(path: str | os.PathLike[str], *, classes: Sequence[str] = CLASS_N
     boxes = np.empty(len(stored), BOX_DTYPE)
     for field, column in columns.items():
         boxes[field] = column
+    if areas and "area" in names:
+        boxes = with_areas(boxes, checked_areas(path, stored["area"]))
     return boxes[np.argsort(boxes["ts"], kind="stable")]
+
+
+def with_areas(boxes: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Return BOX_DTYPE rows as AREA_DTYPE with their areas [N]; as they are where no area is known."""
+    if np.isnan(areas).all():
+        return boxes
+    rows = np.empty(len(boxes), AREA_DTYPE)
+    for field in FIELDS:
+        rows[field] = boxes[field]
+    rows["area"] = areas
+    return rows
+
+
+def checked_areas(where: str | Path, areas: np.ndarray) -> np.ndarray:
+    """Return areas in square pixels, NaN where unknown, as float32.
+
+    Raises:
+        BoxFileError: one is no number, negative, or larger than any picture.
+    """
+    bad = (
+        areas.dtype.kind not in "iuf"
+        or areas.ndim != 1
+        or not (np.isnan(areas) | (np.abs(areas) <= MAX_PX**2) & (areas >= 0)).all()
+    )
+    if bad:
+        raise BoxFileError(f"{where}: has an area that is not 0 to {MAX_PX**2:g} square pixels; correct it")
+    return areas.astype(np.float32)
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -123,13 +158,13 @@ def write_boxes(path: str | os.PathLike[str], boxes: np.ndarray, *, classes: Seq
 
     Args:
         path: the file to create or replace.
-        boxes: flat BOX_DTYPE array.
+        boxes: flat array of BOX_DTYPE, or of AREA_DTYPE, whose rows have a field more.
         classes: the names that class ids count through.
 
     Raises:
         BoxFileError: ``boxes`` are of another type, or as ``read_boxes``.
     """
-    if boxes.dtype != BOX_DTYPE or boxes.ndim != 1:
+    if boxes.dtype not in (BOX_DTYPE, AREA_DTYPE) or boxes.ndim != 1:
         raise BoxFileError(f"{path}: boxes must be flat BOX_DTYPE, got {boxes.dtype} {list(boxes.shape)}; convert them")
     _check_columns(str(path), {field: boxes[field] for field in FIELDS}, classes)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -143,11 +178,11 @@ def clean_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     share a track number and lie apart are different objects whose tracks nobody numbered.
 
     Args:
-        boxes: BOX_DTYPE array; not changed.
+        boxes: BOX_DTYPE or AREA_DTYPE array; not changed.
         size_hw: height and width of the frame in pixels.
 
     Returns:
-        a new BOX_DTYPE array in the order given.
+        a new array of their type in the order given.
     """
     kept = boxes[~_repeated(boxes)]
     for start, size, limit in (("x", "w", size_hw[1]), ("y", "h", size_hw[0])):
@@ -182,4 +217,5 @@ def boxes_at(boxes: np.ndarray, t_us: int) -> Boxes:
     here = boxes[boxes["ts"] == int(t_us)]
     x, y = here["x"], here["y"]
     xyxy = np.stack([x, y, x + here["w"], y + here["h"]], axis=1).astype(np.float32)
-    return Boxes(xyxy, here["class_id"].astype(np.int64), here["track_id"].astype(np.int64))
+    areas = here["area"] if here.dtype == AREA_DTYPE else np.full(len(here), np.nan, np.float32)
+    return Boxes(xyxy, here["class_id"].astype(np.int64), here["track_id"].astype(np.int64), areas=areas)

@@ -84,7 +84,8 @@ def _scaled(objects: Placed, scale_xy: np.ndarray) -> Placed:
     xyxy = (objects.xyxy.astype(np.float64) * np.tile(scale_xy, 2)).astype(np.float32)
     joints = objects.joints.copy()
     joints[..., :2] = joints[..., :2] * scale_xy
-    return replace(objects, xyxy=xyxy, joints=joints)
+    scaled = replace(objects, xyxy=xyxy, joints=joints)
+    return replace(scaled, areas=scaled.areas * np.float32(scale_xy.prod())) if isinstance(scaled, Boxes) else scaled
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:

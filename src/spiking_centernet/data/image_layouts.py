@@ -5,6 +5,7 @@ VOC 2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/); the folders 
 """
 
 import json
+import math
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from spiking_centernet.data.box_files import MAX_CLASSES
+from spiking_centernet.data.box_files import MAX_CLASSES, with_areas
 from spiking_centernet.data.frames import IMAGE_SUFFIXES, image_size, is_image
 from spiking_centernet.data.object_files import Objects, joint_rows
 from spiking_centernet.errors import BoxFileError, DatasetError
@@ -101,11 +102,12 @@ def coco_classes(root: Path) -> tuple[str, ...]:
 
 @dataclass
 class _Picture:
-    """The annotations of a picture: boxes and crowds as rows of :func:`box_rows`, joints [J, 3] by a box's number."""
+    """The annotations of a picture: boxes and crowds as rows of :func:`box_rows`, joints [J, 3] and areas by number."""
 
     boxes: list[tuple] = field(default_factory=list)
     crowds: list[tuple] = field(default_factory=list)
     joints: dict[int, list[list[float]]] = field(default_factory=dict)
+    areas: dict[int, float] = field(default_factory=dict)
 
 
 def read_coco(name: str, labels: Path) -> np.ndarray:
@@ -114,18 +116,24 @@ def read_coco(name: str, labels: Path) -> np.ndarray:
 
 
 def read_coco_crowds(name: str, labels: Path) -> np.ndarray:
-    """Return the regions of a picture that are crowds or to be ignored, BOX_DTYPE."""
-    return box_rows(labels, _coco_of(labels)[1][name].crowds)
+    """Return the regions of a picture that are crowds or to be ignored, BOX_DTYPE, AREA_DTYPE where areas are known."""
+    picture = _coco_of(labels)[1][name]
+    areas = [picture.areas.get(number, math.nan) for *_, number in picture.crowds]
+    return with_areas(box_rows(labels, picture.crowds), np.array(areas, np.float32))
 
 
 def read_coco_objects(name: str, labels: Path) -> Objects | None:
-    """Return the joints of a picture's people, None where the file has none of a known set."""
+    """Return joints and areas of a picture's people, None where the file has no joints of a known set."""
     _, pictures, num_joints = _coco_of(labels)
     if not num_joints:
         return None
     picture = pictures[name]
-    rows = joint_rows(np.array(list(picture.joints.values()), np.float32).reshape(-1, num_joints, 3))
-    rows["track_id"] = list(picture.joints)
+    numbers = [number for *_, number in picture.boxes if number in picture.joints or number in picture.areas]
+    unknown = [[0.0] * 3] * num_joints
+    joints = np.array([picture.joints.get(number, unknown) for number in numbers], np.float32)
+    areas = np.array([picture.areas.get(number, math.nan) for number in numbers], np.float32)
+    rows = joint_rows(joints.reshape(-1, num_joints, 3), areas)
+    rows["track_id"] = numbers
     return Objects(rows)
 
 
@@ -154,7 +162,7 @@ def _read_coco(
         document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         people = json.loads(Path(paths[-1]).read_text(encoding="utf-8-sig")) if len(paths) > 1 else document
         num_joints = num_coco_joints(paths[-1], people)
-        joints_of = {a["id"]: a["keypoints"] for a in people["annotations"] if num_joints and "keypoints" in a}
+        people_of = {a["id"]: a for a in people["annotations"] if num_joints and "id" in a}
         categories = sorted(document["categories"], key=lambda category: category["id"])
         classes = tuple(str(category["name"]) for category in categories)
         label_of = {category["id"]: k for k, category in enumerate(categories)}
@@ -164,11 +172,14 @@ def _read_coco(
             picture = pictures[name_of[a["image_id"]]]
             x, y, w, h = map(float, a["bbox"])
             row = x, y, x + w, y + h, label_of[a["category_id"]], k
+            person = people_of.get(a.get("id"), {})
+            if (area := coco_area(person)) is not None:
+                picture.areas[k] = area
             if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
                 picture.crowds.append(row)
                 continue
             picture.boxes.append(row)
-            if (given := joints_of.get(a.get("id"))) is not None:
+            if (given := person.get("keypoints")) is not None:
                 picture.joints[k] = checked_joints(f"annotation {a['id']}", given, num_joints)
         if not 0 < len(categories) <= MAX_CLASSES:
             raise ValueError(f"it has {len(categories)} categories, 1 to {MAX_CLASSES} can be read")
@@ -218,6 +229,20 @@ def checked_joints(where: str, values: list[Any], num_joints: int) -> list[list[
         if not all(abs(number) < MAX_SIDE for number in joint) or joint[2] not in (0, 1, 2):
             raise ValueError(f"{where} has the keypoint {joint}, must be u, v in pixels and visibility 0, 1 or 2")
     return joints
+
+
+def coco_area(annotation: dict[str, Any]) -> float | None:
+    """Return the square pixels that an annotation states as its object's own, None where it does not.
+
+    Raises:
+        ValueError: They are negative, or more than any picture has.
+    """
+    if annotation.get("area") is None:
+        return None
+    area = float(annotation["area"])
+    if not 0 <= area <= MAX_SIDE**2:
+        raise ValueError(f"annotation {annotation.get('id')} has the area {area}, must be square pixels")
+    return area
 
 
 def box_rows(where: str | Path, rows: Iterable[tuple]) -> np.ndarray:

@@ -120,7 +120,9 @@ class Layout:
         """Return regions of the classes asked for in which objects are neither learned nor scored, as :meth:`boxes`."""
         read = self.read_crowds
         if read is None and files.crowds.is_file():
-            return self._of_classes(files, classes, lambda files, stored: read_boxes(files.crowds, classes=stored))
+            return self._of_classes(
+                files, classes, lambda files, stored: read_boxes(files.crowds, classes=stored, areas=True)
+            )
         return np.zeros(0, BOX_DTYPE) if read is None else self._of_classes(files, classes, read)
 
     def objects(self, files: Files) -> Objects | None:

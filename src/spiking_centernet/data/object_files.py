@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data.box_files import MAX_TIME_US, read_npy
+from spiking_centernet.data.box_files import MAX_TIME_US, checked_areas, read_npy
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.structures import Boxes, Calibration
 from spiking_centernet.utils.files import atomic_write
@@ -28,13 +28,14 @@ CAMERA_DTYPE = np.dtype(
 MAX_JOINTS = 1000
 
 
-def object_dtype(num_joints: int = 0) -> np.dtype:
+def object_dtype(num_joints: int = 0, *, areas: bool = False) -> np.dtype:
     """Return the type of a row of ``*_objects.npy``: one for every row of the box file, with its ``ts`` and track.
 
     ``location`` x, y, z of the bottom face's middle and ``dimensions`` height, width, length in meters, ``yaw`` in
     radians, all in the leveled camera frame; ``visible`` the share of the silhouette that is to be seen, ``truncated``
     the share outside the frame; ``joints`` u, v in pixels and visibility, ``joints3d`` x, y, z in meters. Where the 3D
-    box is unknown, ``location``, ``dimensions`` and ``yaw`` are all NaN.
+    box is unknown, ``location``, ``dimensions`` and ``yaw`` are all NaN. With ``areas``, ``area`` is what the object
+    itself covers in square pixels, NaN where unknown; OKS is taken with it.
     """
     fields: list[tuple] = [
         ("ts", "<u8"), ("track_id", "<u4"), ("class_id", "u1"), ("location", "<f4", (3,)), ("dimensions", "<f4", (3,)),
@@ -42,12 +43,17 @@ def object_dtype(num_joints: int = 0) -> np.dtype:
     ]  # fmt: skip
     if num_joints:
         fields += [("joints", "<f4", (num_joints, 3)), ("joints3d", "<f4", (num_joints, 3))]
-    return np.dtype(fields)
+    return np.dtype([*fields, ("area", "<f4")] if areas else fields)
 
 
-def joint_rows(joints: np.ndarray) -> np.ndarray:
-    """Return rows of ``object_dtype`` that hold joints [N, J, 3] alone: 3D boxes and 3D joints are unknown."""
-    rows = np.zeros(len(joints), object_dtype(joints.shape[1]))
+def joint_rows(joints: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Return rows of ``object_dtype`` that hold joints [N, J, 3] and areas [N]: 3D boxes and 3D joints are unknown.
+
+    Rows have no areas where none is known.
+    """
+    rows = np.zeros(len(joints), object_dtype(joints.shape[1], areas=not np.isnan(areas).all()))
+    if has_areas(rows.dtype):
+        rows["area"] = areas
     for name in ("location", "dimensions", "yaw", "joints3d"):
         rows[name] = np.nan
     rows["visible"], rows["joints"] = 1, joints
@@ -67,7 +73,7 @@ class Objects:
     cameras: np.ndarray | None = None
 
     def attach(self, boxes: Boxes, t_us: int) -> Boxes:
-        """Return the boxes of a timestamp with their 3D boxes and joints, found by track; NaN where there is no row."""
+        """Return the boxes of a timestamp with 3D boxes, joints and areas by their track; NaN where there is no row."""
         here = self.rows[self.rows["ts"] == t_us]
         order = np.argsort(here["track_id"], kind="stable")
         here = here[order]
@@ -81,7 +87,10 @@ class Objects:
         joints = np.zeros((len(boxes), num_joints, 3), np.float32)
         if num_joints:
             joints[known] = found["joints"]
-        return replace(boxes, box3d=box3d, joints=joints)
+        areas = np.full(len(boxes), np.nan, np.float32)
+        if has_areas(self.rows.dtype):
+            areas[known] = found["area"]
+        return replace(boxes, box3d=box3d, joints=joints, areas=areas)
 
     def calibration(self, t_us: int) -> Calibration | None:
         """Return the camera at a labeled timestamp, None where the file does not say."""
@@ -97,6 +106,11 @@ class Objects:
 def num_joints_of(dtype: np.dtype) -> int:
     """Return how many joints a row of objects has."""
     return dtype["joints"].shape[0] if dtype.names and "joints" in dtype.names else 0
+
+
+def has_areas(dtype: np.dtype) -> bool:
+    """Return whether a row of objects has an area."""
+    return "area" in (dtype.names or ())
 
 
 def read_beside(objects: Path, camera: Path, boxes: Path) -> Objects | None:
@@ -123,7 +137,7 @@ def read_objects(path: str | os.PathLike[str], boxes: np.ndarray) -> np.ndarray:
         boxes: all rows of the box file next to it, with ``ts`` (or ``t``) and ``track_id``.
 
     Returns:
-        Rows of ``object_dtype``; without joints where the file has none.
+        Rows of ``object_dtype``; without joints and areas where the file has none.
 
     Raises:
         BoxFileError: The file is damaged, a value is not finite or impossible, or a row has no box.
@@ -134,7 +148,7 @@ def read_objects(path: str | os.PathLike[str], boxes: np.ndarray) -> np.ndarray:
     num_joints = stored.dtype["joints"].shape[0] if "joints" in names and stored.dtype["joints"].shape else 0
     if num_joints > MAX_JOINTS:
         raise BoxFileError(f"{path}: has {num_joints} joints a row, at most {MAX_JOINTS} are read")
-    dtype = object_dtype(num_joints)
+    dtype = object_dtype(num_joints, areas=has_areas(stored.dtype))
     rows = np.zeros(stored.shape if stored.ndim == 1 else 0, dtype)
     for name in dtype.names or ():
         if name == "joints3d" and name not in names:
@@ -222,6 +236,8 @@ def _check_rows(path: Path, rows: np.ndarray) -> None:
     for name in ("visible", "truncated", *(("joints",) if num_joints_of(rows.dtype) else ())):
         refuse(~np.isfinite(rows[name]), name, "which is no finite number; remove or correct the row")
     refuse(rows["dimensions"] <= 0, "dimensions", "which must be positive: height, width, length in meters")
+    if has_areas(rows.dtype):
+        checked_areas(path, rows["area"])
     if num_joints_of(rows.dtype):
         visibility = rows["joints"][..., 2]
         bad = ~np.isin(visibility, (0, 1, 2))

@@ -11,11 +11,8 @@ import numpy as np
 from spiking_centernet.boxes import iou_matrix, xyxy_to_xywh
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import FrameKey
-from spiking_centernet.joint_sets import JOINT_SETS, JointSet
+from spiking_centernet.joint_sets import AREA_SHARE, JOINT_SETS, JointSet
 from spiking_centernet.structures import Boxes, Detections, select
-
-AREA_SHARE = 0.53
-"""Area of a person over that of the box, where no mask says it."""
 
 MATCH_IOU = 0.5
 """People are matched by their boxes from this IoU on, for PCK and the joint error."""
@@ -128,7 +125,7 @@ def evaluate_pose(
     label: int | Collection[int],
     joint_set: JointSet | None = None,
 ) -> PoseScore:
-    """Score the joints of one class.
+    """Score the joints of one class, with the areas that the labels state, else a share of the box.
 
     Args:
         truth: the boxes of every labeled frame; people without a labeled joint and crowds are ignored.
@@ -174,7 +171,8 @@ def evaluate_pose(
 
 
 def _areas(boxes: Boxes) -> np.ndarray:
-    return AREA_SHARE * xyxy_to_xywh(boxes.xyxy)[:, 2:].prod(axis=1)
+    guessed = AREA_SHARE * xyxy_to_xywh(boxes.xyxy)[:, 2:].prod(axis=1)
+    return np.where(np.isnan(boxes.areas), guessed, boxes.areas)
 
 
 def _better_side(truth: Boxes, found: Detections, joint_set: JointSet) -> Detections:

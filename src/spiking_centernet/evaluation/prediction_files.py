@@ -38,6 +38,8 @@ def save_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> 
     }
     if any(boxes.crowd.any() for boxes in truth):
         arrays["truth_crowd"] = np.concatenate([boxes.crowd for boxes in truth])
+    if not all(np.isnan(boxes.areas).all() for boxes in truth):
+        arrays["truth_areas"] = np.concatenate([boxes.areas for boxes in truth])
     found = {k: predictions.detections[f] for k, f in enumerate(frames) if f in predictions.detections}
     columns = ("xyxy", "scores", "labels", *_columns(predictions.tasks))
     arrays |= {"detected": np.array(sorted(found), np.int64), **_flat("found", found, columns)}
@@ -58,9 +60,9 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
         frames: list[FrameKey] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
         # Files of before the further tasks do not name any.
         tasks = tuple(arrays["tasks"].tolist()) if "tasks" in arrays else ("detect",)
-        crowd = ("crowd",) if "truth_crowd" in arrays else ()
+        further = tuple(name for name in ("crowd", "areas") if f"truth_{name}" in arrays)
         truth = {frame: Boxes(**row) for frame, row in zip(
-            frames, _split(arrays, "truth", ("xyxy", "labels", "track_ids", *_columns(tasks), *crowd)), strict=True
+            frames, _split(arrays, "truth", ("xyxy", "labels", "track_ids", *_columns(tasks), *further)), strict=True
         )}  # fmt: skip
         detected = [frames[k] for k in arrays["detected"].tolist()]
         rows = _split(arrays, "found", ("xyxy", "scores", "labels", *_columns(tasks)))

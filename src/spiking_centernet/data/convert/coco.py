@@ -1,11 +1,13 @@
 """COCO's JSON (https://cocodataset.org/#format-data): a picture for every labeled frame.
 
 What COCO has no word for stands in keys of its own, which COCO's tools pass over: ``t_us`` of a picture, ``track_id``
-and ``confidence`` of a box. Nothing is lost; ``keypoints`` become the joints of a box and the other way round.
+and ``confidence`` of a box. Nothing is lost; ``keypoints`` become the joints of a box and the other way round, and
+``area`` the area that OKS is taken with. Where that is not known, the share of the box is written that OKS assumes.
 """
 
 import itertools
 import json
+import math
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.data.box_files import AREA_DTYPE, with_areas
 from spiking_centernet.data.convert import detections
 from spiking_centernet.data.convert.labels import (
     Labels,
@@ -26,9 +29,9 @@ from spiking_centernet.data.convert.labels import (
     short,
     time_of,
 )
-from spiking_centernet.data.image_layouts import checked_joints, num_coco_joints
+from spiking_centernet.data.image_layouts import checked_joints, coco_area, num_coco_joints
 from spiking_centernet.errors import BoxFileError
-from spiking_centernet.joint_sets import JOINT_SETS, JointSet
+from spiking_centernet.joint_sets import AREA_SHARE, JOINT_SETS, JointSet
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.text import counted
 
@@ -62,13 +65,22 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
     joints = labels.joints
     joint_set = None if joints is None else JOINT_SETS.get(joints.shape[1])
     annotations = []
+    categories = [_category(k, labels, joint_set) for k in range(len(labels.classes))]
+    areas = np.full(len(labels.boxes) + len(labels.crowds), np.nan, np.float32)
+    if labels.areas is not None:
+        areas[: len(labels.boxes)] = labels.areas
+    if labels.crowds.dtype == AREA_DTYPE:
+        areas[len(labels.boxes) :] = labels.crowds["area"]
     crowds = zip(labels.crowds, itertools.repeat(1))
     for k, (box, is_crowd) in enumerate((*zip(labels.boxes, itertools.repeat(0)), *crowds), start=1):
         x, y, w, h = (short(box[name]) for name in ("x", "y", "w", "h"))
+        area = short(areas[k - 1])
+        if math.isnan(area):
+            area = (AREA_SHARE if "keypoints" in categories[box["class_id"]] else 1) * w * h
         annotations.append(
             {
                 "id": k, "image_id": image_of[int(box["ts"])], "category_id": int(box["class_id"]) + 1,
-                "bbox": [x, y, w, h], "area": w * h, "iscrowd": is_crowd, "track_id": int(box["track_id"]),
+                "bbox": [x, y, w, h], "area": area, "iscrowd": is_crowd, "track_id": int(box["track_id"]),
                 "confidence": short(box["confidence"]),
             }
         )  # fmt: skip
@@ -77,7 +89,7 @@ def write(path: Path, labels: Labels, *, stem: str) -> list[str]:
             annotations[-1]["num_keypoints"] = int((joints[k - 1, :, 2] > 0).sum())
     document = {
         "info": {"description": f"labels of {stem}"},
-        "categories": [_category(k, labels, joint_set) for k in range(len(labels.classes))],
+        "categories": categories,
         "images": [
             {"id": k, "file_name": picture_name(stem, t_us), "width": width, "height": height, "t_us": t_us}
             for t_us, k in image_of.items()
@@ -120,6 +132,7 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         images = sorted(images, key=lambda image: (image.get("t_us", 0), by_number(image["file_name"])))
         categories = sorted(document["categories"], key=lambda category: category["id"])
         label_of = {category["id"]: k for k, category in enumerate(categories)}
+        with_joints = {category["id"] for category in categories if category.get("keypoints")} or label_of.keys()
         classes = tuple(str(category["name"]) for category in categories)
         sizes = {checked_size(path, int(image["height"]), int(image["width"])) for image in images}
         if len(sizes) > 1:
@@ -138,16 +151,22 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
         num_joints, num_unread = num_coco_joints(path, document), 0
         crowds: list[Row] = []
         crowds_tracked: list[bool] = []
+        areas: list[float] = []
+        crowds_areas: list[float] = []
         for a in document["annotations"]:
             x, y, w, h = map(float, a["bbox"])
             confidence, track = float(a.get("confidence", a.get("score", 1))), a.get("track_id")
             label = label_of[a["category_id"]]
             row = (time[a["image_id"]], x, y, w, h, label, confidence, 0 if track is None else int(track))
+            area = coco_area(a) if num_joints and a["category_id"] in with_joints else None
+            area = math.nan if area in (None, AREA_SHARE * w * h) else area
             if int(a.get("iscrowd", 0)) or int(a.get("ignore", 0)):
+                crowds_areas.append(area)
                 crowds.append(row)
                 crowds_tracked.append(track is not None)
                 continue
             tracked.append(track is not None)
+            areas.append(area)
             rows.append(row)
             num_unread += not num_joints and any(a.get("keypoints", ()))
             given = a.get("keypoints") or [0] * (3 * num_joints)
@@ -166,4 +185,9 @@ def read(path: Path, *, every_us: Fraction | float | None = None) -> Labels:
     size_hw = sizes.pop() if sizes else None
     in_time = np.argsort([row[0] for row in rows], kind="stable")  # as the boxes are sorted
     posed = np.array(joints, np.float32)[in_time] if num_joints and rows else None
-    return Labels(boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out, posed, regions)
+    crowds_in_time = np.argsort([row[0] for row in crowds], kind="stable")
+    return Labels(
+        boxes, classes, size_hw, np.array(sorted(time.values()), np.int64), left_out, posed,
+        with_areas(regions, np.array(crowds_areas, np.float32)[crowds_in_time]),
+        None if np.isnan(areas).all() else np.array(areas, np.float32)[in_time],
+    )  # fmt: skip

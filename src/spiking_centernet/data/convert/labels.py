@@ -25,7 +25,9 @@ class Labels:
         timestamps_us: int64 [M], every labeled time, those without a box too; sorted, each once.
         left_out: what the file says that is not in ``boxes``, and what was assumed in reading it, in words.
         joints: float32 [N, J, 3], u and v in pixels and visibility of every box; None where there are none.
-        crowds: BOX_DTYPE [C], regions that are neither learned nor scored, sorted by time.
+        crowds: BOX_DTYPE or AREA_DTYPE [C], regions that are neither learned nor scored, sorted by time.
+        areas: float32 [N], square pixels that the object of every box covers, NaN where unknown; None where there are
+            none.
     """
 
     boxes: np.ndarray
@@ -35,6 +37,7 @@ class Labels:
     left_out: tuple[str, ...] = ()
     joints: np.ndarray | None = None
     crowds: np.ndarray = field(default_factory=lambda: np.zeros(0, BOX_DTYPE))
+    areas: np.ndarray | None = None
 
     def __post_init__(self):
         with_box = np.unique(self.boxes["ts"]).astype(np.int64)

@@ -11,6 +11,7 @@ from spiking_centernet.data.layouts import CROWDS_SUFFIX
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
+    has_areas,
     joint_rows,
     num_joints_of,
     read_beside,
@@ -35,8 +36,9 @@ def read(path: Path, *, classes: Sequence[str]) -> Labels:
     """Read a box file of either layout, with joints and crowds that lie next to it; raises as ``read_boxes``."""
     boxes = read_boxes(path, classes=classes)
     regions = _beside(path, CROWDS_SUFFIX)
-    crowds = read_boxes(regions, classes=classes) if regions.is_file() else boxes[:0]
-    return Labels(boxes, tuple(classes), joints=_joints_beside(path, boxes), crowds=crowds)
+    crowds = read_boxes(regions, classes=classes, areas=True) if regions.is_file() else boxes[:0]
+    joints, areas = _joints_beside(path, boxes)
+    return Labels(boxes, tuple(classes), joints=joints, crowds=crowds, areas=areas)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -44,18 +46,23 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.stem.removesuffix("_bbox") + suffix)
 
 
-def _joints_beside(path: Path, boxes: np.ndarray) -> np.ndarray | None:
+def _joints_beside(path: Path, boxes: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return joints [N, J, 3] and areas [N] of the objects next to a box file, None where they have none."""
     objects = read_beside(_beside(path, OBJECTS_SUFFIX), _beside(path, CAMERA_SUFFIX), path)
     count = 0 if objects is None else num_joints_of(objects.rows.dtype)
     if objects is None or not count:
-        return None
+        return None, None
 
     def keys(rows: np.ndarray) -> Iterator[tuple[int, int]]:
         return zip(rows["ts"].tolist(), rows["track_id"].tolist(), strict=True)
 
-    known = dict(zip(keys(objects.rows), objects.rows["joints"], strict=True))
+    known = dict(zip(keys(objects.rows), objects.rows, strict=True))
+    rows = [known.get(key) for key in keys(boxes)]
     nothing = np.zeros((count, 3), np.float32)
-    return np.array([known.get(key, nothing) for key in keys(boxes)], np.float32).reshape(-1, count, 3)
+    joints = np.array([nothing if row is None else row["joints"] for row in rows], np.float32).reshape(-1, count, 3)
+    if not has_areas(objects.rows.dtype):
+        return joints, None
+    return joints, np.array([np.nan if row is None else row["area"] for row in rows], np.float32)
 
 
 def write(path: Path, labels: Labels, *, layout: str = "gen1") -> list[str]:
@@ -92,11 +99,12 @@ def write_crowds(path: Path, labels: Labels) -> None:
 
 
 def _objects(path: Path, labels: Labels) -> np.ndarray | None:
-    """Return the joints of the boxes that have some as rows of objects, None where there are none."""
+    """Return joints and areas of the boxes that have some as rows of objects, None where there are no joints."""
     if labels.joints is None or not labels.joints.any():
         return None
-    posed = np.flatnonzero(labels.joints.any(axis=(1, 2)))
-    rows = joint_rows(labels.joints[posed])
+    areas = np.full(len(labels.boxes), np.nan, np.float32) if labels.areas is None else labels.areas
+    posed = np.flatnonzero(labels.joints.any(axis=(1, 2)) | ~np.isnan(areas))
+    rows = joint_rows(labels.joints[posed], areas[posed])
     for name in ("ts", "track_id", "class_id"):
         rows[name] = labels.boxes[name][posed]
     keys = np.stack([rows["ts"], rows["track_id"].astype(np.uint64)], axis=1)
