@@ -6,12 +6,13 @@ import toy_photos
 import toy_roads
 from PIL import Image
 
-from spiking_centernet.data import FolderDataset, read_boxes
+from spiking_centernet.data import FolderDataset, read_boxes, write_boxes
 from spiking_centernet.data.convert import convert_file
 from spiking_centernet.data.kitti_files import read_kitti, write_kitti
 from spiking_centernet.data.layouts import folder_classes, locate
+from spiking_centernet.data.object_files import read_cameras
 from spiking_centernet.errors import BoxFileError, DatasetError
-from spiking_centernet.structures import VoxelSpec
+from spiking_centernet.structures import BOX_DTYPE, VoxelSpec
 
 SPEC = VoxelSpec(mode="direct", num_steps=2, frame_hw=toy_photos.SIZE_HW)
 LINE = "{} 0.00 0 0.00 10.00 5.00 30.00 25.00 1.50 1.50 4.00 1.00 1.50 9.00 0.10\n"
@@ -125,6 +126,44 @@ def test_regions_survive_the_way_to_box_files_and_back(root, tmp_path):
         assert again.types == found.types
         for name in ("truncated", "occluded", "xyxy", "box3d"):
             np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+
+
+def test_crowds_of_single_classes_become_dont_care_and_come_back_with_their_class(root, tmp_path):
+    source, out = tmp_path / "roads" / "val", tmp_path / "out" / "val"
+    source.mkdir(parents=True)
+    convert_file(root, source / "all_bbox.npy", to="gen1", every_us=50_000)
+    crowds = read_boxes(source / "all_crowds.npy")
+    crowds["x"][:2], crowds["w"][:2] = 3.3, 20.1  # of both classes
+    crowds["y"][2], crowds["class_id"][2:4] = 1.7, 1  # of pedestrians, twice
+    alone = np.array([(9_000_000, 1, 2, 3, 4, 0, 1, 0), (9_100_000, 1, 2, 3, 4, 0, 1, 0)], BOX_DTYPE)
+    write_boxes(source / "all_crowds.npy", np.concatenate([crowds, alone]))
+    camera = read_cameras(source / "all_camera.npy")[-1:]
+    camera["ts"] = 9_000_000
+    np.save(source / "all_camera.npy", np.concatenate([read_cameras(source / "all_camera.npy"), camera]))
+    result = convert_file(source, out, to="kitti")
+    assert len(result.lost) == 2
+    assert "the class of 3 regions of crowds: they ignore every class in a DontCare" in result.lost[0]
+    assert "1 timestamp with nothing but crowds and no camera" in result.lost[1]
+    training = out / "training"
+    assert [read_kitti(training / "label_2" / f"00000{k}.txt").types.count("DontCare") for k in range(3)] == [1, 2, 1]
+    last = read_kitti(training / "label_2" / "000012.txt")
+    assert (last.types, last.xyxy.tolist()) == (("DontCare",), [[1, 2, 4, 6]])
+
+    def key(rows):
+        return sorted((row["ts"], row["class_id"], *(round(float(row[side]), 3) for side in "xywh")) for row in rows)
+
+    convert_file(out, tmp_path / "back_bbox.npy", to="gen1")
+    assert key(read_boxes(tmp_path / "back_crowds.npy")) == key(np.concatenate([crowds, alone[:1]]))
+    (training / "image_2").mkdir()
+    for k in range(13):
+        Image.fromarray(np.zeros((*toy_roads.SIZE_HW, 3), np.uint8)).save(training / "image_2" / f"{k:06d}.png")
+    spec = VoxelSpec(mode="direct", frame_hw=toy_roads.SIZE_HW)
+    assert FolderDataset(out.parent, "val", spec)[1].boxes.crowds.labels.tolist() == [1, 1]
+    (training / "regions.csv").write_text("number,left\n1,2\n")
+    with pytest.raises(BoxFileError, match=r"regions\.csv: must have the columns number, left"):
+        FolderDataset(out.parent, "val", spec)
+    (training / "regions.csv").unlink()
+    assert FolderDataset(out.parent, "val", spec)[1].boxes.crowds.labels.tolist() == [0, 1, 0, 1]
 
 
 def test_a_simulated_split_with_frames_becomes_such_a_folder(tmp_path):

@@ -4,6 +4,7 @@ A split is a folder ``train``, ``val`` or ``test`` that holds the three, or a li
 ``ImageSets/<split>.txt`` next to them; both with or without a folder ``training`` in between.
 """
 
+import csv
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from spiking_centernet.data.image_layouts import SPLIT_NAMES, Found, box_rows
 from spiking_centernet.data.kitti_files import KittiObjects, object_rows, read_kitti, read_projection
 from spiking_centernet.data.object_files import CAMERA_DTYPE, Objects
 from spiking_centernet.errors import BoxFileError, DatasetError
+from spiking_centernet.structures import find_class
 
 LABELS, PICTURES, CAMERAS, LISTS = "label_2", "image_2", "calib", "ImageSets"
 
@@ -27,6 +29,11 @@ OTHERS = (*NEIGHBORS, "truck", "tram", "misc")
 """KITTI's types that its benchmark does not score."""
 
 DONT_CARE = "dontcare"
+
+REGIONS = "regions.csv"
+"""The file next to ``label_2`` that says of which classes a DontCare is, where it is not of all; KITTI's labels cannot
+say it, and its tools pass over the file."""
+REGION_FIELDS = ("number", "left", "top", "right", "bottom", "class")
 
 
 def is_kitti(root: Path) -> bool:
@@ -113,12 +120,20 @@ def read_kitti_boxes(labels: Path, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def read_kitti_crowds(labels: Path, classes: tuple[str, ...]) -> np.ndarray:
-    """Return the regions of a picture that are not to be scored, BOX_DTYPE: DontCare of every class, and neighbors."""
+    """Return the regions of a picture that are not to be scored, BOX_DTYPE: DontCare and neighbors.
+
+    A DontCare is of every class, but where ``regions.csv`` names its classes.
+
+    Raises:
+        BoxFileError: a file is damaged or missing.
+    """
     found = _read(labels)
     regions: list[tuple[int, str]] = []
     for k, name in enumerate(map(class_of, found.types)):
         if name == DONT_CARE:
-            regions += [(k, every) for every in classes]
+            own = _classes_of_regions(labels.parent.parent / REGIONS).get(region_key(labels.stem, found.xyxy[k]))
+            places = range(len(classes)) if own is None else {find_class(one, classes) for one in own}
+            regions += [(k, every) for place, every in enumerate(classes) if place in places]
         elif name not in classes and NEIGHBORS.get(name) in classes:
             regions.append((k, NEIGHBORS[name]))
     return box_rows(labels, [(*found.xyxy[k], classes.index(name), k) for k, name in regions])
@@ -142,6 +157,33 @@ def read_kitti_objects(labels: Path) -> Objects:
     for name in ("focal", "center", "rotation", "translation"):
         cameras[name] = getattr(camera, name)
     return Objects(rows, cameras)
+
+
+def region_key(number: str, xyxy: np.ndarray) -> tuple[str, ...]:
+    """Return what tells a region in ``regions.csv`` from others: its picture, and its sides [4] as in the label."""
+    return number, *(f"{side:.4f}" for side in xyxy)
+
+
+def _classes_of_regions(path: Path) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes by the keys of regions, none where there is no such file."""
+    return _classes_of_version(str(path), path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache(maxsize=8)
+def _classes_of_version(path: str, _mtime_ns: int) -> dict[tuple[str, ...], tuple[str, ...]]:
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = [[row[name] for name in REGION_FIELDS] for row in csv.DictReader(file)]
+        regions: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for number, *sides, name in rows:
+            key = region_key(number, np.array(sides, np.float64))
+            regions[key] = (*regions.get(key, ()), name)
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise BoxFileError(
+            f"{path}: must have the columns {', '.join(REGION_FIELDS)} ({error}); correct it, or remove it, and every "
+            "DontCare is of all classes"
+        ) from error
+    return regions
 
 
 def _read(path: Path) -> KittiObjects:

@@ -216,8 +216,8 @@ def _with_kitti(kind: str, source: Path, target: Path, to: str, every_us: Fracti
         return Conversion(target, f"KITTI, {_boxes_at(num_boxes, num_frames)}", lost)
     if not source.is_dir():
         raise ConfigError(f"{source}: KITTI's folder is written from a split of a data set, such as data/roads/test")
-    num_frames = kitti.write_folder(source, target)
-    return Conversion(target, f"boxes with objects and cameras at {counted(num_frames, 'timestamp')}", ("joints",))
+    num_frames, lost = kitti.write_folder(source, target)
+    return Conversion(target, f"boxes with objects and cameras at {counted(num_frames, 'timestamp')}", lost)
 
 
 def _to_dat(recording: Recording, target: Path) -> Conversion:

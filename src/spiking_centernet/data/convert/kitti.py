@@ -1,13 +1,17 @@
 """KITTI's folder of 3D labels (cvlibs.net/datasets/kitti): ``label_2``, ``calib`` and ``image_2``.
 
 The rectified camera of such a folder is our leveled one: with ``P2 = K [R | t]`` and ``R0_rect = I`` its boxes turn
-about gravity, as ours do. ``instants.csv`` says which recording and time a number stands for; KITTI's tools pass over
-it.
+about gravity, as ours do. A region that is a crowd becomes a DontCare. KITTI's tools ignore detections of every class
+there, also where the crowd is of some classes alone: those are objects that nobody labeled, which is what a DontCare
+is for, and a neighboring class (Van, Person_sitting) stands for one object, not for a region. ``regions.csv`` says of
+which classes such a region is, ``instants.csv`` which recording and time a number stands for; KITTI's tools pass over
+both.
 """
 
 import csv
 import io
 import shutil
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,12 +23,20 @@ from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.convert.prophesee import write_crowds
 from spiking_centernet.data.frames import FRAMES_SUFFIX
 from spiking_centernet.data.kitti_files import KittiObjects, object_rows, read_kitti, read_projection, write_kitti
-from spiking_centernet.data.kitti_layout import DONT_CARE, class_of, read_kitti_crowds
+from spiking_centernet.data.kitti_layout import (
+    DONT_CARE,
+    REGION_FIELDS,
+    REGIONS,
+    class_of,
+    read_kitti_crowds,
+    region_key,
+)
 from spiking_centernet.data.layouts import BOXES_SUFFIX, CROWDS_SUFFIX, read_class_names
 from spiking_centernet.data.object_files import (
     CAMERA_SUFFIX,
     OBJECTS_SUFFIX,
     Objects,
+    num_joints_of,
     read_beside,
     write_cameras,
     write_objects,
@@ -51,8 +63,8 @@ def _training(folder: Path) -> Path | None:
     return next((f for f in (folder, folder / "training") if (f / "label_2").is_dir()), None)
 
 
-def write_folder(source: Path, target: Path) -> int:
-    """Write every labeled frame of a split, with its picture where there is one, and return how many there are.
+def write_folder(source: Path, target: Path) -> tuple[int, tuple[str, ...]]:
+    """Write the labeled frames of a split, with pictures where there are any; return how many, and what was left out.
 
     Args:
         source: folder of ``*_bbox.npy`` with ``*_objects.npy`` and ``*_camera.npy`` next to them.
@@ -70,26 +82,59 @@ def write_folder(source: Path, target: Path) -> int:
     classes = read_class_names(source, source.parent) or CLASS_NAMES
     known = [_known(path, classes) for path in paths]
     instants: list[tuple[str, str, int]] = []
+    regions_of_some: list[tuple[str, ...]] = []
+    without_3d, without_camera = 0, 0
     for path, (boxes, objects) in zip(paths, known, strict=True):
         regions = path.with_name(path.name.removesuffix(BOXES_SUFFIX) + CROWDS_SUFFIX)
         crowds = read_boxes(regions, classes=classes) if regions.is_file() else boxes[:0]
-        for t_us in label_timestamps(boxes).tolist():
+        with_box = label_timestamps(boxes)
+        for t_us in np.union1d(with_box, label_timestamps(crowds)).tolist():
             name = f"{len(instants):06d}"
-            instants.append((name, path.name.removesuffix(BOXES_SUFFIX), t_us))
             camera = objects.calibration(t_us)
+            if camera is None and t_us not in with_box:
+                without_camera += 1
+                continue
+            instants.append((name, path.name.removesuffix(BOXES_SUFFIX), t_us))
             if camera is None:
                 raise BoxFileError(f"{path}: the camera at {t_us} us is missing in its {CAMERA_SUFFIX} file")
             rows = objects.rows[objects.rows["ts"] == t_us]
             label = _labels(boxes, rows, t_us, classes)
-            label = _with_regions(label, crowds[crowds["ts"] == t_us], len(classes))
+            without_3d += int((boxes["ts"] == t_us).sum()) - len(label)
+            found = _regions(crowds[crowds["ts"] == t_us], classes)
+            regions_of_some += [
+                (*region_key(name, np.array(corners)), one)
+                for corners, own in found.items()
+                for one in own
+                if len(own) < len(classes)
+            ]
+            label = _with_regions(label, np.array(list(found), np.float64).reshape(-1, 4))
             write_kitti(target / "training" / "label_2" / f"{name}.txt", label)
             _write_calibration(target / "training" / "calib" / f"{name}.txt", camera)
             _copy_frame(path, t_us, target / "training" / "image_2" / f"{name}.png")
+    _write_table(target / INSTANTS, [("number", "recording", "t_us"), *instants])
+    if regions_of_some:
+        _write_table(target / "training" / REGIONS, [REGION_FIELDS, *regions_of_some])
+    lost = []
+    if any(num_joints_of(objects.rows.dtype) for _, objects in known):
+        lost.append("joints")
+    if without_3d:
+        lost.append(f"{counted(without_3d, 'box')} whose 3D box is not known")
+    if regions_of_some:
+        count = len({row[:-1] for row in regions_of_some})
+        lost.append(
+            f"for KITTI's tools the class of {counted(count, 'region')} of crowds: they ignore every class in a "
+            f"DontCare ({REGIONS} keeps the class for scn)"
+        )
+    if without_camera:
+        lost.append(f"{counted(without_camera, 'timestamp')} with nothing but crowds and no camera")
+    return len(instants), tuple(lost)
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[str | int]]) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([("number", "recording", "t_us"), *instants])
-    with atomic_write(target / INSTANTS) as temporary:
+    csv.writer(text).writerows(rows)
+    with atomic_write(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
-    return len(instants)
 
 
 def _copy_frame(boxes: Path, t_us: int, target: Path) -> None:
@@ -127,12 +172,17 @@ def _labels(boxes: np.ndarray, rows: np.ndarray, t_us: int, classes: tuple[str, 
     )  # fmt: skip
 
 
-def _with_regions(label: KittiObjects, crowds: np.ndarray, num_classes: int) -> KittiObjects:
-    """Return the label with a DontCare for every region that is a crowd of all classes; KITTI has no others."""
+def _regions(crowds: np.ndarray, classes: tuple[str, ...]) -> dict[tuple[float, ...], set[str]]:
+    """Return the classes of every region, by its sides in pixels, sorted."""
     corners = np.stack([crowds["x"], crowds["y"], crowds["x"] + crowds["w"], crowds["y"] + crowds["h"]], axis=1)
-    keyed = np.unique(np.column_stack([corners, crowds["class_id"]]).astype(np.float64), axis=0)
-    regions, counts = np.unique(keyed[:, :4], axis=0, return_counts=True)
-    regions = regions[counts == num_classes]
+    found: dict[tuple[float, ...], set[str]] = {}
+    for sides, label in sorted(zip(map(tuple, corners.tolist()), crowds["class_id"].tolist(), strict=True)):
+        found.setdefault(sides, set()).add(classes[label])
+    return found
+
+
+def _with_regions(label: KittiObjects, regions: np.ndarray) -> KittiObjects:
+    """Return the label with a DontCare for every region, [N, 4] in pixels."""
     n = len(regions)
     box3d = np.tile([-1000.0, -1000, -1000, -1, -1, -1, -10], (n, 1))
     return KittiObjects(
