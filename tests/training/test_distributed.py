@@ -76,6 +76,13 @@ def test_every_sample_to_score_falls_to_one_process(num, world):
     assert sorted(index for share in shares for index in share) == list(range(num))
 
 
+@pytest.mark.parametrize("names", ["", "a", "aab", "aabbbc"])
+def test_every_recording_to_carry_a_state_through_falls_to_one_process(names):
+    shares = [distributed.own_clips(process(rank, 2), list(names)) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == list(range(len(names)))
+    assert not {names[k] for k in shares[0]} & {names[k] for k in shares[1]}
+
+
 def test_alone_nothing_changes():
     model = build("nano", **toy_roads.NETWORK)
     fabric = process(0, 1)

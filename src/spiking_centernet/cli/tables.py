@@ -44,7 +44,7 @@ def recording(found: "RecordingInfo") -> None:
 def scores(card: "EvaluationReport") -> None:
     """Print scores under every protocol, by class, and the firing rates."""
     recordings, frames = counted(len(card.dataset.recordings), "recording"), counted(len(card.dataset), "labeled frame")
-    title = f"{card.split}: {recordings}, {frames}"
+    title = f"{card.split}: {recordings}, {frames}" + (", stateful" if card.mode == "stateful" else "")
     if "classify" in card.predictions.tasks:
         _classes(card, title)
         _rates(card)

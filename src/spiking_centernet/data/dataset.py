@@ -192,6 +192,29 @@ class FolderDataset(Dataset[Sample]):
         timestamps_us = self.recordings[which].timestamps_us
         return which, int(timestamps_us[index - self._stops[which]])
 
+    def frame(self, index: int) -> tuple[str, int, Boxes, Calibration | None]:
+        """Return a labeled frame without its window: recording, timestamp in microseconds, boxes and camera.
+
+        Raises:
+            IndexError: there is no such sample.
+            EventFileError, DatasetError: as of a sample.
+        """
+        which, t_us = self._place(index)
+        return self.recordings[which].name, t_us, *self._labels(which, self._opened(which)[1], t_us)
+
+    def cube_before(self, index: int, stop_us: int, spec: VoxelSpec) -> torch.Tensor:
+        """Return the cube [T, C, H, W] of another window of a sample's recording, of events as they are.
+
+        Args:
+            index: of the sample.
+            stop_us: exclusive end of the window in microseconds.
+            spec: how the window is cut.
+        """
+        which, _ = self._place(index)
+        recording = self._opened(which)[0]
+        assert isinstance(recording, Recording)
+        return self._cube(recording, which, stop_us, spec)
+
     def __getitem__(self, index: int) -> Sample:
         """Return one labeled window.
 
@@ -210,14 +233,16 @@ class FolderDataset(Dataset[Sample]):
             *before, boxes = self._answers(which, stored, t_us, recording.size_hw)
             earlier = tuple(before)
         if self.augmentation is None:
-            return Sample(self._cube(recording, which, t_us), boxes, t_us, name, calibration, earlier=earlier)
+            return Sample(
+                self._cube(recording, which, t_us, self.spec), boxes, t_us, name, calibration, earlier=earlier
+            )
         seeds = [self.seed, int(self._epoch), index % len(self)]
         if self.augmentation.changes_events:
             scene = self._augmented(which, t_us, seeds)
             boxes = scene.boxes
             cube = voxelize(scene.events, stop_us=t_us, size_hw=recording.size_hw, spec=self.spec)
         else:
-            cube = self._cube(recording, which, t_us)
+            cube = self._cube(recording, which, t_us, self.spec)
         sample = Sample(cube, boxes, t_us, name, calibration, earlier=earlier)
         return augment(sample, np.random.default_rng(seeds), self.augmentation)
 
@@ -266,13 +291,13 @@ class FolderDataset(Dataset[Sample]):
             boxes = concatenate([boxes, replace(regions, crowd=np.ones(len(regions), bool))])
         return boxes, calibration
 
-    def _cube(self, recording: Recording, which: int, t_us: int) -> torch.Tensor:
-        if self._is_empty(recording, t_us, self.spec.window_us):
-            return empty_cube(t_us, recording.size_hw, self.spec)
+    def _cube(self, recording: Recording, which: int, t_us: int, spec: VoxelSpec) -> torch.Tensor:
+        if self._is_empty(recording, t_us, spec.window_us):
+            return empty_cube(t_us, recording.size_hw, spec)
         if self.fault is None:
-            return recording.cube(t_us, self.spec)
-        events = self._events(recording, which, t_us, self.spec.window_us)
-        return voxelize(events, stop_us=t_us, size_hw=recording.size_hw, spec=self.spec)
+            return recording.cube(t_us, spec)
+        events = self._events(recording, which, t_us, spec.window_us)
+        return voxelize(events, stop_us=t_us, size_hw=recording.size_hw, spec=spec)
 
     def _is_empty(self, recording: Recording, t_us: int, length_us: int) -> bool:
         return t_us <= 0 or t_us - length_us >= recording.stop_us

@@ -17,11 +17,13 @@ from spiking_centernet.data.object_files import num_joints_of
 from spiking_centernet.errors import ConfigError, DatasetError, EvaluationError
 from spiking_centernet.evaluation.center_distance import evaluate_boxes3d
 from spiking_centernet.evaluation.classification import score_classes
+from spiking_centernet.evaluation.clips import predict_clips
 from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, TaskScore, evaluate_boxes, get_protocol
 from spiking_centernet.evaluation.pose_scores import evaluate_pose
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
+from spiking_centernet.model.stepping import Mode, choose_mode
 from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 from spiking_centernet.utils.progress import track
 
@@ -194,28 +196,42 @@ def predict(
     precision: str = "float32",
     observe: Observe | None = None,
     scale: Scale = 1.0,
+    mode: Mode = "auto",
 ) -> Predictions:
     """Detect in every labeled frame of a data set; boxes in the sensor's pixels.
 
     Args:
         model: the detector; it is fused here and left unchanged.
         dataset: what to detect in.
-        batch_size: windows at a time.
+        batch_size: windows at a time; clips in mode "stateful".
         min_score: detections below are dropped.
-        num_workers: processes that load.
+        num_workers: processes that load single windows.
         precision: "float32" or "bfloat16" arithmetic in the convolutions.
         observe: sees the output of every neuron layer, see ``Detector.forward``.
         scale: at which the events are binned, see ``model.scaling.choose_scaling``: a number from 1/64 to 1, several
             whose detections are merged, "auto" or "pyramid".
+        mode: "windowed" detects in the window of each frame from a zero-initialized state, "stateful" carries the state
+            from frame to frame of a clip, see ``clips.passes_of``; "auto" is stateful for a network with a memory.
 
     Raises:
-        ConfigError: If the batch size or the scale is impossible.
+        ConfigError: If the batch size, the scale or the mode is impossible.
         EvaluationError: If recordings of events come from sensors of different sizes.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     device = model.device
     fused = model.fuse()
+    if choose_mode(mode, model) == "stateful":
+        (part, _, sensor_hw), *others = _scaled(dataset, scale, model.config)
+        if others:
+            raise ConfigError(f'a state carried along sees one scale, got {scale!r}; give one, or take mode="windowed"')
+        whole, indices = (part, range(len(part))) if isinstance(part, FolderDataset) else (part.dataset, part.indices)
+        assert isinstance(whole, FolderDataset)
+        truth, detections, size_hw = predict_clips(
+            fused, whole, indices, sensor_hw=sensor_hw, batch_size=batch_size, min_score=min_score,
+            precision=precision, observe=observe,
+        )  # fmt: skip
+        return _predictions(model.config, truth, detections, size_hw)
     parts = [
         _predict_at(
             fused, part, ratio, size_hw, device=device, batch_size=batch_size, min_score=min_score,
@@ -292,7 +308,15 @@ def _predict_at(
             truth[name, result.t_us], found[name, result.t_us] = boxes, result
     size_hw = sensor_hw or size_hw or (0, 0)
     size_hw = size_hw if largest_hw == (0, 0) else largest_hw
-    config = fused.config
+    return _predictions(fused.config, truth, found, size_hw)
+
+
+def _predictions(
+    config: DetectorConfig,
+    truth: Mapping[FrameKey, Boxes],
+    found: Mapping[FrameKey, Detections],
+    size_hw: tuple[int, int],
+) -> Predictions:
     pose_labels = config.head.pose_labels(config.classes) if "pose" in config.tasks else frozenset()
     return Predictions(truth, found, size_hw, config.classes, config.tasks, pose_labels)
 
@@ -318,6 +342,7 @@ def evaluate(
     protocol: str | Protocol | None = None,
     batch_size: int = 8,
     scale: Scale = "auto",
+    mode: Mode = "auto",
 ) -> Score:
     """Return the score of a detector on a split of a GEN1-style folder under a named protocol.
 
@@ -326,8 +351,9 @@ def evaluate(
         root: folder that holds the splits.
         split: name of the split.
         protocol: of the scoring; None takes "prophesee"; see :func:`protocol_for`.
-        batch_size: windows at a time.
+        batch_size: windows at a time; clips in mode "stateful".
         scale: as :func:`predict`; boxes are scored in the sensor's pixels.
+        mode: as :func:`predict`.
 
     Raises:
         DatasetError: the folder does not hold what it should.
@@ -337,7 +363,7 @@ def evaluate(
     require_task_labels(dataset, model.config)
     if protocol is None or isinstance(protocol, str):
         protocol = protocol_for(dataset, protocol)
-    return predict(model, dataset, batch_size=batch_size, scale=scale).score(protocol)
+    return predict(model, dataset, batch_size=batch_size, scale=scale, mode=mode).score(protocol)
 
 
 def best_threshold(score: Score) -> float:

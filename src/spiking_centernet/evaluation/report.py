@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from spiking_centernet.evaluation.prediction_files import save_predictions
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling
+from spiking_centernet.model.stepping import Mode, choose_mode
 from spiking_centernet.utils.provenance import collect_provenance, write_json
 from spiking_centernet.visualize.draw import cube_image, drawer, mosaic, save_png
 
@@ -52,6 +53,7 @@ class EvaluationReport:
         min_score: the threshold of the detections that users are shown, for the confusion and the sizes.
         confusion: what boxes were detected as, at that threshold, under the first protocol.
         sizes: recall and precision by size, likewise.
+        mode: "windowed" or "stateful", see ``prediction.predict``.
         box3d_errors: errors of 3D boxes whose 2D boxes are right, by class, at that threshold; empty without the task.
     """
 
@@ -65,6 +67,7 @@ class EvaluationReport:
     min_score: float
     confusion: Confusion
     sizes: BySize
+    mode: Literal["windowed", "stateful"] = "windowed"
     box3d_errors: Sequence[MatchedErrors] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class EvaluationReport:
             "fingerprint": fingerprint_of(self.dataset),
             "scale": list(self.scaling.scales),
             "fit_windows": self.dataset.spec.fit,
+            "mode": self.mode,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "firing_rate": self.rates.overall(),
             "firing_rates": self.rates.per_layer(),
@@ -94,6 +98,7 @@ def score(
     batch_size: int = 8,
     scale: Scale = "auto",
     fit: bool = True,
+    mode: Mode = "auto",
 ) -> EvaluationReport:
     """Detect once at every labeled frame of a split and score under each protocol.
 
@@ -102,12 +107,13 @@ def score(
         data: folder that holds the splits.
         split: name of the split.
         protocols: names of ``PROTOCOLS``, or ("all",); none takes "prophesee", of pictures "none".
-        batch_size: windows at a time.
+        batch_size: windows at a time; clips in mode "stateful".
         scale: at which the events are binned, see ``prediction.predict``; boxes are scored in the sensor's pixels.
         fit: whether windows are fitted to their events, see ``VoxelSpec``.
+        mode: of the detection, see ``prediction.predict``.
 
     Raises:
-        ConfigError: unknown protocol.
+        ConfigError: unknown protocol or mode.
         DatasetError: the folder does not hold what it should.
         EvaluationError: ground truth does not score 1 against itself.
     """
@@ -116,7 +122,7 @@ def score(
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     names = list(dict.fromkeys(protocol_for(dataset, name) for name in names)) or [protocol_for(dataset)]
     rates = FiringRates.of(model)
-    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale)
+    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale, mode=mode)
     scores = {name: predictions.score(name) for name in names}
     scaling = choose_scaling(scale, predictions.size_hw, model.config)
     min_score = model.config.deployment.score_threshold
@@ -126,6 +132,7 @@ def score(
     spiking = model.config.neuron.is_spiking
     return EvaluationReport(
         split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes,
+        choose_mode(mode, model),
         _box3d_errors(predictions, dataset, min_score) if "detect3d" in model.config.tasks else (),
     )  # fmt: skip
 

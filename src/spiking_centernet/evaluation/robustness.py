@@ -142,7 +142,9 @@ def score_corruptions(
         dataset = dataset_for(model, data, card.split)
         dataset.fault = fault
         rates = FiringRates.of(model)
-        predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=card.scaling.scales)
+        predictions = predict(
+            model, dataset, batch_size=batch_size, observe=rates, scale=card.scaling.scales, mode=card.mode
+        )
         score = predictions.score(clean.protocol)
         rate = rates.overall()
         scored.append(FaultScore(fault, score, _over(score.ap, clean.ap), rate, _over(rate, clean_rate)))

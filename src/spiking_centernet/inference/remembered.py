@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.runner import Answerer
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, choose_scaling, spec_for
+from spiking_centernet.model.stepping import blocks, readout_steps_of, step_us_of, steps_spec
 from spiking_centernet.structures import Detections
 
 
@@ -51,26 +50,21 @@ def detections_remembered(
     if len(scaling.scales) > 1:
         raise ConfigError(f"a network with memory sees one scale, for it carries its state along; got {scale!r}")
     (spec,) = scaling.specs(spec_for(model.config, None))
-    step_us, left_us = divmod(spec.window_us, spec.num_steps)
-    if left_us or spec.num_events:
-        raise ConfigError(f"a memory advances by steps of whole microseconds, voxels.window_us is {spec.window_us}")
+    step_us = step_us_of(spec)
     stops = [int(stop_us) for stop_us in stops_us]
     ends = [stop_us // step_us for stop_us in stops]
-    each = model.config.head.readout_steps or spec.num_steps
-    # Several steps at a time where none of them is answered after.
-    together = each if all(after - before >= each for before, after in pairwise(ends)) else 1
     answerer = Answerer(
         model, size_hw=recording.size_hw, mode="stateful", min_score=0.0 if coverage is not None else min_score,
-        readout_steps=each // together, ratio=spec.ratio, inspector=inspector, camera=camera,
+        ratio=spec.ratio, inspector=inspector, camera=camera,
     )  # fmt: skip
     begin = done = max(0, ends[0] - spec.num_steps) if ends else 0
+    steps = blocks(begin, ends, readout_steps_of(model.config))
     for stop_us, end in zip(stops, ends, strict=True):
         began_s = time.perf_counter()
-        for stop in _blocks(done, end, together):
-            steps = replace(spec, window_us=(stop - done) * step_us, num_steps=stop - done, fit=False)
-            ((_, cube),) = recording.cubes([stop * step_us], steps)
+        while done < end:
+            before, done = done, next(steps)
+            ((_, cube),) = recording.cubes([done * step_us], steps_spec(spec, done - before))
             answerer.take(cube)
-            done = stop
         if done == begin:  # before the first whole step
             yield Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), stop_us)
             continue
@@ -78,9 +72,3 @@ def detections_remembered(
         if coverage is not None:
             coverage.add_scores(found)
         yield found.above(min_score)
-
-
-def _blocks(done: int, end: int, size: int) -> Iterator[int]:
-    """Yield the steps up to which to compute next: the last time ``size`` at once, the first time what is left over."""
-    first = done + (end - done) % size
-    yield from range(first if first > done else done + size, end + 1, size)

@@ -6,7 +6,6 @@ Answers as JSON lines, and what a whole stream amounted to.
 import json
 import math
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
@@ -22,11 +21,9 @@ from spiking_centernet.inference.further_tasks import class_record, task_record
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.model.context import State
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge, spec_for
+from spiking_centernet.model.stepping import SteppedDetector
 from spiking_centernet.structures import Detections
-
-MODES = ("windowed", "stateful")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,30 +84,21 @@ class Answerer:
         self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
-        usual = self.config.head.readout_steps or self.config.voxels.num_steps
-        self.readout_steps = usual if readout_steps is None else readout_steps
-        if self.readout_steps < 1:
-            raise ConfigError(f"readout_steps must be at least 1, got {self.readout_steps}")
-        if mode == "stateful" and not model.head.is_dense:
-            raise ConfigError(
-                "a stateful stream averages outputs that are maps, this network has "
-                f'{self.config.variations or self.config.head.kind}; take mode="windowed"'
-            )
-        if mode == "stateful" and self.config.head.step_weights != "equal":
-            raise ConfigError(
-                "a stateful stream averages its steps equally, this network has "
-                f'head.step_weights={self.config.head.step_weights!r}; take mode="windowed"'
-            )
+        if readout_steps is not None and readout_steps < 1:
+            raise ConfigError(f"readout_steps must be at least 1, got {readout_steps}")
         self._head, self._device, self._inspector = model.head, model.device, inspector
         self._observe = None if inspector is None else inspector.observe
         self._fused = model.fuse()
+        self._stepped = None
+        if mode == "stateful":
+            self._stepped = SteppedDetector(self._fused, readout_steps=readout_steps, observe=self._observe)
         self.reset()
 
     def reset(self) -> None:
         """Put every membrane to rest and forget the steps so far."""
         self.segment = 0
-        self._state: State | None = None
-        self._recent: deque[Any] = deque(maxlen=self.readout_steps)
+        if self._stepped is not None:
+            self._stepped.reset()
         self._output: Any = None
         self._confidence = math.nan
         self._num_steps = 0
@@ -128,16 +116,12 @@ class Answerer:
 
     def _compute(self, cube: torch.Tensor) -> None:
         with torch.inference_mode():
-            if self.mode == "windowed":
+            if self._stepped is None:
                 self._output, _ = self._fused(cube, keep_state=False, observe=self._observe)
                 self._num_steps = len(cube)
                 return
-            step, self._state = self._fused(cube, self._state, observe=self._observe)
-            before = self._output
-            self._recent.append(step)
-            self._num_steps = len(self._recent)
-            parts = zip(*self._recent, strict=True)
-            self._output = type(step)(*(torch.stack(part).mean(0) for part in parts))
+            before, self._output = self._output, self._stepped.take(cube)
+            self._num_steps = self._stepped.num_steps
             if before is not None:
                 change = torch.sigmoid(self._output[0]) - torch.sigmoid(before[0])
                 self._confidence = 1 - float(change.abs().max())

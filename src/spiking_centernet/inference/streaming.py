@@ -13,14 +13,14 @@ from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.inference.further_tasks import NO_CAMERA, known_camera
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.live import run_live
-from spiking_centernet.inference.runner import MODES, Answerer, StreamDetections, take_and_answer
+from spiking_centernet.inference.runner import Answerer, StreamDetections, take_and_answer
 from spiking_centernet.inference.sources import EventSource, packets_of
 from spiking_centernet.inference.windows import ClosedWindow, Packet, WindowCollector
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, choose_scaling, spec_for
+from spiking_centernet.model.stepping import Mode, choose_mode
 from spiking_centernet.structures import VoxelSpec
 
-Mode = Literal["auto", "windowed", "stateful"]
 Policy = Literal["wait", "drop", "merge"]
 POLICIES = ("wait", "drop", "merge")
 
@@ -68,11 +68,7 @@ class Stream:
         inspector: Inspector | None = None,
         camera: Camera | None = None,
     ):
-        if mode not in (known := ("auto", *MODES)):
-            raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, known)}")
-        if mode == "auto":
-            mode = "stateful" if model.config.has_memory else "windowed"
-        self.mode: Mode = mode
+        self.mode = mode = choose_mode(mode, model)
         self.scaling = choose_scaling(scale, size_hw, model.config)
         if len(self.scaling.scales) > 1:
             raise ConfigError(f"a stream is binned once, as it arrives: give one scale, got {scale!r}")

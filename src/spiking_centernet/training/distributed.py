@@ -6,7 +6,7 @@ gathered, so that every process computes the loss of the whole batch; the gradie
 """
 
 import os
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, Protocol, cast
 
 import torch
@@ -142,6 +142,18 @@ class OwnShare:
 def own_indices(fabric: Any, num_samples: int) -> range:
     """Return which samples this process predicts: every one falls to exactly one process."""
     return range(fabric.global_rank, num_samples, fabric.world_size)
+
+
+def own_clips(fabric: Any, recordings: Sequence[str]) -> list[int]:
+    """Return which samples this process predicts where the state is carried on: every recording falls to one process.
+
+    Args:
+        fabric: the processes.
+        recordings: the recording of every sample.
+    """
+    number = {name: k for k, name in enumerate(dict.fromkeys(recordings))}
+    own = range(fabric.global_rank, len(number), fabric.world_size)
+    return [index for index, name in enumerate(recordings) if number[name] in own]
 
 
 def gather_batch(

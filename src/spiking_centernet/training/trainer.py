@@ -26,6 +26,7 @@ from spiking_centernet.evaluation.prediction import (
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
+from spiking_centernet.model.stepping import choose_mode
 from spiking_centernet.structures import Batch, Boxes, Calibration
 from spiking_centernet.training import distributed
 from spiking_centernet.training.config import Recipe
@@ -198,7 +199,11 @@ class Trainer:
     def _validate(self, epoch: int, log: TrainingLog) -> None:
         model = self.state.averaged()
         rates = FiringRates.of(model)
-        own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
+        if choose_mode("auto", model) == "stateful":
+            names = [self.val_set.locate(index)[0].name for index in range(len(self.val_set))]
+            own = Subset(self.val_set, distributed.own_clips(self.fabric, names))
+        else:
+            own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
         predictions = predict(
             model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
             num_workers=self.num_workers,

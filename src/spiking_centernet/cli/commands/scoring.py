@@ -1,7 +1,7 @@
 """Commands that measure a detector on a data set: accuracy and cost."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.commands.models import load_detector, load_network
@@ -36,6 +36,7 @@ def val(
     corrupt: list[Corruption] = [],  # noqa: B006
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
     whole_windows: bool = False,
+    mode: Literal["auto", "windowed", "stateful"] = "auto",
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     precision: EnginePrecision | None = None,
@@ -54,7 +55,9 @@ def val(
         scale: resolution of the events over the sensor's: 0.5 is half; several or pyramid (1, 1/2, 1/4) are merged;
             auto goes by the sensor's size and the training's. Boxes are scored in the sensor's pixels
         whole_windows: do not shorten windows in whose beginning there is no event, as detect does
-        batch_size: windows at a time
+        mode: windowed: each labeled frame's window on its own, from zero-initialized state; stateful: clip by clip, the
+            state carried from frame to frame, each step computed once; auto: stateful with a memory
+        batch_size: windows at a time, or clips
         device: what computes: cpu, cuda, cuda:1
         precision: compile for this CPU; null: do not
         sparse: with --precision: compute from active inputs
@@ -77,6 +80,7 @@ def val(
         batch_size=batch_size,
         scale=read_scale(scale),
         fit=not whole_windows,
+        mode=mode,
     )
     about = {"model": model, "data": data}
     robust = {}
