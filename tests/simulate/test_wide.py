@@ -10,7 +10,9 @@ from spiking_centernet.simulate.profiles import PROFILES, Camera, Readout, rando
 from spiking_centernet.simulate.render import stage
 from spiking_centernet.simulate.render.materials import KINDS, texture
 from spiking_centernet.simulate.render.surfaces import TEXELS
-from spiking_centernet.simulate.scene.builder import Builder, Skin, moving
+from spiking_centernet.simulate.scene.bodies import CHEST, HEAD
+from spiking_centernet.simulate.scene.builder import PEDESTRIAN, Builder, Skin, moving
+from spiking_centernet.simulate.scene.close import CloseScene
 from spiking_centernet.simulate.scene.wide import MIN_SIDE_PX, WideScene
 from spiking_centernet.simulate.sensor import SensorParams
 from spiking_centernet.simulate.statistics import RecentEvents
@@ -156,6 +158,28 @@ def test_labels_have_their_least_sides_and_both_classes_come():
             assert box["x"] >= 0
             assert box["x"] + box["w"] <= 152
     assert classes == {0, 1}
+
+
+def person_heights(kind, seeds):
+    """Heights of labeled people, shares of the frame's, and how many labels need more than a head or chest."""
+    heights, headless = [], 0
+    for seed in seeds:
+        scene = kind(np.random.default_rng(seed), size_hw=(60, 76), duration_s=0.1)
+        people = [row for row in scene.silhouettes(0.05) if row[5] == PEDESTRIAN]
+        heights += [(row[4] - row[2]) / 60 for row in people]
+        scene.shown_by = (HEAD, CHEST)
+        headless += len(people) - sum(row[5] == PEDESTRIAN for row in scene.silhouettes(0.05))
+    return heights, headless
+
+
+@pytest.mark.slow
+def test_close_is_wide_from_nearby_and_labels_people_without_a_head():
+    near, headless = person_heights(CloseScene, range(20))
+    far, none = person_heights(WideScene, range(20))
+    assert np.median(near) > 1.2 * np.median(far)
+    assert max(near) == 1
+    assert headless > 0
+    assert none == 0
 
 
 def clip_digest(out, index, **changes):

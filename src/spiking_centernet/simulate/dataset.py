@@ -190,7 +190,7 @@ def simulate(
         size_hw: rows and columns of the sensor.
         workers: processes, by default one per CPU; 1 runs in this one.
         resume: skip finished clips; otherwise make all of them again.
-        world: "roads", or "wide" for any place, camera and sensor.
+        world: of ``worlds.WORLDS``: "roads", or "wide" for any place, camera and sensor, for example.
         profile: camera of ``profiles.PROFILES``, "any" draws one for each clip; only for a world with cameras.
         make_scene: draws the scene of a clip instead of the world's own.
         condition: another threshold, only night, rain, flicker; the default changes nothing.

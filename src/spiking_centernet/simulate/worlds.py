@@ -1,7 +1,7 @@
 """The worlds there are to simulate.
 
 ``roads`` is as published; in ``stops`` traffic stands still now and then before a fixed camera; ``wide`` is for
-recordings of any camera.
+recordings of any camera, ``close`` the same from nearby.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spiking_centernet.errors import ConfigError, did_you_mean
+from spiking_centernet.simulate.scene.close import CloseScene
 from spiking_centernet.simulate.scene.scene import Scene as RoadScene
 from spiking_centernet.simulate.scene.stops import StopsScene
 from spiking_centernet.simulate.scene.wide import WideScene
@@ -79,6 +80,7 @@ WORLDS = {
     # The first label of a clip has half a window of events before it: recordings begin somewhere.
     "stops": World("stops", 1, StopsScene, 100_000, has_objects=True),
     "wide": World("wide", 3, WideScene, 50_000, (500, 8000), True, (15.0, 0.03)),
+    "close": World("close", 1, CloseScene, 50_000, (500, 8000), True, (15.0, 0.03)),
 }
 """The worlds by name."""
 

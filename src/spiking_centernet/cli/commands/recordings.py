@@ -61,8 +61,8 @@ def simulate(
         rain_mm_h: rain in millimeters an hour
         flicker_hz: frequency at which all light flickers
         world: roads; stops: a fixed camera before which traffic stands still now and then; wide: any place,
-            hand-held to fixed, any camera
-        profile: event camera of the wide world
+            hand-held to fixed, any camera; close: wide from nearby, people and cars fill the frame
+        profile: event camera of the wide and the close world
         labels: beside the boxes, one or both; objects: 3D boxes, joints and the camera; frames: pictures
         frames_per_window: with --labels frames: pictures in the 100 ms before a label, its own included
         color: with --labels frames: colored pictures

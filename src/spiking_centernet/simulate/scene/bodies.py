@@ -9,8 +9,8 @@ from spiking_centernet.simulate.scene.actors import put
 from spiking_centernet.simulate.scene.builder import NO_CLASS, PEDESTRIAN, Body, Builder, Skin, log_uniform, skin
 from spiking_centernet.utils.compile_cache import compiled
 
-HEAD, CHEST = 0, 4
-"""Two limbs, by which a person is known to be in the frame."""
+HEAD, CHEST, HIPS, SHIN_L, SHIN_R = 0, 4, 5, 14, 17
+"""Limbs by whose first joint a person is known to be in the frame; a shin's is the knee."""
 
 (_THIGH_L, _THIGH_R, _KNEE_L, _KNEE_R, _ARM_L, _ARM_R, _ELBOW_L, _ELBOW_R, _OUT_L, _OUT_R, _LEAN, _TURN) = range(12)
 

@@ -55,6 +55,12 @@ class WideScene:
         description: what was drawn for camera, place, light and actors.
     """
 
+    name = "wide"
+    pitch_spread = 0.12
+    """Standard deviation of where the one looked at is above or below the middle, shares of the frame's height."""
+    shown_by: tuple[int, ...] = (HEAD, CHEST)
+    """Limbs of which one must begin in the frame, or a person has no label."""
+
     def __init__(self, rng: np.random.Generator, *, size_hw: tuple[int, int], duration_s: float):
         if min(size_hw) < 16 or not duration_s > 0:
             raise ConfigError(
@@ -75,7 +81,7 @@ class WideScene:
             has_people = place.people > 0.5
         # The height in pixels of the one looked at decides how far away it is.
         size_m = 1.5 if has_cars and (not has_people or rng.random() < 0.6) else 1.7
-        target_px = log_uniform(rng, 12, 1.6 * height) if size_m > 1.6 else log_uniform(rng, 10, 0.7 * height)
+        target_px = log_uniform(rng, *self._heights_px("person" if size_m > 1.6 else "car", height))
         nearest, farthest = {"room": (0.8, 7.0), "desk": (0.5, 1.2)}.get(name, (0.9 if size_m > 1.6 else 2.5, 90.0))
         aim = float(np.clip(focal * size_m / target_px, nearest, farthest))
         camera_m = {
@@ -83,7 +89,7 @@ class WideScene:
             "drone": rng.uniform(3, 15), "fixed": log_uniform(rng, 0.5, 6.0),
         }[mount]  # fmt: skip
         camera_m = float(min(camera_m, 0.9 * aim + 0.8, 2.6 if not place.outdoors else 99.0))
-        pitch = math.atan2(camera_m - 0.5 * size_m, aim) + float(rng.normal(0, 0.12)) * height / focal
+        pitch = math.atan2(camera_m - 0.5 * size_m, aim) + float(rng.normal(0, self.pitch_spread)) * height / focal
         if name == "desk":
             pitch = float(rng.uniform(0.1, 0.8))
         speed = {
@@ -142,11 +148,15 @@ class WideScene:
         self._light(rng, place.outdoors)
         self._freeze(rng)
         self.description: dict[str, float | str] = {
-            "world": "wide", "place": name, "mount": mount, "height_m": camera_m, "aim_m": aim,
+            "world": self.name, "place": name, "mount": mount, "height_m": camera_m, "aim_m": aim,
             "focal_widths": focal / width, "speed_m_s": speed, "light": "night" if self.night else "day",
             "people": float(build.classes.count(PEDESTRIAN)), "cars": float(build.classes.count(CAR)),
             "objects": float(len(build.objects)), "blur_px": self._blur_px,
         }  # fmt: skip
+
+    def _heights_px(self, who: str, height: int) -> tuple[float, float]:
+        """Return how tall the "person" or "car" looked at or "another" person is in a frame so high, least and most."""
+        return {"person": (12, 1.6 * height), "car": (10, 0.7 * height), "another": (12, height)}[who]
 
     def _in_view(self, rng: np.random.Generator, spot: Spot, away: float) -> tuple[float, float]:
         return away, float(rng.uniform(-1.1, 1.1)) * spot.slope * away
@@ -154,10 +164,11 @@ class WideScene:
     def _add_people(self, rng, build: Builder, spot: Spot, aim: float, focal: float, size_hw: tuple[int, int]) -> None:
         num = 1 + int(rng.poisson(1.4)) if rng.random() < 0.85 else int(rng.integers(4, 10))
         seconds = self.duration_s
+        another_px = self._heights_px("another", size_hw[0])
         group = rng.random() < 0.35
         heading, leader = float(rng.uniform(0, 2 * math.pi)), None
         for k in range(num):
-            away = aim if k == 0 else float(np.clip(focal * 1.7 / log_uniform(rng, 12, size_hw[0]), 1.0, 80))
+            away = aim if k == 0 else float(np.clip(focal * 1.7 / log_uniform(rng, *another_px), 1.0, 80))
             x, y = away, float(rng.uniform(-0.9, 0.9)) * spot.slope * away
             if group and leader is not None:
                 x, y = leader[0] + float(rng.normal(0, 0.7)), leader[1] + float(rng.normal(0, 0.7))
@@ -338,7 +349,7 @@ class WideScene:
     def silhouettes(self, t_s: float) -> list[labels.Silhouette]:
         """Return visible share, left, top, right, bottom, class and track of every actor with a visible pixel.
 
-        A person of whom neither head nor chest is in the frame is left out: a leg or a sleeve is no pedestrian.
+        A person of whom none of ``shown_by`` is in the frame is left out: a foot or a sleeve is no pedestrian.
         """
         from spiking_centernet.simulate.render.frame import boxes_of
 
@@ -359,16 +370,16 @@ class WideScene:
         for q in range(num):
             i = int(self._queue[q])
             class_id = self._build.classes[i]
-            if class_id == NO_CLASS or seen[q] == 0 or (class_id == PEDESTRIAN and not self._has_upper_body(i, cam)):
+            if class_id == NO_CLASS or seen[q] == 0 or (class_id == PEDESTRIAN and not self._is_shown(i, cam)):
                 continue
             left, top, right, bottom = (float(v) for v in spans[q])
             rows.append((seen[q] / covered[q], left, top, right, bottom, class_id, i + 1))
         return rows
 
-    def _has_upper_body(self, thing: int, cam: np.ndarray) -> bool:
+    def _is_shown(self, thing: int, cam: np.ndarray) -> bool:
         start = int(self._prims[1][self._objects[thing, 0]])
         height, width = self._ids.shape
-        for limb in (HEAD, CHEST):
+        for limb in self.shown_by:
             x, y, z = self._world[start + 3 * limb] - cam[:3]
             depth = float(x * cam[9] + y * cam[10] + z * cam[11])
             if depth > 2 * NEAR_M:
