@@ -6,7 +6,7 @@ import re
 import statistics
 from collections.abc import Callable
 
-from blocks.cards import recipe_of
+from blocks.cards import counterpart_recipe, recipe_of
 from blocks.common import Results, number, origin, table
 from blocks.real import REAL_HEADER, REAL_NOTE, real_columns
 from spiking_centernet.data import Augmentation
@@ -132,6 +132,37 @@ def zoo(results: Results) -> str:
     commands = "\n".join(f"scn val {name} --data data/roads --split test --protocol all" for name in names)
     header = ("weights", "sha256", "recipe", "protocol", "AP", "AP50", "firing rate")
     return f"{table(header, rows, words=4)}\n\n```console\n{commands}\n```\n\n" + "\n\n".join(origins)
+
+
+SCORES = {
+    "ap": "AP", "ap50": "AP50", "detect3d": "mean center-distance AP", "pose": "OKS AP", "classify": "accuracy",
+}  # fmt: skip
+"""What the scores of results/ann_ratio.json are called."""
+
+
+def ann_ratio(results: Results) -> str:
+    """What share of its ANN counterpart's score every bundled network reaches, by task; a dash where not measured."""
+    try:
+        pairs = results["ann_ratio"]["pairs"]
+    except FileNotFoundError:
+        pairs = {}
+    rows, origins = [], []
+    for name in sorted(bundled(), key=lambda name: (len(name), name)):
+        recipe = counterpart_recipe(name)
+        shown = "-" if recipe is None else f"[{recipe}](../recipes/{recipe})"
+        if name not in pairs:
+            rows.append((f"`{name}`", shown, *["-"] * 5))
+            continue
+        row = pairs[name]
+        if row["snn"]["sha256"] != sha256(name):
+            raise ValueError(f"results/ann_ratio.json was measured with other weights than the bundled {name}")
+        steps = f"{row['snn']['steps']} / {row['ann']['steps']}"
+        for task, share in row["share"].items():
+            values = (number(row[kind]["scores"][task]) for kind in ("snn", "ann"))
+            rows.append((f"`{name}`", shown, SCORES[task], *values, "-" if share is None else f"{share:.0%}", steps))
+        origins.append(f"`{name}`: {origin(row)}")
+    header = ("weights", "ANN counterpart", "score", "SNN", "ANN", "share", "training steps")
+    return "\n\n".join([table(header, rows, words=3), *origins])
 
 
 def zoo_classifiers(results: Results) -> str:

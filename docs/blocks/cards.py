@@ -1,5 +1,6 @@
 """The model cards: one for every bundled weight file, from what the file says of itself and the results."""
 
+from pathlib import Path
 from typing import Any
 
 from blocks.common import Results, number, origin, table
@@ -12,6 +13,8 @@ def cards(results: Results) -> str:
     return "\n\n".join(_card(name, results) for name in sorted(bundled(), key=lambda name: (len(name), name)))
 
 
+RECIPE_FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+
 RECIPES = {"nano-ncars": "tasks/ncars.yaml", "nano-memory": "nano_memory_longer.yaml"}
 """Bundled weights whose recipe is not called as they are."""
 
@@ -20,6 +23,12 @@ def recipe_of(name: str) -> str:
     """Return the recipe that made bundled weights, relative to ``recipes``."""
     stem = name.replace("-", "_")
     return RECIPES.get(name) or (f"{stem}_roads.yaml" if name in PRESETS else f"{stem}.yaml")
+
+
+def counterpart_recipe(name: str) -> str | None:
+    """Return the recipe of the ANN counterpart of bundled weights, relative to ``recipes``; None if there is none."""
+    recipe = f"{recipe_of(name).removesuffix('.yaml').removesuffix('_roads')}_relu.yaml"
+    return recipe if (RECIPE_FOLDER / recipe).is_file() else None
 
 
 def task_of(config: DetectorConfig) -> str:
