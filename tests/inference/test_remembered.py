@@ -11,7 +11,8 @@ import spiking_centernet as scn
 from spiking_centernet.cli import program
 from spiking_centernet.data import open, write_dat
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.inference import stream
+from spiking_centernet.inference import stream, view_page
+from spiking_centernet.inference.clip import Clip
 from spiking_centernet.inference.recordings import detections_at, write_detections
 from spiking_centernet.model.weights import save
 from spiking_centernet.structures import VoxelSpec
@@ -27,6 +28,7 @@ def model():
     model = tiny_detector(**MEMORY)
     with torch.no_grad():
         model.recurrent.conv.weight.mul_(1.5)  # an untrained memory is silent
+        model.heads["wh"].out.bias.fill_(2.0)  # boxes have areas
     return model
 
 
@@ -78,12 +80,69 @@ def test_between_two_steps_an_answer_is_as_of_the_last(model, recording):
 def test_predict_and_the_files_of_a_detection_remember(model, recording, tmp_path):
     expected = at(model, recording, range(50_000, 300_001, 50_000))
     assert_alike(scn.predict(recording, model, min_score=0.0), expected)
-    run = write_detections(model, recording, tmp_path, save=("json", "html"), min_score=0.0)
+    run = write_detections(model, recording, tmp_path, save=("json",), min_score=0.0)
     assert_alike(run.detections, expected)
     assert run.coverage.best_score == pytest.approx(max(answer.scores.max(initial=0) for answer in expected))
     told = json.loads((tmp_path / "noise_detections.json").read_text())
     assert len(told["instants"]) == len(expected)
-    assert run.paths["html"].is_file()
+
+
+@pytest.mark.parametrize("most_frames", [2, 1000])
+def test_the_page_shows_what_was_detected(model, recording, tmp_path, monkeypatch, most_frames):
+    monkeypatch.setattr(view_page, "MOST_FRAMES", most_frames)
+    pages = []
+    monkeypatch.setattr(view_page.viewer, "render", lambda about, frames: pages.append((about, frames)) or "page")
+    expected = at(model, recording, range(70_000, 350_001, 70_000))
+    settings = {"every_us": 70_000, "min_score": 0.0}
+    run = write_detections(model, recording, tmp_path, save=("json", "html"), **settings)
+    assert_alike(run.detections, expected)
+    assert_alike(write_detections(model, recording, tmp_path, save=("json",), **settings).detections, expected)
+    ((about, frames),) = pages
+    assert about["models"][0]["num_steps"] == 2
+    assert [len(frame["models"][0]["boxes"]) for frame in frames] == [len(one) for one in expected[:most_frames]]
+    for frame, one in zip(frames, expected, strict=False):
+        np.testing.assert_allclose([row[4] for row in frame["models"][0]["boxes"]], one.scores, atol=1e-5)
+
+
+def test_frames_out_of_order_begin_a_window_before(model, recording):
+    clip = Clip({"one": model}, recording, every_us=20_000, min_score=0.0)
+    in_order = at(model, recording, clip.stops_us)
+    alone = at(model, recording, [260_000])
+    found = {index: clip.frame(index).found[0] for index in (12, 13, 1, 2, 6, 0)}
+    assert_alike([found[k] for k in (12, 1, 2, 6, 0)], alone + [in_order[k] for k in (1, 2, 6, 0)])
+    assert_alike([found[13]], at(model, recording, [260_000, 280_000])[1:])
+    assert in_order[12].scores.tolist() != pytest.approx(alone[0].scores.tolist(), abs=1e-5)
+
+
+def test_tracks_of_a_page_are_of_the_carried_state(model, recording):
+    pytest.importorskip("trackers")
+    settings = {"every_us": 50_000, "min_score": 0.3, "track": True}
+    in_order, last = Clip({"one": model}, recording, **settings), Clip({"one": model}, recording, **settings)
+    for index in range(len(in_order)):
+        expected = in_order.frame(index).values["models"][0]["boxes"]
+    (at_once,) = last.frame(len(last) - 1).values["models"]
+    assert at_once["boxes"]
+    assert {row[6] for row in at_once["boxes"]} <= {row[6] for row in expected} | {-1}
+
+
+def test_what_is_kept_is_of_the_steps_that_an_answer_averages(model, recording):
+    results = scn.predict(recording, model, every_us=50_000, min_score=0.0, keep=("spikes", "rates", "operations"))
+    (whole,) = recording.cubes([300_000], VoxelSpec(300_000, num_steps=15))
+    spikes = {}
+    model.fuse()(whole[1][:, None], observe=lambda name, layer: spikes.update({name: layer.bool().numpy()}))
+    for result in results:
+        stop = result.t_us // 20_000
+        assert torch.equal(result.inspection.cube, whole[1][stop - 2 : stop])
+        for name, layer in result.inspection.spikes.items():
+            assert layer.shape == (2, *spikes[name].shape[1:])
+            assert (layer != spikes[name][stop - 2 : stop]).mean() < 1e-3  # rounding may move a spike
+        assert result.inspection.operations["encoder.stem"] > 0
+
+
+def test_before_the_first_step_a_frame_is_empty(model, recording):
+    frame = Clip({"one": model}, recording, every_us=10_000, min_score=0.0).frame(0)
+    (values,) = frame.values["models"]
+    assert (values["boxes"], values["rate"], values["heatmap"]) == ([], 0, None)
 
 
 def test_several_scales_are_refused(model, recording):

@@ -1,7 +1,6 @@
 """What the viewer shows of a recording: frame by frame its events, and what one or several detectors made of them."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +12,12 @@ from spiking_centernet.data import Recording, boxes_at
 from spiking_centernet.data.cameras import Camera, camera_at
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference.coverage import Coverage
-from spiking_centernet.inference.scaled import ScaledDetector
+from spiking_centernet.inference.remembered import CarriedDetector
+from spiking_centernet.inference.scaled import ScaledDetector, Seen
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector, Detector
+from spiking_centernet.model.context import Observe
 from spiking_centernet.model.firing_rate import kept_spikes
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
@@ -62,6 +63,8 @@ class Probe:
             into, and the detections of all are merged.
         voxels: how windows are cut; None takes the network's.
         camera: of the sensor, for 3D boxes; without one they are NaN.
+        stops_us: the timestamps to look at, from which to which a network with a memory carries its state, unless
+            ``voxels`` says how windows are cut; None: it sees single windows.
 
     Attributes:
         layer_names: of the neuron layers.
@@ -81,9 +84,16 @@ class Probe:
         scale: Scale = "auto",
         voxels: VoxelSpec | None = None,
         camera: Camera | None = None,
+        stops_us: range | None = None,
     ):
         self.name, self.config, self.head = name, model.config, model.head
-        self.detector = ScaledDetector(model, size_hw, scale=scale, voxels=voxels, camera=camera)
+
+        def make_detector() -> ScaledDetector | CarriedDetector:
+            if stops_us is not None and voxels is None and model.config.has_memory:
+                return CarriedDetector(model, size_hw, stops_us, scale=scale, camera=camera)
+            return ScaledDetector(model, size_hw, scale=scale, voxels=voxels, camera=camera)
+
+        self.make_detector, self.detector = make_detector, make_detector()
         self.threshold = model.config.deployment.score_threshold if min_score is None else min_score
         self.least_score = min(LEAST_SCORE, self.threshold)
         fused = self.detector.fused
@@ -93,8 +103,25 @@ class Probe:
         self._graph: Graph | None = graph_of(fused) if isinstance(fused, Detector) else getattr(fused, "graph", None)
         self.num_parameters = sum(p.numel() for p in model.parameters()) if isinstance(model, Detector) else None
 
-    def look(self, cubes: Sequence[Tensor], t_us: int, coverage: Coverage | None = None) -> "Look":
-        """Return the detections of a window's cubes [T, C, H, W] of every scale, and what made them."""
+    def look(self, recording: Recording, t_us: int, coverage: Coverage | None = None) -> "Look":
+        """Return the detections at a time of a recording, and what made them."""
+        return self._look(
+            lambda observe: self.detector.look(
+                recording, t_us, min_score=self.least_score, observe=observe, coverage=coverage
+            )
+        )
+
+    def look_at(self, cube: Tensor) -> "Look":
+        """Return the detections of a window's cube [T, C, H, W] on its own, and what made them."""
+
+        def see(observe: Observe) -> Seen:
+            assert isinstance(self.detector, ScaledDetector)
+            found, output = self.detector.detect([cube], 0, min_score=self.least_score, observe=observe)
+            return Seen(found, output, cube, 0.0)
+
+        return self._look(see)
+
+    def _look(self, see: Callable[[Observe], Seen]) -> "Look":
         spikes: dict[str, Tensor] = {}
         most = self.detector.fused.max_spikes
 
@@ -102,23 +129,19 @@ class Probe:
             # A copy: a compiled detector writes the next window into the same memory.
             spikes[name] = kept_spikes(layer, most)
 
-        began_s = time.perf_counter()
-        found, output = self.detector.detect(
-            cubes, t_us, min_score=self.least_score, observe=observe, coverage=coverage
-        )
-        latency_ms = (time.perf_counter() - began_s) * 1e3
+        seen = see(observe)
         operations = None
         if self._graph is not None:
-            operations = sum(synaptic_operations(self._graph, cubes[0][:, None], spikes, max_spikes=most).values())
+            operations = sum(synaptic_operations(self._graph, seen.cube[:, None], spikes, max_spikes=most).values())
         active = {name: spikes[name].cpu().numpy() for name in self.layer_names}
-        heatmap = getattr(output, "heatmap", None)
-        self._heatmap_hw = None if heatmap is None else list(heatmap.shape[-2:])
+        if (heatmap := getattr(seen.output, "heatmap", None)) is not None:
+            self._heatmap_hw = list(heatmap.shape[-2:])
         self.layers = {name: list(layer.shape[1:]) for name, layer in active.items()}
         values = {
-            "latency_ms": round(latency_ms, 3), "operations": operations, "heatmap": packed_heatmap(output),
+            "latency_ms": round(seen.latency_ms, 3), "operations": operations, "heatmap": packed_heatmap(seen.output),
             **firing_values(active, most),
         }  # fmt: skip
-        return Look(found, values, active)
+        return Look(seen.found, values, active)
 
     def describe(self) -> dict[str, Any]:
         """Return what the page should know of the detector, after a look at any window."""
@@ -206,7 +229,7 @@ class _Tracks:
     """The track of every detection of a detector, computed in the order of time as far as was asked."""
 
     def __init__(self, probe: Probe, recording: Recording, stops_us: range):
-        start = probe.threshold
+        start, detector = probe.threshold, probe.make_detector()
         self._found: dict[int, Detections] = {}
         self.least_score = min(CONTINUE_SCORE, start)
         self._ids: list[np.ndarray] = []
@@ -216,8 +239,7 @@ class _Tracks:
             for stop_us in stops_us:
                 found = self._found.pop(stop_us, None)
                 if found is None:
-                    cubes = probe.detector.cubes(recording, stop_us)
-                    found, _ = probe.detector.detect(cubes, stop_us, min_score=probe.least_score)
+                    found = detector.look(recording, stop_us, min_score=probe.least_score).found
                 self._last = found
                 yield found.above(self.least_score)
 
@@ -295,9 +317,12 @@ class Clip:
         self.frame_events = FRAME_EVENTS
         self._camera = camera
         self._probes = [
-            Probe(name, model, recording.size_hw, min_score=min_score, scale=scale, voxels=voxels, camera=camera)
+            Probe(
+                name, model, recording.size_hw, min_score=min_score, scale=scale, voxels=voxels, camera=camera,
+                stops_us=self.stops_us,
+            )
             for name, model in models.items()
-        ]
+        ]  # fmt: skip
         self._tracks = [_Tracks(probe, recording, self.stops_us) for probe in self._probes] if track else None
 
     def __len__(self) -> int:
@@ -308,8 +333,7 @@ class Clip:
         models = []
         for number, probe in enumerate(self._probes):
             if not probe.layers:
-                t_us = self.stops_us[0]
-                probe.look(probe.detector.cubes(self.recording, t_us), t_us)
+                probe.look(self.recording, self.stops_us[0])
             models.append(probe.describe())
             if self._tracks is not None:
                 models[-1]["threshold"] = self._tracks[number].least_score
@@ -348,14 +372,19 @@ class Clip:
             frame.values["truth"] = truth_rows(boxes_at(self.truth, t_us))
         for number, probe in enumerate(self._probes):
             seen_by = None if number else coverage
-            cubes = probe.detector.cubes(self.recording, t_us, seen_by)
-            look = probe.look(cubes, t_us, seen_by)
+            look = probe.look(self.recording, t_us, seen_by)
             ids = None if self._tracks is None else self._tracks[number].of(index, look.found)
             rows = box_rows(look.found, ids, camera=camera_at(self._camera, t_us))
             frame.values["models"].append({"boxes": rows, **look.values})
             frame.spikes.append({name: pack_bits(active) for name, active in look.active.items()})
             frame.found.append(look.found)
         return frame
+
+    def detections(self, start: int, *, min_score: float, coverage: Coverage | None = None) -> Iterator[Detections]:
+        """Yield what the first detector finds in the frames from this one on, without looking into it."""
+        for t_us in self.stops_us[start:]:
+            seen = self._probes[0].detector.look(self.recording, t_us, min_score=min_score, coverage=coverage)
+            yield seen.found
 
     def _events(self, t_us: int) -> dict[str, int | str]:
         start_us = max(0, t_us - self.every_us)

@@ -120,23 +120,21 @@ def write_detections(
     scaling, coverage = choose_scaling(scale, recording.size_hw, model.config), Coverage(fit=spec.fit)
     if camera is None and "detect3d" in model.config.tasks:
         camera = camera_beside(recording.path)
-    page = None
+    page = clip = None
     if "html" in save:
-        page = Page(
-            Clip(
-                {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales,
-                voxels=voxels, track=track, truth=truth, camera=camera,
-            )
+        clip = Clip(
+            {"detector": model}, recording, every_us=every_us, min_score=start_score, scale=scaling.scales,
+            voxels=voxels, track=track, truth=truth, camera=camera,
         )  # fmt: skip
-    # What the page shows is not computed twice, but it shows windows without what came before them.
-    remembers = model.config.has_memory and voxels is None
-    num_shown = 0 if page is None or remembers else page.num_frames
-    found: Iterable[Detections] = detections_at(
-        model, recording, stops_us[num_shown:], min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage,
-        camera=camera,
-    )  # fmt: skip
-    if page is not None and not remembers:
-        found = chain((frame.found[0].above(least) for frame in page.frames(coverage)), found)
+        page = Page(clip)
+    if page is None or clip is None:
+        found: Iterable[Detections] = detections_at(
+            model, recording, stops_us, min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage,
+            camera=camera,
+        )  # fmt: skip
+    else:  # what the page shows is not computed twice
+        shown = (frame.found[0].above(least) for frame in page.frames(coverage))
+        found = chain(shown, clip.detections(page.num_frames, min_score=least, coverage=coverage))
     if track:
         found = follow(found, every_us=every_us, start_score=start_score, continue_score=least)
     stem = recording.path.stem.removesuffix("_td")
@@ -181,9 +179,6 @@ def write_detections(
         timestamps = [as_record(result, model.config.classes, classifies=classifies) for result in results]
         write_json(paths["json"], {**head, "instants": timestamps, "provenance": collect_provenance()})
     if page is not None:
-        if remembers:
-            for _ in progress.track(page.frames(), f"looking into {stem}", page.num_frames):
-                pass
         page.write(paths["html"])
     return DetectionRun(results, scaling, coverage, paths)
 
@@ -235,11 +230,10 @@ def detections_at(
     detector = ScaledDetector(model, recording.size_hw, scale=scale, voxels=voxels, camera=camera)
     observe = None if inspector is None else inspector.observe
     for stop_us in map(int, stops_us):
-        cubes = detector.cubes(recording, stop_us, coverage)
-        found, output = detector.detect(cubes, stop_us, min_score=min_score, observe=observe, coverage=coverage)
+        seen = detector.look(recording, stop_us, min_score=min_score, observe=observe, coverage=coverage)
         if inspector is not None:
-            inspector.inspect(cubes[0], output)
-        yield found
+            inspector.inspect(seen.cube, seen.output)
+        yield seen.found
 
 
 class _Painter:

@@ -1,7 +1,8 @@
 """One window in, its detections out, at one or several scales."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,23 @@ from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge, spec_for
 from spiking_centernet.structures import Detections, VoxelSpec
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a detector made of one timestamp.
+
+    Attributes:
+        found: the detections.
+        output: the network's raw output, of several scales at the first; None where nothing was computed.
+        cube: uint8 [T, C, H, W] that the output averages, at the first scale.
+        latency_ms: wall time of computing and decoding.
+    """
+
+    found: Detections
+    output: Any
+    cube: Tensor
+    latency_ms: float
 
 
 class ScaledDetector:
@@ -65,6 +83,21 @@ class ScaledDetector:
                 _, cube = next(recording.cubes([stop_us], spec))
             cubes.append(cube)
         return cubes
+
+    def look(
+        self,
+        recording: Recording,
+        t_us: int,
+        *,
+        min_score: float,
+        observe: Observe | None = None,
+        coverage: Coverage | None = None,
+    ) -> Seen:
+        """Return the detections of the window that ends at this time, and what made them; see :meth:`detect`."""
+        cubes = self.cubes(recording, t_us, coverage)
+        began_s = time.perf_counter()
+        found, output = self.detect(cubes, t_us, min_score=min_score, observe=observe, coverage=coverage)
+        return Seen(found, output, cubes[0], (time.perf_counter() - began_s) * 1e3)
 
     def detect(
         self,

@@ -76,7 +76,7 @@ class LiveFeed:
         """Return what the page should know before any frame."""
         spec = self._flow.collector.spec
         height, width = spec.cube_hw(self._tee.size_hw)
-        self._probe.look([torch.zeros(spec.num_steps, spec.channels, height, width, dtype=torch.uint8)], 0)
+        self._probe.look_at(torch.zeros(spec.num_steps, spec.channels, height, width, dtype=torch.uint8))
         model = {**self._probe.describe(), "num_steps": spec.num_steps, "counted": False}
         return {
             "title": self._title, "kind": "live", "size_hw": list(self._tee.size_hw), "every_us": self.every_us,
