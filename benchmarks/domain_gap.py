@@ -1,9 +1,10 @@
 """Compare the statistics of simulated events with those of real recordings, before (roads) and after (wide).
 
-    python benchmarks/domain_gap.py --real DIR --roads data/roads --wide data/wide [--out PICTURES] [--cars PNG]
+    python benchmarks/domain_gap.py --real DIR --roads data/roads --wide data/wide [--close data/close]
+        [--out PICTURES] [--cars PNG]
 
 DIR holds the real recordings of ``real_suite.py``; what is not there is left out and said, and those of
-``tests/recordings`` always count. Each real recording stands next to the clips of both worlds that resemble it most by
+``tests/recordings`` always count. Each real recording stands next to the clips of those worlds that resemble it most by
 how the camera is held, all seen through windows as long as its own. Writes ``results/domain_gap.json`` and, with
 ``--out``, pictures of real and simulated events side by side; ``--cars`` writes one of cut-out cars, real ones in the
 left half, those of the wide world in the right one. Only statistics are compared; the simulator's ranges were set with
@@ -219,10 +220,14 @@ def main():
     parser.add_argument("--real", type=Path, help="folder with pedro, ncars and negatives")
     parser.add_argument("--roads", type=Path, required=True, help="a data set of scn simulate --world roads")
     parser.add_argument("--wide", type=Path, required=True, help="a data set of scn simulate --world wide")
+    parser.add_argument("--close", type=Path, help="a data set of scn simulate --world close")
     parser.add_argument("--most", type=int, default=200, help="most simulated windows next to each recording")
     parser.add_argument("--out", type=Path, help="folder for pictures, which show the recordings")
     parser.add_argument("--cars", type=Path, help="picture of real and simulated cars")
     options = parser.parse_args()
+    worlds = {"roads": options.roads, "wide": options.wide}
+    if options.close is not None:
+        worlds["close"] = options.close
     rows = []
     for name, found, window_us in real_frames(options.real):
         if isinstance(found, str):
@@ -232,7 +237,7 @@ def main():
         row = {"recording": name, "window_ms": window_us // 1000, "real": summary(found, window_us)}
         sets = {"real": found}
         if name in COUNTERPARTS:
-            for world, folder in (("roads", options.roads), ("wide", options.wide)):
+            for world, folder in worlds.items():
                 sets[world] = list(simulated(folder, COUNTERPARTS[name], options.most))
                 row[world] = summary(sets[world], window_us)
         rows.append(row)

@@ -60,7 +60,7 @@ def noise_calibration(results: Results) -> str:
 
 
 def domain_gap(results: Results) -> str:
-    """Statistics of real recordings beside those of both simulated worlds."""
+    """Statistics of real recordings beside those of the simulated worlds."""
     r = results["domain_gap"]
     columns = (
         ("rate_hz_per_px", "{:.2f}"), ("active_share", "{:.0%}"), ("on_share", "{:.0%}"), ("slope", "{:.2f}"),
@@ -68,7 +68,7 @@ def domain_gap(results: Results) -> str:
     )  # fmt: skip
     rows = []
     for recording in r["recordings"]:
-        for side in ("real", "roads", "wide"):
+        for side in ("real", "roads", "wide", "close"):
             if side in recording:
                 found = recording[side]
                 cells = ["-" if found.get(key) is None else write.format(found[key][1]) for key, write in columns]
