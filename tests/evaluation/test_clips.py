@@ -156,6 +156,15 @@ def test_networks_without_memory_see_single_windows(dense):
     assert any(len(carried[k]) != len(found.detections[k]) for k in carried)
 
 
+def test_a_memory_whose_steps_are_no_whole_microseconds_sees_single_windows(dense):
+    uneven = tiny_detector(**MEMORY | {"voxels.window_us": 200_000})
+    dataset = dataset_for(uneven, dense, "val")
+    found = predict(uneven, dataset).detections
+    assert_alike(found, predict(uneven, dataset, mode="windowed").detections, atol=0)
+    with pytest.raises(ConfigError, match="steps of whole microseconds"):
+        predict(uneven, dataset, mode="stateful")
+
+
 def test_faults_and_scales_reach_the_steps(model, dense):
     dataset = dataset_for(model, dense, "val")
     clean, small = predict(model, dataset), predict(model, dataset, scale=0.5)

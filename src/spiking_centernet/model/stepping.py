@@ -76,7 +76,10 @@ class SteppedDetector:
 
 
 def choose_mode(mode: Mode, model: AnyDetector) -> Literal["windowed", "stateful"]:
-    """Return the mode; "auto" is stateful for a network with a memory, ``recurrent``, and windowed for any other.
+    """Return the mode.
+
+    "auto" is stateful for a network with a memory, ``recurrent``, whose steps are whole microseconds, and windowed for
+    any other.
 
     Raises:
         ConfigError: there is no such mode, or the network cannot be stateful.
@@ -85,7 +88,9 @@ def choose_mode(mode: Mode, model: AnyDetector) -> Literal["windowed", "stateful
         raise ConfigError(f"unknown mode {mode!r}{did_you_mean(mode, get_args(Mode))}")
     reason = not_stateful(model)
     if mode == "auto":
-        return "stateful" if model.config.has_memory and reason is None else "windowed"
+        voxels = model.config.voxels
+        in_steps = not voxels.num_events and voxels.window_us % voxels.num_steps == 0
+        return "stateful" if model.config.has_memory and in_steps and reason is None else "windowed"
     if mode == "stateful" and reason is not None:
         raise ConfigError(reason)
     return mode
