@@ -51,6 +51,13 @@ def test_every_tenth_training_recording_of_ncars_is_for_validation(tmp_path):
     assert not {name for name, _ in train} & {name for name, _ in val}
     with pytest.raises(DatasetError, match="n-cars_test"):
         find_ncars(tmp_path, "test")
+    for path in (tmp_path / "n-cars_train" / "train").glob("*/obj_00000[4-9]_td.dat"):
+        path.unlink()
+    for path in (tmp_path / "n-cars_train" / "train").glob("*/obj_00001*_td.dat"):
+        path.unlink()
+    assert len(find_ncars(tmp_path, "train")) == 8
+    with pytest.raises(DatasetError, match="holds 8 recordings, of which every 10th is for validation"):
+        find_ncars(tmp_path, "val")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from spiking_centernet.evaluation.box_matches import by_size, confusion_of, match_frames
 from spiking_centernet.evaluation.plots import confusion_plot, sizes_plot
@@ -131,3 +132,6 @@ def test_plots_are_written(tmp_path):
     confusion_plot(confusion_of(matches, NAMES), tmp_path / "c.png")
     sizes_plot(by_size(matches), tmp_path / "s.png")
     assert all((tmp_path / name).stat().st_size > 5_000 for name in ("c.png", "s.png"))
+    confusion_plot(confusion_of(matches, NAMES), tmp_path / "classes.png", classifies=True)
+    widths = [Image.open(tmp_path / name).width for name in ("c.png", "classes.png")]
+    assert widths[0] - widths[1] == 143  # a class less, at 1.1 inches and 130 pixels an inch

@@ -83,6 +83,17 @@ def test_from_above_a_car_ahead_lies_above_the_middle_of_the_bottom():
     assert not (nothing == CLASS_COLORS[0]).all(axis=2).any()
 
 
+def test_from_above_what_lies_farther_away_is_counted():
+    def corner(count):
+        box3d = np.array([[0.0, 1.5, 10.0, 1.5, 1.8, 4.2, 0.0], [0.0, 1.5, 80.0, 1.5, 1.8, 4.2, 0.0]], np.float32)
+        xyxy, labels = np.zeros((2, 4), np.float32), np.zeros(2, np.int64)
+        found = Detections(xyxy, np.ones(2, np.float32), labels, 0, box3d=box3d)
+        return birds_eye(found.best(count), size_hw=(400, 400))[-19:, :120]
+
+    assert not (corner(1) == 235).all(axis=2).any()
+    assert (corner(2) == 235).all(axis=2).any()
+
+
 def test_a_moving_camera_is_the_one_of_the_nearest_time(tmp_path):
     write_cameras(tmp_path / "drive_camera.npy", {t: pitched_camera(100.0 + t, 0.0, SIZE_HW) for t in (0, 100, 200)})
     track = camera_beside(tmp_path / "drive_td.dat")

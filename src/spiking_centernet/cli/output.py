@@ -48,7 +48,9 @@ def show_text(text: str) -> None:
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, words: int = 1) -> None:
     """Print a table whose first ``words`` columns are words and whose others are numbers."""
-    table = Table(title=title or None, title_justify="left")
+    if title:  # not the table's own, which is folded where the table is narrow
+        _console().print(Text(title, style="italic"), soft_wrap=True)
+    table = Table()
     for k, name in enumerate(header):
         table.add_column(name, justify="left" if k < words else "right", overflow="fold")
     for row in rows:

@@ -1,5 +1,6 @@
 """What recordings, scores and corruptions look like on a terminal."""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from spiking_centernet.utils.text import counted
 
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.data.description import RecordingInfo
+    from spiking_centernet.deploy.export.exporting import Report
+    from spiking_centernet.deploy.export.nir_check import NirReport
     from spiking_centernet.evaluation.comparison import Compared
     from spiking_centernet.evaluation.report import EvaluationReport
     from spiking_centernet.evaluation.robustness import Robustness
@@ -60,8 +63,11 @@ def scores(card: "EvaluationReport") -> None:
         for c in s.classes
     ]
     output.show_table("", ("protocol", "class", "AP", "AP50", "boxes", "detections"), rows, words=2)
-    for task, found in next(iter(card.scores.values())).tasks.items():
-        output.show_table(f"task {task}", ("what", "value"), [(k, _number(v)) for k, v in found.rows().items()])
+    tasks: Any = next(iter(card.scores.values())).tasks
+    if "detect3d" in tasks:
+        _boxes3d(tasks["detect3d"])
+    if "pose" in tasks:
+        _pose(tasks["pose"])
     if card.box3d_errors:
         rows = [
             (e.name, e.num, *(_number(x, ".2f") for x in (e.range, e.yaw_deg, e.yaw_axis_deg, *e.dims_m, e.size_prior)))
@@ -74,10 +80,30 @@ def scores(card: "EvaluationReport") -> None:
     _rates(card)
 
 
+def _boxes3d(found: Any) -> None:
+    """Print average precision and errors of 3D boxes by class; the JSON has the same."""
+    rows = [
+        (c.name, *map(_number, (*c.ap, c.translation_m, c.scale, c.orientation_rad)), c.num_truth)
+        for c in found.classes
+    ]
+    title = f"3D boxes: AP by distance on the ground, mean {_number(found.primary)}; errors of those within 2 m"
+    header = ("class", "AP 0.5 m", "1 m", "2 m", "4 m", "place m", "size 1-IoU", "heading rad", "boxes")
+    output.show_table(title, header, rows)
+
+
+def _pose(found: Any) -> None:
+    """Print the scores of people's joints; the JSON has the same."""
+    scores = (found.ap, found.ap50, found.ap75, found.ar, found.swapped_ap, found.swapped_ap50, *found.pck.values())
+    header = ("people", "OKS AP", "AP50", "AP75", "AR", "AP swapped", "AP50 swapped",
+              *(f"PCK {share:g}" for share in found.pck), "error px")  # fmt: skip
+    row = (f"{found.num_matched} of {found.num_people} found", *map(_number, scores), _number(found.mpjpe_px, ".1f"))
+    output.show_table(f"pose, {found.joint_set} joints; swapped: left and right as fits better", header, [row])
+
+
 def _classes(card: "EvaluationReport", title: str) -> None:
     """Print the scores of a classifier, and what each class was most often taken for; the JSON holds all counts."""
     found: Any = next(iter(card.scores.values())).tasks["classify"]
-    rows = [(name, _number(value)) for name, value in found.rows().items()]
+    rows = [(name.replace("_", " "), _number(value)) for name, value in found.rows().items()]
     output.show_table(title, ("what", "value"), [*rows, ("trials", found.num_trials), ("windows", found.num_windows)])
     table = []
     for k, name in enumerate(found.class_names):
@@ -106,6 +132,14 @@ def confusion(card: "EvaluationReport") -> None:
     protocol = next(iter(card.scores))
     title = f"boxes (rows) and what they were detected as, score at least {card.min_score:g}, protocol {protocol}"
     output.show_table(title, ("is", *table["columns"]), rows)
+
+
+def exported(report: "Report | NirReport") -> None:
+    """Print what the check of an exported file found."""
+    found = dataclasses.asdict(report)
+    if found.get("ap") is not None:
+        found["ap"] = dict(zip(("of the network", "of the file"), found["ap"], strict=True))
+    output.show_table("Check", ("what", "found"), output.flat_rows(found), words=2)
 
 
 def comparison(compared: "Compared") -> None:

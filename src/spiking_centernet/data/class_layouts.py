@@ -59,7 +59,7 @@ def find_ncars(root: Path, split: str) -> list[tuple[str, Path]]:
     """Return names and event files of a split of N-CARS.
 
     Raises:
-        DatasetError: The folders are missing or empty.
+        DatasetError: The folders are missing or empty, or hold too few recordings for a validation split.
     """
     stored = "test" if split == "test" else "train"
     if split not in ("train", "val", "test"):
@@ -77,6 +77,11 @@ def find_ncars(root: Path, split: str) -> list[tuple[str, Path]]:
         found += [(f"{name}_{path.name.removesuffix('_td.dat')}", path) for path in paths]
     if split == "test":
         return found
+    if split == "val" and len(found) < VAL_STRIDE:
+        raise DatasetError(
+            f"{folder}: holds {len(found)} recordings, of which every {VAL_STRIDE}th is for validation; add recordings "
+            f"until there are {VAL_STRIDE}, better some hundred"
+        )
     return [one for i, one in enumerate(found) if (i % VAL_STRIDE == VAL_STRIDE - 1) == (split == "val")]
 
 

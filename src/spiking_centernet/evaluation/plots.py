@@ -30,12 +30,21 @@ def pr_plot(score: Score, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary)
 
 
-def confusion_plot(confusion: Confusion, path: str | os.PathLike[str], *, title: str = "") -> None:
-    """Plot a confusion matrix: counts, and as color the share of a row; the suffix chooses png, svg, pdf."""
+def confusion_plot(
+    confusion: Confusion, path: str | os.PathLike[str], *, title: str = "", classifies: bool = False
+) -> None:
+    """Plot a confusion matrix: counts, and as color the share of a row; the suffix chooses png, svg, pdf.
+
+    Args:
+        confusion: the counts.
+        path: of the picture.
+        title: above it.
+        classifies: whether it is of a classifier, which misses nothing and detects nothing where nothing is.
+    """
     from matplotlib.figure import Figure
 
     table = confusion.to_dict()
-    counts = confusion.counts
+    counts = confusion.counts[:-1, :-1] if classifies else confusion.counts
     num = len(counts)
     share = counts / np.maximum(1, counts.sum(1, keepdims=True))
     figure = Figure(figsize=(2.4 + 1.1 * num, 1.8 + 0.9 * num), dpi=130, layout="constrained")
@@ -43,14 +52,14 @@ def confusion_plot(confusion: Confusion, path: str | os.PathLike[str], *, title:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row in range(num):
         for column in range(num):
-            if row == column == num - 1:
+            if row == column == len(confusion.class_names):
                 continue  # where nothing is and nothing was detected is not counted
             ink = "white" if share[row, column] > 0.55 else "black"
             text = f"{counts[row, column]}\n{share[row, column]:.0%}"
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10)
-    axes.set_xticks(range(num), table["columns"])
-    axes.set_yticks(range(num), table["rows"])
-    axes.set(xlabel="detected as", ylabel="is")
+    axes.set_xticks(range(num), table["columns"][:num])
+    axes.set_yticks(range(num), table["rows"][:num])
+    axes.set(xlabel="taken for" if classifies else "detected as", ylabel="is")
     axes.set_title(title, fontsize=10)
     with atomic_write(path) as temporary:
         figure.savefig(temporary)

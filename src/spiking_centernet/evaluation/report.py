@@ -177,7 +177,7 @@ def save(
     title = f"score at least {card.min_score:g}, IoU at least {MIN_IOU:g}, protocol {next(iter(card.scores))}"
     paths["confusion"] = out / "confusion.png"
     if model.config.classifies:
-        confusion_plot(card.confusion, paths["confusion"], title=f"windows of the split {card.split}")
+        confusion_plot(card.confusion, paths["confusion"], title=f"windows of the split {card.split}", classifies=True)
     else:
         confusion_plot(card.confusion, paths["confusion"], title=title)
         paths["sizes"] = out / "sizes.png"

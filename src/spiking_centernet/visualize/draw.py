@@ -179,7 +179,7 @@ def draw_boxes(
         return np.asarray(canvas).copy()
     whole = PilImage.new("RGB", (canvas.width, canvas.height + CAPTION_PX), THEMES["dark"].background)
     whole.paste(canvas)
-    _text(ImageDraw.Draw(whole), (0, whole.height), caption, (235, 235, 235), THEMES["dark"].background)
+    write_text(ImageDraw.Draw(whole), (0, whole.height), caption, (235, 235, 235), THEMES["dark"].background)
     return np.asarray(whole).copy()
 
 
@@ -226,8 +226,8 @@ def _font(size_px: int) -> Any:
     return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size_px)
 
 
-def _text(pen: "ImageDraw", bottom_left: tuple[int, int], text: str, color: Color, ground: Color) -> None:
-    """Write on a ground of its own, moved as far as needed to lie inside the picture."""
+def write_text(pen: "ImageDraw", bottom_left: tuple[int, int], text: str, color: Color, ground: Color) -> None:
+    """Write on a ground of its own, moved as far as needed to lie inside the picture; ``bottom_left`` in pixels."""
     font = _font(14)
     width, height = round(font.getlength(text)) + 8, 19
     x = max(0, min(bottom_left[0], pen.im.size[0] - width))
@@ -240,7 +240,7 @@ def _tag(pen: "ImageDraw", corners: tuple[int, int, int, int], text: str, ground
     left, top, _, bottom = corners
     # Above the box where there is room, else below it: inside it would hide what is shown.
     at = top if top >= 19 else bottom + 20
-    _text(pen, (left, at), text, (0, 0, 0), ground)
+    write_text(pen, (left, at), text, (0, 0, 0), ground)
 
 
 def mosaic(images: Sequence[np.ndarray], columns: int, *, gap_px: int = 6, ground: Color = (255, 255, 255)) -> Image:
@@ -326,14 +326,14 @@ def draw_class(
         truth: the one true class.
         class_names: what label 0, 1, ... is called.
         scale: as :func:`draw_boxes`.
-        caption: what else the line below says, first.
+        caption: what else the line below says, last: a small picture cuts it off.
     """
-    words = [caption] if caption else []
+    words = []
     if answer is not None and len(answer):
         words.append(f"{_name(class_names, int(answer.labels[0]))} {answer.scores[0]:.2f}")
     if truth is not None and len(truth):
         words.append(f"is {_name(class_names, int(truth.labels[0]))}")
-    return draw_boxes(image, scale=scale, caption="  ".join(words))
+    return draw_boxes(image, scale=scale, caption="  ".join([*words, caption] if caption else words))
 
 
 def drawer(*, classifies: bool) -> Callable[..., Image]:

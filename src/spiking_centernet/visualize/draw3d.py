@@ -7,7 +7,7 @@ import numpy as np
 from spiking_centernet import boxes3d
 from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.structures import Boxes, Calibration, Detections
-from spiking_centernet.visualize.draw import CLASS_COLORS, THEMES, Color, Image
+from spiking_centernet.visualize.draw import CLASS_COLORS, THEMES, Color, Image, write_text
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -31,6 +31,8 @@ RANGE_M = 50.0
 RING_M = 10.0
 """Distance between the rings of a view from above."""
 
+READABLE_PX = 200
+"""A view from above of at least this height says how far its rings are, and how much lies beyond it."""
 
 Line = tuple[np.ndarray, np.ndarray]
 """From u, v to u, v in pixels of the sensor."""
@@ -111,6 +113,8 @@ def birds_eye(
 ) -> Image:
     """Picture 3D boxes from above: the camera in the middle of the bottom edge, looking up; truth is white.
 
+    Rings say their distance in meters, and a line how many detections lie outside the picture.
+
     Args:
         detections: those with a known 3D box are drawn.
         truth: labeled boxes, likewise.
@@ -134,6 +138,10 @@ def birds_eye(
     for ring in np.arange(RING_M, range_m + 1, RING_M):
         radius = ring * scale
         pen.ellipse((width / 2 - radius, height - radius, width / 2 + radius, height + radius), outline=(60, 66, 80))
+        if height >= READABLE_PX:
+            at_top = round(width / 2), round(height - radius) + 20
+            write_text(pen, at_top, f"{ring:g} m", (140, 146, 160), THEMES["dark"].background)
+    outside = 0
     for objects, truth_color in ((truth, (235, 235, 235)), (detections, None)):
         if objects is None:
             continue
@@ -141,8 +149,12 @@ def birds_eye(
             color = truth_color or CLASS_COLORS[int(objects.labels[k]) % len(CLASS_COLORS)]
             bottom = boxes3d.corners(objects.box3d[k])[:4]
             outline = at(bottom[:, 0], bottom[:, 2])
+            is_seen = any(0 <= u < width and 0 <= v < height for u, v in outline)
+            outside += objects is detections and not is_seen
             pen.line([*outline, outline[0]], fill=color, width=2)
             front = bottom[:2].mean(axis=0)
             middle = objects.box3d[k, :3]
             pen.line(at(np.array([middle[0], front[0]]), np.array([middle[2], front[2]])), fill=color, width=2)
+    if outside and height >= READABLE_PX:
+        write_text(pen, (0, height), f"{outside} outside this view", (235, 235, 235), THEMES["dark"].background)
     return np.asarray(canvas).copy()

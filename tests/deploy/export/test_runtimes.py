@@ -18,6 +18,7 @@ from spiking_centernet.deploy.export.onnx import quantized, to_int8
 from spiking_centernet.deploy.export.parity import bundled_windows, compare, score
 from spiking_centernet.errors import ExportError, MissingPackageError, need
 from spiking_centernet.evaluation.prediction import dataset_for, evaluate
+from spiking_centernet.model import build
 
 SIZE_HW = (64, 80)
 QUALITY = {"head.box_loss": "giou", "head.quality": 0.25}
@@ -222,6 +223,11 @@ def test_variants_of_the_network_are_refused(tmp_path, changes):
     with pytest.raises(ExportError, match=f"networks with {next(iter(changes))}=.* cannot be exported"):
         export_detector(tiny_detector(**changes), tmp_path / "x.onnx", size_hw=SIZE_HW)
     assert not list(tmp_path.iterdir())
+
+
+def test_classifiers_are_refused(tmp_path):
+    with pytest.raises(ExportError, match="hold detectors alone; run a classifier by scn detect"):
+        export_detector(build("nano-classify"), tmp_path / "x.onnx", size_hw=SIZE_HW)
 
 
 def test_a_missing_package_has_its_line():

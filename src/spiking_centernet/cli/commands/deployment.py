@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from spiking_centernet.cli import output
+from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.commands.models import load_network
 from spiking_centernet.cli.values import (
     NonNegativeInt,
@@ -91,7 +91,7 @@ def export(
         return
     output.show_text("\n".join(lines))
     if report is not None:
-        output.show_table("Check", ("what", "found"), output.flat_rows(dataclasses.asdict(report)), words=2)
+        tables.exported(report)
         output.show_text(f"wrote {files[-1]}")
 
 

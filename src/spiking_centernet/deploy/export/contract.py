@@ -138,6 +138,10 @@ def require_plain(config: DetectorConfig, *, but: Sequence[str] = ()) -> None:
     Raises:
         ExportError: it is one of them.
     """
+    if config.classifies:
+        raise ExportError(
+            "files for other runtimes hold detectors alone; run a classifier by scn detect or scn.predict"
+        )
     if differs := config.variations_but(*but):
         raise ExportError(f"networks with {differs} cannot be exported; run the detector itself")
     if config.voxels.num_events:
