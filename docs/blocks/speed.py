@@ -1,5 +1,6 @@
 """Blocks about speed and memory."""
 
+from pathlib import Path
 from typing import Any
 
 from blocks.common import Results, number, origin, table
@@ -138,6 +139,20 @@ def training_loading(results: Results) -> str:
         for key, what in ways.items()
     ]
     return f"{table(('', 'ms a step', 'of the speed without loading'), rows)}\n\n{origin(r)}"
+
+
+def training_loading_sequences(results: Results) -> str:
+    """What one process loads of the windows that a memory is trained on, against what a step takes."""
+    r = results["training_loading_sequences"]
+    ways = {"loading alone": "loaded by one process, without a step", "none": "trained without loading",
+            "ahead in a thread": "trained, batches made ahead in a thread"}  # fmt: skip
+    rows = [(what, f"{r[key]['windows_per_s']:.1f}", f"{r[key]['median_ms']:.0f}") for key, what in ways.items()]
+    shown = table(("windows", "a second", "ms a batch"), rows)
+    return (
+        f"{shown}\n\nRecipe `{Path(r['recipe']).name}`, batch {r['batch']}, windows of {r['window_us'] / 1e6:g} s in "
+        f"{r['num_steps']} steps, recordings of {r['recording_s']:g} s with {r['events_per_s'] / 1e6:g} million events "
+        f"a second.\n\n{origin(r)}"
+    )
 
 
 def precision_accuracy(results: Results) -> str:

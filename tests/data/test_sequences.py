@@ -86,6 +86,18 @@ def test_at_times_without_a_label_nothing_is_learned(root):
             assert tracks(found)[0] == [STOPS, PARKED, DRIVES]
 
 
+@pytest.mark.parametrize(("late_us", "is_labeled"), [(-24_000, True), (2_000, True), (25_000, True), (26_000, False)])
+def test_a_label_half_a_step_away_is_that_of_the_answer(root, late_us, is_labeled):
+    rows = boxes()
+    rows["ts"][rows["ts"] == 500_000] = 500_000 + late_us
+    write_boxes(root / "train" / "a_bbox.npy", rows)
+    sample = answers_at(root, 600_000)
+    answers = [*sample.earlier, sample.boxes]
+    assert [found.crowd.all() for found in answers] == [False, False, not is_labeled, False]
+    if is_labeled:
+        assert tracks(answers[2]) == ([STOPS, PARKED, DRIVES], [PARKED])
+
+
 def test_boxes_of_earlier_answers_are_flipped_and_zoomed_too(root):
     sample = answers_at(root, 600_000)
     for change in (flip, lambda s: zoom(s, 0.5, (-12, -16))):

@@ -253,6 +253,7 @@ class FolderDataset(Dataset[Sample]):
             self.recordings[which].timestamps_us,
             [t_us - n * self.answer_us for n in reversed(range(self.answers))],
             start_us=t_us - self.spec.window_us,
+            tolerance_us=int(self.spec.step_us) // 2,
             size_hw=size_hw,
             num_classes=len(self.classes),
         )

@@ -19,34 +19,38 @@ def boxes_of_answers(
     times_us: Sequence[int],
     *,
     start_us: int,
+    tolerance_us: int,
     size_hw: tuple[int, int],
     num_classes: int,
 ) -> tuple[Boxes, ...]:
     """Return the boxes at every time of a window; what nothing is to be learned of is a crowd.
 
-    A time without a label is one crowd, for its boxes are unknown. An object that has not moved since the window's
-    start made no event in it, so a network that sees this window alone cannot know of it: it is a crowd, too. Objects
-    without a track of their own are kept.
+    A time without a label is one crowd, for its boxes are unknown. GEN1's labels are up to 2 ms from the multiples of
+    250 ms (RVT, ``preprocess_dataset.py``), so the nearest label counts that is no further away than the tolerance. An
+    object that has not moved since the window's start made no event in it, so a network that sees this window alone
+    cannot know of it: it is a crowd, too. Objects without a track of their own are kept.
 
     Args:
         boxes_at: returns the boxes at a time.
         labeled_us: [L], the labeled times in microseconds, sorted.
         times_us: of the answers, the earliest first.
         start_us: when the window begins.
+        tolerance_us: how far a label may be from an answer's time.
         size_hw: height and width of the frame in pixels.
         num_classes: how many classes there are.
     """
-    times = set(labeled_us.tolist())
     # A label shortly before the start shows where its objects were then.
     since = labeled_us[max(0, int(np.searchsorted(labeled_us, start_us, side="right")) - 1) :]
     places: dict[int, list[np.ndarray]] = {}
     waiting, found = since.tolist(), []
     for time_us in times_us:
-        while waiting and waiting[0] <= time_us:
+        label_us = int(labeled_us[np.abs(labeled_us - time_us).argmin()])
+        is_labeled = abs(label_us - time_us) <= tolerance_us
+        while waiting and waiting[0] <= (label_us if is_labeled else time_us):
             seen = boxes_at(waiting.pop(0))
             for track_id, box in zip(seen.track_ids.tolist(), seen.xyxy, strict=True):
                 places.setdefault(track_id, []).append(box)
-        found.append(_without_unseen(boxes_at(time_us), places) if time_us in times else _frame(size_hw, num_classes))
+        found.append(_without_unseen(boxes_at(label_us), places) if is_labeled else _frame(size_hw, num_classes))
     return tuple(found)
 
 

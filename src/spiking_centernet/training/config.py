@@ -50,7 +50,8 @@ class Recipe:
             nothing.
         encoder_learning_rate: factor on the learning rate of the encoder; null for 1.
         answers: how many answers of a window are learned, the last at its end, each ``head.readout_steps`` after the
-            one before: a network with memory learns what to say all along a sequence.
+            one before: a network with memory learns what to say all along a sequence. A label up to half a time step
+            away is that of the answer.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
         batch_size: windows a step.
