@@ -141,15 +141,14 @@ SCORES = {
 
 
 def ann_ratio(results: Results) -> str:
-    """What share of its ANN counterpart's score every bundled network reaches, by task; a dash where not measured."""
-    try:
-        pairs = results["ann_ratio"]["pairs"]
-    except FileNotFoundError:
-        pairs = {}
+    """What share of its ANN counterpart's score a bundled network reaches, by task; a dash where not measured."""
+    pairs = results["ann_ratio"]["pairs"]
     rows, origins = [], []
     for name in sorted(bundled(), key=lambda name: (len(name), name)):
         recipe = counterpart_recipe(name)
-        shown = "-" if recipe is None else f"[{recipe}](../recipes/{recipe})"
+        if recipe is None:
+            continue
+        shown = f"[{recipe}](../recipes/{recipe})"
         if name not in pairs:
             rows.append((f"`{name}`", shown, *["-"] * 5))
             continue
