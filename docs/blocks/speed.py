@@ -178,6 +178,37 @@ def cost_by_size(results: Results) -> str:
     return f"![Time and memory against size](images/cost_by_size.png)\n\n{table(header, rows, words=2)}\n\n{origin(r)}"
 
 
+def training_sequences(results: Results) -> str:
+    """Training steps on longer and longer sequences, compared with SpikingJelly's."""
+    r = results["training_sequences"]
+    found = {(row["length"], row["variant"]): row for row in r["rows"]}
+    lengths, variants = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    rows = [
+        (str(length), *(f"{row['step_s']:.2f} s, {row['times_faster']:.1f}x, {row['peak_mb']} MB"
+                        for name in variants for row in [found[length, name]]))
+        for length in lengths
+    ]  # fmt: skip
+    growth = ", ".join(f"{name} {power:.2f}" for name, power in r["growth"].items())
+    return (
+        f"{table(('time steps', *variants), rows)}\n\nA training step of `nano`, batch 1, {r['threads']} threads: "
+        f"seconds, times faster than {variants[0]}, peak memory. Time grows with the length to the power of: {growth}. "
+        f"The first outputs in float32 lie at most {max(r['agreement'].values()):.2g} of their standard deviation "
+        f"apart.\n\n{origin(r)}"
+    )
+
+
+def memory_speed(results: Results) -> str:
+    """What a memory costs in torch and compiled."""
+    r = results["memory_speed"]
+    taken = {(row["model"], row["path"]): f"{row['median_ms']:.1f}" for row in r["rows"]}
+    models, paths = (list(dict.fromkeys(key[i] for key in taken)) for i in (0, 1))
+    rows = [(f"`{name}`", *(taken[name, path] for path in paths)) for name in models]
+    return (
+        f"{table(('ms', *paths), rows)}\n\nMedian of {r['windows']} times {r['num_steps']} steps of "
+        f"{r['step_us'] / 1000:g} ms, stateful, on one thread; simulated traffic that stops. {origin(r)}"
+    )
+
+
 def gpu_speed(results: Results) -> str:
     """Training and detection on a GPU, compared with SpikingJelly."""
     r = results["gpu_speed"]
