@@ -26,7 +26,8 @@ def card(predictions):
     )  # fmt: skip
 
 
-def test_every_task_has_a_table_with_words(capsys):
+def test_every_task_has_a_table_with_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
     xyxy, labels = np.array([[100, 80, 160, 120], [40, 70, 60, 130]], np.float32), np.array([0, 1])
     box3d = np.array([[1, 1.5, 12, 1.5, 1.8, 4.2, 0.3], [-2, 1.6, 9, 1.7, 0.6, 0.5, -1]], np.float32)
     joints = np.zeros((2, 13, 3), np.float32)

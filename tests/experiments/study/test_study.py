@@ -464,7 +464,7 @@ def test_the_command_plans_and_runs(write, data, tmp_path, capsys):
     path = write(rows={"a": {}}, seeds=[0])
     out = str(tmp_path / "out")
     assert main(["study", str(path), "--data", str(data), "--out", out, "--plan"]) == 0
-    assert "toy: 1 run " in capsys.readouterr().out
+    assert "toy: 1 run\n" in capsys.readouterr().out
     assert not Path(out).exists()
     assert main(["study", str(path), "--data", str(data), "--out", out, "--set", "{batch_size: 8}"]) == 0
     told = capsys.readouterr()
