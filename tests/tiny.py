@@ -34,3 +34,18 @@ def some_events(num=20_000, stop_us=420_000, size_hw=(56, 72), start_us=0) -> np
     events["x"], events["y"] = rng.integers(0, size_hw[1], num), rng.integers(0, size_hw[0], num)
     events["p"] = rng.integers(0, 2, num)
     return events
+
+
+MEMORY = {
+    "recurrent.kind": "gated", "head.readout_steps": 2, "voxels.num_steps": 6, "voxels.window_us": 120_000,
+}  # fmt: skip
+"""What makes the tiny detector one with a memory: answers of 2 steps of 20 ms."""
+
+
+def tiny_memory() -> Detector:
+    """A tiny detector with a memory that spikes and boxes that have areas."""
+    model = tiny_detector(**MEMORY)
+    with torch.no_grad():
+        model.recurrent.conv.weight.mul_(1.5)  # an untrained memory is silent
+        model.heads["wh"].out.bias.fill_(2.0)
+    return model

@@ -5,8 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
-from tiny import some_events, tiny_detector
+from tiny import MEMORY, some_events, tiny_detector, tiny_memory
 from torch.utils.data import Subset
 
 from spiking_centernet.cli import program
@@ -20,9 +19,6 @@ from spiking_centernet.model.weights import save
 from spiking_centernet.structures import BOX_DTYPE, VoxelSpec
 
 SIZE_HW = (16, 24)
-MEMORY = {
-    "recurrent.kind": "gated", "head.readout_steps": 2, "voxels.num_steps": 6, "voxels.window_us": 120_000,
-}  # fmt: skip
 DENSE_US = {"long": range(50_000, 400_001, 50_000), "short": range(20_000, 200_001, 20_000)}
 APART_US = {"one": (120_000, 250_003, 500_001), "two": (333_333,)}
 """By clip the times of labels; those of ``APART_US`` are more than a window apart."""
@@ -40,11 +36,7 @@ def write_clips(root, labels_us, size_hw=SIZE_HW):
 
 @pytest.fixture(scope="module")
 def model():
-    model = tiny_detector(**MEMORY)
-    with torch.no_grad():
-        model.recurrent.conv.weight.mul_(1.5)  # an untrained memory is silent
-        model.heads["wh"].out.bias.fill_(2.0)  # boxes have areas
-    return model
+    return tiny_memory()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import some_events, tiny_detector
+from tiny import some_events, tiny_memory
 
 import spiking_centernet as scn
 from spiking_centernet.cli import program
@@ -18,18 +18,11 @@ from spiking_centernet.model.weights import save
 from spiking_centernet.structures import VoxelSpec
 
 SIZE_HW = (16, 24)
-MEMORY = {
-    "recurrent.kind": "gated", "head.readout_steps": 2, "voxels.num_steps": 6, "voxels.window_us": 120_000,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def model():
-    model = tiny_detector(**MEMORY)
-    with torch.no_grad():
-        model.recurrent.conv.weight.mul_(1.5)  # an untrained memory is silent
-        model.heads["wh"].out.bias.fill_(2.0)  # boxes have areas
-    return model
+    return tiny_memory()
 
 
 @pytest.fixture(scope="module")
