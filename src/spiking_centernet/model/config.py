@@ -17,6 +17,7 @@ Sizes = Literal["linear", "log"]
 Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
 StepWeights = Literal["equal", "learned"]
+JointUnits = Literal["cells", "boxes"]
 RecurrentKind = Literal["none", "gated"]
 
 TASKS = ("detect", "detect3d", "pose", "classify")
@@ -162,6 +163,8 @@ class HeadConfig:
         step_weights: how they are averaged: "equal" as in the paper, or "learned": every map has weights of its own.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
         joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
+        joint_units: what the map of joints holds: "cells", offsets from the person's cell in output pixels, as
+            CenterNet's; or "boxes", offsets from the box's center in its widths and heights.
         pose_classes: the classes that have joints.
     """
 
@@ -175,6 +178,7 @@ class HeadConfig:
     step_weights: StepWeights = "equal"
     focal_px: float = 304.0
     joints: tuple[str, ...] = JOINTS_13.names
+    joint_units: JointUnits = "cells"
     pose_classes: tuple[str, ...] = ("pedestrian",)
 
     def __post_init__(self):

@@ -245,7 +245,8 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
     of_tasks = [
         (f"head.{name}", getattr(student.head, name), getattr(teacher.head, name), what)
         for task, name, what in (
-            ("detect3d", "focal_px", "depth for the same focal length"), ("pose", "joints", "the same set of joints")
+            ("detect3d", "focal_px", "depth for the same focal length"), ("pose", "joints", "the same set of joints"),
+            ("pose", "joint_units", "joints in the same units"),
         )
         if task in shared
     ]  # fmt: skip

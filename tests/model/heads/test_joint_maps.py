@@ -15,10 +15,10 @@ def sample(z):
     return Boxes(xyxy, np.zeros(len(xywh), np.int64), joints=joints.astype(np.float32))
 
 
-def targets_of(boxes, size_hw, stride=4, num_joints=13):
+def targets_of(boxes, size_hw, stride=4, num_joints=13, units="cells"):
     flat = make_targets(boxes, num_classes=2, size_hw=size_hw, stride=stride)
     return make_joint_targets(
-        boxes, flat.index, flat.mask, num_joints=num_joints, size_hw=size_hw, stride=stride, labels=PEOPLE
+        boxes, flat.index, flat.mask, num_joints=num_joints, size_hw=size_hw, stride=stride, labels=PEOPLE, units=units
     )  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def test_joints_are_decoded_as_by_centernet(golden_dir, count):
     np.testing.assert_array_equal(joint_scores > 0, z["from_heatmap"])
 
 
-def test_targets_written_into_the_maps_decode_to_the_truth():
+@pytest.mark.parametrize("units", ["cells", "boxes"])
+def test_targets_written_into_the_maps_decode_to_the_truth(units):
     rng = np.random.default_rng(3)
     size_hw, stride = (40, 50), 4
     low = np.array([[8.0, 12.0], [92.0, 40.0]])
@@ -67,19 +68,29 @@ def test_targets_written_into_the_maps_decode_to_the_truth():
     cells = np.stack([rng.permutation(14 * 14)[:13] for _ in low])
     uv = low[:, None] + stride * np.stack([cells % 14, cells // 14], axis=2) + rng.uniform(0, stride, (2, 13, 2))
     boxes = Boxes(xyxy, np.zeros(2, np.int64), joints=np.concatenate([uv, np.full((2, 13, 1), 2)], axis=2).astype("f4"))
-    targets = targets_of([boxes], size_hw)
+    targets = targets_of([boxes], size_hw, units=units)
     maps = {"joints": torch.zeros(1, 26, *size_hw), "joint_offset": torch.zeros(1, 2, *size_hw)}
     maps["joints"].flatten(2)[0, :, targets.index[0]] = targets.joints[0].T
     maps["joint_offset"].flatten(2)[0, :, targets.joint_index[0]] = targets.joint_offset[0].T
     assert torch.equal(values_at(maps["joints"], targets.index)[0], targets.joints[0])
-    found, scores = decode_joints(
-        maps["joints"], targets.heatmap, maps["joint_offset"], targets.index, torch.from_numpy(xyxy)[None] / stride
-    )
+    people = torch.from_numpy(xyxy)[None] / stride
+    found, scores = decode_joints(maps["joints"], targets.heatmap, maps["joint_offset"], targets.index, people, units)
     np.testing.assert_allclose(found[0] * stride, uv, atol=0.01)
     assert (scores >= 0).all()
     logits = torch.special.logit(targets.heatmap, eps=1e-4)
     losses = joint_losses(maps["joints"], logits, maps["joint_offset"], targets)
     assert float(losses["joints"]) == pytest.approx(0, abs=1e-5)
+
+
+def test_offsets_in_the_boxs_sides_are_the_same_for_people_of_any_size():
+    rng = np.random.default_rng(1)
+    shares = rng.uniform(-0.5, 0.5, (13, 2))
+    xyxy = np.array([[20, 16, 52, 112], [80, 48, 96, 72]], np.float32)
+    center, sides = (xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]
+    uv = center[:, None] + shares * sides[:, None]
+    joints = np.concatenate([uv, np.full((2, 13, 1), 2)], axis=2).astype(np.float32)
+    found = targets_of([Boxes(xyxy, np.zeros(2, np.int64), joints=joints)], (30, 38), units="boxes").joints[0]
+    np.testing.assert_allclose(found, np.tile(shares.reshape(-1), (2, 1)), atol=1e-5)
 
 
 def test_samples_without_people_or_joints_teach_nothing_and_stay_finite():

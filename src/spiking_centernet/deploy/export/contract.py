@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
 from spiking_centernet.model import Detector, DetectorConfig, Head
-from spiking_centernet.model.config import HeadConfig, HeadKind, Sizes
+from spiking_centernet.model.config import HeadConfig, HeadKind, JointUnits, Sizes
 from spiking_centernet.model.context import State
 from spiking_centernet.model.heads import make_detection_head
 
@@ -43,6 +43,7 @@ class Contract:
         tasks: what the network does, "detect" first.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d").
         joints: names of the joints (task "pose").
+        joint_units: what the map of joints holds, offsets in output pixels or in the box's sides.
         pose_classes: the classes that have joints.
     """
 
@@ -63,6 +64,7 @@ class Contract:
     tasks: tuple[str, ...] = ("detect",)
     focal_px: float = HeadConfig.focal_px
     joints: tuple[str, ...] = HeadConfig.joints
+    joint_units: JointUnits = "cells"
     pose_classes: tuple[str, ...] = HeadConfig.pose_classes
 
     @property
@@ -70,7 +72,7 @@ class Contract:
         """The head: its branches name the outputs, and it decodes them."""
         settings = HeadConfig(
             kind=self.head_kind, sizes=self.sizes, box_loss="giou" if self.quality else "l1", quality=self.quality,
-            focal_px=self.focal_px, joints=self.joints, pose_classes=self.pose_classes,
+            focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units, pose_classes=self.pose_classes,
         )  # fmt: skip
         return make_detection_head(self.tasks, self.classes, (self.stride,), settings)
 
@@ -184,7 +186,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
         head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
         readout_steps=readout or None, focal_px=config.head.focal_px, joints=config.head.joints,
-        pose_classes=config.head.pose_classes,
+        joint_units=config.head.joint_units, pose_classes=config.head.pose_classes,
     )  # fmt: skip
 
 

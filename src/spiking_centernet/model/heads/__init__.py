@@ -15,7 +15,9 @@ HEADS: dict[HeadKind, type[Head]] = {"centernet": CenterNet, "ssd": SSD}
 
 PEAK_TASKS: dict[str, Callable[[HeadConfig, tuple[str, ...], int], PeakTask]] = {
     "detect3d": lambda settings, classes, stride: Detect3D(stride, settings.focal_px),
-    "pose": lambda settings, classes, stride: Pose(stride, len(settings.joints), settings.pose_labels(classes)),
+    "pose": lambda settings, classes, stride: Pose(
+        stride, len(settings.joints), settings.pose_labels(classes), settings.joint_units
+    ),
 }
 """What reads its values at the objects that "detect" finds, by the task's name; made from settings, classes, stride."""
 

@@ -1,6 +1,7 @@
 """Joints as maps: offsets from a person's cell, a heat of every joint, and its offset within the cell.
 
-After CenterNet's ``multi_pose`` (Zhou et al., arXiv 1904.07850, section 4.2).
+After CenterNet's ``multi_pose`` (Zhou et al., arXiv 1904.07850, section 4.2). Offsets are in output pixels as there, or
+in the sides of the person's box, so that people of any size have the same.
 """
 
 import math
@@ -14,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet.errors import DatasetError
+from spiking_centernet.model.config import JointUnits
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import (
     HEATMAP_BIAS,
@@ -28,6 +30,9 @@ from spiking_centernet.structures import Boxes, Calibration
 
 WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0}
 """Weights of the losses; the first is ours (CenterNet: 1), because people here are a tenth as tall."""
+
+BOX_WEIGHT = 3.0
+"""Weight of the offsets in the box's sides: as of those in output pixels where a side is ten of them."""
 
 
 def parts(num_joints: int) -> dict[str, int]:
@@ -47,7 +52,8 @@ class JointTargets:
     """What the maps should answer for a batch, M being the most boxes of a sample and J the joints.
 
     Attributes:
-        joints: [B, M, 2J], u and v of every joint minus the integer cell of its person, output pixels.
+        joints: [B, M, 2J], u and v of every joint minus the integer cell of its person, output pixels; or minus the
+            center of its box, in widths and heights of the box.
         joints_mask: [B, M, 2J], True where the joint is labeled and inside the frame.
         heatmap: [B, J, h, w], a Gaussian around every such joint.
         joint_offset: [B, M J, 2], joint minus its own integer cell.
@@ -76,6 +82,7 @@ def make_joint_targets(
     size_hw: tuple[int, int],
     stride: int,
     labels: frozenset[int],
+    units: JointUnits = "cells",
 ) -> JointTargets:
     """Return the targets of a batch.
 
@@ -87,6 +94,7 @@ def make_joint_targets(
         size_hw: height and width of the network's output.
         stride: input pixels an output pixel.
         labels: classes that have joints.
+        units: of the offsets, see ``HeadConfig.joint_units``.
 
     Raises:
         ValueError: A sample has another number of joints.
@@ -111,10 +119,13 @@ def make_joint_targets(
         inside &= sample.joints[..., 2] > 0
         for i in np.flatnonzero(has_peak[b, : len(sample)] & np.isin(sample.labels, list(labels))):
             radius = max(0, int(gaussian_radius(math.ceil(sides[i, 1]), math.ceil(sides[i, 0]))))
-            center = np.array([peaks[b, i] % width, peaks[b, i] // width], np.float32)
+            origin, unit = np.array([peaks[b, i] % width, peaks[b, i] // width], np.float32), np.float32(1)
+            if units == "boxes":
+                low, high = sample.xyxy[i, :2] / np.float32(stride), sample.xyxy[i, 2:] / np.float32(stride)
+                origin, unit = (low + high) / 2, high - low
             for j in np.flatnonzero(inside[i]):
                 column, row = (int(v) for v in points[i, j])
-                joints[b, i, j] = points[i, j] - center
+                joints[b, i, j] = (points[i, j] - origin) / unit
                 offset[b, i, j] = points[i, j] - np.array([column, row], np.float32)
                 cells[b, i, j] = row * width + column
                 valid[b, i, j] = True
@@ -151,7 +162,7 @@ def joint_losses(
     """Return the loss of every part before weighting; see ``WEIGHTS``.
 
     Args:
-        joints: offsets from the person's cell, output pixels.
+        joints: offsets of the joints, as the targets have them.
         heatmap: logits of every joint.
         joint_offset: place within the joint's own cell.
         targets: of the batch.
@@ -169,23 +180,29 @@ def decode_joints(
     joint_offset: Float[Tensor, "B 2 h w"],
     place: Int[Tensor, "B N"],
     boxes: Float[Tensor, "B N 4"],
+    units: JointUnits = "cells",
 ) -> tuple[Float[Tensor, "B N J 2"], Float[Tensor, "B N J"]]:
     """Return u, v in output pixels of the joints of every person, and their scores.
 
-    A joint is regressed from its person's cell and moves to its nearest peak of heat if that scores more than
+    A joint is regressed from its person's cell or box and moves to its nearest peak of heat if that scores more than
     ``MIN_JOINT_SCORE`` and lies inside the person's box and nearer than ``REACH`` of the box's larger side. Its score
     is the peak's, 0 where it did not move. Two people may take one peak, as in CenterNet.
 
     Args:
-        joints: offsets from the person's cell, output pixels.
+        joints: offsets from the person's cell or box, in ``units``.
         probabilities: heat of every joint in [0, 1].
         joint_offset: place within the joint's own cell.
         place: [B, N], flat output pixels of the people.
         boxes: [B, N, 4], their boxes in output pixels.
+        units: of the offsets, see ``HeadConfig.joint_units``.
     """
     width, num = probabilities.shape[-1], place.shape[1]
-    cell = torch.stack([place % width, place // width], dim=-1).to(joints.dtype)
-    regressed = values_at(joints, place).unflatten(-1, (-1, 2)) + cell[:, :, None]  # [B, N, J, 2]
+    offsets = values_at(joints, place).unflatten(-1, (-1, 2))  # [B, N, J, 2]
+    if units == "boxes":
+        sides = (boxes[..., 2:] - boxes[..., :2])[:, :, None]
+        regressed = (boxes[..., :2] + boxes[..., 2:])[:, :, None] / 2 + offsets * sides
+    else:
+        regressed = offsets + torch.stack([place % width, place // width], dim=-1).to(joints.dtype)[:, :, None]
     alone = torch.where(F.max_pool2d(probabilities, 3, 1, 1) == probabilities, probabilities, 0)
     scores, at = alone.flatten(2).topk(min(num, alone.shape[-1] * alone.shape[-2]))  # [B, J, K]
     within = values_at(joint_offset, at.flatten(1)).unflatten(1, at.shape[1:])  # [B, J, K, 2]
@@ -210,12 +227,13 @@ class Pose(PeakTask):
         stride: input pixels an output pixel.
         num_joints: J.
         labels: of the classes that have joints.
+        units: of the offsets, see ``HeadConfig.joint_units``.
     """
 
     column = "joints"
 
-    def __init__(self, stride: int, num_joints: int, labels: frozenset[int]):
-        self.stride, self.num_joints, self.labels = stride, num_joints, labels
+    def __init__(self, stride: int, num_joints: int, labels: frozenset[int], units: JointUnits = "cells"):
+        self.stride, self.num_joints, self.labels, self.units = stride, num_joints, labels, units
 
     @property
     def branch(self) -> Branch:
@@ -248,18 +266,21 @@ class Pose(PeakTask):
             )
         targets = make_joint_targets(
             boxes, index, mask, num_joints=self.num_joints, size_hw=(output.shape[-2], output.shape[-1]),
-            stride=self.stride, labels=self.labels,
+            stride=self.stride, labels=self.labels, units=self.units,
         )  # fmt: skip
         offsets, heat, within = self._split(output)
         losses = joint_losses(offsets, heat, within, targets)
-        return Loss(torch.stack([WEIGHTS[name] * part for name, part in losses.items()]).sum(), losses)
+        weights = WEIGHTS if self.units == "cells" else {**WEIGHTS, "joints": BOX_WEIGHT}
+        return Loss(torch.stack([weights[name] * part for name, part in losses.items()]).sum(), losses)
 
     def decode(
         self, output: Float[Tensor, "B E h w"], peaks: Peaks, calibrations: Sequence[Calibration | None]
     ) -> np.ndarray:
         """Return u, v in input pixels and score of the joints [B, N, J, 3]; NaN, NaN, 0 for what is no person."""
         offsets, heat, within = self._split(output)
-        uv, score = decode_joints(offsets, torch.sigmoid(heat), within, peaks.place, peaks.xyxy / self.stride)
+        uv, score = decode_joints(
+            offsets, torch.sigmoid(heat), within, peaks.place, peaks.xyxy / self.stride, self.units
+        )
         joints = torch.cat([uv * self.stride, score[..., None]], dim=-1).cpu().numpy().astype(np.float32)
         is_person = np.isin(peaks.labels.cpu().numpy(), list(self.labels))
         joints[~is_person] = (np.nan, np.nan, 0.0)
