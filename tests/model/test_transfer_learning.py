@@ -127,6 +127,22 @@ def test_the_encoder_alone_is_offered_where_it_fits(path):
         scn.transfer(fresh(**classifier, **{"encoder.widths": [4, 4, 8, 9]}), path)
 
 
+def test_a_spiking_network_starts_from_its_ann_counterpart_and_not_the_other_way_round(tmp_path, path):
+    pictures = {"voxels.mode": "direct", "voxels.colors": 1, "voxels.frame_hw": [32, 64]}
+    ann = fresh(**pictures, **{"neuron.kind": "relu", "voxels.num_steps": 1})
+    model = fresh(2, **pictures, **{"voxels.num_steps": 4})
+    result = scn.transfer(model, save(ann, tmp_path / "ann.safetensors"))
+    theirs = ann.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in model.state_dict().items() if key in theirs)
+    assert result.num_taken == sum(p.numel() for p in ann.parameters())
+    assert result.fresh
+    assert all(name.endswith(".neuron") for name in result.fresh)
+    with pytest.raises(WeightsError, match=r"neuron\.kind is 'plif' there, 'relu' here"):
+        scn.transfer(fresh(**{"neuron.kind": "relu"}), path)
+    with pytest.raises(WeightsError, match=r"voxels\.num_steps is 1 there"):  # events of another length are others
+        scn.transfer(fresh(), save(fresh(**{"neuron.kind": "relu", "voxels.num_steps": 1}), tmp_path / "e.safetensors"))
+
+
 def test_build_takes_the_network_of_the_weights(path):
     model = scn.build(weights=path, classes=["truck", "car"])
     assert (model.config.encoder.widths, model.config.classes) == ((4, 4, 8, 8), ("truck", "car"))

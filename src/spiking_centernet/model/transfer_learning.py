@@ -17,7 +17,7 @@ from spiking_centernet.structures import find_class
 logger = logging.getLogger(__name__)
 
 FREE = {
-    "classes", "tasks", "head.focal_px", "head.joints", "head.pose_classes",
+    "classes", "tasks", "head.focal_px", "head.joints", "head.joint_units", "head.pose_classes",
     "head.kind", "head.width", "head.sizes", "head.edges", "head.box_loss", "head.quality",
     "head.readout_steps", "head.step_weights", "neuron.surrogate", "neuron.detach_reset",
     "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
@@ -26,6 +26,12 @@ FREE = {
 
 FREE_OF_STEPS = {"voxels.num_steps", "voxels.window_us"}
 """Settings in which the two may differ, too, where a step is as long in both: more of them look further back."""
+
+FREE_OF_COUNTERPARTS = {
+    "neuron.kind", "neuron.tau", "neuron.threshold", "neuron.soft_reset", "neuron.decay_input", "neuron.levels",
+}  # fmt: skip
+"""Settings in which the two may differ, too, where the weights are the ANN counterpart's and the network spikes: the
+convolutions and norms are a start to train on from, as in hybrid training (Rathi et al., arXiv 2005.01807)."""
 
 FREE_OF_ENCODERS = {"voxels.num_steps", "voxels.window_us", "voxels.num_events", "voxels.least_us", "voxels.frame_hw"}
 """Settings in which the two may differ, too, where the encoder alone is taken over: they fix no tensor of it."""
@@ -80,8 +86,9 @@ class Transfer:
 def transfer(model: Detector, weights: str | os.PathLike[str], *, parts: str = "all") -> Transfer:
     """Give a detector everything of other weights that fits, in place, and return what was taken over.
 
-    Encoder and decoder must be the same. Output channels of classes go by name, synonyms included ("person" is
-    "pedestrian"); those of other classes, and layers of the head that mean something else, keep their initial values.
+    Encoder and decoder must be the same; a spiking network may start from its ANN counterpart. Output channels of
+    classes go by name, synonyms included ("person" is "pedestrian"); those of other classes, and layers of the head
+    that mean something else, keep their initial values.
 
     Args:
         model: what to fill; it keeps its own score threshold and what belongs to training alone.
@@ -157,7 +164,10 @@ def _refuse_another_network(name: str, other: Detector, model: Detector, parts: 
     if parts == "encoder":
         differ = of_encoder
     as_long = other.config.voxels.step_us == model.config.voxels.step_us
-    free = (*FREE, *(FREE_OF_STEPS if as_long else ()))
+    free = {*FREE, *(FREE_OF_STEPS if as_long else ())}
+    if other.config.neuron.kind == "relu" and model.config.neuron.is_spiking:
+        # A picture is the same at every step, so that the counterpart needs but one.
+        free |= FREE_OF_COUNTERPARTS | ({"voxels.num_steps"} if model.config.voxels.mode == "direct" else set())
     for path in free:
         differ.pop(path, None)
     if differ:
@@ -207,6 +217,8 @@ def _refusal(key: str, model: Detector, other: Detector) -> str | None:
         return f"depth is for a focal length of {ours.focal_px:g} px, {theirs.focal_px:g} there"
     if key.startswith("heads.joints.out.") and ours.joints != theirs.joints:
         return f"it has {len(ours.joints)} joints, {len(theirs.joints)} there"
+    if key.startswith("heads.joints.out.") and ours.joint_units != theirs.joint_units:
+        return f"joints are in {ours.joint_units}, in {theirs.joint_units} there"
     return None
 
 
