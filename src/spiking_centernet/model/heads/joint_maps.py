@@ -233,7 +233,8 @@ class Pose(PeakTask):
     column = "joints"
 
     def __init__(self, stride: int, num_joints: int, labels: frozenset[int], units: JointUnits = "cells"):
-        self.stride, self.num_joints, self.labels, self.units = stride, num_joints, labels, units
+        self.stride, self.num_joints, self.labels = stride, num_joints, labels
+        self.units: JointUnits = units
 
     @property
     def branch(self) -> Branch:
