@@ -18,6 +18,7 @@ from torch.utils.data import Subset
 import spiking_centernet as scn
 from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict
 from spiking_centernet.model import AnyDetector, Detector
+from spiking_centernet.model.config import AS_IT_IS
 from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.weights import notes, sha256
@@ -28,7 +29,7 @@ def average(first: Detector, second: Detector, share: float) -> Detector:
     if dataclasses.replace(first.config, deployment=second.config.deployment) != second.config:
         raise SystemExit("the two files hold different networks; only weights of one network can be averaged")
     ours, theirs = first.state_dict(), second.state_dict()
-    mean = Detector(first.config)
+    mean = Detector(with_changes(first.config, {"deployment.score_fit": AS_IT_IS}))
     mean.load_state_dict({
         name: torch.lerp(value, theirs[name], share) if value.is_floating_point() else theirs[name]
         for name, value in ours.items()

@@ -114,7 +114,7 @@ def test_every_field_of_format_1_is_nested(old):
     later |= {"quality": 0.0, "step_weights": "equal"}
     later |= {"joints": list(JOINTS_13.names), "joint_units": "cells", "pose_classes": ["pedestrian"]}
     expected = {**old["nested"], "tasks": ["detect"], "head": {**old["nested"]["head"], **later}}
-    expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304]}
+    expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304], "score_fit": [0.0, 1.0, 0.0]}
     expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}
     expected["recurrent"] = {"kind": "none", "kernel": 3, "half_life_steps": 100.0}
     expected["voxels"] |= {"colors": 3, "frame_hw": [240, 304]}

@@ -18,7 +18,7 @@ from toy_roads import recipe
 import spiking_centernet.training.trainer as training
 from spiking_centernet.errors import ConfigError, DatasetError, EventFileError, TrainingError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
-from spiking_centernet.model import Detector
+from spiking_centernet.model import Detector, build
 from spiking_centernet.model.heads.centernet import CenterNet
 from spiking_centernet.model.weights import load, notes, read_tensors
 from spiking_centernet.structures import Boxes, Detections
@@ -364,6 +364,16 @@ def test_no_average_is_the_weights_themselves(data, tmp_path):
     model = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     assert model
     assert all(torch.equal(v, tensors[f"ema/{k}"]) for k, v in model.items())
+
+
+@pytest.mark.slow
+def test_fitted_scores_are_saved_and_forgotten_by_the_next_training(data, tmp_path, monkeypatch):
+    fit = (0.5, 2.0, 0.25)
+    monkeypatch.setattr(training, "fit_scores", lambda predictions, protocol: fit)
+    trained = train(recipe(epochs=1, fit_scores=True), data, out=tmp_path / "run")
+    assert trained.config.deployment.score_fit == load(tmp_path / "run").config.deployment.score_fit == fit
+    assert trained.head.score_fit == fit
+    assert build(weights=tmp_path / "run").config.deployment.score_fit == (0, 1, 0)
 
 
 def boxes_and_detections(scores):

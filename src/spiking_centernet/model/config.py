@@ -214,6 +214,10 @@ class HeadConfig:
         return labels
 
 
+AS_IT_IS = (0.0, 1.0, 0.0)
+"""The ``deployment.score_fit`` that changes no score."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeploymentConfig:
     """What changes no weight: how the trained detector is used.
@@ -222,16 +226,24 @@ class DeploymentConfig:
         score_threshold: detections below are not shown by default; chosen on validation data after training.
         trained_hw: height and width in pixels of the cubes that it was trained on, which ``scale="auto"`` goes by; the
             default is GEN1's sensor, which the simulator has as well.
+        score_fit: how the height of a peak becomes a score, fitted on validation data after training; see
+            ``heads.base.fitted_scores``. As it is, the height is the score.
     """
 
     score_threshold: float = 0.3
     trained_hw: tuple[int, ...] = (240, 304)
+    score_fit: tuple[float, ...] = AS_IT_IS
 
     def __post_init__(self):
         if not math.isfinite(self.score_threshold):
             raise ConfigError(f"deployment.score_threshold must be finite, got {self.score_threshold}")
         if len(self.trained_hw) != 2 or min(self.trained_hw) < 1:
             raise ConfigError(f"deployment.trained_hw must be a height and a width in pixels, got {self.trained_hw}")
+        if len(self.score_fit) != 3 or not all(map(math.isfinite, self.score_fit)) or self.score_fit[1] <= 0:
+            raise ConfigError(
+                f"deployment.score_fit must be three numbers, the second positive, so that scores rise with peaks, "
+                f"got {self.score_fit}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.model.config import PRESETS, DetectorConfig
+from spiking_centernet.model.config import AS_IT_IS, PRESETS, DetectorConfig
 from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.context import ForwardContext, Observe, State, check_names
 from spiking_centernet.model.decoder import Decoder, DecoderBlock
@@ -326,6 +326,8 @@ def build(
     from spiking_centernet.model.transfer_learning import transfer
     from spiking_centernet.model.weights import config_of
 
-    model = Detector(with_changes(config_of(weights) if preset is None else PRESETS[preset], changes))
+    # Scores were fitted to the weights as they are.
+    config = with_changes(config_of(weights), {"deployment.score_fit": AS_IT_IS}) if preset is None else PRESETS[preset]
+    model = Detector(with_changes(config, changes))
     transfer(model, weights, parts=weights_parts)
     return model

@@ -66,6 +66,8 @@ class Recipe:
         penalty: what spikes cost, for example ``{target: 0.05, of: operations}``; null for nothing.
         seed: of initial weights, order of samples and augmentation.
         protocol: under which the validation split is scored.
+        fit_scores: turn the heights of peaks into scores that say how likely a box is right, whatever its size, fitted
+            on the validation split; see ``evaluation.score_fit``.
         val_every: epochs between validations.
         early_stopping: stop after this many validations without a better score, see ``select_by``; null for never.
         log_every: steps between rows of ``metrics.csv``.
@@ -102,6 +104,7 @@ class Recipe:
     penalty: SpikePenalty | None = None
     seed: int = 0
     protocol: str = "prophesee"
+    fit_scores: bool = False
     val_every: int = 1
     early_stopping: int | None = None
     log_every: int = 20

@@ -23,7 +23,9 @@ from spiking_centernet.evaluation.prediction import (
     protocol_for,
     require_task_labels,
 )
+from spiking_centernet.evaluation.score_fit import fit_scores, with_fitted_scores
 from spiking_centernet.model import Detector, Memory
+from spiking_centernet.model.config import AS_IT_IS
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.stepping import choose_mode
@@ -212,6 +214,10 @@ class Trainer:
         predictions = first.merge(others)
         counts = distributed.gather(self.fabric, rates)
         rates.merge(counts[: self.fabric.global_rank] + counts[self.fabric.global_rank + 1 :])
+        fit = AS_IT_IS
+        if self.recipe.fit_scores and not model.config.classifies:
+            fit = fit_scores([predictions], protocol=self.protocol)
+            predictions = with_fitted_scores(predictions, fit)
         score = predictions.score(self.protocol)
         row = {"step": self.state.step, "epoch": epoch, "ap": score.ap, "ap50": score.ap50}
         row |= {f"ap_{c.name}": c.ap for c in score.classes}
@@ -234,7 +240,7 @@ class Trainer:
             trained_hw = voxels.frame_hw if voxels.takes_frames else predictions.size_hw
             # A classifier answers with the probability of every class, whatever it is.
             threshold = 0.0 if model.config.classifies else best_threshold(score)
-            deployment = {"score_threshold": threshold, "trained_hw": trained_hw}
+            deployment = {"score_threshold": threshold, "trained_hw": trained_hw, "score_fit": fit}
             config = with_changes(model.config, {"deployment": deployment})
             self.folder.save_best(Detector(config), model.state_dict(), self._notes(score, epoch, rates))
         log.show(row)

@@ -1,9 +1,10 @@
 """An exported file computes what the network computes, keeps its state, and runs without this package."""
 
+import io
 import json
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tiny import FEW_LAYERS, tiny_detector
 
 from spiking_centernet.deploy.export import check, export_detector, run
 from spiking_centernet.deploy.export.contract import contract_of, mean_heads, run_torch, run_window
+from spiking_centernet.deploy.export.exporting import write_snippet
 from spiking_centernet.deploy.export.onnx import quantized, to_int8
 from spiking_centernet.deploy.export.parity import bundled_windows, compare, score
 from spiking_centernet.errors import ExportError, MissingPackageError, need
@@ -88,6 +90,24 @@ def test_the_snippet_runs_without_this_package(written, tmp_path):
     assert len(scores) >= len(expected) > 0
     for value in expected.scores.round(3):
         assert np.abs(np.array(scores) - value).min() < 2e-3
+
+
+def test_the_snippets_scores_are_fitted_as_the_networks(tmp_path):
+    fit = (0.5, 2.0, 0.8)
+    fitted = dyadic(tiny_detector(seed=5, **QUALITY, **FEW_LAYERS, **{"deployment.score_fit": fit}).fuse())
+    contract = contract_of(fitted, SIZE_HW)
+    assert contract.head.score_fit == fit
+    text = write_snippet(tmp_path / "tiny.onnx", contract).read_text()
+    output, _ = fitted(torch.from_numpy(noise()[:, None]))
+    maps = {name: part[0].detach().numpy() for name, part in output._asdict().items()}
+    program = text[text.index("score = 1 /") :].replace(str(contract.score_threshold), "0.0")
+    with redirect_stdout(io.StringIO()) as out:
+        exec(program, {"np": np, **maps})
+    (expected,) = fitted.head.detections(output, [0], size_hw=SIZE_HW)
+    scores = np.array([float(line.split()[1]) for line in out.getvalue().splitlines()])
+    assert len(scores) >= len(expected) > 0
+    for value in expected.scores.round(3):
+        assert np.abs(scores - value).min() < 2e-3
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
 from spiking_centernet.model import Detector, DetectorConfig, Head
-from spiking_centernet.model.config import HeadConfig, HeadKind, JointUnits, Sizes
+from spiking_centernet.model.config import AS_IT_IS, HeadConfig, HeadKind, JointUnits, Sizes
 from spiking_centernet.model.context import State
 from spiking_centernet.model.heads import make_detection_head
 
@@ -45,6 +45,7 @@ class Contract:
         joints: names of the joints (task "pose").
         joint_units: what the map of joints holds, offsets in output pixels or in the box's sides.
         pose_classes: the classes that have joints.
+        score_fit: how a peak's height and its box's size become a score, see ``heads.base.fitted_scores``.
     """
 
     size_hw: tuple[int, int]
@@ -66,6 +67,7 @@ class Contract:
     joints: tuple[str, ...] = HeadConfig.joints
     joint_units: JointUnits = "cells"
     pose_classes: tuple[str, ...] = HeadConfig.pose_classes
+    score_fit: tuple[float, ...] = AS_IT_IS
 
     @property
     def head(self) -> Head:
@@ -74,7 +76,7 @@ class Contract:
             kind=self.head_kind, sizes=self.sizes, box_loss="giou" if self.quality else "l1", quality=self.quality,
             focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units, pose_classes=self.pose_classes,
         )  # fmt: skip
-        return make_detection_head(self.tasks, self.classes, (self.stride,), settings)
+        return make_detection_head(self.tasks, self.classes, (self.stride,), settings, score_fit=self.score_fit)
 
     @property
     def shown_calls(self) -> int:
@@ -187,6 +189,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
         readout_steps=readout or None, focal_px=config.head.focal_px, joints=config.head.joints,
         joint_units=config.head.joint_units, pose_classes=config.head.pose_classes,
+        score_fit=config.deployment.score_fit,
     )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from spiking_centernet.deploy.export.openvino import run_openvino, write_openvin
 from spiking_centernet.deploy.export.parity import Parity, bundled_windows, compare, score
 from spiking_centernet.errors import ExportError, did_you_mean
 from spiking_centernet.model import Detector
+from spiking_centernet.model.config import AS_IT_IS
+from spiking_centernet.model.heads.base import LOWEST_PEAK, MIDDLE_PX
 from spiking_centernet.utils.files import atomic_write
 
 Weights = Literal["float32", "int8"]
@@ -211,6 +213,15 @@ is_peak = score == np.max([around[:, i : i + height, j : j + width] for i in ran
 FIT = "score = score ** {rest:g} * (1 / (1 + np.exp(-quality))) ** {quality:g}\n"
 """The line of the program where a quality map is part of the score."""
 
+SCORE_FIT = """grid = np.stack(np.meshgrid(np.arange(width), np.arange(height))) + offset
+edges = (np.clip({stride} * (grid + k * {size}), 0, np.reshape({frame_wh}, (2, 1, 1))) for k in (-0.5, 0.5))
+side = np.sqrt(np.prod(np.maximum(-np.subtract(*edges), 1), axis=0))
+height_of_peak = np.clip(score, {lowest:g}, 1 - {lowest:g})
+logit = np.log(height_of_peak / (1 - height_of_peak))
+score = 1 / (1 + np.exp(-({fit[0]} + {fit[1]} * logit + {fit[2]} * np.log(side / {middle_px:g}))))
+"""
+"""The lines of the program where scores are fitted, as ``heads.base.fitted_scores``."""
+
 
 def write_snippet(path: Path, contract: Contract) -> Path:
     """Write the program for an exported file and return its path, ``run_NAME_SUFFIX.py`` next to it."""
@@ -223,10 +234,21 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         maps=", ".join(contract.head.branches), num_maps=len(contract.head.branches),
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
         size="np.exp(wh[:, y, x])" if contract.sizes == "log" else "wh[:, y, x]",
-        fit=FIT.format(rest=1 - contract.quality, quality=contract.quality) if contract.quality else "",
+        fit=_fit_lines(contract),
         shown_calls=contract.shown_calls, steps=contract.window_steps,
         step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
     with atomic_write(own) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return own
+
+
+def _fit_lines(contract: Contract) -> str:
+    """Return the lines of the program that make scores of the heatmap's peaks, empty where they are the scores."""
+    lines = FIT.format(rest=1 - contract.quality, quality=contract.quality) if contract.quality else ""
+    if contract.score_fit != AS_IT_IS:
+        lines += SCORE_FIT.format(
+            stride=contract.stride, size="np.exp(wh)" if contract.sizes == "log" else "wh", fit=contract.score_fit,
+            frame_wh=contract.size_hw[::-1], lowest=LOWEST_PEAK, middle_px=MIDDLE_PX,
+        )  # fmt: skip
+    return lines

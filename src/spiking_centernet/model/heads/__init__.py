@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from spiking_centernet.model.config import DetectorConfig, HeadConfig, HeadKind
+from spiking_centernet.model.config import AS_IT_IS, DetectorConfig, HeadConfig, HeadKind
 from spiking_centernet.model.heads.base import Head, PeakTask
 from spiking_centernet.model.heads.box3d_maps import Detect3D
 from spiking_centernet.model.heads.centernet import CenterNet
@@ -26,11 +26,18 @@ def make_head(config: DetectorConfig) -> Head:
     """Return the head of a network, with all of its tasks."""
     if config.classifies:
         return Classify(config.num_classes, config.strides, config.head)
-    return make_detection_head(config.tasks, config.classes, config.strides, config.head)
+    return make_detection_head(
+        config.tasks, config.classes, config.strides, config.head, score_fit=config.deployment.score_fit
+    )
 
 
 def make_detection_head(
-    tasks: Sequence[str], classes: tuple[str, ...], strides: Sequence[int], settings: HeadConfig
+    tasks: Sequence[str],
+    classes: tuple[str, ...],
+    strides: Sequence[int],
+    settings: HeadConfig,
+    *,
+    score_fit: Sequence[float] = AS_IT_IS,
 ) -> Head:
     """Return the head that detects, and does at its objects what the further tasks want.
 
@@ -39,6 +46,7 @@ def make_detection_head(
         classes: what label 0, 1, ... is called.
         strides: input pixels per pixel of every level of the decoder, the coarsest first.
         settings: of the head.
+        score_fit: see ``DeploymentConfig``.
     """
     further = {name: PEAK_TASKS[name](settings, classes, strides[-1]) for name in tasks[1:]}
-    return HEADS[settings.kind](len(classes), strides, settings, further)
+    return HEADS[settings.kind](len(classes), strides, settings, further, score_fit=score_fit)

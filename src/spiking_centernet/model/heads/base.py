@@ -14,10 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.model.config import HeadConfig
+from spiking_centernet.model.config import AS_IT_IS, HeadConfig
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.structures import Boxes, Calibration, Detections
+
+MIDDLE_PX = 40.0
+"""Side in pixels of the cube of a box for which :func:`fitted_scores` has no correction by size."""
+
+LOWEST_PEAK = 1e-6
+"""Peaks count as at least this far from 0 and 1, where the logit ends."""
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
 """What a head answers with: a ``NamedTuple`` of tensors, averaged over the time steps."""
@@ -117,6 +123,27 @@ class Peaks:
     place: Int[Tensor, "B N"]
 
 
+def fitted_scores(
+    scores: Float[np.ndarray, "N"], xyxy: Float[np.ndarray, "N 4"], fit: Sequence[float]
+) -> Float[np.ndarray, "N"]:
+    """Return ``sigmoid(fit[0] + fit[1] logit(score) + fit[2] ln(side / 40 px))``, side being the root of the area.
+
+    A heatmap's peak is not the probability that its box is right, and it is lower for large objects: so the scores of
+    boxes of different sizes do not compare until they are fitted.
+
+    Args:
+        scores: of the peaks, in [0, 1].
+        xyxy: their boxes in pixels of the cube.
+        fit: three numbers, see ``DeploymentConfig.score_fit``; (0, 1, 0) returns the scores themselves.
+    """
+    if tuple(fit) == AS_IT_IS:
+        return scores
+    height = np.clip(scores.astype(np.float64), LOWEST_PEAK, 1 - LOWEST_PEAK)
+    sides = np.maximum(xyxy[:, 2:] - xyxy[:, :2], 1).astype(np.float64)
+    logits = fit[0] + fit[1] * np.log(height / (1 - height)) + fit[2] * np.log(np.sqrt(sides.prod(axis=1)) / MIDDLE_PX)
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
 class PeakTask(ABC):
     """What a network learns about the objects that its head finds: one map, read at their peaks.
 
@@ -174,6 +201,7 @@ class Head(ABC, Generic[Output]):
         strides: input pixels per pixel of every level, the coarsest first.
         settings: of the head; None takes the paper's.
         tasks: what it reads at its objects, by the task's name.
+        score_fit: how a peak's height and the size of its box become a score, see :func:`fitted_scores`.
     """
 
     is_dense: ClassVar[bool] = False
@@ -191,10 +219,13 @@ class Head(ABC, Generic[Output]):
         strides: Sequence[int],
         settings: HeadConfig | None = None,
         tasks: Mapping[str, PeakTask] | None = None,
+        *,
+        score_fit: Sequence[float] = AS_IT_IS,
     ):
         self.num_classes, self.strides = num_classes, tuple(strides)
         self.settings = HeadConfig() if settings is None else settings
         self.tasks = dict(tasks or {})
+        self.score_fit = tuple(score_fit)
 
     @property
     def stride(self) -> int:
@@ -294,7 +325,10 @@ class Head(ABC, Generic[Output]):
         boxes[..., 1::2] = boxes[..., 1::2].clip(0, size_hw[0])
         results = []
         for b, (xyxy, score, label, t) in enumerate(zip(boxes, scores, labels, t_us, strict=True)):
+            score = fitted_scores(score, xyxy, self.score_fit)
             keep = (score >= max(min_score, 1e-6)) & (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+            if self.score_fit != AS_IT_IS:
+                keep = (order := np.argsort(-score, kind="stable"))[keep[order]]
             more = {name: column[b][keep] for name, column in columns.items()}
             results.append(Detections(xyxy[keep], score[keep], label[keep].astype(np.int64), int(t), **more))
         return results
