@@ -5,16 +5,17 @@
 What ``fit_scores: true`` in a recipe does at the end of a training, for weights that exist and for several data sets,
 which weigh alike. The weights keep every tensor; AP on the split ``val`` is told before and after, once with the fit of
 all recordings and once with that of the half to which the scored recordings do not belong. Writes
-``results/score_fit_NAME.json``.
+``results/score_fit.json``, whose other weights stay.
 """
 
 import argparse
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from stamp import stamp, this_command, write_result
+from stamp import RESULTS, stamp, this_command, write_result
 from torch.utils.data import Subset
 
 import spiking_centernet as scn
@@ -98,8 +99,11 @@ def main() -> None:
         "data": data, "every": given.every, "protocol": PROTOCOL, "fit": fit,
         "threshold": {"before": trained.config.deployment.score_threshold, "after": threshold}, "worlds": rows,
     }  # fmt: skip
-    name = Path(given.weights).name.removesuffix(".safetensors").replace("-", "_")
-    print(f"{path}, threshold {threshold}", write_result(f"score_fit_{name}", result))
+    name = Path(given.weights).stem.replace("_", "-")
+    file = RESULTS / "score_fit.json"
+    rows = json.loads(file.read_text())["weights"] if file.is_file() else {}
+    write_result("score_fit", {"weights": {**rows, name: result}})
+    print(f"{path}, threshold {threshold}")
 
 
 if __name__ == "__main__":

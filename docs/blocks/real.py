@@ -118,6 +118,27 @@ def wide_scores(results: Results) -> str:
     return f"{table(('weights', 'world', 'AP', 'AP50', 'AP75'), rows, words=2)}\n\nSplit `test`. {origin(r)}"
 
 
+def score_fit(results: Results) -> str:
+    """AP before and after scores were fitted, on recordings that the fit did not see."""
+    rows, origins = [], []
+    for name, row in results["score_fit"]["weights"].items():
+        for world, scores in row["worlds"].items():
+            cells = [
+                " / ".join(number(half[key]) for half in scores[halves])
+                for key in ("ap", "ap50")
+                for halves in ("halves_before", "halves_after")
+            ]
+            rows.append((f"`{name}`", world, scores["frames"], *cells))
+        fit = ", ".join(f"{value:g}" for value in row["fit"])
+        origins.append(f"`{name}`: fitted numbers {fit}. {origin(row)}")
+    header = ("weights", "world", "frames", "AP before", "after", "AP50 before", "after")
+    note = (
+        "Simulated, split `val`, protocol `none`. Two values: each half of the recordings, scored with the fit of the "
+        "other half."
+    )
+    return "\n\n".join([table(header, rows, words=2), note, *origins])
+
+
 def augmentations(results: Results) -> str:
     """What one group of augmentations after the other does to simulated and to real scores."""
     r = results["augmentations"]
