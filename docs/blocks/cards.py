@@ -37,13 +37,26 @@ def task_of(config: DetectorConfig) -> str:
         return f"which of {', '.join(config.classes)} a recording shows"
     others = {"detect3d": "3D boxes", "pose": f"{len(config.head.joints)} joints of people"}
     more = [others[task] for task in config.tasks if task in others]
-    return ", ".join([f"boxes of {', '.join(config.classes)}", *more]) + " in event recordings"
+    where = "pictures" if config.voxels.takes_frames else "event recordings"
+    return ", ".join([f"boxes of {', '.join(config.classes)}", *more]) + f" in {where}"
+
+
+def _input(config: DetectorConfig) -> str:
+    """Return what a network sees, in words."""
+    voxels, (height, width) = config.voxels, config.deployment.trained_hw
+    if voxels.takes_frames:
+        kind = "gray pictures" if voxels.colors == 1 else "pictures in color"
+        return f"{kind}, mode `{voxels.mode}`, {voxels.num_steps} steps; trained at {width} x {height} pixels"
+    return (
+        f"{voxels.window_us / 1000:g} ms of events as {voxels.num_steps} steps of {voxels.bins} x 2 {voxels.mode} "
+        f"channels; trained at {width} x {height} pixels"
+    )
 
 
 def _card(name: str, results: Results) -> str:
     config, noted = config_of(name), notes(name)
     recipe: dict[str, Any] = noted["recipe"]
-    voxels, stem = config.voxels, name.replace("-", "_")
+    stem = name.replace("-", "_")
     parameters = sum(p.numel() for p in Detector(config).parameters())
     averaged = noted.get("averaged")
     mixed = f", then averaged with `{recipe['weights']}`, share {averaged['share']:g}" if averaged else ""
@@ -53,9 +66,7 @@ def _card(name: str, results: Results) -> str:
         ("task", task_of(config)),
         ("network", f"{kind}, {config.neuron.kind} neurons, {parameters / 1e6:.2f} M parameters, output stride "
                     f"{config.stride}"),
-        ("input", f"{voxels.window_us / 1000:g} ms of events as {voxels.num_steps} steps of {voxels.bins} x 2 "
-                  f"{voxels.mode} channels; trained at {config.deployment.trained_hw[1]} x "
-                  f"{config.deployment.trained_hw[0]} pixels"),
+        ("input", _input(config)),
         ("trained by", f"[{recipe_of(name)}](../recipes/{recipe_of(name)}) from {start}, seed {recipe['seed']}; these "
                        f"weights are those of epoch {noted['epoch'] + 1}, step {noted['step']}{mixed}"),
         *([] if config.classifies else [
