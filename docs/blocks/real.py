@@ -115,7 +115,9 @@ def wide_scores(results: Results) -> str:
         for name, worlds in r["weights"].items()
         for world, score in worlds.items()
     ]
-    return f"{table(('weights', 'world', 'AP', 'AP50', 'AP75'), rows, words=2)}\n\nSplit `test`. {origin(r)}"
+    shown = table(("weights", "world", "AP", "AP50", "AP75"), rows, words=2)
+    frames = "" if r.get("every", 1) == 1 else f", one labeled frame in {r['every']}"
+    return f"{shown}\n\nSplit `test`, protocol `{r['protocol']}`{frames}. {origin(r)}"
 
 
 def score_fit(results: Results) -> str:
