@@ -48,7 +48,7 @@ from spiking_centernet.visualize.draw import draw_boxes, events_image, save_png
 
 FILES = Path(__file__).with_name("real_suite_files.json")
 RECORDINGS = ROOT / "tests" / "recordings"
-MODELS = ("small", "small-wide", "nano", "nano-robust", "nano-sparse")
+MODELS = ("small", "small-wide", "nano", "nano-wide", "nano-robust", "nano-sparse")
 CAR, PEDESTRIAN = 0, 1
 TRAINED_HW = (240, 304)
 MATCH_IOU = 0.5
