@@ -112,7 +112,8 @@ def _frames_share(results: Results) -> str:
     return (
         f" **With neurons that are trained to give up to {levels} spikes a step, and run on 0 and 1 in {levels} steps, "
         f"it {verdict}**: the bundled `nano-frames` has AP {ap['snn']}, its ANN counterpart {ap['ann']}; that is "
-        f"{row['share']['ap']:.0%}, at a firing rate of {row['snn']['firing_rate']:.1%}. {origin(row)}"
+        f"{row['share']['ap']:.0%}, at a firing rate of {row['snn']['firing_rate']:.1%}. Its training began from "
+        f"the counterpart's weights; one seed. {origin(row)}"
     )
 
 
