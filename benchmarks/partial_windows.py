@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--models", nargs="+", default=["small", "nano"])
     parser.add_argument("--filled_ms", nargs="+", type=float, default=[100.0, 60.0, 40.0, 20.0])
+    parser.add_argument("--name", default="partial_windows", help="of the result file")
     given = parser.parse_args()
     rows = []
     for name in given.models:
@@ -50,7 +51,7 @@ def main() -> None:
                 scores = recall(predict(model, dataset, precision="float32"), model.config.deployment.score_threshold)
                 rows.append({"model": name, "filled_ms": filled_ms, "fit": fit, **scores})
                 print(rows[-1], flush=True)
-    write_result("partial_windows", {**stamp(command=this_command(), seed=0), "split": given.split, "rows": rows})
+    write_result(given.name, {**stamp(command=this_command(), seed=0), "split": given.split, "rows": rows})
 
 
 if __name__ == "__main__":

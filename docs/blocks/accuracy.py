@@ -341,9 +341,9 @@ def own_recording(results: Results) -> str:
 
 def scale(results: Results) -> str:
     """AP and time of a window by the scale at which events are binned."""
-    r = results["scale"]
+    measured = [results["scale"], results["scale_hd"]]
     rows = []
-    for row in r["rows"]:
+    for row in (row for r in measured for row in r["rows"]):
         height, width = row["size_hw"]
         for label, cell in row["scales"].items():
             name = f"{label} (`auto`)" if label == row["auto"] else label
@@ -351,6 +351,7 @@ def scale(results: Results) -> str:
                 (f"{width} x {height}, {row['data']}", name, number(cell["ap"]), number(cell["ap50"]),
                  f"{cell['time_ratio']:.2f}")
             )  # fmt: skip
-    models = ", ".join(f"`{name}`" for name in dict.fromkeys(row["model"] for row in r["rows"]))
+    models = ", ".join(f"`{name}`" for name in dict.fromkeys(row["model"] for r in measured for row in r["rows"]))
     head = ("simulated recordings", "scale", "AP", "AP50", "time of a window, scale 1 = 1")
-    return f"{table(head, rows, words=2)}\n\n{models}, protocol `{r['protocol']}`. {origin(r)}"
+    origins = "\n\n".join(origin(r) for r in measured)
+    return f"{table(head, rows, words=2)}\n\n{models}, protocol `{measured[0]['protocol']}`. {origins}"

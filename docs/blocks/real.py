@@ -87,24 +87,23 @@ def real_misses(results: Results) -> str:
 
 def partial_windows(results: Results) -> str:
     """Recall where only the end of a window holds events."""
-    r = results["partial_windows"]
-    lengths = list(dict.fromkeys(row["filled_ms"] for row in r["rows"]))
-    models = list(dict.fromkeys(row["model"] for row in r["rows"]))
-    held = {(row["model"], row["fit"], row["filled_ms"]): row for row in r["rows"]}
+    measured = [results["partial_windows"], results["partial_windows_wide"]]
+    every = [row for r in measured for row in r["rows"]]
+    lengths = list(dict.fromkeys(row["filled_ms"] for row in every))
+    models = list(dict.fromkeys(row["model"] for row in every))
+    held = {(row["model"], row["fit"], row["filled_ms"]): number(row["recall"]) for row in every}
     rows = [
         (
-            f"`{m}`",
+            f"`{model}`",
             "begins at its first event" if fit else "whole",
-            *(number(held[m, fit, ms]["recall"]) for ms in lengths),
+            *(held.get((model, fit, ms), "-") for ms in lengths),
         )
-        for m in models
+        for model in models
         for fit in (False, True)
     ]
     header = ("weights", "window", *(f"{ms:g} ms" for ms in lengths))
-    boxes = r["rows"][0]["boxes"]
-    return (
-        f"{table(header, rows, words=2)}\n\nSimulated roads, split `{r['split']}`, {boxes} boxes, IoU 0.5. {origin(r)}"
-    )
+    note = f"Simulated roads, split `{measured[0]['split']}`, {every[0]['boxes']} boxes, IoU 0.5."
+    return "\n\n".join([table(header, rows, words=2), note, *map(origin, measured)])
 
 
 def wide_scores(results: Results) -> str:
