@@ -3,10 +3,10 @@
     python benchmarks/scale.py --data vga=build/vga hd=build/hd [--models small] [--split test]
 
 Every folder was simulated, as by ``scn simulate build/vga --size 640x480 --train 0 --val 4 --test 0 --duration_s 3
---seed 77`` and the same with ``--world wide --val 12 --duration_s 2``; the rule of ``scale="auto"`` goes by the
-sensor's size and was checked on such recordings alone. The times of a window, from events to boxes, are medians of
-rounds in which the scales take turns, so that a slow minute of the machine meets all of them; shown as ratios to scale
-1. Writes ``results/scale.json``.
+--seed 77``, the same with ``--world wide --val 12 --duration_s 2``, or with ``--size 1280x720``; the rule of
+``scale="auto"`` goes by the sensor's size and was checked on such recordings alone. The times of a window, from events
+to boxes, are medians of rounds in which the scales take turns, so that a slow minute of the machine meets all of them;
+shown as ratios to scale 1. Writes ``results/scale.json``.
 """
 
 import argparse
