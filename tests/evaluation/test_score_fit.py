@@ -58,6 +58,17 @@ def test_too_few_right_boxes_leave_scores_as_they_are():
     assert fit_scores([simulated(LEAST_RIGHT, 0)]) == AS_IT_IS  # not all of them are right
 
 
+def test_boxes_that_the_score_tells_without_an_error_give_a_finite_fit():
+    part = simulated(400, 2)
+    box = np.array([[20, 10, 60, 50]], np.float32)
+    for key, found in part.detections.items():
+        part.truth[key] = Boxes(box if found.scores[0] > 0.4 else box + np.float32(400), np.zeros(1, np.int64))
+        part.detections[key] = Detections(box, found.scores, found.labels, found.t_us)
+    fit = fit_scores([part])
+    assert np.isfinite(fit).all()
+    assert fit[1] > 1
+
+
 def test_scores_at_the_ends_stay_finite_and_in_order():
     xyxy = np.tile(np.array([[0, 0, 30, 30]], np.float32), (4, 1))
     found = fitted_scores(np.array([1.0, 0.5, 1e-9, 0.0], np.float32), xyxy, TRUE_FIT)

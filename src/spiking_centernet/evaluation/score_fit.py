@@ -9,7 +9,7 @@ from spiking_centernet.evaluation.box_matches import match_frames
 from spiking_centernet.evaluation.metrics import Protocol
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.model.config import AS_IT_IS
-from spiking_centernet.model.heads.base import LOWEST_PEAK, MIDDLE_PX, fitted_scores
+from spiking_centernet.model.heads.base import fit_inputs, fitted_scores
 from spiking_centernet.structures import select
 
 LEAST_SCORE = 0.03
@@ -41,21 +41,17 @@ def fit_scores(predictions: Sequence[Predictions], *, protocol: str | Protocol =
         matches = match_frames(part, min_score=LEAST_SCORE, protocol=protocol).values()
         if not any(len(match.shown) for match in matches):
             continue
-        scores = np.concatenate([match.shown.scores for match in matches]).astype(np.float64)
-        xyxy = np.concatenate([match.shown.xyxy for match in matches])
-        scores = scores.clip(LOWEST_PEAK, 1 - LOWEST_PEAK)
-        side = np.sqrt(np.maximum(xyxy[:, 2:] - xyxy[:, :2], 1).astype(np.float64).prod(axis=1))
-        inputs.append(np.stack([np.ones(len(side)), np.log(scores / (1 - scores)), np.log(side / MIDDLE_PX)], axis=1))
-        right.append(~np.concatenate([match.is_false for match in matches]))
-        weights.append(np.full(len(side), 1 / len(matches)))
+        inputs += [fit_inputs(match.shown.scores, match.shown.xyxy) for match in matches]
+        right += [~match.is_false for match in matches]
+        weights += [np.full(len(match.shown), 1 / len(matches)) for match in matches]
     if not right or sum(map(np.sum, right)) < LEAST_RIGHT:
         return AS_IT_IS
-    fit = _logistic_regression(np.concatenate(inputs), np.concatenate(right), np.concatenate(weights))
-    return AS_IT_IS if not np.isfinite(fit).all() or fit[1] <= 0 else (fit[0], fit[1], fit[2])
+    offset, slope, size = _logistic_regression(*map(np.concatenate, (inputs, right, weights)))
+    return (offset, slope, size) if slope > 0 else AS_IT_IS
 
 
 def _logistic_regression(inputs: np.ndarray, right: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:
-    """Return the coefficients, by Newton's method; rounded, so that they read well."""
+    """Return the coefficients, by Newton's method, rounded so that they read well; (0, 1, 0) where it finds none."""
     weights = weights / weights.mean()
     fit = np.array(AS_IT_IS)
     for _ in range(100):
@@ -66,8 +62,8 @@ def _logistic_regression(inputs: np.ndarray, right: np.ndarray, weights: np.ndar
         step = np.linalg.solve(curvature + 1e-3 * np.eye(len(fit)), slope - 1e-3 * fit)
         fit = fit + step
         if np.abs(step).max() < 1e-9:
-            break
-    return tuple(round(float(value), 4) for value in fit)
+            return tuple(round(float(value), 4) for value in fit)
+    return AS_IT_IS
 
 
 def with_fitted_scores(predictions: Predictions, fit: Sequence[float]) -> Predictions:

@@ -138,10 +138,15 @@ def fitted_scores(
     """
     if tuple(fit) == AS_IT_IS:
         return scores
+    return (1 / (1 + np.exp(-fit_inputs(scores, xyxy) @ np.asarray(fit)))).astype(np.float32)
+
+
+def fit_inputs(scores: Float[np.ndarray, "N"], xyxy: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 3"]:
+    """Return what the numbers of a ``score_fit`` are multiplied with: 1, ``logit(score)``, ``ln(side / 40 px)``."""
     height = np.clip(scores.astype(np.float64), LOWEST_PEAK, 1 - LOWEST_PEAK)
     sides = np.maximum(xyxy[:, 2:] - xyxy[:, :2], 1).astype(np.float64)
-    logits = fit[0] + fit[1] * np.log(height / (1 - height)) + fit[2] * np.log(np.sqrt(sides.prod(axis=1)) / MIDDLE_PX)
-    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+    side = np.sqrt(sides.prod(axis=1))
+    return np.stack([np.ones(len(side)), np.log(height / (1 - height)), np.log(side / MIDDLE_PX)], axis=1)
 
 
 class PeakTask(ABC):
