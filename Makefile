@@ -19,8 +19,8 @@ THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill models \
-	worlds robustness results firing-rate-study studies wheel clean memory
+.PHONY: help setup demo test test-all test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill \
+	models worlds robustness results firing-rate-study studies wheel clean memory
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -36,15 +36,21 @@ $(CORE): pyproject.toml constraints.txt $(wildcard native/*)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-# The demo needs the core alone: a third of the space, most of the rest is for the tests.
+# The demo needs the core alone: a third of the space, most of the rest is for the tests. The package is installed by
+# then; named without -e it brings what its extras ask for and is not compiled once more.
 $(READY): $(CORE)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,formats,track,view,live,onnx,openvino,nir]" --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt \
+	  "spiking-centernet[train,formats,track,view,live,onnx,openvino,nir]" --group dev
 	touch $@
 
 demo: $(CORE) ## simulate a drive, detect in it and in a real recording, evaluate, write demo/index.html
 	$(BIN)/scn demo --out demo
 
-test: $(READY) ## check the code and run every test
+test: $(READY) ## check the code and run the tests, all but those that are much like others and take long
+	$(BIN)/ruff check
+	$(PYTEST) -m "not thorough"
+
+test-all: $(READY) ## check the code and run every test
 	$(BIN)/ruff check
 	$(PYTEST)
 

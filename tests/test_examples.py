@@ -196,6 +196,7 @@ def test_export_nir(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_train_tiny(tmp_path, capsys):
     example("train_tiny").main([str(tmp_path), "--clips", "2", "--duration_s", "0.7", "--epochs", "1"])
     assert "AP50 on the validation clips" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiers import thorough
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKER = {'scn.load("small")': 'scn.load("nano")', 'scn.open("sample")': 'scn.open("sample-real")'}
@@ -45,8 +46,11 @@ def kernel(subprocess_env):
         run_sync(manager.shutdown_kernel)(now=True)
 
 
+QUICK = [path for path in NOTEBOOKS if path.stem == "look_inside"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*QUICK, *thorough(*sorted(set(NOTEBOOKS) - set(QUICK)))], ids=lambda path: path.stem)
 def test_a_notebook_runs(path, kernel, tmp_path):
     import nbclient
     import nbformat

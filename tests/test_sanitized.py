@@ -24,6 +24,7 @@ def runtime(name: str) -> str | None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_kernels_keep_within_their_buffers(tmp_path):
     if sys.platform != "linux" or COMPILER is None or shutil.which("cmake") is None:
         pytest.skip("needs Linux, gcc and cmake")

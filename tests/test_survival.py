@@ -37,6 +37,7 @@ def kill_test(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_detection_killed_at_random_loses_nothing(kill_test, tmp_path, subprocess_env):
     job = next(job for job in kill_test.jobs(tmp_path) if job.name == "detection")
     network = calibrated("nano", random_cube(toy_roads.SIZE_HW, num_steps=3), **toy_roads.NETWORK)
@@ -61,6 +62,7 @@ def killed_study(path, data, out):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_study_loses_nothing(kill_test, data, tmp_path, in_new_process):
     kill_test.jobs(tmp_path)
     path, whole, out = tmp_path / "tiny_study.yaml", tmp_path / "whole", tmp_path / "out"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from calibrated import random_cube
 from dyadic import dyadic
+from tiers import thorough
 from tiny import FEW_LAYERS, tiny_detector
 
 from spiking_centernet.deploy.engine import compile
@@ -44,7 +45,7 @@ def test_the_engine_gives_every_map(model, precision):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize("suffix", [".onnx", *thorough(".xml")])
 def test_an_exported_file_gives_every_map(suffix, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}[suffix])

@@ -18,22 +18,26 @@ def chances(scores, sides):
     return 1 / (1 + np.exp(-logits))
 
 
+PER_FRAME = 20
+
+
 def simulated(num_frames, seed):
-    """Return predictions of one box a frame, right as often as ``TRUE_FIT`` says."""
+    """Return predictions of boxes far from each other, right as often as ``TRUE_FIT`` says."""
     rng = np.random.default_rng(seed)
-    truth, detections = {}, {}
-    for k in range(num_frames):
-        side, score = np.exp(rng.uniform(np.log(10), np.log(200))), rng.uniform(0.05, 0.8)
-        box = np.array([[20, 10, 20 + side, 10 + side]], np.float32)
-        found = np.array([score], np.float32)
-        right = rng.random() < chances(score, side)
-        truth["clip", k] = Boxes(box if right else box + np.float32(400), np.zeros(1, np.int64))
-        detections["clip", k] = Detections(box, found, np.zeros(1, np.int64), k)
-    return Predictions(truth, detections, (1000, 1000), ("car",))
+    shape = (num_frames, PER_FRAME)
+    sides, scores = np.exp(rng.uniform(np.log(10), np.log(200), shape)), rng.uniform(0.05, 0.8, shape)
+    right = rng.random(shape) < chances(scores, sides)
+    left = np.broadcast_to(1000.0 * np.arange(PER_FRAME), shape)
+    found = np.stack([left, 0 * sides, left + sides, sides], axis=2).astype(np.float32)
+    true = np.where(right[:, :, None], found, found + np.float32(400))
+    labels = np.zeros(PER_FRAME, np.int64)
+    truth = {("clip", k): Boxes(true[k], labels) for k in range(num_frames)}
+    detections = {("clip", k): Detections(found[k], np.float32(scores[k]), labels, k) for k in range(num_frames)}
+    return Predictions(truth, detections, (1000, 1000 * PER_FRAME), ("car",))
 
 
 def test_the_fit_is_the_chance_of_a_right_box():
-    fit = fit_scores([simulated(6000, 0), simulated(3000, 1)])
+    fit = fit_scores([simulated(300, 0), simulated(150, 1)])
     np.testing.assert_allclose(fit, TRUE_FIT, atol=0.2)
     sides, scores = np.array([12.0, 40.0, 160.0]), np.array([0.2, 0.4, 0.6], np.float32)
     xyxy = np.stack([0 * sides, 0 * sides, sides, sides], axis=1).astype(np.float32)
@@ -55,15 +59,14 @@ def test_detections_are_sorted_by_their_new_scores_with_all_columns():
 
 def test_too_few_right_boxes_leave_scores_as_they_are():
     assert fit_scores([]) == AS_IT_IS
-    assert fit_scores([simulated(LEAST_RIGHT, 0)]) == AS_IT_IS  # not all of them are right
+    assert fit_scores([simulated(LEAST_RIGHT // PER_FRAME, 0)]) == AS_IT_IS  # not all of them are right
 
 
 def test_boxes_that_the_score_tells_without_an_error_give_a_finite_fit():
-    part = simulated(400, 2)
-    box = np.array([[20, 10, 60, 50]], np.float32)
+    part = simulated(20, 2)
     for key, found in part.detections.items():
-        part.truth[key] = Boxes(box if found.scores[0] > 0.4 else box + np.float32(400), np.zeros(1, np.int64))
-        part.detections[key] = Detections(box, found.scores, found.labels, found.t_us)
+        true = np.where(found.scores[:, None] > 0.4, found.xyxy, found.xyxy + np.float32(400))
+        part.truth[key] = Boxes(true, np.zeros(PER_FRAME, np.int64))
     fit = fit_scores([part])
     assert np.isfinite(fit).all()
     assert fit[1] > 1

@@ -43,6 +43,7 @@ def test_the_conclusion_looks_at_validation_alone(study):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_study_runs_and_goes_on(study, tmp_path, monkeypatch, capsys):
     data = toy_roads.write_folder(tmp_path / "data")
     shutil.copytree(data / "val", data / "test")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_roads
+from tiers import thorough
 
 from spiking_centernet.evaluation.metrics import PROTOCOLS
 from spiking_centernet.evaluation.prediction import evaluate
@@ -54,7 +55,7 @@ def unseen_roads(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", ["nano", *thorough(*(name for name in DETECTORS if name != "nano"))])
 def test_the_weights_find_what_the_simulator_shows(name, unseen_roads):
     """A small val on clips that nobody trained on: far from the published score's precision, far from chance."""
     score = evaluate(load(name), unseen_roads, split="val", protocol="prophesee")

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from dyadic import dyadic
+from tiers import thorough
 from tiny import FEW_LAYERS, tiny_detector
 
 import spiking_centernet as scn
@@ -217,7 +218,7 @@ REMEMBERS = GATED | FEW_LAYERS | {"head.readout_steps": 2, "voxels.num_steps": 4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("suffix", "num_steps"), [(".onnx", 1), (".onnx", 4), (".xml", 2)])
+@pytest.mark.parametrize(("suffix", "num_steps"), [(".onnx", 1), *thorough((".onnx", 4), (".xml", 2))])
 def test_an_exported_file_remembers_as_the_network_does(tmp_path, suffix, num_steps):
     for package in ("onnxscript", "onnxruntime" if suffix == ".onnx" else "openvino"):
         pytest.importorskip(package)

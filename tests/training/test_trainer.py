@@ -13,6 +13,7 @@ import pytest
 import torch
 import toy_roads
 import yaml
+from tiers import thorough
 from toy_roads import recipe
 
 import spiking_centernet.training.trainer as training
@@ -114,7 +115,7 @@ def test_the_run_folder_holds_what_it_should(whole, data):
 
 # Before the first checkpoint, at the end of an epoch, within one, at the last step.
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 4, 7, 12])
+@pytest.mark.parametrize("step", [4, *thorough(1, 7, 12)])
 def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path, step):
     def stop(row):
         if row["step"] == step:
@@ -128,7 +129,7 @@ def test_a_run_stopped_at_any_step_resumes_to_the_same_end(whole, data, tmp_path
 
 # Checkpoints: step 2, step 4, end of epoch 0, step 6, step 8, end of epoch 1, step 10, step 12, end of epoch 2.
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpoint", [1, 2, 3, 9])
+@pytest.mark.parametrize("checkpoint", [2, *thorough(1, 3, 9)])
 def test_a_run_stopped_right_after_a_checkpoint_resumes_to_the_same_end(whole, data, tmp_path, checkpoint, monkeypatch):
     calls = []
     write = Trainer._checkpoint
@@ -199,7 +200,7 @@ def train_until_killed(data, out, moment, num_threads):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["step 3", "checkpoint", "step 11"])
+@pytest.mark.parametrize("moment", ["checkpoint", *thorough("step 3", "step 11")])
 def test_a_killed_run_resumes_to_the_same_end(whole, data, in_new_process, tmp_path, moment):
     out = tmp_path / "run"
     done = in_new_process(train_until_killed, data, out, moment, torch.get_num_threads())

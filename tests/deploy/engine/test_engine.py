@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from calibrated import calibrated, calibrated_nano, equal_states, potentials, random_cube, spikes_of
+from tiers import thorough
 from tiny import tiny_detector
 from torch import Tensor
 
@@ -105,7 +106,7 @@ def test_other_networks(changes, precision, sparse):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["small", "paper"])
+@pytest.mark.parametrize("preset", ["small", *thorough("paper")])
 def test_large_presets(preset):
     cube = random_cube((65, 90), batch=1)
     wanted = reference(calibrated(preset, cube))

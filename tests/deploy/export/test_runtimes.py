@@ -11,6 +11,7 @@ import pytest
 import torch
 import toy_roads
 from dyadic import dyadic
+from tiers import thorough
 from tiny import FEW_LAYERS, tiny_detector
 
 from spiking_centernet.deploy.export import check, export_detector, run
@@ -26,6 +27,8 @@ SIZE_HW = (64, 80)
 QUALITY = {"head.box_loss": "giou", "head.quality": 0.25}
 MODEL = dyadic(tiny_detector(seed=5, **QUALITY, **FEW_LAYERS).fuse())  # of this seed it finds several boxes
 NEEDS = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("openvino", "onnxscript"), ".pt2": ()}
+FORMATS = [pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".onnx", ".xml")] + thorough(".pt2")
+"""That of .pt2 starts a compiler, which takes most of a minute."""
 
 
 def noise(num_steps=5):
@@ -39,7 +42,7 @@ def without_trials():
     return config.patch({"cpp.vec_isa_ok": True, "aot_inductor.precompile_headers": False})
 
 
-@pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.slow) for s in NEEDS])
+@pytest.fixture(scope="module", params=FORMATS)
 def written(request, tmp_path_factory):
     """The tiny detector in a format, a step a call."""
     for module in NEEDS[request.param]:
@@ -128,7 +131,8 @@ def test_an_onnx_file_names_its_contract(written):
 @pytest.mark.parametrize(
     ("suffix", "weights", "unrolled"),
     [
-        (".onnx", "float32", False), (".onnx", "float32", True), (".onnx", "int8", True), (".xml", "float32", False),
+        (".onnx", "int8", True), (".xml", "float32", False),
+        *thorough((".onnx", "float32", False), (".onnx", "float32", True)),
     ],
 )  # fmt: skip
 def test_integers_and_their_virtual_steps_are_exported(tmp_path, suffix, weights, unrolled):

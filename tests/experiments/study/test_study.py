@@ -20,6 +20,7 @@ import torch
 import toy_roads
 import yaml
 from PIL import Image
+from tiers import thorough
 
 from spiking_centernet.cli import parser
 from spiking_centernet.cli.program import main
@@ -431,10 +432,11 @@ RUN = {
                          "teacher", "teacher of 5 steps"},
 }  # fmt: skip
 """Of a study, the rows to run here: the others change numbers alone, or the loss, which is tested where it is."""
+QUICK = [path for path in STUDIES if path.stem in ("neuron", "distillation_why")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*QUICK, *thorough(*sorted(set(STUDIES) - set(QUICK)))], ids=lambda p: p.stem)
 def test_every_study_runs_with_a_one_step_budget(path, four_windows, studied, tmp_path):
     """With a network and a schedule so small that all of them take seconds; what they vary stays."""
     plan = read_plan(path)
