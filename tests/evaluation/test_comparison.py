@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import tiny_detector
+from tiny import tiny_detector, tiny_memory
 from toy_roads import write_folder
 
 from spiking_centernet.cli.program import main
@@ -126,6 +126,22 @@ def test_the_command_compares_weights_and_folders_alike(capsys, roads):
     code, out, _ = run(capsys, "compare", roads / "one", second, *words)
     assert code == 0
     assert "p = " in out
+
+
+@pytest.mark.slow
+def test_a_memory_is_compared_in_the_mode_asked_for(capsys, roads, tmp_path):
+    path = weights.save(tiny_memory(), tmp_path / "memory")
+    words = ("--data", roads / "data", "--protocol", "none")
+    assert run(capsys, "val", path, *words, "--mode", "windowed", "--save", tmp_path / "windowed")[0] == 0
+
+    def same(mode):
+        code, out, _ = run(capsys, "compare", tmp_path / "windowed", path, *words, "--mode", mode, "--json")
+        assert code == 0
+        return all(first == second for first, second in json.loads(out)["table"].values())
+
+    assert same("windowed")
+    assert not same("stateful")
+    assert not same("auto")
 
 
 def test_the_commands_errors_say_what_is_missing(capsys, roads, tmp_path):

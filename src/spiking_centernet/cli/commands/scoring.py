@@ -1,7 +1,7 @@
 """Commands that measure a detector on a data set: accuracy and cost."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.commands.models import load_detector, load_network
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from spiking_centernet.evaluation.comparison import Side
     from spiking_centernet.evaluation.energy.report import Costs
     from spiking_centernet.model import Detector
-    from spiking_centernet.model.scaling import Scale
 
 
 def val(
@@ -114,6 +113,7 @@ def compare(
     protocol: Protocol = "prophesee",
     out: Path | None = None,
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
+    mode: Literal["auto", "windowed", "stateful"] = "auto",
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     json: bool = False,
@@ -128,7 +128,8 @@ def compare(
         protocol: which boxes count
         out: folder for comparison.json and differences.png
         scale: resolution of the events over the sensor's, as val takes it
-        batch_size: windows at a time
+        mode: windowed or stateful, as val takes it; to compare the two, save each with val
+        batch_size: windows at a time, or clips
         device: what computes: cpu, cuda, cuda:1
         json: print one JSON document
 
@@ -139,7 +140,8 @@ def compare(
 
     if protocol == "all":
         raise ConfigError("--protocol: compare under one protocol at a time")
-    sides, dataset = _sides(first, second, data, split, scale=read_scale(scale), batch_size=batch_size, device=device)
+    predicting = {"scale": read_scale(scale), "mode": mode, "batch_size": batch_size}
+    sides, dataset = _sides(first, second, data, split, device, predicting)
     compared = comparison.compare_sides(*sides, protocol=protocol)
     files = [] if out is None else list(comparison.save_comparison(compared, out, dataset=dataset).values())
     if json:
@@ -150,7 +152,7 @@ def compare(
 
 
 def _sides(
-    first: str, second: str, data: str | None, split: str, *, scale: "Scale", batch_size: int, device: str
+    first: str, second: str, data: str | None, split: str, device: str, predicting: dict[str, Any]
 ) -> tuple[list["Side"], "FolderDataset | None"]:
     """Return what two words stand for, and the split if its folder was given."""
     from spiking_centernet.evaluation.comparison import Side, side_of_folder
@@ -165,7 +167,7 @@ def _sides(
         if data is None:
             raise ConfigError(f"{name} are weights: give --data, the folder to score them on")
         dataset = dataset_for(detector, data, split)
-        predictions = predict(detector, dataset, batch_size=batch_size, scale=scale)
+        predictions = predict(detector, dataset, **predicting)
         sides.append(Side(name, predictions, detector.config.deployment.score_threshold))
     if dataset is None and data is not None:
         from spiking_centernet.data import FolderDataset
