@@ -33,6 +33,21 @@ def nano_energy(results: Results) -> str:
     )
 
 
+def memory_energy(results: Results) -> str:
+    """What an answer of a network with a memory costs, its state carried along."""
+    found = {"nano": results["nano_energy"], "nano-memory": results["nano_memory_energy"]}
+    rows = []
+    for name, r in found.items():
+        counts = (f"{r['per_window'][kind] / 1e6:.0f} M" for kind in ("dense", "synaptic"))
+        energies = (f"{breakdown['total']:.0f} uJ" for breakdown in r["energy_uj_per_window"].values())
+        rows.append((f"`{name}`", str(r["num_steps"]), f"{r['firing_rate']:.1%}", *counts, *energies))
+    models = (f"energy, `{name}`" for name in found["nano"]["energy_uj_per_window"])
+    header = ("an answer of", "steps", "firing rate", "dense operations", "synaptic operations", *models)
+    counted = " and ".join(f"{r['windows']} answers of `{name}`" for name, r in found.items())
+    origins = " ".join(f"`{name}`: {origin(r)}" for name, r in found.items())
+    return f"{table(header, rows)}\n\nSimulated roads, split `{found['nano']['split']}`, {counted}. {origins}"
+
+
 def gpu_joules(results: Results) -> str:
     """Joules read from a GPU."""
     r = results["nano_gpu_energy"]

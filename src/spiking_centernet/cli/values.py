@@ -33,6 +33,7 @@ FurtherLabels = Literal["objects", "frames"]
 LabelFormat = Literal["gen1", "1mpx", "coco", "yolo", "mot", "kitti", "dat", "ncars"]
 EnginePrecision = Literal["fp32", "bf16", "int8"]
 Sparse = Literal["auto", "never", "always"]
+ModeWord = Literal["auto", "windowed", "stateful"]
 World = Literal["roads", "stops", "wide", "close"]
 CameraProfile = Literal[
     "any", "dvs128", "davis240", "davis346", "gen3.1", "atis", "dvxplorer", "imx636", "genx320",

@@ -68,17 +68,17 @@ def write_page(
     rate = _rate_word(found)
     page = html.Page(
         f"What a detection costs {model}",
-        f"Counted on {counted(ops.num_windows, 'window')}, split {found.split} "
-        f"({counted(found.recordings, 'recording')}); "
-        f"a window has {counted(ops.num_steps, 'time step')}. The network is fused for inference.",
+        f"Counted on {counted(ops.num_windows, found.unit)}, split {found.split} "
+        f"({counted(found.recordings, 'recording')}); {_a(found)} has {counted(ops.num_steps, 'time step')}"
+        f"{', the state carried along' if found.mode == 'stateful' else ''}. The network is fused for inference.",
     )
     page.tiles(
         {
             rate: f"{ops.rate:.1%}",
-            "synaptic operations a window": f"{ops.synaptic / ops.num_windows / 1e6:.0f} M",
-            "dense operations a window": f"{ops.dense / ops.num_windows / 1e6:.0f} M",
-            "by horowitz45, a window": _energy(found.breakdowns["horowitz45"].total()),
-            "with memory, a window": _energy(found.breakdowns["memory"].total()),
+            f"synaptic operations {_a(found)}": f"{ops.synaptic / ops.num_windows / 1e6:.0f} M",
+            f"dense operations {_a(found)}": f"{ops.dense / ops.num_windows / 1e6:.0f} M",
+            f"by horowitz45, {_a(found)}": _energy(found.breakdowns["horowitz45"].total()),
+            f"with memory, {_a(found)}": _energy(found.breakdowns["memory"].total()),
         }
     )
     page.note(found.verdict)
@@ -126,7 +126,7 @@ def tables(found: Costs) -> list[Table]:
         for c in ops.convolutions
     ]
     layers.append(("all, a step", *_millions(ops.dense / frames, ops.synaptic / frames), ""))
-    layers.append(("all, a window", *_millions(ops.dense / ops.num_windows, ops.synaptic / ops.num_windows), ""))
+    layers.append((f"all, {_a(found)}", *_millions(ops.dense / ops.num_windows, ops.synaptic / ops.num_windows), ""))
     neurons = [
         (n.name, f"{n.neurons:,}", f"{n.rate:.2%}", f"{n.dead_share:.1%}", f"{n.saturated_share:.2%}")
         for n in ops.neurons
@@ -148,12 +148,16 @@ def tables(found: Costs) -> list[Table]:
     made: list[Table] = [
         ("Operations", ("layer", "dense, M a step", "synaptic, M a step", "share", "input 0 or 1"), layers, 1),
         ("Neurons", ("layer", "neurons", _rate_word(found), "never spike", "spike at every step"), neurons, 1),
-        (ENERGY, ("model", "what", "a step", "a window"), energy_rows(found), 2),
+        (ENERGY, ("model", "what", "a step", _a(found)), energy_rows(found), 2),
     ]
     if found.break_evens:
         header = ("by", "own firing rate", "break-even", "this network", "equal ANN")
         made.append((BREAK_EVEN, header, break_even_rows(found), 1))
-    return [*made, ("NeuroBench's metrics, a window", ("metric", "value"), bench, 1)]
+    return [*made, (f"NeuroBench's metrics, {_a(found)}", ("metric", "value"), bench, 1)]
+
+
+def _a(found: Costs) -> str:
+    return "a window" if found.unit == "window" else f"an {found.unit}"
 
 
 def _rate_word(found: Costs) -> str:
@@ -165,7 +169,7 @@ def _millions(dense: float, synaptic: float) -> tuple[str, str, str]:
 
 
 def energy_rows(found: Costs) -> list[tuple[str, str, str, str]]:
-    """Return energies a step and a window by model, with and without first layer and neurons."""
+    """Return energies a step and a window, or an answer, by model, with and without first layer and neurons."""
     rows = []
     steps = found.operations.num_steps
     for name, breakdown in found.breakdowns.items():
@@ -212,9 +216,9 @@ def joules_in_words(found: Costs) -> str:
         return j.reason
     rest = "" if j.settled else "; the time was up before the interval came within 5 %"
     return (
-        f"{j.per_window:.4g} J a window (std {j.std:.2g}, 95 % interval +- {j.interval:.2g}, "
+        f"{j.per_window:.4g} J {_a(found)} (std {j.std:.2g}, 95 % interval +- {j.interval:.2g}, "
         f"{j.repeats} repeats{rest}), "
-        f"{j.source}, above {j.idle_watts:.1f} W idle, {j.seconds_per_window * 1e3:.1f} ms a window"
+        f"{j.source}, above {j.idle_watts:.1f} W idle, {j.seconds_per_window * 1e3:.1f} ms {_a(found)}"
     )
 
 
@@ -285,7 +289,8 @@ def when_plot(activity: ClipActivity, path: Path) -> None:
     extent = (start_s, stop_s, len(names) - 0.5, -0.5)
     shown = below.imshow(rates, aspect="auto", cmap="magma", interpolation="nearest", extent=extent, vmin=0)
     below.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=7)
-    below.set_xlabel("seconds; every window starts from zero-initialized state")
+    state = "the state is carried along" if activity.carried else "every window starts from zero-initialized state"
+    below.set_xlabel(f"seconds; {state}")
     figure.colorbar(shown, ax=below, label="firing rate", format=_percent())
     with atomic_write(path) as temporary:
         figure.savefig(temporary, transparent=True)

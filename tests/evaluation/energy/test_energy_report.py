@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import toy_roads
-from tiny import tiny_detector
+from tiny import tiny_detector, tiny_memory
 
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import collate
@@ -14,7 +15,7 @@ from spiking_centernet.data import open as open_recording
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.evaluation.energy import NoMeter, count_ops
 from spiking_centernet.evaluation.energy.models import BreakEven
-from spiking_centernet.evaluation.energy.report import clip_activity, costs
+from spiking_centernet.evaluation.energy.report import answer_spec, clip_activity, costs
 from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.experiments import energy_page
 from spiking_centernet.experiments.energy_page import curve_plot, layer_bars, read_study, tables, write_page
@@ -124,6 +125,55 @@ def test_integers_are_counted_as_the_spikes_they_run_on(data):
     for name, where in clip.where.items():
         assert np.isclose(where.mean(), clip.when[name].mean())
         assert where.max() <= 1
+
+
+def carried_through(model, path):
+    """Return the cubes of a recording's answers one after the other, as one window [T, 1, C, H, W]."""
+    recording = open_recording(path)
+    spec = answer_spec(model)
+    stops = [window.stop_us for window in recording.windows(spec.window_us, spec.window_us)]
+    return torch.cat([recording.cube(stop_us, spec) for stop_us in stops])[:, None], len(stops)
+
+
+def test_a_memory_is_counted_as_a_stream_computes_it(data):
+    """Every step once: below the heads, the answers of a recording cost what one long window of it costs."""
+    model = tiny_memory()
+    found = costs(model, data, split="val", measure_s=0)
+    paths = [labeled.path for labeled in dataset_for(model, data, "val").recordings]
+    whole, num_answers = zip(*(carried_through(model, path) for path in paths), strict=True)
+    expected = [count_ops(model.fuse(), cube) for cube in whole]
+    assert (found.mode, found.unit) == ("stateful", "answer")
+    assert (found.operations.num_windows, found.operations.num_steps) == (sum(num_answers), 2)
+    for layer, *same in zip(found.operations.convolutions, *(each.convolutions for each in expected), strict=True):
+        assert layer.times == 2 * sum(num_answers)
+        if not layer.name.endswith(".out"):  # maps are computed in the steps that an answer averages alone
+            assert layer.synaptic == sum(each.synaptic for each in same)
+    for layer, *same in zip(found.operations.neurons, *(each.neurons for each in expected), strict=True):
+        assert layer.spikes == sum(each.spikes for each in same)
+    assert any(neuron.name.startswith("recurrent") and neuron.spikes for neuron in found.operations.neurons)
+
+
+def test_a_memory_may_be_counted_in_windows(data):
+    model = tiny_memory()
+    found = costs(model, data, split="val", mode="windowed", measure_s=0)
+    assert (found.mode, found.operations.num_windows, found.operations.num_steps) == ("windowed", 6, 6)
+    dataset = dataset_for(model, data, "val")
+    assert found.operations == count_ops(model.fuse(), collate([dataset[k] for k in range(6)]).cube)
+    titles = [title for title, *_ in tables(found)]
+    assert "NeuroBench's metrics, a window" in titles
+
+
+def test_the_activity_of_a_memory_is_carried_along(data):
+    model = tiny_memory()
+    cube, num_answers = carried_through(model, path := data / "val" / "clip2_td.dat")
+    found = clip_activity(model, open_recording(path), max_windows=num_answers)
+    assert found.carried
+    rates = {}
+    model.fuse()(cube, observe=lambda name, spikes: rates.__setitem__(name, spikes.mean((1, 2, 3))))
+    for name, when in found.when.items():
+        np.testing.assert_allclose(when, rates[name].numpy(), atol=1e-6)
+    alone = clip_activity(model, open_recording(path), mode="windowed", max_windows=1)
+    assert (alone.carried, len(alone.events)) == (False, 6)
 
 
 def study(tmp_path):

@@ -1,7 +1,7 @@
 """Commands that measure a detector on a data set: accuracy and cost."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from spiking_centernet.cli import output, tables
 from spiking_centernet.cli.commands.models import load_detector, load_network
@@ -9,6 +9,7 @@ from spiking_centernet.cli.values import (
     Corruption,
     Device,
     EnginePrecision,
+    ModeWord,
     NonNegativeFloat,
     PositiveInt,
     Protocol,
@@ -35,7 +36,7 @@ def val(
     corrupt: list[Corruption] = [],  # noqa: B006
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
     whole_windows: bool = False,
-    mode: Literal["auto", "windowed", "stateful"] = "auto",
+    mode: ModeWord = "auto",
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     precision: EnginePrecision | None = None,
@@ -113,7 +114,7 @@ def compare(
     protocol: Protocol = "prophesee",
     out: Path | None = None,
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
-    mode: Literal["auto", "windowed", "stateful"] = "auto",
+    mode: ModeWord = "auto",
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     json: bool = False,
@@ -183,6 +184,7 @@ def energy(
     split: str = "test",
     report: Path | None = None,
     curve: Path | None = None,
+    mode: ModeWord = "auto",
     measure_s: NonNegativeFloat = 60.0,
     batch_size: PositiveInt = 4,
     device: Device = "cpu",
@@ -197,6 +199,8 @@ def energy(
         report: folder for a page and the JSON
         curve: JSON of a firing rate study to show on the page
         measure_s: most seconds to measure joules for; 0: do not
+        mode: windowed: the window of each labeled frame, from zero-initialized state; stateful: every recording whole,
+            the state carried from answer to answer, as in a stream; auto: stateful with a memory
         batch_size: windows at a time
         device: what computes, and whose joules are measured: cpu, cuda, cuda:1
         json: print everything as one JSON document
@@ -212,13 +216,13 @@ def energy(
         energy_page.read_study(curve)  # refused before the counting
     detector = load_network(model, device=device)
     costs = energy_report.costs(
-        detector, data, split=split, batch_size=batch_size, measure_s=measure_s,
+        detector, data, split=split, mode=mode, batch_size=batch_size, measure_s=measure_s,
     )  # fmt: skip
     if not json:
         for title, header, rows, words in (*energy_page.tables(costs), energy_page.published_table()):
             output.show_table(title, header, rows, words=words)
         output.show_text(f"{what_follows(published())}\n{costs.verdict}\njoules: {energy_page.joules_in_words(costs)}")
-    files = [] if report is None else _write_energy_report(costs, detector, report, model, data, split, curve)
+    files = [] if report is None else _write_energy_report(costs, detector, report, model, data, split, curve, mode)
     if json:
         output.write_document({"model": model, "data": data, **costs.to_dict(), "verdict": costs.verdict,
                                "files": files})  # fmt: skip
@@ -227,7 +231,14 @@ def energy(
 
 
 def _write_energy_report(
-    costs: "Costs", detector: "Detector", out: Path, model: str, data: str, split: str, curve: Path | None
+    costs: "Costs",
+    detector: "Detector",
+    out: Path,
+    model: str,
+    data: str,
+    split: str,
+    curve: Path | None,
+    mode: ModeWord,
 ) -> list[Path]:
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.evaluation.energy import report as energy_report
@@ -241,6 +252,6 @@ def _write_energy_report(
     written = energy_report.save(costs, out, notes={"model": model, "data": data})
     page = energy_page.write_page(
         costs, out, model=model, stamp=collect_provenance(),
-        clip=(clip.name, energy_report.clip_activity(detector, recording)), curve=curve,
+        clip=(clip.name, energy_report.clip_activity(detector, recording, mode=mode)), curve=curve,
     )  # fmt: skip
     return [written, page]

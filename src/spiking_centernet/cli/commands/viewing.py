@@ -1,7 +1,7 @@
 """The command that opens the viewer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from spiking_centernet.cli import output
 from spiking_centernet.cli.commands.models import load_detector, open_source
@@ -9,6 +9,7 @@ from spiking_centernet.cli.values import (
     DEFAULT_MODEL,
     EnginePrecision,
     Milliseconds,
+    ModeWord,
     NonNegativeInt,
     ScaleWord,
     Size,
@@ -40,7 +41,7 @@ def view(
     save: Path | None = None,
     layers: list[str] | None = None,
     live: bool = False,
-    mode: Literal["auto", "windowed", "stateful"] = "auto",
+    mode: ModeWord = "auto",
     speed: Speed = 1.0,
     timestamps: bool = False,
     size: Size | None = None,

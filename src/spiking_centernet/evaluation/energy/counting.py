@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, NotSpikingError
 from spiking_centernet.evaluation.energy.operations import ConvOperations, NeuronOperations, Operations
 from spiking_centernet.model import Detector, DetectorOutput
+from spiking_centernet.model.context import State
 from spiking_centernet.model.graph import convolution_of
 from spiking_centernet.model.neurons import ILIF, GatedNeuron, LeakyNeuron, ReLU
 from spiking_centernet.model.operations import taps_met
@@ -149,13 +150,28 @@ class OperationCounter:
         for name, conv in self._convs.items():
             conv.register_forward_hook(functools.partial(self._meet, name))
 
-    @torch.no_grad()
     def __call__(self, cube: Tensor) -> DetectorOutput:
         """Detect in windows [T, B, C, H, W] from zero-initialized state, count, and return the network's output.
 
         Raises:
             ConfigError: the windows' steps or size are not those of the calls before, or they have no step.
         """
+        return self._count(cube, None, keep_state=False)[0]
+
+    def carry_on(self, cube: Tensor, state: State | None) -> State:
+        """Count the steps of an answer [T, B, C, H, W] as a window, from the state that the call before returned.
+
+        Args:
+            cube: the steps.
+            state: None begins with a zero-initialized one.
+
+        Raises:
+            ConfigError: as a call.
+        """
+        return self._count(cube, state, keep_state=True)[1]
+
+    @torch.no_grad()
+    def _count(self, cube: Tensor, state: State | None, *, keep_state: bool) -> tuple[DetectorOutput, State]:
         if cube.ndim == 5 and not len(cube):
             raise ConfigError(f"windows need at least one time step to be counted, got {list(cube.shape)}")
         if cube.ndim == 5 and self._num_windows and len(cube) and self._model.num_steps(cube) != self._num_steps:
@@ -163,12 +179,12 @@ class OperationCounter:
                 f"windows of {self._num_steps} steps were counted, these have {len(cube)}; count them apart"
             )
         try:
-            output, _ = self._model(cube, observe=self._fire, keep_state=False)
+            output, after = self._model(cube, state, observe=self._fire, keep_state=keep_state)
         finally:
             self._last = None
         self._num_steps = self._model.num_steps(cube)
         self._num_windows += cube.shape[1]
-        return output
+        return output, after
 
     def _counted(self, x: Tensor) -> tuple[Tensor, bool]:
         # A layer's spikes are most often the next convolution's input: the tensor kept here cannot be another's memory.
