@@ -145,6 +145,7 @@ def test_count_line_keeps_tracks_apart():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_count_line_agrees_with_the_truth_of_a_simulated_clip(tmp_path, capsys):
     pytest.importorskip("trackers", reason="trackers is not installed")
     import spiking_centernet as scn

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tiers import thorough
 from tiny import some_events, tiny_detector
 
 from spiking_centernet.cli import parser
@@ -31,7 +32,7 @@ def fails(capsys, *argv):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["stream {model} {recording} --policy wait --speed 1000", "info {recording} --json"]
+    "command", ["stream {model} {recording} --policy wait --speed 1000", *thorough("info {recording} --json")]
 )
 def test_a_command_whose_reader_has_seen_enough_ends_quietly(model, recording, command, subprocess_env):
     told = command.format(model=model, recording=recording)

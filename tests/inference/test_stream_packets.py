@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import thorough
 from tiny import some_events, tiny_detector
 
 from spiking_centernet.data import open, voxelize, write_dat
@@ -70,7 +71,7 @@ def test_windows_are_those_of_one_pass_however_the_packets_are_cut(cuts, every_u
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["windowed", "stateful"])
+@pytest.mark.parametrize("mode", ["stateful", *thorough("windowed")])
 @settings(max_examples=3, deadline=None)
 @given(cuts=cuts)
 def test_a_chunked_stream_equals_one_pass(mode, cuts):

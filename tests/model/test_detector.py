@@ -302,6 +302,7 @@ def test_observing_names_every_layer_in_order():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_papers_network_trains_and_evaluates_one_step():
     torch.manual_seed(0)
     cube = random_cube((240, 304), batch=1)

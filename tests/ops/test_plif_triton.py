@@ -22,6 +22,7 @@ here = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="no GPU: r
 
 @pytest.mark.slow
 @pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="runs on the GPU, or is the interpreter's process")
+@pytest.mark.thorough
 def test_everything_here_passes_in_the_interpreter(subprocess_env):
     pytest.importorskip("triton", reason="Triton is not installed")
     run = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__]

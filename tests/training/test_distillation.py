@@ -7,6 +7,7 @@ import pytest
 import torch
 import toy_roads
 import yaml
+from tiers import thorough
 from toy_roads import NETWORK, recipe
 
 from spiking_centernet.data import voxelize
@@ -235,7 +236,9 @@ def test_a_student_trains_and_keeps_the_teacher_out_of_its_files(data, teacher_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"decoder.skips": "or", "encoder.identity": True, "voxels.mode": "count"}])
+@pytest.mark.parametrize(
+    "changes", [{}, *thorough({"decoder.skips": "or", "encoder.identity": True, "voxels.mode": "count"})]
+)
 def test_memory_options_change_nothing_with_a_teacher_and_a_price(data, teacher_path, tmp_path, changes):
     teacher = teacher_path
     if changes:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import toy_roads
+from tiers import thorough
 from tiny import tiny_detector
 
 from spiking_centernet.errors import ConfigError
@@ -167,7 +168,7 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("of", ["spikes", "operations"])
+@pytest.mark.parametrize("of", ["spikes", *thorough("operations")])
 def test_training_lowers_the_activity_to_its_target(data, tmp_path, of):
     # Without a price the toy network fires at 3 to 5 %.
     penalty = SpikePenalty(target=0.02, weight=5.0, of=of)

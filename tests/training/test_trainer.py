@@ -149,7 +149,7 @@ def test_a_run_stopped_right_after_a_checkpoint_resumes_to_the_same_end(whole, d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["save_best", "draw_validation", "finish"])
+@pytest.mark.parametrize("method", ["save_best", *thorough("draw_validation", "finish")])
 def test_a_run_stopped_while_validating_resumes_to_the_same_end(whole, data, tmp_path, method, monkeypatch):
     def stop(*_, **__):
         raise StoppedError
@@ -221,7 +221,8 @@ def endless_gradient(loss):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("spoil", "told"), [(not_a_number, "the loss of step 6 is nan"), (endless_gradient, "gradient's norm of step 6")]
+    ("spoil", "told"),
+    [(not_a_number, "the loss of step 6 is nan"), *thorough((endless_gradient, "gradient's norm of step 6"))],
 )
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(whole, data, tmp_path, spoil, told, monkeypatch):
     out, calls, checkpoints = tmp_path / "run", [], []

@@ -65,12 +65,14 @@ def printed_by(code):
     return map(float, done.stdout.split())
 
 
+@pytest.mark.thorough
 def test_freed_blocks_go_back_to_the_system():
     tuned, untuned = printed_by(FRAGMENTS)
     assert tuned < 10  # MB: 2 are kept, and blocks below 4 MB stay with the process
     assert tuned < untuned
 
 
+@pytest.mark.thorough
 def test_steps_find_the_memory_of_those_before_and_the_end_gives_it_back():
     kept, left_mb, default = printed_by(STEPS)
     assert kept < default / 4

@@ -124,6 +124,7 @@ def test_impossible_settings_are_refused_before_any_work(tmp_path, changes, word
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_jobs_in_processes_of_their_own():
     raced = work(
         {**SMALL, "kind": "race", "contestants": ["ours int8 auto", "ours fp32 auto"], "peak_rates": False}, {}
