@@ -69,16 +69,16 @@ def write_page(
     page = html.Page(
         f"What a detection costs {model}",
         f"Counted on {counted(ops.num_windows, found.unit)}, split {found.split} "
-        f"({counted(found.recordings, 'recording')}); {_a(found)} has {counted(ops.num_steps, 'time step')}"
+        f"({counted(found.recordings, 'recording')}); {found.each} has {counted(ops.num_steps, 'time step')}"
         f"{', the state carried along' if found.mode == 'stateful' else ''}. The network is fused for inference.",
     )
     page.tiles(
         {
             rate: f"{ops.rate:.1%}",
-            f"synaptic operations {_a(found)}": f"{ops.synaptic / ops.num_windows / 1e6:.0f} M",
-            f"dense operations {_a(found)}": f"{ops.dense / ops.num_windows / 1e6:.0f} M",
-            f"by horowitz45, {_a(found)}": _energy(found.breakdowns["horowitz45"].total()),
-            f"with memory, {_a(found)}": _energy(found.breakdowns["memory"].total()),
+            f"synaptic operations {found.each}": f"{ops.synaptic / ops.num_windows / 1e6:.0f} M",
+            f"dense operations {found.each}": f"{ops.dense / ops.num_windows / 1e6:.0f} M",
+            f"by horowitz45, {found.each}": _energy(found.breakdowns["horowitz45"].total()),
+            f"with memory, {found.each}": _energy(found.breakdowns["memory"].total()),
         }
     )
     page.note(found.verdict)
@@ -126,7 +126,7 @@ def tables(found: Costs) -> list[Table]:
         for c in ops.convolutions
     ]
     layers.append(("all, a step", *_millions(ops.dense / frames, ops.synaptic / frames), ""))
-    layers.append((f"all, {_a(found)}", *_millions(ops.dense / ops.num_windows, ops.synaptic / ops.num_windows), ""))
+    layers.append((f"all, {found.each}", *_millions(ops.dense / ops.num_windows, ops.synaptic / ops.num_windows), ""))
     neurons = [
         (n.name, f"{n.neurons:,}", f"{n.rate:.2%}", f"{n.dead_share:.1%}", f"{n.saturated_share:.2%}")
         for n in ops.neurons
@@ -148,16 +148,12 @@ def tables(found: Costs) -> list[Table]:
     made: list[Table] = [
         ("Operations", ("layer", "dense, M a step", "synaptic, M a step", "share", "input 0 or 1"), layers, 1),
         ("Neurons", ("layer", "neurons", _rate_word(found), "never spike", "spike at every step"), neurons, 1),
-        (ENERGY, ("model", "what", "a step", _a(found)), energy_rows(found), 2),
+        (ENERGY, ("model", "what", "a step", found.each), energy_rows(found), 2),
     ]
     if found.break_evens:
         header = ("by", "own firing rate", "break-even", "this network", "equal ANN")
         made.append((BREAK_EVEN, header, break_even_rows(found), 1))
-    return [*made, (f"NeuroBench's metrics, {_a(found)}", ("metric", "value"), bench, 1)]
-
-
-def _a(found: Costs) -> str:
-    return "a window" if found.unit == "window" else f"an {found.unit}"
+    return [*made, (f"NeuroBench's metrics, {found.each}", ("metric", "value"), bench, 1)]
 
 
 def _rate_word(found: Costs) -> str:
@@ -216,9 +212,9 @@ def joules_in_words(found: Costs) -> str:
         return j.reason
     rest = "" if j.settled else "; the time was up before the interval came within 5 %"
     return (
-        f"{j.per_window:.4g} J {_a(found)} (std {j.std:.2g}, 95 % interval +- {j.interval:.2g}, "
+        f"{j.per_window:.4g} J {found.each} (std {j.std:.2g}, 95 % interval +- {j.interval:.2g}, "
         f"{j.repeats} repeats{rest}), "
-        f"{j.source}, above {j.idle_watts:.1f} W idle, {j.seconds_per_window * 1e3:.1f} ms {_a(found)}"
+        f"{j.source}, above {j.idle_watts:.1f} W idle, {j.seconds_per_window * 1e3:.1f} ms {found.each}"
     )
 
 

@@ -73,6 +73,11 @@ class Costs:
         return "window" if self.mode == "windowed" else "answer"
 
     @property
+    def each(self) -> str:
+        """What numbers are said of: "a window" or "an answer"."""
+        return f"{'a' if self.unit == 'window' else 'an'} {self.unit}"
+
+    @property
     def verdict(self) -> str:
         """In words: whether the network is fully spiking, and on which side of break-even it stands."""
         ops = self.operations
@@ -81,7 +86,7 @@ class Costs:
             text = f"Not fully spiking: {real[0].name} is the first layer that receives other values than 0 and 1"
             if len(real) == 1 and self.spiking:
                 millions = real[0].dense / ops.num_windows / 1e6
-                text += f": {millions:.1f} M multiply-accumulates a {self.unit}; every other layer adds"
+                text += f": {millions:.1f} M multiply-accumulates {self.each}; every other layer adds"
             return text + "."
         comparisons = []
         for even in self.break_evens:
