@@ -74,8 +74,11 @@ def tasks_pose(results: Results) -> str:
     r = _measured(results)["pose"]
     rows = []
     for who, shown in (("all", "all"), ("tall", f"{r['tall_px']} px and more")):
-        for part, text in ((None, "nothing"), ("place", "mean place of the joints"), ("all", "all joints")):
-            s = r[who]["score"] if part is None else r[who]["oracles"][part]
+        parts = {
+            "nothing": r[who]["score"], "nothing, joints not moved to heat": r[who]["regressed"],
+            "mean place of the joints": r[who]["oracles"]["place"], "all joints": r[who]["oracles"]["all"],
+        }  # fmt: skip
+        for text, s in parts.items():
             rows.append(
                 (shown, text, number(s["ap"]), number(s["ap50"]), number(s["swapped_ap50"]), number(s["pck_0.1"], 2),
                  number(s["mpjpe_px"], 1), f"{s['num_matched']} of {s['num_people']}")
