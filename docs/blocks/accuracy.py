@@ -144,21 +144,23 @@ def ann_ratio(results: Results) -> str:
     """What share of its ANN counterpart's score a bundled network reaches, by task; a dash where not measured."""
     pairs = results["ann_ratio"]["pairs"]
     rows, origins = [], []
-    for name in sorted(bundled(), key=lambda name: (len(name), name)):
+    others = pairs.keys() - bundled()
+    for name in [*sorted(bundled(), key=lambda name: (len(name), name)), *sorted(others)]:
         recipe = counterpart_recipe(name)
         if recipe is None:
             continue
         shown = f"[{recipe}](../recipes/{recipe})"
+        called = f"`{name}`, does not ship" if name in others else f"`{name}`"
         if name not in pairs:
             rows.append((f"`{name}`", shown, *["-"] * 5))
             continue
         row = pairs[name]
-        if row["snn"]["sha256"] != sha256(name):
+        if name not in others and row["snn"]["sha256"] != sha256(name):
             raise ValueError(f"results/ann_ratio.json was measured with other weights than the bundled {name}")
         steps = f"{row['snn']['steps']} / {row['ann']['steps']}"
         for task, share in row["share"].items():
             values = (number(row[kind]["scores"][task]) for kind in ("snn", "ann"))
-            rows.append((f"`{name}`", shown, SCORES[task], *values, "-" if share is None else f"{share:.0%}", steps))
+            rows.append((called, shown, SCORES[task], *values, "-" if share is None else f"{share:.0%}", steps))
         origins.append(f"`{name}`: {origin(row)}")
     header = ("weights", "ANN counterpart", "score", "SNN", "ANN", "share", "training steps")
     return "\n\n".join([table(header, rows, words=3), *origins])
