@@ -139,6 +139,9 @@ SCORES = {
 }  # fmt: skip
 """What the scores of results/ann_ratio.json are called."""
 
+LEAST_TELLING = 0.01
+"""Of a counterpart that scores less, no share is told: neither has learned it."""
+
 
 def ann_ratio(results: Results) -> str:
     """What share of its ANN counterpart's score a bundled network reaches, by task; a dash where not measured."""
@@ -160,7 +163,8 @@ def ann_ratio(results: Results) -> str:
         steps = f"{row['snn']['steps']} / {row['ann']['steps']}"
         for task, share in row["share"].items():
             values = (number(row[kind]["scores"][task]) for kind in ("snn", "ann"))
-            rows.append((called, shown, SCORES[task], *values, "-" if share is None else f"{share:.0%}", steps))
+            tells = share is not None and row["ann"]["scores"][task] >= LEAST_TELLING
+            rows.append((called, shown, SCORES[task], *values, f"{share:.0%}" if tells else "-", steps))
         origins.append(f"`{name}`: {origin(row)}")
     header = ("weights", "ANN counterpart", "score", "SNN", "ANN", "share", "training steps")
     return "\n\n".join([table(header, rows, words=3), *origins])
