@@ -144,7 +144,7 @@ LEAST_TELLING = 0.01
 
 
 def ann_ratio(results: Results) -> str:
-    """What share of its ANN counterpart's score a bundled network reaches, by task; a dash where not measured."""
+    """What share of its ANN counterpart's score a network reaches, by task; a dash where not measured."""
     pairs = results["ann_ratio"]["pairs"]
     rows, origins = [], []
     others = pairs.keys() - bundled()

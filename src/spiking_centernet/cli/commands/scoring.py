@@ -222,7 +222,7 @@ def energy(
         for title, header, rows, words in (*energy_page.tables(costs), energy_page.published_table()):
             output.show_table(title, header, rows, words=words)
         output.show_text(f"{what_follows(published())}\n{costs.verdict}\njoules: {energy_page.joules_in_words(costs)}")
-    files = [] if report is None else _write_energy_report(costs, detector, report, model, data, split, curve, mode)
+    files = [] if report is None else _write_energy_report(costs, detector, report, model, data, split, curve)
     if json:
         output.write_document({"model": model, "data": data, **costs.to_dict(), "verdict": costs.verdict,
                                "files": files})  # fmt: skip
@@ -231,14 +231,7 @@ def energy(
 
 
 def _write_energy_report(
-    costs: "Costs",
-    detector: "Detector",
-    out: Path,
-    model: str,
-    data: str,
-    split: str,
-    curve: Path | None,
-    mode: ModeWord,
+    costs: "Costs", detector: "Detector", out: Path, model: str, data: str, split: str, curve: Path | None
 ) -> list[Path]:
     from spiking_centernet.data import open as open_recording
     from spiking_centernet.evaluation.energy import report as energy_report
@@ -252,6 +245,6 @@ def _write_energy_report(
     written = energy_report.save(costs, out, notes={"model": model, "data": data})
     page = energy_page.write_page(
         costs, out, model=model, stamp=collect_provenance(),
-        clip=(clip.name, energy_report.clip_activity(detector, recording, mode=mode)), curve=curve,
+        clip=(clip.name, energy_report.clip_activity(detector, recording, mode=costs.mode)), curve=curve,
     )  # fmt: skip
     return [written, page]

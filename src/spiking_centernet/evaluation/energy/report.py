@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Costs:
         joules: measured energy, or why there is none.
     """
 
-    mode: str
+    mode: Literal["windowed", "stateful"]
     split: str
     recordings: int
     spiking: bool
@@ -171,17 +171,17 @@ def costs(
         raise ConfigError(f"batch_size must be at least 1 window, got {batch_size}")
     if not measure_s >= 0:
         raise ConfigError(f"measure_s must be 0 or more seconds, got {measure_s}")
-    mode = choose_mode(mode, model)
+    chosen = choose_mode(mode, model)
     dataset = dataset_for(model, data, split)
     fused = model.fuse()
     counter = OperationCounter(fused)
-    if mode == "stateful":
+    if chosen == "stateful":
         cube, state = _count_recordings(counter, dataset, answer_spec(model), model.device)
     else:
         cube, state = _count_windows(counter, dataset, batch_size, model.device), None
     operations = counter.result()
     return Costs(
-        mode=mode,
+        mode=chosen,
         split=split,
         recordings=len(dataset.recordings),
         spiking=model.config.neuron.is_spiking,
