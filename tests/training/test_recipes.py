@@ -14,10 +14,9 @@ from spiking_centernet.data import Augmentation
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.model import build
 from spiking_centernet.model.weights import load, save
-from spiking_centernet.structures import Batch, Boxes
 from spiking_centernet.training import recipes
 from spiking_centernet.training.config import Recipe, make_recipe, read_recipe
-from spiking_centernet.training.trainer import Trainer, labels_of_answers, train
+from spiking_centernet.training.trainer import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -111,30 +110,6 @@ def test_a_memory_is_trained_on_a_frozen_detector(data, weights, tmp_path):
     assert not torch.equal(model.state_dict()[weight], fresh[weight])
     with pytest.raises(ConfigError, match="freeze: detector leaves nothing to train; add a memory"):
         train(toy_roads.recipe(**(fields | {"answers": 1})), data, out=tmp_path / "none")
-
-
-def test_answers_and_their_boxes_stand_in_one_order():
-    named = [Boxes(np.zeros((1, 4), np.float32), np.array([label])) for label in range(6)]
-    batch = Batch(
-        torch.zeros(6, 2, 4, 8, 8), named[4:], [0, 0], ["a", "b"], earlier=[(named[0], named[2]), (named[1], named[3])]
-    )
-    boxes, cameras = labels_of_answers(batch, 3)
-    assert [int(found.labels[0]) for found in boxes] == list(range(6))
-    assert len(cameras) == 6
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"answers": 2}, "set network.head.readout_steps"),
-        ({"answers": 3, "network": {"head": {"readout_steps": 2}}}, "voxels.num_steps=5"),
-        ({"answers": 2, "teacher": "nano", "network": {"head": {"readout_steps": 2}}}, "a teacher shows one answer"),
-        ({"answers": 0}, "at least 1"),
-    ],
-)
-def test_answers_that_cannot_be_learned_are_refused_at_once(fields, message):
-    with pytest.raises(ConfigError, match=message):
-        make_recipe(fields)
 
 
 @pytest.mark.slow

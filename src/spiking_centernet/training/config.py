@@ -52,6 +52,9 @@ class Recipe:
         answers: how many answers of a window are learned, the last at its end, each ``head.readout_steps`` after the
             one before: a network with memory learns what to say all along a sequence. A label up to half a time step
             away is that of the answer.
+        chunks: windows of a recording that a sample holds, one after the other: the state is carried from each to the
+            next, the gradient ends between them (truncated backpropagation through time), and their losses are
+            averaged. A network with memory learns to go on for longer than one window.
         epochs: passes over the training split.
         windows_per_epoch: windows that a pass takes at most, other ones each time; null for all.
         batch_size: windows a step.
@@ -90,6 +93,7 @@ class Recipe:
     freeze: Literal["encoder", "encoder+decoder", "detector"] | None = None
     encoder_learning_rate: float | None = None
     answers: int = 1
+    chunks: int = 1
     epochs: int = 30
     windows_per_epoch: int | None = None
     batch_size: int = 8
@@ -124,7 +128,7 @@ class Recipe:
             raise ConfigError(f"unknown preset {self.preset!r}{did_you_mean(self.preset, PRESETS)}")
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise ConfigError(f"precision must be auto, bfloat16 or float32, got {self.precision!r}")
-        for name in ("answers", "epochs", "batch_size", "val_every", "log_every"):
+        for name in ("answers", "chunks", "epochs", "batch_size", "val_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.windows_per_epoch is not None and self.windows_per_epoch < self.batch_size:
@@ -167,8 +171,8 @@ class Recipe:
             raise ConfigError(
                 f"encoder_learning_rate must be a positive factor, got {factor}; freeze: encoder stops it"
             )
-        if self.teacher is not None and self.answers > 1:
-            raise ConfigError("a teacher shows one answer of a window; take answers: 1, or no teacher")
+        if self.teacher is not None and (self.answers > 1 or self.chunks > 1):
+            raise ConfigError("a teacher shows one answer of one window; take answers: 1 and chunks: 1, or no teacher")
         if self.teacher is None and self.distillation is not None:
             raise ConfigError("distillation needs a teacher: name its weight file or run folder as teacher")
         for task, weight in (self.task_weights or {}).items():
@@ -313,6 +317,8 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
             f"answers: {recipe.answers} answers of head.readout_steps={network.head.readout_steps} steps do not divide "
             f"a window of voxels.num_steps={network.voxels.num_steps}; set network.head.readout_steps, or ask for fewer"
         )
+    if recipe.chunks > 1:
+        _check_chunks(recipe, network)
     tasks = network.tasks
     for where, names in (("task_weights", list(recipe.task_weights or {})), ("select_by", [recipe.select_by])):
         for name in names:
@@ -321,6 +327,21 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
                     f"{where}: the network has no task {name!r}{did_you_mean(name, tasks)}; name it in network.tasks"
                 )
     return recipe
+
+
+def _check_chunks(recipe: Recipe, network: DetectorConfig) -> None:
+    """Refuse windows that do not follow each other, or answers that do not."""
+    voxels, each = network.voxels, network.head.readout_steps
+    if voxels.takes_frames or voxels.num_events or network.classifies:
+        raise ConfigError(
+            f"chunks: {recipe.chunks} needs a detector in windows of events that are all as long: set "
+            "voxels.mode to binary or count and voxels.num_events to 0"
+        )
+    if recipe.answers > 1 and recipe.answers * each != voxels.num_steps:
+        raise ConfigError(
+            f"chunks: {recipe.chunks} needs answers all along a window, but {recipe.answers} of {each} steps fill "
+            f"{recipe.answers * each} of its {voxels.num_steps}; set answers to 1 or {voxels.num_steps / each:g}"
+        )
 
 
 def config_of(recipe: Recipe) -> DetectorConfig:

@@ -27,6 +27,7 @@ from spiking_centernet.evaluation.score_fit import fit_scores, with_fitted_score
 from spiking_centernet.model import Detector, Memory
 from spiking_centernet.model.config import AS_IT_IS
 from spiking_centernet.model.config_dict import config_to_dict, with_changes
+from spiking_centernet.model.context import State
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.stepping import choose_mode
 from spiking_centernet.structures import Batch, Boxes, Calibration
@@ -36,6 +37,7 @@ from spiking_centernet.training.distillation import Teacher
 from spiking_centernet.training.log import OnRow, TrainingLog
 from spiking_centernet.training.recipes import is_recipe, modules_to_freeze, recipe_for, with_classes_of
 from spiking_centernet.training.run_dir import CHECKPOINT, OnlookerFolder, RunFolder, default_run_folder
+from spiking_centernet.training.sequences import labels_of_answers, time_between_answers, window_of_chunks
 from spiking_centernet.training.spike_penalty import watched
 from spiking_centernet.training.state import EpochBatches, TrainState, learning_rate_at, make_optimizer
 from spiking_centernet.utils.allocator import kept_memory
@@ -66,8 +68,9 @@ class Trainer:
             )
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
         self.train_set = FolderDataset(
-            data, "train", config.voxels, classes=config.classes, augmentation=recipe.augmentation, seed=recipe.seed,
-            answers=recipe.answers, answer_us=round(config.head.readout_steps * config.voxels.step_us),
+            data, "train", window_of_chunks(config.voxels, recipe.chunks), classes=config.classes,
+            augmentation=recipe.augmentation, seed=recipe.seed, answers=recipe.answers * recipe.chunks,
+            answer_us=time_between_answers(config, recipe),
         )  # fmt: skip
         self.val_set = dataset_for(model, data, "val")
         for dataset in (self.train_set, self.val_set):
@@ -166,29 +169,58 @@ class Trainer:
         self.forward.train()
         for part in self.frozen:
             part.eval()  # keeps the running means of its batch norms
+        self.optimizer.zero_grad()
+        state, rows = None, []
+        boxes, cameras = labels_of_answers(batch, recipe.answers * recipe.chunks)
+        each = len(boxes) // recipe.chunks
+        for n, cube in enumerate(batch.cube.to(self.fabric.device).chunk(recipe.chunks)):
+            own = slice(n * each, (n + 1) * each)
+            row, state = self._chunk(batch, cube, (boxes[own], cameras[own]), state, rates, n + 1 < recipe.chunks)
+            rows.append(row)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        self._refuse_not_finite(norm, "gradient's norm", batch)
+        self.optimizer.step()
+        self.state.step += 1
+        self.state.average(recipe.ema_decay)
+        means = {k: sum(row[k] for row in rows) / len(rows) for k in rows[0]}
+        return {**means, "grad_norm": float(norm), "learning_rate": rate}
+
+    def _chunk(
+        self,
+        batch: Batch,
+        cube: Tensor,
+        labels: tuple[list[Boxes], list[Calibration | None]],
+        state: State | None,
+        rates: FiringRates | None,
+        goes_on: bool,
+    ) -> tuple[dict[str, float], State]:
+        """Add the gradient of one window of the batch; return its losses and the state that the next one starts from.
+
+        Args:
+            batch: all windows, which are kept where the loss is not finite.
+            cube: of this window, [T, B, C, H, W].
+            labels: boxes and cameras of its answers.
+            state: where the window before ended, None at first.
+            rates: see the spikes, where they are watched.
+            goes_on: whether another window follows.
+        """
+        model, recipe = self.state.model, self.recipe
         seen = None if self.teacher is None else self.teacher.watch(model, rates)
         with watched(model, recipe.penalty, seen or rates) as activity:
-            cube = batch.cube.to(self.fabric.device)
-            output, _ = self.forward(
-                cube, observe=activity.observe, keep_state=False, memory=self.memory, answers=recipe.answers
+            output, state = self.forward(
+                cube, state, observe=activity.observe, keep_state=goes_on, memory=self.memory, answers=recipe.answers
             )
         # The whole batch is for the loss alone: the teacher is shown this process's own part.
-        whole = distributed.gather_batch(self.fabric, model.head, output, *labels_of_answers(batch, recipe.answers))
+        whole = distributed.gather_batch(self.fabric, model.head, output, *labels)
         loss = model.head.loss(*whole, task_weights=recipe.task_weights)
         if self.teacher is not None:
             with self.fabric.autocast():
                 loss = self.teacher.add(loss, cube, output, model, seen, batch.boxes)
         total = loss.total + activity.loss()
         self._refuse_not_finite(total, "loss", batch)
-        self.optimizer.zero_grad()
-        self.fabric.backward(total)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        self._refuse_not_finite(norm, "gradient's norm", batch)
-        self.optimizer.step()
-        self.state.step += 1
-        self.state.average(recipe.ema_decay)
-        parts = {f"loss_{k}": v.item() for k, v in loss.parts.items()}
-        return {"loss": total.item(), **parts, "grad_norm": float(norm), "learning_rate": rate, **activity.row()}
+        self.fabric.backward(total / recipe.chunks)
+        row = {"loss": total.item(), **{f"loss_{k}": v.item() for k, v in loss.parts.items()}, **activity.row()}
+        return row, {name: v.detach() for name, v in state.items()}
 
     def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:
         if not torch.isfinite(value):
@@ -260,12 +292,6 @@ class Trainer:
         names = ("step", "epochs_done", "best_ap", "without_better")
         notes = {name: getattr(self.state, name) for name in names}
         self.folder.save_checkpoint(self.state.tensors(), config_to_dict(self.state.model.config), notes)
-
-
-def labels_of_answers(batch: Batch, answers: int) -> tuple[list[Boxes], list[Calibration | None]]:
-    """Return boxes and cameras of every answer, those of the oldest first; the cameras of earlier ones are unknown."""
-    earlier = [boxes[n] for n in range(answers - 1) for boxes in batch.earlier]
-    return [*earlier, *batch.boxes], [None] * len(earlier) + batch.calibrations
 
 
 def _rates_row(rates: FiringRates) -> dict[str, float]:
