@@ -85,7 +85,7 @@ def test_another_head_starts_fresh_on_the_same_encoder_and_decoder(path):
     old = scn.load(path)
     assert equal(model.encoder, old.encoder)
     assert equal(model.decoder, old.decoder)
-    assert set(result.fresh.values()) == {"the weights have no such layer"}
+    assert set(result.fresh.values()) == {"the weights do not have it"}
 
 
 def test_a_head_of_another_width_starts_fresh(path):
@@ -94,6 +94,14 @@ def test_a_head_of_another_width_starts_fresh(path):
     assert equal(model, start, but=["encoder", "decoder"])
     assert equal(model.decoder, scn.load(path).decoder)
     assert set(result.fresh.values()) == {"it is 5 channels wide, 4 there"}
+
+
+def test_of_a_layer_that_is_there_the_new_tensor_alone_is_named(path):
+    result = scn.transfer(fresh(**{"head.step_weights": "learned"}), path)
+    assert dict(result.fresh) == {
+        f"heads.{name}.step_logits": "the weights do not have it" for name in ("heatmap", "wh", "offset")
+    }
+    assert result.num_parameters - result.num_taken == 3 * 5
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def transfer(model: Detector, weights: str | os.PathLike[str], *, parts: str = "
             reason = None if taken[key].shape == own.shape else "it has another shape there"
         if reason is not None or key not in theirs:
             taken.pop(key, None)
-            fresh[_layer(key, theirs)] = reason or "the weights have no such layer"
+            fresh[_layer(key, theirs)] = reason or "the weights do not have it"
     model.load_state_dict(ours | taken)
     parameters = dict(model.named_parameters())
     num_taken = sum(p.numel() - _num_fresh(key, p, model, classes) for key, p in parameters.items() if key in taken)
@@ -194,10 +194,15 @@ def _matched(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, int]:
 
 
 def _layer(key: str, theirs: Mapping[str, Tensor]) -> str:
-    """Return what to call a tensor that starts fresh: its layer, or the whole branch where the weights have none."""
-    branch = ".".join(key.split(".")[:2])
-    is_whole = key.startswith("heads.") and not any(name.startswith(f"{branch}.") for name in theirs)
-    return branch if is_whole else key.rpartition(".")[0]
+    """Return what to call a tensor that starts fresh: its layer, or the whole branch where the weights have none.
+
+    Of a layer that the weights do have it is the tensor alone.
+    """
+    branch, layer = ".".join(key.split(".")[:2]), key.rpartition(".")[0]
+    if key.startswith("heads.") and not any(name.startswith(f"{branch}.") for name in theirs):
+        return branch
+    is_alone = key not in theirs and any(name.startswith(f"{layer}.") for name in theirs)
+    return key if is_alone else layer
 
 
 def _is_output(key: str) -> bool:
