@@ -12,7 +12,7 @@ MODULES = [
     *(f"spiking_centernet.model.{name}" for name in ("decoder", "detector", "encoder", "layers", "neurons")),
     *(
         f"spiking_centernet.model.{name}"
-        for name in ("variants", "unroll", "heads.base", "heads.centernet", "heads.ssd")
+        for name in ("variants", "unroll", "heads.base", "heads.centernet", "heads.pyramid", "heads.ssd")
     ),
     "spiking_centernet.training.distillation",
 ]

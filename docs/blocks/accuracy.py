@@ -320,7 +320,7 @@ def study_boxes(results: Results) -> str:
 
 STUDIES = (
     "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "integer_neurons", "input",
-    "paper_roads",
+    "scales", "paper_roads",
 )  # fmt: skip
 
 

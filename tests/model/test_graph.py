@@ -32,6 +32,7 @@ KINDS = [
     {"decoder.kind": "transposed", "decoder.skips": "or"},
     {"decoder.kind": "transposed", "decoder.skips": "none"},
     {"head.kind": "ssd"},
+    {"head.kind": "pyramid"},
 ]
 pytestmark = pytest.mark.filterwarnings("ignore:the decoder '")
 

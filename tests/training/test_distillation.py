@@ -175,6 +175,7 @@ def test_nobody_watches_what_is_not_compared():
         ({"decoder.num_blocks": 1}, "stride 8, the student 4"),
         ({"voxels.mode": "count"}, "voxels.mode count"),
         ({"head.kind": "ssd"}, "distillation compares maps.*got ssd"),
+        ({"head.kind": "pyramid"}, "distillation compares maps.*got pyramid"),
         ({"voxels.num_steps": 1, "voxels.window_us": 200_000}, "cannot be cut"),
         ({"voxels.num_steps": 3}, "cannot be cut"),
         ({"voxels.num_steps": 1, "voxels.window_us": 15_000}, "cannot be cut"),

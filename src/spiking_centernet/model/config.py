@@ -12,7 +12,7 @@ NeuronKind = Literal["plif", "lif", "if", "ilif", "relu"]
 Surrogate = Literal["atan", "sigmoid", "rectangle"]
 Skips = Literal["concat", "or", "none", "add"]
 DecoderKind = Literal["merged", "inner", "transposed"]
-HeadKind = Literal["centernet", "ssd"]
+HeadKind = Literal["centernet", "pyramid", "ssd"]
 Sizes = Literal["linear", "log"]
 Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
@@ -150,7 +150,8 @@ class HeadConfig:
     """The head.
 
     Attributes:
-        kind: a name of ``heads.HEADS``: "centernet", or "ssd" for anchors and non-maximum suppression.
+        kind: a name of ``heads.HEADS``: "centernet"; "pyramid", a CenterNet on each of the three finest levels, every
+            object on one of them by its size; or "ssd" for anchors and non-maximum suppression.
         width: channels of the 3x3 convolution of every branch.
         sizes: what CenterNet's size map holds: "linear", widths and heights in cells as in the paper, at most what
             firing rates in [0, 1] add up to; or "log", their logarithms.

@@ -207,7 +207,7 @@ class Trainer:
         model, recipe = self.state.model, self.recipe
         seen = None if self.teacher is None else self.teacher.watch(model, rates)
         with watched(model, recipe.penalty, seen or rates) as activity:
-            output, state = self.forward(
+            output, carried = self.forward(
                 cube, state, observe=activity.observe, keep_state=goes_on, memory=self.memory, answers=recipe.answers
             )
         # The whole batch is for the loss alone: the teacher is shown this process's own part.
@@ -220,7 +220,7 @@ class Trainer:
         self._refuse_not_finite(total, "loss", batch)
         self.fabric.backward(total / recipe.chunks)
         row = {"loss": total.item(), **{f"loss_{k}": v.item() for k, v in loss.parts.items()}, **activity.row()}
-        return row, {name: v.detach() for name, v in state.items()}
+        return row, {name: v.detach() for name, v in carried.items()}
 
     def _refuse_not_finite(self, value: Tensor, what: str, batch: Batch) -> None:
         if not torch.isfinite(value):

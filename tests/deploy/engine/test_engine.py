@@ -305,6 +305,7 @@ VARIANTS = [
     ({"decoder.kind": "inner"}, "decoder.kind='inner'"),
     ({"encoder.identity": True}, "encoder.identity=True"),
     ({"head.kind": "ssd"}, "head.kind='ssd'"),
+    ({"head.kind": "pyramid"}, "head.kind='pyramid'"),
     ({"voxels.mode": "count", "decoder.skips": "add"}, "voxels.mode='count', decoder.skips='add'"),
 ]
 

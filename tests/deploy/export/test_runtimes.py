@@ -241,7 +241,14 @@ def test_impossible_exports_are_refused(tmp_path, name, changes, words):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"decoder.skips": "or"}, {"head.kind": "ssd"}, {"encoder.identity": True}, {"voxels.mode": "count"}]
+    "changes",
+    [
+        {"decoder.skips": "or"},
+        {"head.kind": "ssd"},
+        {"head.kind": "pyramid"},
+        {"encoder.identity": True},
+        {"voxels.mode": "count"},
+    ],
 )
 def test_variants_of_the_network_are_refused(tmp_path, changes):
     with pytest.raises(ExportError, match=f"networks with {next(iter(changes))}=.* cannot be exported"):

@@ -178,7 +178,7 @@ def test_a_whole_detector_is_counted_to_the_last_unit(neuron, fused):
     ("changes", "first"),
     [
         ({"decoder.kind": "transposed"}, None), ({"decoder": {"kind": "inner", "skips": "or"}}, None),
-        ({"head.kind": "ssd"}, None),
+        ({"head.kind": "ssd"}, None), ({"head.kind": "pyramid"}, None),
         ({"decoder.skips": "add"}, "decoder.blocks.0.project.conv"),
         ({"encoder.identity": True}, "encoder.stages.1.0.blocks.0.conv"),
     ],

@@ -31,6 +31,9 @@ def boxes(*rows):
     return Boxes(rows[:, :4], rows[:, 4].astype(np.int64))
 
 
+PYRAMID = tuple(f"{name}{stride}" for stride in ("", "8", "16") for name in ("heatmap", "wh", "offset"))
+
+
 @each
 def test_the_branches_name_the_layers_and_the_weights(kind, model):
     assert type(model.head) is HEADS[kind]
@@ -48,7 +51,11 @@ def test_the_branches_name_the_layers_and_the_weights(kind, model):
 def test_the_names_in_weight_files_stay():
     """Weights that were written load by these names."""
     layers = ("block.conv.weight", "block.norm.weight", "block.neuron.w", "out.weight", "out.bias")
-    for kind, names in (("centernet", ("heatmap", "wh", "offset")), ("ssd", ("stride16", "stride8", "stride4"))):
+    for kind, names in (
+        ("centernet", ("heatmap", "wh", "offset")),
+        ("ssd", ("stride16", "stride8", "stride4")),
+        ("pyramid", PYRAMID),
+    ):
         held = build("nano", **CHANGES, head={"kind": kind}).state_dict()
         assert {f"heads.{n}.{layer}" for n in names for layer in layers} <= set(held)
         assert {key.split(".")[1] for key in held if key.startswith("heads.")} == set(names)
@@ -59,7 +66,8 @@ def test_without_boxes_the_loss_is_finite_and_reaches_every_branch(kind, model):
     output, _ = model(torch.rand(2, 2, 4, *SIZE_HW), keep_state=False)
     loss = model.head.loss(output, [Boxes.empty(), Boxes.empty()])
     assert torch.isfinite(loss.total)
-    full = model.head.loss(output, [boxes((4, 4, 20, 24, 0)), boxes((10, 8, 40, 30, 1), (2, 2, 12, 12, 0))])
+    large = (-60, -60, 100, 90, 0), (0, 0, 48, 34, 1)
+    full = model.head.loss(output, [boxes((4, 4, 20, 24, 0), *large), boxes((10, 8, 40, 30, 1), (2, 2, 12, 12, 0))])
     assert full.total.item() != loss.total.item()
     assert all(part.ndim == 0 for part in full.parts.values())
     full.total.backward()

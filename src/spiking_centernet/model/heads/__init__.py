@@ -8,9 +8,10 @@ from spiking_centernet.model.heads.box3d_maps import Detect3D
 from spiking_centernet.model.heads.centernet import CenterNet
 from spiking_centernet.model.heads.classify import Classify
 from spiking_centernet.model.heads.joint_maps import Pose
+from spiking_centernet.model.heads.pyramid import Pyramid
 from spiking_centernet.model.heads.ssd import SSD
 
-HEADS: dict[HeadKind, type[Head]] = {"centernet": CenterNet, "ssd": SSD}
+HEADS: dict[HeadKind, type[Head]] = {"centernet": CenterNet, "pyramid": Pyramid, "ssd": SSD}
 """The head of every ``head.kind`` for the task "detect"."""
 
 PEAK_TASKS: dict[str, Callable[[HeadConfig, tuple[str, ...], int], PeakTask]] = {
