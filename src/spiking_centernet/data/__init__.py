@@ -13,7 +13,6 @@ from spiking_centernet.data.corruptions import CORRUPTIONS as CORRUPTIONS
 from spiking_centernet.data.corruptions import Fault as Fault
 from spiking_centernet.data.corruptions import corrupt as corrupt
 from spiking_centernet.data.dataset import FolderDataset as FolderDataset
-from spiking_centernet.data.dataset import LabeledRecording as LabeledRecording
 from spiking_centernet.data.formats.dat import DatFile as DatFile
 from spiking_centernet.data.formats.dat import DatHeader as DatHeader
 from spiking_centernet.data.formats.dat import read_header as read_header
@@ -21,6 +20,7 @@ from spiking_centernet.data.formats.dat_recording import DatRecording as DatReco
 from spiking_centernet.data.formats.dat_writer import DatWriter as DatWriter
 from spiking_centernet.data.formats.dat_writer import write_dat as write_dat
 from spiking_centernet.data.io import open as open
+from spiking_centernet.data.labeled import LabeledRecording as LabeledRecording
 from spiking_centernet.data.layouts import LAYOUTS as LAYOUTS
 from spiking_centernet.data.layouts import Layout as Layout
 from spiking_centernet.data.loading import Guarded as Guarded

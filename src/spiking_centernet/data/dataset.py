@@ -1,61 +1,31 @@
 """A folder of recordings and box files -> labeled windows; no preprocessing step and no cache."""
 
 import os
-import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from spiking_centernet.data.augmentation import Augmentation, augment
-from spiking_centernet.data.box_files import boxes_at, clean_boxes, label_timestamps
+from spiking_centernet.data.box_files import boxes_at, clean_boxes
 from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
 from spiking_centernet.data.event_augmentation import Scene, augment_events, stretch
 from spiking_centernet.data.formats.dat_recording import DatRecording
 from spiking_centernet.data.frames import FILL, FrameSource, Letterbox
+from spiking_centernet.data.labeled import LabeledRecording, check_times, find_recordings
 from spiking_centernet.data.layouts import Layout, locate
-from spiking_centernet.data.object_files import Objects
 from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.sequences import boxes_of_answers
 from spiking_centernet.data.voxel import empty_cube, voxelize
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec, concatenate
+from spiking_centernet.structures import EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec, concatenate
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""
-
-
-@dataclass(frozen=True)
-class LabeledRecording:
-    """A recording of a folder: its name, its files, and its boxes as stored (BOX_DTYPE, sorted by time).
-
-    ``objects`` are the 3D boxes, joints and cameras next to them, ``frames`` the picture or the folder of pictures;
-    each is None where there is none. ``crowds`` are regions as boxes, in which nothing is learned or scored.
-    """
-
-    name: str
-    path: Path
-    boxes_path: Path
-    boxes: np.ndarray
-    objects: Objects | None = None
-    frames: Path | None = None
-    crowds: np.ndarray = field(default_factory=lambda: np.zeros(0, BOX_DTYPE))
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether there are no events but a picture, which is labeled at time 0 though it may show nothing."""
-        return self.frames == self.path
-
-    @cached_property
-    def timestamps_us(self) -> np.ndarray:
-        """The labeled times in microseconds, int64, sorted."""
-        return np.zeros(1, np.int64) if self.is_picture else label_timestamps(self.boxes)
 
 
 class FolderDataset(Dataset[Sample]):
@@ -119,7 +89,7 @@ class FolderDataset(Dataset[Sample]):
         self.spec = VoxelSpec() if spec is None else spec
         self.size_hw, self.augmentation, self.seed, self.fault = size_hw, augmentation, seed, fault
         self.layout, self.answers, self.answer_us = layout, answers, answer_us
-        self.recordings = _find_recordings(folder, split, layout, self.classes, names)
+        self.recordings = find_recordings(folder, split, layout, self.classes, names)
         self._check_input()
         self._check_answers()
         self._stops = np.cumsum([len(recording.timestamps_us) for recording in self.recordings])
@@ -370,51 +340,9 @@ class FolderDataset(Dataset[Sample]):
 
             recording = open_recording(labeled.path, size_hw=self.size_hw)
         if isinstance(recording, Recording):
-            _check_times(labeled, recording, self.spec.window_us)
+            check_times(labeled, recording, self.spec.window_us)
         size_hw = recording.size_hw
         self._open[which] = recording, clean_boxes(labeled.boxes, size_hw), clean_boxes(labeled.crowds, size_hw)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
         return self._open[which]
-
-
-def _find_recordings(
-    root: Path, split: str, layout: Layout, classes: Sequence[str], names: Collection[str] | None
-) -> list[LabeledRecording]:
-    recordings = [
-        LabeledRecording(
-            files.name,
-            files.events,
-            files.boxes,
-            layout.boxes(files, classes),
-            layout.objects(files),
-            files.frames,
-            layout.crowds(files, classes),
-        )
-        for files in layout.find(root, split)
-        if names is None or files.name in names
-    ]
-    if not any(len(recording.boxes) for recording in recordings):
-        raise DatasetError(
-            f"{root / split}: none of its {len(recordings)} box files holds a box of {', '.join(classes)}; "
-            "there is nothing to load"
-        )
-    return recordings
-
-
-def _check_times(labeled: LabeledRecording, recording: Recording, window_us: int) -> None:
-    """Refuse boxes of which half or more lie after the events; say it of fewer, whose windows are empty."""
-    timestamps_us = labeled.timestamps_us
-    late = int((timestamps_us - window_us >= recording.stop_us).sum())
-    if 0 < 2 * late < len(timestamps_us):
-        warnings.warn(
-            f"{labeled.boxes_path}: {late} of {len(timestamps_us)} labeled frames lie more than a window after the "
-            f"last event ({recording.stop_us} us); their windows are empty",
-            stacklevel=2,
-        )
-    elif len(timestamps_us) and (late or timestamps_us[-1] + window_us <= recording.start_us):
-        raise DatasetError(
-            f"{labeled.boxes_path}: boxes stand at {timestamps_us[0]} to {timestamps_us[-1]} us, but "
-            f"{recording.path.name} holds events from {recording.start_us} to {recording.stop_us} us; "
-            "the two do not belong together"
-        )

@@ -388,22 +388,3 @@ def _check_positive(config: Any, owner: str, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ConfigError(f"{owner}.{name} must be at least 1, got {getattr(config, name)}")
-
-
-PRESETS: dict[str, DetectorConfig] = {
-    "paper": DetectorConfig(),
-    "small": DetectorConfig(
-        encoder=EncoderConfig(widths=(32, 64, 128, 256)), decoder=DecoderConfig(num_blocks=3), head=HeadConfig(width=64)
-    ),
-    "nano": DetectorConfig(
-        encoder=EncoderConfig(widths=(16, 32, 64, 128)),
-        decoder=DecoderConfig(num_blocks=3, expansion=0.5),
-        head=HeadConfig(width=32),
-    ),
-    "nano-classify": DetectorConfig(
-        tasks=("classify",),
-        encoder=EncoderConfig(widths=(16, 32, 64, 128)),
-        decoder=DecoderConfig(num_blocks=0, expansion=0.5),
-        head=HeadConfig(width=32),
-    ),
-}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.model.config import AS_IT_IS, PRESETS, DetectorConfig
+from spiking_centernet.model.config import AS_IT_IS, DetectorConfig
 from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.context import ForwardContext, Observe, State, check_names
 from spiking_centernet.model.decoder import Decoder, DecoderBlock
@@ -19,6 +19,7 @@ from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.heads.base import BranchModule, Head
 from spiking_centernet.model.layers import ConvNeuron, name_layers
 from spiking_centernet.model.neurons import make_neuron
+from spiking_centernet.model.presets import PRESETS
 from spiking_centernet.model.recurrent import GatedMemory
 from spiking_centernet.model.unroll import UnrolledILIF, round_to_exact_sums, unroll_branch, unroll_layer
 from spiking_centernet.model.variants import add_identities, block_maker
