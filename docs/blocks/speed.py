@@ -209,6 +209,20 @@ def memory_speed(results: Results) -> str:
     )
 
 
+def by_time(results: Results) -> str:
+    """AP by the time that has passed in a clip, of networks with and without a memory."""
+    r = results["by_time"]
+    bins = r["rows"][0]["bins"]
+    header = ("AP", *(f"{b['start_us'] / 1e6:g} to {b['stop_us'] / 1e6:g} s" for b in bins), "all")
+    rows = [
+        (f"`{row['model']}`, {row['mode']}", *(number(b["ap"]) for b in row["bins"]), number(row["ap"]))
+        for row in r["rows"]
+    ]
+    frames = ", ".join(str(b["frames"]) for b in bins)
+    scored = f"Simulated roads, split `{r['split']}`, protocol `{r['protocol']}`; labeled frames: {frames}."
+    return f"{table(header, rows)}\n\n{scored} {origin(r)}"
+
+
 def gpu_speed(results: Results) -> str:
     """Training and detection on a GPU, compared with SpikingJelly."""
     r = results["gpu_speed"]
