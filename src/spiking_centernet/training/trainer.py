@@ -175,7 +175,8 @@ class Trainer:
         each = len(boxes) // recipe.chunks
         for n, cube in enumerate(batch.cube.to(self.fabric.device).chunk(recipe.chunks)):
             own = slice(n * each, (n + 1) * each)
-            row, state = self._chunk(batch, cube, (boxes[own], cameras[own]), state, rates, n + 1 < recipe.chunks)
+            labels = boxes[own], cameras[own]
+            row, state = self._chunk(batch, cube, labels, state, rates=rates, goes_on=n + 1 < recipe.chunks)
             rows.append(row)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         self._refuse_not_finite(norm, "gradient's norm", batch)
@@ -191,6 +192,7 @@ class Trainer:
         cube: Tensor,
         labels: tuple[list[Boxes], list[Calibration | None]],
         state: State | None,
+        *,
         rates: FiringRates | None,
         goes_on: bool,
     ) -> tuple[dict[str, float], State]:
