@@ -151,6 +151,17 @@ def test_a_spiking_network_starts_from_its_ann_counterpart_and_not_the_other_way
         scn.transfer(fresh(), save(fresh(**{"neuron.kind": "relu", "voxels.num_steps": 1}), tmp_path / "e.safetensors"))
 
 
+def test_numbers_of_spikes_start_from_plif_and_its_leaks_and_not_the_other_way_round(tmp_path, path):
+    start, model = scn.load(path), fresh(**{"neuron.kind": "ilif", "neuron.levels": 2})
+    result = scn.transfer(model, path)
+    assert (result.num_taken, result.fresh) == (result.num_parameters, {})
+    assert equal(model, start)
+    with pytest.raises(WeightsError, match=r"neuron\.kind is 'ilif' there, 'plif' here"):
+        scn.transfer(fresh(), save(model, tmp_path / "ilif.safetensors"))
+    with pytest.raises(WeightsError, match=r"neuron\.tau is 2\.0 there"):
+        scn.transfer(fresh(**{"neuron.kind": "ilif", "neuron.tau": 3.0}), path)
+
+
 def test_build_takes_the_network_of_the_weights(path):
     model = scn.build(weights=path, classes=["truck", "car"])
     assert (model.config.encoder.widths, model.config.classes) == ((4, 4, 8, 8), ("truck", "car"))

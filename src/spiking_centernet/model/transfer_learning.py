@@ -33,6 +33,10 @@ FREE_OF_COUNTERPARTS = {
 """Settings in which the two may differ, too, where the weights are the ANN counterpart's and the network spikes: the
 convolutions and norms are a start to train on from, as in hybrid training (Rathi et al., arXiv 2005.01807)."""
 
+FREE_OF_NUMBERS = {"neuron.kind", "neuron.levels", "neuron.soft_reset"}
+"""Settings in which the two may differ, too, where the weights are PLIF's and the network is I-LIF's: up to one spike a
+step they do the same but for the reset, and the leak is learned in both."""
+
 FREE_OF_ENCODERS = {"voxels.num_steps", "voxels.window_us", "voxels.num_events", "voxels.least_us", "voxels.frame_hw"}
 """Settings in which the two may differ, too, where the encoder alone is taken over: they fix no tensor of it."""
 
@@ -168,6 +172,8 @@ def _refuse_another_network(name: str, other: Detector, model: Detector, parts: 
     if other.config.neuron.kind == "relu" and model.config.neuron.is_spiking:
         # A picture is the same at every step, so that the counterpart needs but one.
         free |= FREE_OF_COUNTERPARTS | ({"voxels.num_steps"} if model.config.voxels.mode == "direct" else set())
+    if (other.config.neuron.kind, model.config.neuron.kind) == ("plif", "ilif"):
+        free |= FREE_OF_NUMBERS
     for path in free:
         differ.pop(path, None)
     if differ:
