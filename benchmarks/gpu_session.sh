@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What twelve minutes of a GPU are worth most for, in this order: "small" trained on for boxes that fit, the paper's network with and
-# without distillation, the speed of training beside its peers. Leaves everything under OUT; run it again and it goes on.
+# What twelve minutes of a GPU are worth most for, in this order: "small" trained on with whole numbers of spikes and for boxes that
+# fit, the paper's network with and without distillation, the speed of training beside its peers. Leaves everything under OUT; run it again and it goes on.
 # Usage: benchmarks/gpu_session.sh OUT [DATA] [seconds for "small", for the paper's network, for speed: 300 240 120]
 set -uo pipefail
 out=${1:?usage: benchmarks/gpu_session.sh OUT [DATA] [seconds for small, paper, speed]}
@@ -17,7 +17,7 @@ mkdir -p "$out"
 gpu=(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv)
 "${gpu[@]}" 2>/dev/null | tee "$out/gpu.csv" || echo "no GPU here"
 [ -d "$data/test" ] || "${scn[@]}" simulate "$data" --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 --duration_s 3
-part "$small_s" "${scn[@]}" train recipes/small_fit.yaml --data "$data" --out "$out/small_fit" --resume
+part "$small_s" "${scn[@]}" train recipes/small_integer.yaml --data "$data" --out "$out/small_integer" --resume
 part "$paper_s" benchmarks/train_paper.sh "$out/paper" "$data"
 part "$speed_s" "$python" benchmarks/gpu.py --batches 2 4 8 16 32
 [ results/gpu_speed.json -nt "$out/gpu.csv" ] && cp -f results/gpu_speed.json "$out/"
