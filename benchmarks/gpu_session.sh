@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What twelve minutes of a GPU are worth most for, in this order: "small" trained on with whole numbers of spikes and for boxes that
-# fit, the paper's network with and without distillation, the speed of training beside its peers. Leaves everything under OUT; run it again and it goes on.
+# What twelve minutes of a GPU are worth most for, in this order: "small" trained on with whole numbers of spikes and for
+# boxes that fit, the paper's network with and without distillation, the speed of training beside its peers. Leaves
+# everything under OUT; run it again and it goes on.
 # Usage: benchmarks/gpu_session.sh OUT [DATA] [seconds for "small", for the paper's network, for speed: 300 240 120]
 set -uo pipefail
 out=${1:?usage: benchmarks/gpu_session.sh OUT [DATA] [seconds for small, paper, speed]}
