@@ -48,6 +48,24 @@ def memory_energy(results: Results) -> str:
     return f"{table(header, rows)}\n\nSimulated roads, split `{found['nano']['split']}`, {counted}. {origins}"
 
 
+def nano_integer(results: Results) -> str:
+    """AP and operations of the weights with whole numbers of spikes beside those of nano."""
+    rows, origins = [], []
+    for name in ("nano", "nano-integer"):
+        stem = name.replace("-", "_")
+        scored, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
+        score = scored["scores"]["prophesee"]
+        rows.append((
+            f"`{name}`", *(number(score[key]) for key in ("ap", "ap50", "ap75")), f"{cost['firing_rate']:.1%}",
+            f"{cost['per_window']['synaptic'] / 1e6:.0f} M",
+            f"{cost['energy_uj_per_window']['horowitz45']['total']:.0f} uJ",
+        ))  # fmt: skip
+        origins += [origin(scored), origin(cost)]
+    header = ("weights", "AP", "AP50", "AP75", "firing rate", "synaptic operations", "`horowitz45`")
+    told = "Simulated roads, split `test`, protocol `prophesee`; operations and energy of a window of 100 ms."
+    return f"{table(header, rows)}\n\n{told} {' '.join(origins)}"
+
+
 def gpu_joules(results: Results) -> str:
     """Joules read from a GPU."""
     r = results["nano_gpu_energy"]
