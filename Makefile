@@ -16,7 +16,7 @@ TEST_JOBS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 SHIPPED ?= nano small nano-robust nano-nir nano-sparse nano-integer
 THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
-STUDIES ?= distillation distillation_why time_steps architecture head neuron input
+STUDIES ?= distillation distillation_why time_steps architecture head neuron integer_neurons input
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill \
