@@ -18,7 +18,7 @@ mkdir -p "$out"
 gpu=(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv)
 "${gpu[@]}" 2>/dev/null | tee "$out/gpu.csv" || echo "no GPU here"
 [ -d "$data/test" ] || "${scn[@]}" simulate "$data" --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 --duration_s 3
-part "$small_s" "${scn[@]}" train recipes/small_integer.yaml --data "$data" --out "$out/small_integer" --resume
+part "$small_s" "${scn[@]}" train recipes/small_integer_gpu.yaml --data "$data" --out "$out/small_integer" --resume
 part "$paper_s" benchmarks/train_paper.sh "$out/paper" "$data"
 part "$speed_s" "$python" benchmarks/gpu.py --batches 2 4 8 16 32
 [ results/gpu_speed.json -nt "$out/gpu.csv" ] && cp -f results/gpu_speed.json "$out/"
