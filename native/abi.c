@@ -44,7 +44,7 @@ static const Fact facts[] = {
     OFFSET(Convolution, size), OFFSET(Convolution, parts),
     SIZE(PlifNeuron), OFFSET(PlifNeuron, q), OFFSET(PlifNeuron, threshold), OFFSET(PlifNeuron, alpha),
     OFFSET(PlifNeuron, leaky), OFFSET(PlifNeuron, decay_input), OFFSET(PlifNeuron, soft_reset), OFFSET(PlifNeuron,
-    detach_reset), OFFSET(PlifNeuron, surrogate),
+    detach_reset), OFFSET(PlifNeuron, surrogate), OFFSET(PlifNeuron, levels), OFFSET(PlifNeuron, thresholds),
     SIZE(PlifLayer), OFFSET(PlifLayer, num_neurons), OFFSET(PlifLayer, num_steps), OFFSET(PlifLayer, num_channels),
     OFFSET(PlifLayer, tile), OFFSET(PlifLayer, parts), OFFSET(PlifLayer, mean), OFFSET(PlifLayer, scale),
     OFFSET(PlifLayer, bias), OFFSET(PlifLayer, neuron),

@@ -3,6 +3,6 @@
 #define ABI_H
 
 // Raise it, there too, when an exported function or the meaning of anything it takes changes.
-#define SCN_ABI_VERSION 2
+#define SCN_ABI_VERSION 3
 
 #endif

@@ -5,13 +5,19 @@
 // model/neurons.py, so that spikes equal those of its loop to the last bit. Sums are split in parts that depend on the size
 // alone and added up in one order: results depend neither on the number of threads nor on the instruction set.
 #include "plif.h"
+
+// A register's worth at a time: of wider vectors the compiler makes single values.
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 #include "vectors.h"
 
 // Fewer values than this are not worth waking other threads for.
 #define SMALL 16384
-
-// The most steps for which the membranes are kept in registers.
-#define MOST_FEW 8
 
 // So many tiles are summed in float32 before they go to double.
 #define FLUSH_EVERY 16
@@ -36,38 +42,30 @@ INLINE PlifLayer widened(const PlifLayer *layer, float *rows)
 
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
-INLINE int is_common(const PlifLayer *layer)
-{
-    const PlifNeuron *n = &layer->neuron;
-    return layer->num_steps <= MOST_FEW && n->leaky && n->decay_input && !n->soft_reset && n->detach_reset;
-}
-
-// What is_common() recognises, a value at a time: membranes stay in registers, and the compiler makes vectors of it. In the
-// backward pass its surrogate is ATan.
-INLINE float charge(float x, float v, PlifNeuron n) { return v + (x - v) * n.q; }
-
-INLINE float after_spike(float h, PlifNeuron n) { return h >= n.threshold ? 0.0f : h; }
-
-// Gradient of the charged membrane h, from those of the spike and of the membrane after it.
-INLINE float grad_charged(float grad, float carried, float h, PlifNeuron n)
-{
-    const float u = 1.57079632679489662f * n.alpha * (h - n.threshold);
-    return grad * (n.alpha * 0.5f / (1.0f + u * u)) + (h >= n.threshold ? 0.0f : carried);
-}
-
-// Any neuron, LANES at a time.
 INLINE VecF either(VecI which, VecF yes, VecF no) { return (VecF)((which & (VecI)yes) | (~which & (VecI)no)); }
 
-INLINE VecF charge_any(VecF x, VecF v, PlifNeuron n)
+INLINE VecF charge(VecF x, VecF v, PlifNeuron n)
 {
     if (!n.leaky)
         return v + x;
     return n.decay_input ? v + (x - v) * n.q : v - v * n.q + x;
 }
 
-INLINE VecF after_spike_any(VecF h, PlifNeuron n)
+INLINE VecF reached(VecF h, float threshold) { return either(h >= threshold, (VecF){0} + 1.0f, (VecF){0}); }
+
+INLINE VecF spikes_at(VecF h, PlifNeuron n)
 {
-    return either(h >= n.threshold, n.soft_reset ? h - n.threshold : (VecF){0}, h);
+    if (!n.levels)
+        return reached(h, n.threshold);
+    VecF count = {0};
+    for (int32_t k = 0; k < n.levels; k++)
+        count += reached(h, n.thresholds[k]);
+    return count;
+}
+
+INLINE VecF after_spikes(VecF h, VecF spikes, PlifNeuron n)
+{
+    return n.soft_reset ? h - spikes * n.threshold : either(spikes > 0.0f, (VecF){0}, h);
 }
 
 // e^-x for x >= 0, as 2^k e^r with a Taylor series for r. libm's takes one value at a time.
@@ -83,32 +81,37 @@ INLINE VecF decayed(VecF x)
 }
 
 // Surrogate derivative of a spike, u above the threshold; see ops/surrogate.py.
-INLINE VecF slope_any(VecF u, PlifNeuron n)
+INLINE VecF derivative(VecF u, PlifNeuron n)
 {
-    const VecF size = (VecF)((VecI)u & 0x7FFFFFFF), e = decayed(n.alpha * size), w = 1.57079632679489662f * n.alpha * u;
-    switch (n.surrogate) {
-    case SIGMOID:
-        return n.alpha * e / ((1.0f + e) * (1.0f + e));
-    case RECTANGLE:
-        return either(size < n.alpha * 0.5f, (VecF){0} + 1.0f / n.alpha, (VecF){0});
-    default:
+    if (n.surrogate == ATAN) {
+        const VecF w = 1.57079632679489662f * n.alpha * u;
         return n.alpha * 0.5f / (1.0f + w * w);
     }
+    const VecF size = (VecF)((VecI)u & 0x7FFFFFFF);
+    if (n.surrogate == RECTANGLE)
+        return either(size < n.alpha * 0.5f, (VecF){0} + 1.0f / n.alpha, (VecF){0});
+    const VecF e = decayed(n.alpha * size);
+    return n.alpha * e / ((1.0f + e) * (1.0f + e));
 }
 
-INLINE VecF grad_charged_any(VecF grad, VecF carried, VecF h, PlifNeuron n)
+INLINE VecF grad_charged(VecF grad, VecF carried, VecF h, PlifNeuron n)
 {
     if (!n.detach_reset)
         grad -= carried * (n.soft_reset ? (VecF){0} + n.threshold : h);
     const VecF kept = n.soft_reset ? carried : either(h >= n.threshold, (VecF){0}, carried);
-    return grad * slope_any(h - n.threshold, n) + kept;
+    if (!n.levels)
+        return grad * derivative(h - n.threshold, n) + kept;
+    VecF slope = {0};
+    for (int32_t k = 0; k < n.levels; k++)
+        slope += derivative(h - n.thresholds[k], n);
+    return grad * slope + kept;
 }
 
-INLINE VecF grad_input_any(VecF g_h, PlifNeuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
+INLINE VecF grad_input(VecF g_h, PlifNeuron n) { return n.leaky && n.decay_input ? g_h * n.q : g_h; }
 
-INLINE VecF grad_membrane_any(VecF g_h, PlifNeuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
+INLINE VecF grad_membrane(VecF g_h, PlifNeuron n) { return n.leaky ? g_h * (1.0f - n.q) : g_h; }
 
-INLINE VecF grad_leak_any(VecF g_h, VecF x, VecF v, PlifNeuron n) { return n.decay_input ? g_h * (x - v) : -(g_h * v); }
+INLINE VecF grad_leak(VecF g_h, VecF x, VecF v, PlifNeuron n) { return n.decay_input ? g_h * (x - v) : -(g_h * v); }
 
 INLINE void add_to(float *sum, VecF v) { store_f(sum, load_f(sum) + v); }
 

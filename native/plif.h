@@ -14,6 +14,8 @@ enum { ATAN, SIGMOID, RECTANGLE };
 typedef struct {
     float q, threshold, alpha;
     int32_t leaky, decay_input, soft_reset, detach_reset, surrogate;
+    int32_t levels;           // most spikes of a step, and those many thresholds; where it is 0, one spike at `threshold`
+    const float *thresholds;  // each spike takes `threshold` from the membrane, whichever it reaches: `soft_reset` is set
 } PlifNeuron;
 
 // What a neuron receives is (y - mean) * scale + bias, a value a channel; the kernels work with rows, see widened().

@@ -39,38 +39,18 @@ EXPORT void TYPED_KERNEL(plif_moments)(const STORED *y, i64 size, const PlifLaye
     }
 }
 
-// Steps known to the compiler: membranes stay in registers.
-INLINE void TYPED(forward_few)(const STORED *restrict y, STORED *restrict spikes, float *restrict v, i64 n, const int steps,
-                               const PlifLayer *layer)
-{
-    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
-    const i64 stride = layer->num_neurons;
-    const PlifNeuron neuron = layer->neuron;
-#pragma omp simd
-    for (i64 j = 0; j < n; j++) {
-        float membrane = v[j];
-#pragma GCC unroll 8
-        for (int t = 0; t < steps; t++) {
-            const float x = (get(y[t * stride + j]) - mean[j]) * scale[j] + bias[j];
-            const float h = charge(x, membrane, neuron);
-            spikes[t * stride + j] = put(h >= neuron.threshold ? 1.0f : 0.0f);
-            membrane = after_spike(h, neuron);
-        }
-        v[j] = membrane;
-    }
-}
-
 // `room` values of a step from place j; LANES of them are a constant where they can be.
 INLINE void TYPED(forward_lanes)(const STORED *in, STORED *out, float *v, i64 j, i64 room, PlifNeuron n,
                                  const PlifLayer *layer)
 {
     const VecF centered = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j);
-    const VecF h = charge_any(centered * load_f(layer->scale + j) + load_f(layer->bias + j), load_f(v + j), n);
-    store((char *)(out + j), either(h >= n.threshold, (VecF){0} + 1.0f, (VecF){0}), room, sizeof *out);
-    store_f(v + j, after_spike_any(h, n));
+    const VecF h = charge(centered * load_f(layer->scale + j) + load_f(layer->bias + j), load_f(v + j), n);
+    const VecF fired = spikes_at(h, n);
+    store((char *)(out + j), fired, room, sizeof *out);
+    store_f(v + j, after_spikes(h, fired, n));
 }
 
-INLINE void TYPED(forward_many)(const STORED *y, STORED *spikes, float *v, i64 n, const PlifLayer *layer)
+INLINE void TYPED(forward_tile)(const STORED *y, STORED *spikes, float *v, i64 n, const PlifLayer *layer)
 {
     const i64 whole = n - n % LANES;
     for (i64 t = 0; t < layer->num_steps; t++) {
@@ -89,64 +69,16 @@ EXPORT void TYPED_KERNEL(plif_forward)(const STORED *y, STORED *spikes, const fl
 {
     const PlifLayer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
-    const int few = is_common(layer) ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
         float *v = scratch + (3 + part) * tile;
         for (i64 i = num_tiles * part / layer->parts; i < num_tiles * (part + 1) / layer->parts; i++) {
             const i64 first = i * tile, n = least(tile, size - first);
             start(v, v_first, first, n, tile);
-            switch (few) {
-#define FEW(steps)                                                                                                     \
-    case steps:                                                                                                        \
-        TYPED(forward_few)(y + first, spikes + first, v, n, steps, layer);                                             \
-        break;
-                FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
-#undef FEW
-            default:
-                TYPED(forward_many)(y + first, spikes + first, v, n, layer);
-            }
+            TYPED(forward_tile)(y + first, spikes + first, v, n, layer);
             if (v_last)
                 memcpy(v_last + first, v, (size_t)n * sizeof *v);
         }
-    }
-}
-
-INLINE void TYPED(backward_few)(const STORED *restrict grad, const STORED *restrict y, STORED *restrict grad_x,
-                                const float *restrict v, float *restrict carry, float *restrict sums, i64 n,
-                                const int steps, const PlifLayer *layer)
-{
-    const float *restrict mean = layer->mean, *restrict scale = layer->scale, *restrict bias = layer->bias;
-    float *restrict sum_g = sums, *restrict sum_gy = sums + layer->tile, *restrict sum_gq = sums + 2 * layer->tile;
-    const i64 stride = layer->num_neurons;
-    const PlifNeuron neuron = layer->neuron;
-#pragma omp simd
-    for (i64 j = 0; j < n; j++) {
-        float centered[MOST_FEW], drive[MOST_FEW], h[MOST_FEW];
-        float membrane = v[j];
-#pragma GCC unroll 8
-        for (int t = 0; t < steps; t++) {
-            centered[t] = get(y[t * stride + j]) - mean[j];
-            const float x = centered[t] * scale[j] + bias[j];
-            drive[t] = x - membrane;
-            h[t] = charge(x, membrane, neuron);
-            membrane = after_spike(h[t], neuron);
-        }
-        float carried = carry[j], g_sum = 0, gy_sum = 0, gq_sum = 0;
-#pragma GCC unroll 8
-        for (int t = steps - 1; t >= 0; t--) {
-            const float g_h = grad_charged(get(grad[t * stride + j]), carried, h[t], neuron);
-            const float g_x = g_h * neuron.q;
-            grad_x[t * stride + j] = put(g_x);
-            carried = g_h * (1.0f - neuron.q);
-            g_sum += g_x;
-            gy_sum += g_x * centered[t];
-            gq_sum += g_h * drive[t];
-        }
-        carry[j] = carried;
-        sum_g[j] += g_sum;
-        sum_gy[j] += gy_sum;
-        sum_gq[j] += gq_sum;
     }
 }
 
@@ -155,11 +87,11 @@ INLINE void TYPED(again_lanes)(const STORED *in, float *row, float *v, i64 j, i6
                                const PlifLayer *layer)
 {
     const VecF centered = load((const char *)(in + j), room, sizeof *in) - load_f(layer->mean + j), before = load_f(v + j);
-    const VecF h = charge_any(centered * load_f(layer->scale + j) + load_f(layer->bias + j), before, n);
+    const VecF h = charge(centered * load_f(layer->scale + j) + load_f(layer->bias + j), before, n);
     store_f(row + j, centered);
     store_f(row + layer->tile + j, before);
     store_f(row + 2 * layer->tile + j, h);
-    store_f(v + j, after_spike_any(h, n));
+    store_f(v + j, after_spikes(h, spikes_at(h, n), n));
 }
 
 INLINE void TYPED(backward_lanes)(const STORED *grad, STORED *grad_x, const float *row, float *carry, float *sums, i64 j,
@@ -167,18 +99,18 @@ INLINE void TYPED(backward_lanes)(const STORED *grad, STORED *grad_x, const floa
 {
     const i64 tile = layer->tile;
     const VecF centered = load_f(row + j), before = load_f(row + tile + j), h = load_f(row + 2 * tile + j);
-    const VecF g_h = grad_charged_any(load((const char *)(grad + j), room, sizeof *grad), load_f(carry + j), h, n);
-    const VecF g_x = grad_input_any(g_h, n);
+    const VecF g_h = grad_charged(load((const char *)(grad + j), room, sizeof *grad), load_f(carry + j), h, n);
+    const VecF g_x = grad_input(g_h, n);
     const VecF x = centered * load_f(layer->scale + j) + load_f(layer->bias + j);
     store((char *)(grad_x + j), g_x, room, sizeof *grad_x);
-    store_f(carry + j, grad_membrane_any(g_h, n));
+    store_f(carry + j, grad_membrane(g_h, n));
     add_to(sums + j, g_x);
     add_to(sums + tile + j, g_x * centered);
-    add_to(sums + 2 * tile + j, grad_leak_any(g_h, x, before, n));
+    add_to(sums + 2 * tile + j, grad_leak(g_h, x, before, n));
 }
 
 // `steps_rows` [3 * T][tile] is what again_lanes() leaves of every step.
-INLINE void TYPED(backward_many)(const STORED *grad, const STORED *y, STORED *grad_x, float *v, float *carry, float *sums,
+INLINE void TYPED(backward_tile)(const STORED *grad, const STORED *y, STORED *grad_x, float *v, float *carry, float *sums,
                                  float *steps_rows, i64 n, const PlifLayer *layer)
 {
     const i64 whole = n - n % LANES, stride = layer->num_neurons;
@@ -209,7 +141,6 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
 {
     const PlifLayer wide = widened(narrow, scratch), *layer = &wide;
     const i64 tile = layer->tile, size = layer->num_neurons, num_tiles = (size + tile - 1) / tile;
-    const int few = is_common(layer) && layer->neuron.surrogate == ATAN ? (int)layer->num_steps : 0;
 #pragma omp parallel for schedule(static) if (size * layer->num_steps > SMALL)
     for (i64 part = 0; part < layer->parts; part++) {
         float *sums = scratch + (3 + part * part_rows) * tile, *v = sums + 3 * tile, *carry = v + tile;
@@ -219,16 +150,7 @@ EXPORT void TYPED_KERNEL(plif_backward)(const STORED *grad, const STORED *y, con
             const i64 first = i * tile, n = least(tile, size - first);
             start(v, v_first, first, n, tile);
             start(carry, grad_v_last, first, n, tile);
-            switch (few) {
-#define FEW(steps)                                                                                                     \
-    case steps:                                                                                                        \
-        TYPED(backward_few)(grad + first, y + first, grad_x + first, v, carry, sums, n, steps, layer);                 \
-        break;
-                FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
-#undef FEW
-            default:
-                TYPED(backward_many)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, layer);
-            }
+            TYPED(backward_tile)(grad + first, y + first, grad_x + first, v, carry, sums, carry + tile, n, layer);
             if (grad_v_first)
                 memcpy(grad_v_first + first, carry, (size_t)n * sizeof *carry);
             count_tile(&flush);

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from spiking_centernet.model.neurons import ILIF
+from spiking_centernet.ops import plif_cpu
+from spiking_centernet.ops.library import native
 from spiking_centernet.ops.surrogate import SURROGATES
 
 KINDS = [
@@ -24,7 +26,7 @@ def results(run, neuron, x, v):
     x, v = x.clone().requires_grad_(), v.clone().requires_grad_()
     neuron.zero_grad()
     counts, last = run(x, v)
-    weights = tensor(*counts.shape, seed=5), tensor(*last.shape, seed=6)
+    weights = tensor(*counts.shape, seed=5).to(x.dtype), tensor(*last.shape, seed=6).to(v.dtype)
     ((counts * weights[0]).sum() + (last * weights[1]).sum()).backward()
     return counts, last, x.grad, v.grad, *(p.grad.clone() for p in neuron.parameters())
 
@@ -42,18 +44,52 @@ def test_spikes_and_gradients_are_those_of_the_loop(kind, surrogate):
     assert len(found) == (5 if math.isfinite(kind["tau"]) else 4)
 
 
+@pytest.mark.skipif(native() is None, reason="the package was installed without a compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("surrogate", sorted(SURROGATES))
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize(("levels", "threshold"), [(1, 1.0), (2, 1.0), (3, 0.7)])
+def test_the_kernel_gives_what_torch_does(levels, threshold, kind, surrogate, dtype):
+    neuron = ILIF(levels=levels, threshold=threshold, surrogate=surrogate, **kind)
+    x, v = tensor(4, 2, 3, 5, 7).to(dtype), tensor(2, 3, 5, 7, seed=1).float()
+    assert neuron.has_kernel(x)
+    found, expected = results(neuron, neuron, x, v), results(neuron.in_torch, neuron, x, v)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    assert found[0].max() == levels
+    rounding = 1e-4 if dtype == torch.float32 else 1e-2
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        torch.testing.assert_close(a, b, rtol=rounding, atol=rounding * float(b.abs().max()))
+
+
+def test_a_membrane_at_a_threshold_spikes_in_the_kernel_too():
+    at = torch.tensor([0.35, 1.05, 1.75])  # as float32 rounds (k + 1/2) 0.7
+    x = torch.stack([at, torch.nextafter(at, torch.zeros(3))]).view(1, 2, 3, 1, 1)
+    for run in (ILIF(levels=3, threshold=0.7, tau=math.inf), ILIF(levels=3, threshold=0.7, tau=math.inf).in_torch):
+        assert run(x)[0].flatten().tolist() == [1, 2, 3, 0, 1, 2]
+
+
+def test_kernels_of_binary_neurons_alone_are_not_asked(monkeypatch):
+    monkeypatch.setattr(plif_cpu, "WHOLE_NUMBERS", False)
+    neuron, x = ILIF(levels=3), tensor(3, 2, 4, 5, 6).float()
+    assert not neuron.has_kernel(x)
+    assert torch.equal(neuron(x)[0], neuron.in_torch(x)[0])
+
+
 def test_bfloat16_has_the_spikes_of_the_loop():
     neuron, x = ILIF(), tensor(3, 2, 4, 5, 6).bfloat16()
     rest = torch.zeros(x.shape[1:])
-    for a, b in zip(neuron(x), neuron.step_by_step(x, rest), strict=True):
-        assert torch.equal(a, b)
+    for run in (neuron, neuron.in_torch):
+        for a, b in zip(run(x), neuron.step_by_step(x, rest), strict=True):
+            assert torch.equal(a, b)
 
 
-def test_only_the_input_is_kept():
+@pytest.mark.parametrize("way", ["forward", "in_torch"])
+def test_only_the_input_is_kept(way):
     neuron, kept = ILIF(levels=4), []
     x = tensor(5, 2, 8, 16, 16).float().requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
-        neuron(x)
+        getattr(neuron, way)(x)
     assert sum(kept) < 1.3 * x.nbytes  # the first membrane and the leak besides
 
 

@@ -284,7 +284,7 @@ def run(made, x, *, keep):
     return spikes.detach(), context.new_state
 
 
-@pytest.mark.parametrize("kind", ["plif", "lif", "if"])
+@pytest.mark.parametrize("kind", ["plif", "lif", "if", "ilif"])
 def test_a_block_trains_alike_with_and_without_the_fused_kernel(monkeypatch, kind):
     calls = []
     apply = plif.batch_norm_plif

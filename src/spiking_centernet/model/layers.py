@@ -7,7 +7,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from spiking_centernet.model.context import ForwardContext
-from spiking_centernet.model.neurons import PLIF, Neuron
+from spiking_centernet.model.neurons import ILIF, PLIF, Neuron
 from spiking_centernet.ops import plif
 
 MakeNeuron = Callable[[], Neuron]
@@ -36,7 +36,7 @@ def convolution(weight: Tensor, bias: Tensor, *, stride: int, padding: int, grou
 class ConvNeuron(nn.Module):
     """``neuron(norm(conv(x)))`` on time-major tensors; once fused, the norm lives in the convolution.
 
-    In training, where nobody asks for the membranes, batch norm and PLIF run as one kernel that keeps only the
+    In training, where nobody asks for the membranes, batch norm and neurons run as one kernel that keeps only the
     convolution's output for the backward pass.
 
     Attributes:
@@ -81,7 +81,7 @@ class ConvNeuron(nn.Module):
         """Return the spikes for a convolution's output [T * B, K, h, w]."""
         v = context.membrane(self.name, (steps_batch[1], *y.shape[1:]))
         in_one = v is None and not context.keep_state and plif.supports_norm(self.norm)
-        if in_one and isinstance(self.neuron, PLIF) and self.neuron.has_kernel(y):
+        if in_one and isinstance(self.neuron, PLIF | ILIF) and self.neuron.has_kernel(y):
             assert self.norm is not None
             spikes = plif.batch_norm_plif(
                 y, self.norm, self.neuron.w, num_steps=steps_batch[0], leaky=self.neuron.leaky,

@@ -104,6 +104,10 @@ class LeakyNeuron(nn.Module):
         """The leak ``1 / tau`` as a scalar tensor, None for integrate-and-fire."""
         return torch.sigmoid(self.w) if self.leaky else None
 
+    def has_kernel(self, x: Tensor) -> bool:
+        """Return whether kernels compute this neuron for such an input; else it is computed step by step."""
+        return plif.supports(x) and self.surrogate in plif.passes(x).SURROGATES
+
 
 class PLIF(LeakyNeuron):
     """Leaky integrate-and-fire neurons over several time steps, with a learned time constant shared by the layer.
@@ -126,10 +130,6 @@ class PLIF(LeakyNeuron):
             threshold=self.threshold, soft_reset=self.soft_reset, decay_input=self.decay_input,
             detach_reset=self.detach_reset, surrogate=self.surrogate,
         )  # fmt: skip
-
-    def has_kernel(self, x: Tensor) -> bool:
-        """Return whether kernels compute this neuron for such an input; else it is computed step by step."""
-        return plif.supports(x) and self.surrogate in plif.passes(x).SURROGATES
 
     def forward(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
@@ -226,9 +226,18 @@ class ILIF(LeakyNeuron):
         self.levels = self.max_spikes = levels
 
     @property
-    def options(self) -> IntegerOptions:
-        """Levels, threshold, reset and surrogate as the operation takes them."""
+    def settings(self) -> IntegerOptions:
+        """Levels, threshold, reset and surrogate as torch's operation takes them."""
         return IntegerOptions(self.levels, self.threshold, self.surrogate, self.decay_input, self.detach_reset)
+
+    @property
+    def options(self) -> NeuronOptions:
+        """The same as the kernels take it."""
+        return NeuronOptions(soft_reset=True, **self.settings._asdict())
+
+    def has_kernel(self, x: Tensor) -> bool:
+        """Return whether kernels compute this neuron for such an input; else torch does."""
+        return super().has_kernel(x) and plif.passes(x).WHOLE_NUMBERS
 
     def forward(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
@@ -239,8 +248,16 @@ class ILIF(LeakyNeuron):
             x: input currents.
             v: membrane before the first step; None is zero-initialized.
         """
+        if self.has_kernel(x):
+            return plif.plif_steps(x, v, self.w, leaky=self.leaky, options=self.options)
+        return self.in_torch(x, v)
+
+    def in_torch(
+        self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"] | None = None
+    ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
+        """Return what the call does, computed by torch."""
         v = torch.zeros_like(x[0], dtype=torch.promote_types(x.dtype, torch.float32)) if v is None else v
-        return ilif_steps(x, v, self.q, self.options) if ilif.supports(x) else self.step_by_step(x, v)
+        return ilif_steps(x, v, self.q, self.settings) if ilif.supports(x) else self.step_by_step(x, v)
 
     def step_by_step(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"]
@@ -248,7 +265,7 @@ class ILIF(LeakyNeuron):
         """Return what the call does, one :func:`ilif_step` after the other: the reference of the operation."""
         q, counts = self.q, []
         for current in x.to(v.dtype):
-            n, v = ilif_step(current, v, q, **self.options._asdict())
+            n, v = ilif_step(current, v, q, **self.settings._asdict())
             counts.append(n.to(x.dtype))
         return torch.stack(counts), v
 

@@ -28,7 +28,7 @@ class UnrolledILIF(ILIF):
     """
 
     def __init__(self, neuron: ILIF):
-        super().__init__(learned=isinstance(neuron.w, nn.Parameter), **neuron.options._asdict())
+        super().__init__(learned=isinstance(neuron.w, nn.Parameter), **neuron.settings._asdict())
         self.leaky, self.max_spikes = neuron.leaky, 1
         self.w = neuron.w
 

@@ -27,6 +27,9 @@ _TILE = 512
 SURROGATES = KERNEL_SURROGATES
 """What the kernels know."""
 
+WHOLE_NUMBERS = True
+"""They know neurons that answer with whole numbers of spikes."""
+
 _SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 _POINTER = ctypes.c_void_p
@@ -65,10 +68,12 @@ def _described(layer: Layer, num_neurons: int) -> CPlifLayer:
     described = _tiled(layer.num_channels, num_neurons)
     described.mean, described.scale, described.bias = (x.data_ptr() for x in (layer.mean, layer.scale, layer.bias))
     described.num_neurons, described.num_steps = num_neurons, layer.num_steps
+    thresholds = torch.tensor(o.thresholds)
     described.neuron = CPlifNeuron(
         float(layer.q), o.threshold, SLOPES[o.surrogate], layer.leaky, o.decay_input, o.soft_reset, o.detach_reset,
-        SURROGATES.index(o.surrogate),
+        SURROGATES.index(o.surrogate), o.levels, thresholds.data_ptr(),
     )  # fmt: skip
+    described.kept = thresholds
     return described
 
 

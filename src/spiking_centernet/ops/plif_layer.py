@@ -7,13 +7,22 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronOptions:
-    """How integrate-and-fire neurons behave; see ``plif_step``."""
+    """How integrate-and-fire neurons behave; see ``plif_step``.
+
+    With ``levels`` from 1 on they answer with whole numbers up to it, see ``ilif_step``, and the reset is soft.
+    """
 
     threshold: float = 1.0
     soft_reset: bool = False
     decay_input: bool = True
     detach_reset: bool = True
     surrogate: str = "atan"
+    levels: int = 0
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The membrane at which each spike of a step comes."""
+        return [(k + 0.5) * self.threshold for k in range(self.levels)] or [self.threshold]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from spiking_centernet.ops.surrogate import SLOPES
 SURROGATES = ("atan",)
 """What the kernels know."""
 
+WHOLE_NUMBERS = False
+"""They do not know neurons that answer with whole numbers of spikes."""
+
 _BLOCK = 1024
 """Values a program works on at a time."""
 

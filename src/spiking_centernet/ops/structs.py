@@ -6,7 +6,7 @@ A mistake here reads or writes foreign memory: the library says what it was comp
 
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_uint8, c_uint32, c_void_p, sizeof
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """``SCN_ABI_VERSION`` in ``native/abi.h``."""
 
 LIST_SLACK = 64
@@ -97,9 +97,11 @@ class CConvolution(Structure):
 class CPlifNeuron(Structure):
     """``PlifNeuron`` of ``native/plif.h``."""
 
-    _fields_ = [(name, c_float) for name in ("q", "threshold", "alpha")] + [
-        (name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset", "surrogate")
-    ]
+    _fields_ = (
+        [(name, c_float) for name in ("q", "threshold", "alpha")]
+        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "detach_reset", "surrogate", "levels")]
+        + [("thresholds", c_void_p)]
+    )
 
 
 class CPlifLayer(Structure):
