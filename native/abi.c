@@ -26,7 +26,8 @@ static const Fact facts[] = {
     old_membranes), OFFSET(Layer, membranes), OFFSET(Layer, counts), OFFSET(Layer, num_steps), OFFSET(Layer, batch),
     OFFSET(Layer, kernel), OFFSET(Layer, stride), OFFSET(Layer, height), OFFSET(Layer, width), OFFSET(Layer,
     padded_channels), OFFSET(Layer, dense_block), OFFSET(Layer, event_block), OFFSET(Layer, leaky), OFFSET(Layer,
-    decay_input), OFFSET(Layer, soft_reset), OFFSET(Layer, floats),
+    decay_input), OFFSET(Layer, soft_reset), OFFSET(Layer, levels), OFFSET(Layer, largest_input),
+    OFFSET(Layer, floats),
     SIZE(Lists), OFFSET(Lists, keys), OFFSET(Lists, offsets),
     SIZE(Factored), OFFSET(Factored, coarse), OFFSET(Factored, skip), OFFSET(Factored, layer), OFFSET(Factored,
     expand_coarse), OFFSET(Factored, expand_skip), OFFSET(Factored, expand_bias), OFFSET(Factored, expand_shift),
@@ -48,7 +49,7 @@ static const Fact facts[] = {
     SIZE(PlifLayer), OFFSET(PlifLayer, num_neurons), OFFSET(PlifLayer, num_steps), OFFSET(PlifLayer, num_channels),
     OFFSET(PlifLayer, tile), OFFSET(PlifLayer, parts), OFFSET(PlifLayer, mean), OFFSET(PlifLayer, scale),
     OFFSET(PlifLayer, bias), OFFSET(PlifLayer, neuron),
-    CONSTANT(LIST_SLACK), CONSTANT(STEM_LANES), CONSTANT(PLIF_FIXED_ROWS), CONSTANT(ATAN), CONSTANT(SIGMOID),
+    CONSTANT(LIST_SLACK), CONSTANT(STEM_LANES), CONSTANT(MAX_SPIKES), CONSTANT(PLIF_FIXED_ROWS), CONSTANT(ATAN), CONSTANT(SIGMOID),
     CONSTANT(RECTANGLE),
 };
 // clang-format on

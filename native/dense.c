@@ -9,8 +9,9 @@
 // sums[g][block] for the input windows in[0..columns), each `rows` pieces of `run` bytes that lie `pitch` bytes apart.
 #if defined(__AVX512F__)
 INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
-                        int32_t *sums, const int vectors)
+                        int32_t *sums, const int vectors, i64 most)
 {
+    (void)most;
     __m512i sum[GROUP][4];
     for (int g = 0; g < columns; g++)
         for (int v = 0; v < vectors; v++)
@@ -33,18 +34,19 @@ INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i
             _mm512_storeu_si512(sums + (g * vectors + v) * 16, sum[g][v]);
 }
 #elif defined(__AVX2__)
-// Spikes are 0 or 1: a pair of products fits 16 bits, and so do 64 of them.
+// The sum of a pair of products of up to 2 spikes fits 16 bits, and so do 64 of them; of more spikes so many fewer.
 INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
-                        int32_t *sums, const int vectors)
+                        int32_t *sums, const int vectors, i64 most)
 {
+    const i64 piece = most > 2 ? 4 * (128 / most) : 256;
     const __m256i ones = _mm256_set1_epi16(1);
     for (int v = 0; v < vectors; v++) {
         __m256i sum[GROUP][2];
         for (int g = 0; g < columns; g++)
             sum[g][0] = sum[g][1] = _mm256_setzero_si256();
         for (i64 r = 0; r < rows; r++)
-            for (i64 first = 0; first < run; first += 256) {
-                const i64 last = first + 256 < run ? first + 256 : run;
+            for (i64 first = 0; first < run; first += piece) {
+                const i64 last = first + piece < run ? first + piece : run;
                 __m256i pairs[GROUP][2];
                 for (int g = 0; g < columns; g++)
                     pairs[g][0] = pairs[g][1] = _mm256_setzero_si256();
@@ -71,8 +73,9 @@ INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i
 }
 #else
 INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i64 run, i64 pitch, const int8_t *weights,
-                        int32_t *sums, const int vectors)
+                        int32_t *sums, const int vectors, i64 most)
 {
+    (void)most;
     const int block = 16 * vectors;
     memset(sums, 0, (size_t)(columns * block) * sizeof *sums);
     for (i64 r = 0; r < rows; r++)
@@ -81,7 +84,7 @@ INLINE void dense_group(const uint8_t *const *in, const int columns, i64 rows, i
                 for (int j = 0; j < 4; j++)
                     if (in[g][r * pitch + i + j])
                         for (int k = 0; k < block; k++)
-                            sums[g * block + k] += weights[4 * k + j];
+                            sums[g * block + k] += in[g][r * pitch + i + j] * weights[4 * k + j];
 }
 #endif
 
@@ -89,13 +92,14 @@ INLINE void dense_columns(const uint8_t *const *in, i64 columns, const Layer *la
                           const int vectors)
 {
     const i64 rows = layer->kernel, run = layer->kernel * layer->input->channels, pitch = row_bytes(layer->input);
+    const i64 most = layer->largest_input;
     i64 c = 0;
     for (; c + GROUP <= columns; c += GROUP)
-        dense_group(in + c, GROUP, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
+        dense_group(in + c, GROUP, rows, run, pitch, weights, sums + c * 16 * vectors, vectors, most);
     for (; c + 2 <= columns; c += 2)
-        dense_group(in + c, 2, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
+        dense_group(in + c, 2, rows, run, pitch, weights, sums + c * 16 * vectors, vectors, most);
     if (c < columns)
-        dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors);
+        dense_group(in + c, 1, rows, run, pitch, weights, sums + c * 16 * vectors, vectors, most);
 }
 
 INLINE void dense_sums(const void *weights, const Layer *layer, const Stretch *at, i64 k, void *sums, const int vectors)

@@ -8,8 +8,8 @@
 
 // ---- listing
 
-// Append first + (i << shift) for every nonzero byte in[i], i < size, size a multiple of 4; returns how many there are.
-INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift, uint32_t *keys)
+// Append first + (i << shift) for every byte in[i] > least, i < size, size a multiple of 4; returns how many there are.
+INLINE int32_t list_above(const uint8_t *in, i64 size, uint32_t first, int shift, const uint8_t least, uint32_t *keys)
 {
     int32_t n = 0;
     i64 i = 0;
@@ -22,7 +22,7 @@ INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift
     for (; i < size; i += 64) {
         const __mmask64 inside = size - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (size - i)) - 1;
         const __m512i bytes = _mm512_maskz_loadu_epi8(inside, in + i);
-        const __mmask64 active = _mm512_test_epi8_mask(bytes, bytes);
+        const __mmask64 active = _mm512_cmpgt_epu8_mask(bytes, _mm512_set1_epi8((char)least));
         __m512i places = _mm512_maskz_compress_epi8(active, iota);
         const __m512i base = _mm512_set1_epi32((int)(first + ((uint32_t)i << shift)));
         const int32_t count = (int32_t)__builtin_popcountll(active);
@@ -43,10 +43,19 @@ INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift
             continue;
         for (i64 j = 0; j < 4; j++) {
             keys[n] = first + ((uint32_t)(i + j) << shift);
-            n += in[i + j] != 0;
+            n += in[i + j] > least;
         }
     }
 #endif
+    return n;
+}
+
+// The same for every byte as often as it says, up to `most`.
+INLINE int32_t list_bytes(const uint8_t *in, i64 size, uint32_t first, int shift, int32_t most, uint32_t *keys)
+{
+    int32_t n = list_above(in, size, first, shift, 0, keys);
+    for (int32_t k = 1; k < most; k++)
+        n += list_above(in, size, first, shift, (uint8_t)k, keys + n);
     return n;
 }
 
@@ -64,7 +73,7 @@ INLINE int32_t count_short(const uint8_t *bytes, i64 size)
 
 // With so few channels the bytes of a pixel's whole column of the kernel are brought together before they are listed.
 #define FEW_CHANNELS 16
-// Columns of so few bytes are not worth a look each: they are counted first, then the row is listed as one.
+// Columns of so few bytes of 0 and 1 are not worth a look each: they are counted first, then the row is listed as one.
 #define SHORT_COLUMN 32
 
 // List the active inputs of every output row of sample `b`.
@@ -73,6 +82,7 @@ EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
     const Plane *in = layer->input;
     const i64 C = in->channels, wide = in->width + 2 * in->halo, capacity = list_capacity(layer), K = layer->kernel;
     const int shift = __builtin_ctzll((unsigned long long)event_bytes(layer));
+    const int32_t most = layer->largest_input;
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < layer->num_steps * layer->height; i++) {
         const i64 t = i / layer->height, y = i % layer->height, first = y * layer->stride - K / 2;
@@ -92,21 +102,22 @@ EXPORT void KERNEL(list)(const Layer *layer, i64 b, const Lists *lists)
             }
             const i64 size = K * C;
             const uint32_t key = (uint32_t)(in->halo * size) << shift;
+            const int at_once = size <= SHORT_COLUMN && most == 1;
             for (i64 x = 0; x < in->width; x++) {
                 const uint8_t *column = columns + x * size;
                 offsets[in->halo + x] = n;
-                n += size <= SHORT_COLUMN ? count_short(column, size)
-                                          : list_bytes(column, size, key + ((uint32_t)(x * size) << shift), shift, keys + n);
+                n += at_once ? count_short(column, size)
+                             : list_bytes(column, size, key + ((uint32_t)(x * size) << shift), shift, most, keys + n);
             }
-            if (size <= SHORT_COLUMN)
-                list_bytes(columns, in->width * size, key, shift, keys);
+            if (at_once)
+                list_bytes(columns, in->width * size, key, shift, 1, keys);
         } else {
             const i64 from = first < 0 ? -first : 0, to = first + K > in->height ? in->height - first : K;
             for (i64 x = in->halo; x < in->halo + in->width; x++) {
                 offsets[x] = n;
                 const uint8_t *bytes = pixel(in, t * layer->batch + b, first + from, x - in->halo);
                 for (i64 ky = from; ky < to; ky++, bytes += row_bytes(in))
-                    n += list_bytes(bytes, C, (uint32_t)((x * K + ky) * C) << shift, shift, keys + n);
+                    n += list_bytes(bytes, C, (uint32_t)((x * K + ky) * C) << shift, shift, most, keys + n);
             }
         }
         for (i64 x = in->halo + in->width; x <= wide; x++)
@@ -237,6 +248,7 @@ INLINE i64 event_row(const Layer *shared, const Lists *lists, i64 b, i64 y, i64 
         switch (kind_of(layer, k, BLOCK)) {                                                                               \
         case SPIKES: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, SPIKES);                              \
         case COUNTS: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, COUNTS);                              \
+        case WHOLE: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, WHOLE);                                \
         default: return event_row(layer, lists, b, y, k, BLOCK, GATHER, FLOATS, ANYTHING);                                \
         }                                                                                                                 \
     }

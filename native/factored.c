@@ -16,13 +16,14 @@
 typedef int16_t Vec16 __attribute__((vector_size(64)));
 typedef int8_t Vec8U __attribute__((vector_size(32), aligned(1), may_alias));
 
+// Every input as often as it spikes.
 INLINE i64 active_inputs(const uint8_t *in, i64 size, int32_t *list)
 {
     i64 n = 0;
     for (i64 c = 0; c < size; c += 4) {
         uint32_t four;
         memcpy(&four, in + c, 4);
-        for (; four; four &= four - 1)
+        for (; four; four -= 1u << (__builtin_ctz(four) & ~7))
             list[n++] = (int32_t)(c + __builtin_ctz(four) / 8);
     }
     return n;
@@ -30,7 +31,7 @@ INLINE i64 active_inputs(const uint8_t *in, i64 size, int32_t *list)
 
 INLINE void add_weights(const uint8_t *in, i64 channels, const int8_t *weights, i64 hidden, int32_t *sums)
 {
-    int32_t list[CHUNK];
+    int32_t list[CHUNK * MAX_SPIKES];
     for (i64 first = 0; first < channels; first += CHUNK) {
         const i64 n = active_inputs(in + first, channels - first < CHUNK ? channels - first : CHUNK, list);
         for (i64 start = 0; start < n; start += MAX_ADDENDS) {

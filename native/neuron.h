@@ -48,25 +48,39 @@ typedef VecI Fired;
 INLINE Fired reach(VecF h, VecF threshold) { return h >= threshold; }
 INLINE VecF either(Fired fired, VecF yes, VecF no) { return (VecF)((fired & (VecI)yes) | (~fired & (VecI)no)); }
 INLINE VecI ones(Fired fired) { return -fired; }
-INLINE VecB spikes_of(Fired fired) { return __builtin_convertvector(-fired, VecB); }
+// In two steps: in one, gcc takes the bytes apart.
+INLINE VecB spikes_of(Fired fired) { return __builtin_convertvector(__builtin_convertvector(-fired, VecH), VecB); }
 #endif
 
 // The usual neuron: leaky, in its input too, and reset to zero.
 INLINE int is_usual(const Layer *layer) { return layer->leaky && layer->decay_input && !layer->soft_reset; }
 
+// Membranes after leak and input.
+INLINE VecF charge(VecF x, VecF v, VecF q, const Layer *layer)
+{
+    if (!layer->leaky)
+        return v + x;
+    return layer->decay_input ? v + (x - v) * q : v - v * q + x;
+}
+
 // One step; the membranes `v` become those after it. `usual` is 1 where it is known beforehand that the neuron is.
 INLINE Fired step(VecF x, VecF *v, VecF q, VecF threshold, const Layer *layer, const int usual)
 {
-    VecF h;
-    if (usual || (layer->leaky && layer->decay_input))
-        h = *v + (x - *v) * q;
-    else if (layer->leaky)
-        h = *v - *v * q + x;
-    else
-        h = *v + x;
+    const VecF h = usual ? *v + (x - *v) * q : charge(x, *v, q, layer);
     const Fired fired = reach(h, threshold);
     *v = either(fired, !usual && layer->soft_reset ? h - threshold : (VecF){0}, h);
     return fired;
+}
+
+// The same of a neuron that answers with whole numbers: how many times it spikes. `threshold` is that of a layer with levels.
+INLINE VecI whole_step(VecF x, VecF *v, VecF q, const float *threshold, const Layer *layer)
+{
+    VecF h = charge(x, *v, q, layer);
+    VecI spikes = {0};
+    for (int32_t k = 1; k <= layer->levels; k++)
+        spikes += ones(reach(h, load_f(threshold + k * layer->padded_channels)));
+    *v = h - __builtin_convertvector(spikes, VecF) * load_f(threshold);
+    return spikes;
 }
 
 // What a convolution adds up to: whole numbers, or the bits of float32 where the layer says so.

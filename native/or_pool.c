@@ -1,6 +1,6 @@
 #include "spikes.h"
 
-// Max-pooling 3x3 with stride 2 and padding 1, which over spikes is an OR. Returns the number of spikes.
+// Max-pooling 3x3 with stride 2 and padding 1, which over neurons of one spike is an OR. Returns the number of spikes.
 EXPORT i64 KERNEL(or_pool)(const Plane *in, const Plane *out, i64 num_samples)
 {
     const i64 C = in->channels, row = row_bytes(in);
@@ -14,10 +14,11 @@ EXPORT i64 KERNEL(or_pool)(const Plane *in, const Plane *out, i64 num_samples)
             const uint8_t *restrict a = from + 2 * x * C;
             uint8_t *restrict o = to + x * C;
             for (i64 c = 0; c < C; c++) {
-                uint8_t any = 0;
+                uint8_t most = 0;
                 for (i64 k = 0; k < 3; k++)
-                    any |= a[k * row + c] | a[k * row + C + c] | a[k * row + 2 * C + c];
-                o[c] = any;
+                    for (i64 j = 0; j < 3; j++)
+                        most = a[k * row + j * C + c] > most ? a[k * row + j * C + c] : most;
+                o[c] = most;
             }
         }
         total += count_spikes(to, out->width * C);

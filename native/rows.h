@@ -73,11 +73,13 @@ INLINE void end(const Row *row, i64 x, const VecF *v)
 }
 
 // What is known of a row beforehand, so that its innermost loop decides nothing: usual neurons whose spikes go out or are
-// counted, or none of that.
-enum { SPIKES, COUNTS, ANYTHING };
+// counted, neurons that answer with whole numbers, or none of that.
+enum { SPIKES, COUNTS, WHOLE, ANYTHING };
 
 INLINE int kind_of(const Layer *layer, i64 k, i64 block)
 {
+    if (layer->levels)
+        return WHOLE;
     if (!is_usual(layer) || !layer->output == !layer->counts || (layer->output && layer->output->channels - k < block))
         return ANYTHING;
     return layer->output ? SPIKES : COUNTS;
@@ -92,6 +94,16 @@ INLINE void fire_pixel(Row *row, const Sum *sums, VecF *v, i64 t, i64 x, const i
     for (i64 i = 0; i < row->block; i += LANES) {
         const Sum sum = sums[i / LANES];
         const VecF real = row->layer->floats ? (VecF)sum : __builtin_convertvector(sum, VecF) * load_f(row->scale + i);
+        if (kind == WHOLE) {
+            const VecI spikes = whole_step(real + load_f(row->bias + i), v + i / LANES, load_f(row->q + i),
+                                           row->threshold + i, row->layer);
+            row->tally += spikes;
+            if (counts)
+                store_f(counts + i, load_f(counts + i) + __builtin_convertvector(spikes, VecF));
+            if (out && i < row->room)
+                store_bytes(out + i, spikes, row->room - i);
+            continue;
+        }
         const Fired fired = step(real + load_f(row->bias + i), v + i / LANES, load_f(row->q + i),
                                  load_f(row->threshold + i), row->layer, kind != ANYTHING);
         row->tally += ones(fired);
@@ -167,6 +179,7 @@ INLINE i64 fire_rows(const Layer *layer, Sums sums_of, const void *context, i64 
     switch (kind_of(layer, k, 16 * vectors)) {
     case SPIKES: return fire_row(layer, sums_of, context, b, y, k, floats, SPIKES, vectors);
     case COUNTS: return fire_row(layer, sums_of, context, b, y, k, floats, COUNTS, vectors);
+    case WHOLE: return fire_row(layer, sums_of, context, b, y, k, floats, WHOLE, vectors);
     default: return fire_row(layer, sums_of, context, b, y, k, floats, ANYTHING, vectors);
     }
 }

@@ -15,6 +15,9 @@ LIST_SLACK = 64
 STEM_LANES = 16
 """Output channels of the stem that are worked on together (``native/stem.h``)."""
 
+MAX_SPIKES = 8
+"""Most spikes of a neuron in a time step on the engine's kernels (``native/spikes.h``)."""
+
 PLIF_FIXED_ROWS = 5
 """Rows of scratch the neurons' backward pass takes besides three a step (``native/plif.h``)."""
 
@@ -37,7 +40,7 @@ class CLayer(Structure):
         + [(name, c_void_p) for name in ("old_membranes", "membranes", "counts")]
         + [(name, c_int64) for name in ("num_steps", "batch", "kernel", "stride", "height", "width")]
         + [(name, c_int64) for name in ("padded_channels", "dense_block", "event_block")]
-        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "floats")]
+        + [(name, c_int32) for name in ("leaky", "decay_input", "soft_reset", "levels", "largest_input", "floats")]
     )
 
 
@@ -120,7 +123,7 @@ STRUCTS = (CPlane, CLayer, CLists, CFactored, CGated, CImages, CConvolution, CPl
 
 def facts() -> dict[str, int]:
     """Return what ``native/abi.c`` exports: sizes of structs and offsets of their fields, bytes, and constants."""
-    found = {"LIST_SLACK": LIST_SLACK, "STEM_LANES": STEM_LANES, "PLIF_FIXED_ROWS": PLIF_FIXED_ROWS}
+    found = {"LIST_SLACK": LIST_SLACK, "STEM_LANES": STEM_LANES, "MAX_SPIKES": MAX_SPIKES, "PLIF_FIXED_ROWS": PLIF_FIXED_ROWS}
     found |= {name.upper(): number for number, name in enumerate(KERNEL_SURROGATES)}
     for struct in STRUCTS:
         name = struct.__name__.removeprefix("C")

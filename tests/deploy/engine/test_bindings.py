@@ -1,7 +1,9 @@
 """The native kernels against torch, layer by layer, over shapes nobody would choose."""
 
 import ctypes
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,9 +16,9 @@ from spiking_centernet.deploy.engine.ir import Block
 from spiking_centernet.deploy.engine.packing import LANES, pack, pack_floats, padded
 from spiking_centernet.deploy.engine.quantize import int8_of
 from spiking_centernet.model import PLIF
-from spiking_centernet.model.neurons import GatedNeuron
+from spiking_centernet.model.neurons import ILIF, GatedNeuron
 from spiking_centernet.ops.library import native
-from spiking_centernet.ops.structs import CGated
+from spiking_centernet.ops.structs import MAX_SPIKES, CGated
 
 LIBRARY = native()
 SETS = LIBRARY.instruction_sets if LIBRARY is not None else ()
@@ -25,14 +27,17 @@ WAYS = ["dense", "events", "floats"]
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
 
 
-def random_block(inputs: int, outputs: int, kernel: int, stride: int, seed: int, **options) -> Block:
+def random_block(inputs: int, outputs: int, kernel: int, stride: int, seed: int, *, levels=0, **options) -> Block:
+    """Return a block of PLIF neurons, of I-LIF neurons where there are levels, whose inputs spike as often."""
     rng = torch.Generator().manual_seed(seed)
-    neuron = PLIF(tau=1.5, threshold=0.75, **options)
+    make = partial(ILIF, levels=levels) if levels else PLIF
+    neuron = make(**{"tau": 1.5, "threshold": 0.75, **options})
+    at = [(k + 0.5) * 0.75 for k in range(levels)]
     weight = torch.randn(outputs, inputs, kernel, kernel, generator=rng) / (inputs * kernel**2) ** 0.5 * 3
     return Block(
         names=("a",), widths=(outputs,), weight=weight, bias=torch.randn(outputs, generator=rng) / 4, stride=stride,
         q=torch.full((outputs,), 1.0 if neuron.q is None else neuron.q.detach().item()),
-        threshold=torch.full((outputs,), neuron.threshold), neurons=(neuron,),
+        threshold=torch.tensor([0.75, *at])[:, None].repeat(1, outputs), neurons=(neuron,), largest_input=max(1, levels),
     )  # fmt: skip
 
 
@@ -65,7 +70,7 @@ def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, way: str):
     neuron = block.neurons[0]
     layer = c_layer(
         packed, source, target, size_hw, num_steps=steps, batch=batch, kernel=block.kernel, stride=block.stride,
-        leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.soft_reset,
+        leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.options.soft_reset,
     )  # fmt: skip
     shape, outputs = (batch, *size_hw, packed.padded_channels), block.weight.shape[0]
     before = torch.rand(shape, generator=torch.Generator().manual_seed(3)) / 2
@@ -85,9 +90,10 @@ def check(isa: str, block: Block, x: torch.Tensor, steps: int, *, way: str):
     assert total == spikes.sum() == target.memory.sum()
 
 
-def random_spikes(num: int, channels: int, size_hw: tuple[int, int], density: float, seed: int) -> torch.Tensor:
+def random_spikes(num: int, channels: int, size_hw: tuple[int, int], density: float, seed: int, most=1) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
-    return (torch.rand(num, channels, *size_hw, generator=rng) < density).float()
+    spikes = (torch.rand(num, channels, *size_hw, generator=rng) < density).float()
+    return spikes if most == 1 else spikes * torch.randint(1, most + 1, spikes.shape, generator=rng)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -106,6 +112,36 @@ def random_spikes(num: int, channels: int, size_hw: tuple[int, int], density: fl
 def test_any_shape(isa, way, size_hw, inputs, outputs, kernel, stride, steps_batch, density, seed):
     x = random_spikes(steps_batch[0] * steps_batch[1], inputs, size_hw, density, seed)
     check(isa, random_block(inputs, outputs, kernel, stride, seed), x, steps_batch[0], way=way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("isa", SETS)
+@settings(max_examples=25, deadline=None)
+@given(
+    levels=st.integers(1, MAX_SPIKES),
+    size_hw=st.tuples(st.integers(1, 9), st.integers(1, 15)),
+    inputs=st.integers(1, 70),
+    outputs=st.integers(1, 150),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 2),
+    steps=st.integers(1, 4),
+    density=st.sampled_from([0.0, 0.3, 1.0]),
+    options=st.sampled_from([{}, {"decay_input": False}, {"tau": math.inf}]),
+    seed=st.integers(0, 99),
+)
+def test_whole_numbers_of_spikes(isa, way, levels, size_hw, inputs, outputs, kernel, stride, steps, density, options, seed):
+    x = random_spikes(steps * 2, inputs, size_hw, density, seed, most=levels)
+    check(isa, random_block(inputs, outputs, kernel, stride, seed, levels=levels, **options), x, steps, way=way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("isa", SETS)
+def test_as_many_spikes_of_all_inputs_as_there_may_be(isa, way):
+    for levels in range(2, MAX_SPIKES + 1):
+        block = random_block(100, 32, 3, 1, 0, levels=levels)
+        for value in (1.0, -1.0):
+            extreme = replace(block, weight=torch.full_like(block.weight, value))
+            check(isa, extreme, torch.full((2, 100, 4, 4), float(levels)), 2, way=way)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -139,16 +175,17 @@ def test_every_kind_of_neuron(options, way):
     size_hw=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     channels=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     num=st.integers(1, 3),
+    most=st.sampled_from([1, 2, 3, MAX_SPIKES]),
     seed=st.integers(0, 99),
 )
-def test_filling_pooling_and_joining(isa, size_hw, channels, num, seed):
+def test_filling_pooling_and_joining(isa, size_hw, channels, num, most, seed):
     assert LIBRARY is not None
     kernels = Kernels.of(LIBRARY, isa)
-    x = random_spikes(num, channels[0], size_hw, 0.3, seed).to(torch.uint8)
+    x = random_spikes(num, channels[0], size_hw, 0.3, seed, most).to(torch.uint8)
     plane, largest = Plane(num, size_hw, channels[0], 2), ctypes.c_int64()
     count = kernels.fill(x.data_ptr(), num, channels[0], ctypes.byref(plane.c), ctypes.byref(largest))
     assert torch.equal(plane.spikes(), x)
-    assert (count, largest.value) == (x.sum(), x.max())
+    assert (count, largest.value) == (x.count_nonzero(), x.max())
 
     pooled = F.max_pool2d(x.float(), 3, 2, 1).to(torch.uint8)
     coarse = Plane(num, (pooled.shape[2], pooled.shape[3]), channels[0], 1)
@@ -156,7 +193,7 @@ def test_filling_pooling_and_joining(isa, size_hw, channels, num, seed):
     assert torch.equal(coarse.spikes(), pooled)
     assert count == pooled.sum() == coarse.memory.sum()
 
-    y = random_spikes(num, channels[1], size_hw, 0.3, seed + 1).to(torch.uint8)
+    y = random_spikes(num, channels[1], size_hw, 0.3, seed + 1, most).to(torch.uint8)
     skip = plane_of(y, 1)
     joined = Plane(num, size_hw, coarse.c.channels + skip.c.channels, 1)
     count = kernels.join(ctypes.byref(coarse.c), ctypes.byref(skip.c), ctypes.byref(joined.c), num)

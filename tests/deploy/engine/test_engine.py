@@ -93,10 +93,12 @@ def test_every_instruction_set_and_number_of_threads(isa, events, threads):
     [
         {"neuron.soft_reset": True, "neuron.decay_input": False},
         {"neuron.kind": "if", "neuron.threshold": 3.0},
+        {"neuron.kind": "ilif", "neuron.levels": 2},
+        {"neuron.kind": "ilif", "neuron.levels": 5, "neuron.decay_input": False, "head.readout_steps": 2},
         {"encoder.widths": (5, 10, 18), "head.width": 7, "decoder.num_blocks": 2, "encoder.convs_per_stage": 3},
         {"decoder.num_blocks": 0, "encoder.convs_per_stage": 1, "voxels.bins": 3, "classes": ("a", "b", "c")},
     ],
-    ids=["soft", "if", "narrow", "headless"],
+    ids=["soft", "if", "whole", "many", "narrow", "headless"],
 )
 @pytest.mark.parametrize(("precision", "sparse"), WAYS)
 def test_other_networks(changes, precision, sparse):
@@ -318,10 +320,10 @@ def test_what_it_refuses(kernels):
         compile(model, sparse="alway")
     with pytest.raises(ConfigError, match="ANN"):
         compile(build("nano", neuron={"kind": "relu"}))
-    integers = build("nano", neuron={"kind": "ilif"})
-    for spiking_often in (integers, integers.unrolled()):
-        with pytest.raises(ConfigError, match=r"up to 4 times; call the detector itself, or unrolled\(\)"):
-            compile(spiking_often)
+    with pytest.raises(ConfigError, match=r"up to 8 times a step, these up to 9 times \(neuron.levels\)"):
+        compile(build("nano", neuron={"kind": "ilif", "levels": 9}))
+    with pytest.raises(ConfigError, match="unrolled: compile the one it was made from"):
+        compile(build("nano", neuron={"kind": "ilif"}).unrolled())
     for changes, told in VARIANTS:
         with pytest.raises(ConfigError, match=f"does not compute networks with {told}; call the detector itself"):
             compile(tiny_detector(**changes))

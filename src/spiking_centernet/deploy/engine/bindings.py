@@ -15,7 +15,7 @@ from spiking_centernet.ops.structs import LIST_SLACK, CFactored, CGated, CLayer,
 
 
 class Plane:
-    """Spikes of all steps and samples, uint8 [N, H, W, C] inside a halo of zeros.
+    """Spikes of all steps and samples, how many a neuron has: uint8 [N, H, W, C] inside a halo of zeros.
 
     Args:
         num: steps times samples.
@@ -79,7 +79,10 @@ class Kernels:
 
 def c_layer(packed: Packed, source: Plane, target: Plane | None, size_hw: tuple[int, int], **settings: int) -> CLayer:
     """Return a layer without membranes and counts; the caller keeps ``packed`` and the planes alive."""
-    layer = CLayer(height=size_hw[0], width=size_hw[1], padded_channels=packed.padded_channels, **settings)
+    layer = CLayer(
+        height=size_hw[0], width=size_hw[1], padded_channels=packed.padded_channels, levels=packed.levels,
+        largest_input=packed.largest_input, **settings,
+    )  # fmt: skip
     layer.input = ctypes.pointer(source.c)
     if target is not None:
         layer.output = ctypes.pointer(target.c)
@@ -114,7 +117,7 @@ class EventLists:
         """Make room for the worst case of a layer."""
         plane = layer.input.contents
         rows, wide = layer.num_steps * layer.height, plane.width + 2 * plane.halo
-        keys = rows * (layer.kernel * wide * plane.channels + LIST_SLACK)
+        keys = rows * (layer.largest_input * layer.kernel * wide * plane.channels + LIST_SLACK)
         if keys > len(self._keys):
             self._keys = torch.empty(keys, dtype=torch.int32)
         if rows * (wide + 1) > len(self._offsets):

@@ -173,7 +173,7 @@ class Workspace(ABC):
         layer = c_layer(
             packed, source, target, self._sizes_hw[index],
             num_steps=self.steps, batch=self.batch, kernel=block.kernel, stride=block.stride,
-            leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.soft_reset,
+            leaky=neuron.leaky, decay_input=neuron.decay_input, soft_reset=neuron.options.soft_reset,
         )  # fmt: skip
         self.layers.append(layer)
         self.sources.append(source)

@@ -65,8 +65,8 @@ def events_pay(isa: str, precision: str = "int8") -> Callable[[CLayer, int], boo
         pixels = samples * layer.height * layer.width
         macs = pixels * layer.kernel**2 * plane.channels * layer.padded_channels
         blocks = layer.padded_channels // layer.event_block
-        # How often an input is seen by an output pixel, and how often it is listed.
-        seen, listed = (layer.kernel / layer.stride) ** 2, layer.kernel / layer.stride
+        # How often an input is seen by an output pixel, and how often it is looked at.
+        seen, listed = (layer.kernel / layer.stride) ** 2, layer.kernel / layer.stride * layer.largest_input
         keys = count * seen * costs.key_ns[layer.event_block]
         events = blocks * (keys + pixels * costs.pixel_ns[layer.event_block])
         events += samples * plane.height * plane.width * plane.channels * listed / costs.listed_per_ns

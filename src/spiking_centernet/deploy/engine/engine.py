@@ -11,7 +11,7 @@ from spiking_centernet.deploy.engine.cost_model import events_pay
 from spiking_centernet.deploy.engine.float import FloatFactors, FloatNetwork
 from spiking_centernet.deploy.engine.int8 import Int8Network
 from spiking_centernet.deploy.engine.ir import Network, unfold
-from spiking_centernet.deploy.engine.separable import factor, is_cheaper
+from spiking_centernet.deploy.engine.separable import Factors, factor, is_cheaper
 from spiking_centernet.deploy.engine.torch_fallback import PlainNetwork, float_layers, int8_layers
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.inference.predictor import predict
@@ -149,7 +149,7 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
         "always": lambda layer, count: True,
     }[sparse]
     if precision == "int8":
-        factors = {index: factor(block) for index, block in unmerged.items()}
+        factors = _factors(network, unmerged)
         path = Int8Network(network, kernels, uses_events, factors)
     else:
         path = FloatNetwork(network, DTYPES[precision], kernels, uses_events, unmerged)
@@ -161,13 +161,17 @@ def compile_in_torch(model: Detector, *, precision: str = "int8", decoder: str =
     network = unfold(model)
     unmerged = _unmerged(network, decoder)
     if precision == "int8":
-        layers = int8_layers(network, {index: factor(block) for index, block in unmerged.items()})
+        layers = int8_layers(network, _factors(network, unmerged))
         path = PlainNetwork(network, layers, torch.float32, only_binary=True)
     else:
         dtype = DTYPES[precision]
         factors = {index: FloatFactors.of(block, dtype) for index, block in unmerged.items()}
         path = PlainNetwork(network, float_layers(network, factors, dtype), dtype, only_binary=False)
     return Engine(network, path, precision, "never")
+
+
+def _factors(network: Network, unmerged: dict[int, DecoderBlock]) -> dict[int, Factors]:
+    return {index: factor(block, network.blocks[index].largest_input) for index, block in unmerged.items()}
 
 
 def _unmerged(network: Network, decoder: str) -> dict[int, DecoderBlock]:

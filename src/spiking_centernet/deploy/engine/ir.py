@@ -15,7 +15,11 @@ from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.decoder import DecoderBlock
 from spiking_centernet.model.graph import Combine, Graph, MaxPool, Node, SizeHW, graph_of, walk
 from spiking_centernet.model.layers import ConvNeuron
-from spiking_centernet.model.neurons import PLIF, GatedNeuron
+from spiking_centernet.model.neurons import ILIF, PLIF, GatedNeuron
+from spiking_centernet.model.unroll import UnrolledILIF
+from spiking_centernet.ops.structs import MAX_SPIKES
+
+SpikingNeuron = PLIF | ILIF | GatedNeuron
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,11 @@ class Block:
         bias: float32 [O].
         stride: of the convolution.
         q: float32 [O], the leak; 1 for integrate-and-fire.
-        threshold: float32 [O]; of a memory infinite, for its neurons are no part of the convolution.
+        threshold: float32 [1 + levels, O]: first what a spike takes from the membrane. Neurons that answer with 0 or 1
+            spike there too and have no levels; others at the second row, twice at the third, and so on. Of a memory
+            infinite, for its neurons are no part of the convolution.
         neurons: the neuron layers themselves.
+        largest_input: most spikes of an input in a time step.
     """
 
     names: tuple[str, ...]
@@ -40,13 +47,19 @@ class Block:
     stride: int
     q: Tensor
     threshold: Tensor
-    neurons: tuple[PLIF | GatedNeuron, ...]
+    neurons: tuple[SpikingNeuron, ...]
+    largest_input: int = 1
 
     @property
     def memory(self) -> GatedNeuron | None:
         """The neurons of a memory, None of any other block."""
         (neuron, *_) = self.neurons
         return neuron if isinstance(neuron, GatedNeuron) else None
+
+    @property
+    def levels(self) -> int:
+        """Most spikes in a time step of neurons that answer with whole numbers; 0 of all others."""
+        return len(self.threshold) - 1
 
     @property
     def out_widths(self) -> tuple[int, ...]:
@@ -123,11 +136,13 @@ def unfold(model: Detector) -> Network:
     """
     if not model.config.neuron.is_spiking:
         raise ConfigError('the engine computes with spikes; neuron.kind "relu" makes an ANN: call the detector itself')
-    if model.config.neuron.kind == "ilif":
+    if model.config.neuron.max_spikes > MAX_SPIKES:
         raise ConfigError(
-            f"the engine's neurons spike once a step at most, those of neuron.kind 'ilif' up to "
-            f"{model.config.neuron.levels} times; call the detector itself, or unrolled()"
+            f"the engine's neurons spike up to {MAX_SPIKES} times a step, these up to {model.config.neuron.max_spikes} "
+            "times (neuron.levels); call the detector itself"
         )
+    if any(isinstance(module, UnrolledILIF) for module in model.modules()):
+        raise ConfigError("this network is unrolled: compile the one it was made from, which spikes in the same way")
     if variations := model.config.variations_but("recurrent.kind", "head.readout_steps"):
         raise ConfigError(f"the engine does not compute networks with {variations}; call the detector itself")
     whole = copy.deepcopy(model).eval().requires_grad_(False).cpu().float()
@@ -138,10 +153,14 @@ def unfold(model: Detector) -> Network:
     blocks = [[layer.name] for layer in graph.layers if layer.name not in head] + [head]
     outs = [fused.get_submodule(readout.conv.name) for readout in graph.readouts]
     unmerged = [m for m in whole.decoder.blocks if isinstance(m, DecoderBlock)]
+    inputs = [1] + [model.config.neuron.max_spikes] * (len(blocks) - 1)  # the cube's, then spikes
     return Network(
         config=model.config,
         graph=graph,
-        blocks=tuple(_block([modules[name] for name in names], names) for names in blocks),  # pyright: ignore
+        blocks=tuple(
+            _block([modules[name] for name in names], names, largest)  # pyright: ignore[reportArgumentType]
+            for names, largest in zip(blocks, inputs, strict=True)
+        ),
         out_weight=torch.block_diag(*(out.weight.detach()[:, :, 0, 0] for out in outs)),  # pyright: ignore
         out_bias=torch.cat([out.bias.detach() for out in outs]),  # pyright: ignore
         out_widths=tuple(readout.channels for readout in graph.readouts),
@@ -150,16 +169,16 @@ def unfold(model: Detector) -> Network:
     )
 
 
-def _block(layers: Sequence[ConvNeuron], names: Sequence[str]) -> Block:
+def _block(layers: Sequence[ConvNeuron], names: Sequence[str], largest_input: int) -> Block:
     convs, neurons = [layer.conv for layer in layers], [layer.neuron for layer in layers]
     widths = out_widths = tuple(conv.out_channels for conv in convs)
     for conv in convs:
         assert conv.padding == (conv.kernel_size[0] // 2, conv.kernel_size[0] // 2)
     if isinstance(neurons[0], GatedNeuron):
-        widths, leaks, thresholds = (widths[0] // 2,), [1.0], [math.inf]
+        widths, leaks, thresholds = (widths[0] // 2,), [1.0], [[math.inf]]
     else:
         leaks = [1.0 if neuron.q is None else float(neuron.q) for neuron in neurons]  # pyright: ignore
-        thresholds = [float(neuron.threshold) for neuron in neurons]  # pyright: ignore
+        thresholds = [_thresholds(neuron) for neuron in neurons]  # pyright: ignore
     return Block(
         names=tuple(names),
         widths=widths,
@@ -167,9 +186,14 @@ def _block(layers: Sequence[ConvNeuron], names: Sequence[str]) -> Block:
         bias=torch.cat([conv.bias.detach() for conv in convs]),  # pyright: ignore
         stride=convs[0].stride[0],
         q=_per_channel(leaks, out_widths),
-        threshold=_per_channel(thresholds, out_widths),
+        threshold=torch.stack([_per_channel(row, out_widths) for row in zip(*thresholds, strict=True)]),
         neurons=tuple(neurons),  # pyright: ignore
+        largest_input=largest_input,
     )
+
+
+def _thresholds(neuron: PLIF | ILIF) -> list[float]:
+    return [neuron.threshold] + (neuron.options.thresholds if isinstance(neuron, ILIF) else [])
 
 
 def _per_channel(values: Sequence[float], widths: Sequence[int]) -> Tensor:

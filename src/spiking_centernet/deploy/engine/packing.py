@@ -32,7 +32,9 @@ class Packed:
         dense_block, event_block: how many of them at a time.
         dense_weights: int8; None where somebody else computes densely.
         event_weights: uint8 or float32.
-        scale, bias, q, threshold: float32 [padded_channels]; padding never spikes.
+        scale, bias, q: float32 [padded_channels].
+        threshold: float32 [1 + levels, padded_channels]; padding never spikes.
+        largest_input: of the block.
     """
 
     padded_channels: int
@@ -44,6 +46,12 @@ class Packed:
     bias: Tensor
     q: Tensor
     threshold: Tensor
+    largest_input: int
+
+    @property
+    def levels(self) -> int:
+        """Those of the block."""
+        return len(self.threshold) - 1
 
 
 def with_currents(packed: Packed, scale: Tensor, bias: Tensor) -> Packed:
@@ -100,7 +108,7 @@ def _packed(
     channels = padded(len(block.weight), LANES)
 
     def per_channel(values: Tensor, fill: float) -> Tensor:
-        return F.pad(values, (0, channels - len(values)), value=fill).contiguous()
+        return F.pad(values, (0, channels - values.shape[-1]), value=fill).contiguous()
 
     return Packed(
         padded_channels=channels,
@@ -112,6 +120,7 @@ def _packed(
         bias=per_channel(bias, 0.0),
         q=per_channel(block.q, 1.0),
         threshold=per_channel(block.threshold, 1.0),
+        largest_input=block.largest_input,
     )
 
 

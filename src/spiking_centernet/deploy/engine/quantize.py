@@ -1,4 +1,4 @@
-"""Weights as int8: symmetric, one power-of-two scale per channel. Spikes need no quantizing: 0 and 1 are exact.
+"""Weights as int8: symmetric, one power-of-two scale per channel. Spikes need no quantizing: they are whole numbers.
 
 What the int8 engine must equal: the fused detector itself with the quantized values as its weights.
 """
@@ -56,7 +56,7 @@ def int8_of(block: Block) -> Int8:
     scale = torch.exp2(torch.ceil(torch.log2(largest / LARGEST))).clamp_min(LEAST_SCALE)
     weight = (block.weight / scale[:, None, None, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
     bias = (block.bias / BIAS_STEP).round() * BIAS_STEP
-    reach = weight.double().abs().sum((1, 2, 3)) * scale.double() + bias.double().abs()
+    reach = weight.double().abs().sum((1, 2, 3)) * block.largest_input * scale.double() + bias.double().abs()
     exact = reach / scale.double().clamp_max(BIAS_STEP) <= EXACT
     if not exact.all():
         raise ConfigError(

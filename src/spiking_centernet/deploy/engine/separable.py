@@ -58,8 +58,8 @@ def is_cheaper(block: DecoderBlock) -> bool:
     return factored < conv_macs(block.expand.in_channels, block.out_channels, block.filter.kernel_size[0], (1, 1))
 
 
-def factor(block: DecoderBlock) -> Factors:
-    """Return the integers of a block with its batch norms folded.
+def factor(block: DecoderBlock, largest_input: int = 1) -> Factors:
+    """Return the integers of a block with its batch norms folded, for inputs of up to so many spikes.
 
     Raises:
         ConfigError: its weights or biases are so far apart that the sums do not fit 32 bits.
@@ -69,7 +69,7 @@ def factor(block: DecoderBlock) -> Factors:
     weight = weight[:, :, 0, 0]
     scale = _power_of_two(weight.abs().amax(1) / LARGEST, LEAST_SCALE)
     expand = (weight / scale[:, None]).round()
-    most = torch.maximum(expand.clamp_min(0).sum(1), -expand.clamp_max(0).sum(1))
+    most = torch.maximum(expand.clamp_min(0).sum(1), -expand.clamp_max(0).sum(1)) * largest_input
     expand_bias, expand_shift, most, grid = _narrow((bias / scale).round(), most, scale)
 
     weight, bias = _folded(block.filter, block.filter_norm)
