@@ -14,7 +14,7 @@ TEST_JOBS ?= 2
 # One thread a process: two that compete for the cores take longer than one after the other. A file stays in one process,
 # because what its tests share is trained or built once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
-SHIPPED ?= nano small nano-robust nano-nir nano-sparse nano-integer
+SHIPPED ?= nano small nano-robust nano-nir nano-sparse nano-integer small-integer
 THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron integer_neurons input
 
@@ -113,6 +113,9 @@ models: $(READY) ## train and evaluate the bundled weights, on ROADS; hours
 	  stem=$$(echo $$name | tr - _); run=runs/$$stem; \
 	  recipe=$$stem; test -f recipes/$$stem.yaml || recipe=$${stem}_roads; \
 	  $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; \
+	  if test -f recipes/$${stem}_longer.yaml; then \
+	    recipe=$${stem}_longer; run=$${run}_longer; \
+	    $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; fi; \
 	  cp $$run/best.safetensors src/spiking_centernet/models/$$name.safetensors; \
 	  cp $$run/metrics.csv results/$${recipe}_training.csv; \
 	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \

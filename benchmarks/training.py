@@ -7,6 +7,7 @@ them back to the system after every use. Run it on a machine without other work;
     python -m pip install --no-deps -c constraints.txt --group bench
     python benchmarks/training.py
     python benchmarks/training.py --preset paper --batch 2 --rounds 1
+    python benchmarks/training.py --neuron ilif --variants "spikingjelly float32" "ours float32"
 """
 
 import argparse
@@ -45,6 +46,11 @@ ALLOCATORS = {
     "tuned": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184",
 }
 AGREEMENT_STEPS = 20
+NEURONS = {
+    "plif": {},
+    # SpikingJelly's I-LIF is the paper's. Its leak is fixed; ours is learned here too, which costs more.
+    "ilif": {"kind": "ilif", "levels": 2, "tau": 4 / 3, "decay_input": False, "surrogate": "rectangle"},
+}
 
 
 def rings(batch, seed, size_hw=SIZE_HW):
@@ -70,10 +76,10 @@ def resident_mb(which):
     return int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 
 
-def network(variant, preset):
+def network(variant, preset, neuron):
     """Return the network, its step's forward pass, and its optimizer, with the weights of seed 0."""
     torch.manual_seed(0)
-    ours = build(preset).train()
+    ours = build(preset, neuron=NEURONS[neuron]).train()
     if variant.startswith("ours"):
         optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-3, fused=True)
         return ours, lambda cube: ours(cube, keep_state=False, memory=VARIANTS[variant])[0], optimizer
@@ -89,7 +95,8 @@ def train_step(model, forward, optimizer, cube, boxes, preset, variant, gradient
     optimizer.zero_grad()
     loss.backward()
     if gradient:
-        torch.save([p.grad.clone() for p in model.parameters()], gradient)
+        # Time constants are no parameters of every peer.
+        torch.save([p.grad.clone() for p in model.parameters() if p.ndim], gradient)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     if isinstance(model, SpikingJellyDetector):
@@ -105,7 +112,7 @@ def child(args):
     # The first optimizer imports much of torch that no training step needs, ours or theirs.
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     baseline_mb = resident_mb("VmRSS")
-    model, forward, optimizer = network(args.variant, args.preset)
+    model, forward, optimizer = network(args.variant, args.preset, args.neuron)
     cube, boxes = rings(args.batch, args.seed)
     seconds, losses = [], []
     for step in range(args.steps):
@@ -120,7 +127,8 @@ def child(args):
 def measure(variant, allocator, num_threads, steps, args, gradient=""):
     """Return what a process of its own measures."""
     run = [sys.executable, __file__, "--variant", variant, "--num-threads", str(num_threads), "--steps", str(steps)]
-    run += ["--preset", args.preset, "--batch", str(args.batch), "--seed", str(args.seed), "--gradient", str(gradient)]
+    run += ["--preset", args.preset, "--neuron", args.neuron, "--batch", str(args.batch), "--seed", str(args.seed)]
+    run += ["--gradient", str(gradient)]
     env = os.environ | {"GLIBC_TUNABLES": ALLOCATORS[allocator], "OMP_NUM_THREADS": str(num_threads)}
     done = subprocess.run(run, env=env, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -130,7 +138,7 @@ def agreement(args):
     """Return how well gradients and losses agree with SpikingJelly's in float32, from the same weights."""
     told, curves, gradients = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for i, variant in enumerate(VARIANTS):
+        for i, variant in enumerate(args.variants):
             path = Path(folder) / f"{i}.pt"
             curves[variant] = measure(variant, "tuned", args.threads[-1], AGREEMENT_STEPS, args, path)["losses"]
             gradients[variant] = torch.cat([g.flatten().double() for g in torch.load(path)])
@@ -165,6 +173,8 @@ def rows(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="nano", choices=sorted(PRESETS))
+    parser.add_argument("--neuron", default="plif", choices=sorted(NEURONS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="all, or some")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--allocators", nargs="+", default=list(ALLOCATORS), choices=list(ALLOCATORS))
@@ -179,22 +189,28 @@ def main():
     if args.variant:
         child(args)
         return
+    if PEER not in args.variants:
+        parser.error(f"--variants needs {PEER!r}: the others are compared with it")
     if find_spec("spikingjelly") is None:
         sys.exit("SpikingJelly is missing: python -m pip install --no-deps -c constraints.txt --group bench")
     found = {}
     for turn in range(args.rounds):
         for allocator in args.allocators:
             for num_threads in args.threads:
-                for variant in VARIANTS:
+                for variant in args.variants:
                     run = measure(variant, allocator, num_threads, args.steps, args)
                     found.setdefault((allocator, num_threads, variant), []).append(run)
                     ms = statistics.median(run["ms"][2:])
                     place = f"round {turn + 1}, {allocator} allocator, {num_threads} thread(s)"
                     print(f"{place}: {variant:28s} {ms:7.0f} ms a step, peak {run['peak_mb']:5.0f} MB", flush=True)
-    result = {"preset": args.preset, "batch": args.batch, "size_hw": SIZE_HW, "num_steps": 5, "rows": rows(found)}
+    result = {
+        "preset": args.preset, "neuron": args.neuron, "batch": args.batch, "size_hw": SIZE_HW, "num_steps": 5,
+        "rows": rows(found),
+    }  # fmt: skip
     if not args.no_agreement:
         result["agreement"] = {"steps": AGREEMENT_STEPS, "with": PEER, "variants": agreement(args)}
-    name = "training_speed" if args.preset == "nano" else f"training_speed_{args.preset}"
+    parts = ["training_speed", *([] if args.preset == "nano" else [args.preset])]
+    name = "_".join([*parts, *([] if args.neuron == "plif" else [args.neuron])])
     path = write_result(name, {**stamp(command=this_command(), seed=args.seed), **result})
     print(path.read_text())
 

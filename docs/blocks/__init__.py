@@ -21,7 +21,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         cost.firing_rate_study,
         cost.published_energy, cost.export_formats, cost.stream_soak,
         speed.speed_summary, speed.bench_race, speed.bench_steps, speed.bench_alone, speed.bench_rates,
-        speed.training_speed, speed.training_speed_paper, speed.training_loading,
+        speed.training_speed, speed.training_speed_paper, speed.training_speed_ilif, speed.training_loading,
         speed.training_loading_sequences, speed.training_sequences, speed.memory_speed, speed.by_time,
         speed.gpu_speed, speed.precision_accuracy, speed.cost_by_size,
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,

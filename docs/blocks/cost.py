@@ -49,9 +49,9 @@ def memory_energy(results: Results) -> str:
 
 
 def nano_integer(results: Results) -> str:
-    """AP and operations of the weights with whole numbers of spikes beside those of nano."""
+    """AP and operations of the weights with whole numbers of spikes beside those of the binary ones."""
     rows, origins = [], []
-    for name in ("nano", "nano-integer"):
+    for name in ("nano", "nano-integer", "small", "small-integer"):
         stem = name.replace("-", "_")
         scored, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
         score = scored["scores"]["prophesee"]

@@ -108,6 +108,11 @@ def training_speed_paper(results: Results) -> str:
     return _training_speed(results["training_speed_paper"])
 
 
+def training_speed_ilif(results: Results) -> str:
+    """The same of ``nano`` with neurons that answer with whole numbers of spikes."""
+    return _training_speed(results["training_speed_ilif"])
+
+
 def _training_speed(r: dict[str, Any]) -> str:
     rows = [
         (row["variant"], row["allocator"], row["threads"], f"{row['median_ms']:.0f}", row["times_faster"],

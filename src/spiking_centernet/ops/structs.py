@@ -123,7 +123,8 @@ STRUCTS = (CPlane, CLayer, CLists, CFactored, CGated, CImages, CConvolution, CPl
 
 def facts() -> dict[str, int]:
     """Return what ``native/abi.c`` exports: sizes of structs and offsets of their fields, bytes, and constants."""
-    found = {"LIST_SLACK": LIST_SLACK, "STEM_LANES": STEM_LANES, "MAX_SPIKES": MAX_SPIKES, "PLIF_FIXED_ROWS": PLIF_FIXED_ROWS}
+    found = {"LIST_SLACK": LIST_SLACK, "STEM_LANES": STEM_LANES, "MAX_SPIKES": MAX_SPIKES}
+    found |= {"PLIF_FIXED_ROWS": PLIF_FIXED_ROWS}
     found |= {name.upper(): number for number, name in enumerate(KERNEL_SURROGATES)}
     for struct in STRUCTS:
         name = struct.__name__.removeprefix("C")

@@ -37,7 +37,8 @@ def random_block(inputs: int, outputs: int, kernel: int, stride: int, seed: int,
     return Block(
         names=("a",), widths=(outputs,), weight=weight, bias=torch.randn(outputs, generator=rng) / 4, stride=stride,
         q=torch.full((outputs,), 1.0 if neuron.q is None else neuron.q.detach().item()),
-        threshold=torch.tensor([0.75, *at])[:, None].repeat(1, outputs), neurons=(neuron,), largest_input=max(1, levels),
+        threshold=torch.tensor([0.75, *at])[:, None].repeat(1, outputs), neurons=(neuron,),
+        largest_input=max(1, levels),
     )  # fmt: skip
 
 
@@ -129,7 +130,9 @@ def test_any_shape(isa, way, size_hw, inputs, outputs, kernel, stride, steps_bat
     options=st.sampled_from([{}, {"decay_input": False}, {"tau": math.inf}]),
     seed=st.integers(0, 99),
 )
-def test_whole_numbers_of_spikes(isa, way, levels, size_hw, inputs, outputs, kernel, stride, steps, density, options, seed):
+def test_whole_numbers_of_spikes(
+    isa, way, levels, size_hw, inputs, outputs, kernel, stride, steps, density, options, seed
+):
     x = random_spikes(steps * 2, inputs, size_hw, density, seed, most=levels)
     check(isa, random_block(inputs, outputs, kernel, stride, seed, levels=levels, **options), x, steps, way=way)
 

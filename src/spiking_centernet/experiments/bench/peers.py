@@ -18,7 +18,7 @@ from spiking_centernet.deploy.export.onnx import onnx_session, traced
 from spiking_centernet.deploy.export.openvino import compile_openvino
 from spiking_centernet.model import Detector
 from spiking_centernet.model.graph import Combine, Cube, MaxPool, NeuronLayer, Node, Readout, graph_of, walk
-from spiking_centernet.model.neurons import PLIF
+from spiking_centernet.model.neurons import ILIF, PLIF
 
 Run = Callable[[Tensor], list[Tensor]]
 """Takes a cube [T, B, C, H, W], returns heatmap, wh and offset."""
@@ -68,10 +68,19 @@ class SpikingJellyDetector(nn.Module):
         functional.reset_net(self)
 
 
-def _jelly_neuron(neuron: PLIF) -> nn.Module:
+def _jelly_neuron(neuron: PLIF | ILIF) -> nn.Module:
     from spikingjelly.activation_based import neuron as jelly
     from spikingjelly.activation_based import surrogate
 
+    if isinstance(neuron, ILIF):
+        # Theirs is the paper's: a fixed leak that spares the input, and a straight-through gradient.
+        assert not neuron.decay_input
+        assert neuron.surrogate == "rectangle"
+        assert neuron.q is not None
+        return jelly.ILIFNode(
+            tau=1 / float(neuron.q), v_threshold=neuron.threshold, detach_reset=neuron.detach_reset, step_mode="m",
+            surrogate_function=surrogate.MultiLevelSpikeCount(neuron.levels),
+        )  # fmt: skip
     node = jelly.ParametricLIFNode(
         init_tau=2.0, decay_input=neuron.decay_input, v_threshold=neuron.threshold,
         v_reset=None if neuron.soft_reset else 0.0, surrogate_function=surrogate.ATan(), detach_reset=True,
