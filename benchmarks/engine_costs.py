@@ -42,7 +42,7 @@ def measure(
     rng = torch.Generator().manual_seed(0)
     block = Block(
         names=("layer",), widths=(channels,), weight=torch.randn(channels, channels, 3, 3, generator=rng) / 50,
-        bias=torch.zeros(channels), stride=1, q=torch.full((channels,), 0.5), threshold=torch.ones(channels),
+        bias=torch.zeros(channels), stride=1, q=torch.full((channels,), 0.5), threshold=torch.ones(1, channels),
         neurons=(PLIF(),),
     )  # fmt: skip
     dtype = DTYPES.get(precision)

@@ -8,6 +8,15 @@
 
 // ---- listing
 
+// Append first + (bit << shift) for every bit that is set; returns how many there are.
+INLINE int32_t list_bits(uint32_t bits, uint32_t first, int shift, uint32_t *keys)
+{
+    int32_t n = 0;
+    for (; bits; bits &= bits - 1)
+        keys[n++] = first + ((uint32_t)__builtin_ctz(bits) << shift);
+    return n;
+}
+
 // Append first + (i << shift) for every byte in[i] > least, i < size, size a multiple of 4; returns how many there are.
 INLINE int32_t list_above(const uint8_t *in, i64 size, uint32_t first, int shift, const uint8_t least, uint32_t *keys)
 {
@@ -36,6 +45,19 @@ INLINE int32_t list_above(const uint8_t *in, i64 size, uint32_t first, int shift
         n += count;
     }
 #else
+#if defined(__AVX2__)
+    const __m256i above = _mm256_set1_epi8((char)least); // as signed bytes: none is above MAX_SPIKES
+    for (; i + 32 <= size; i += 32) {
+        const __m256i bytes = _mm256_loadu_si256((const __m256i *)(in + i));
+        n += list_bits((uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(bytes, above)), first + ((uint32_t)i << shift), shift,
+                       keys + n);
+    }
+    for (; i + 16 <= size; i += 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *)(in + i));
+        n += list_bits((uint32_t)_mm_movemask_epi8(_mm_cmpgt_epi8(bytes, _mm256_castsi256_si128(above))),
+                       first + ((uint32_t)i << shift), shift, keys + n);
+    }
+#endif
     for (; i < size; i += 4) {
         uint32_t word;
         memcpy(&word, in + i, 4);

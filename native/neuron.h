@@ -75,7 +75,7 @@ INLINE Fired step(VecF x, VecF *v, VecF q, VecF threshold, const Layer *layer, c
 // The same of a neuron that answers with whole numbers: how many times it spikes. `threshold` is that of a layer with levels.
 INLINE VecI whole_step(VecF x, VecF *v, VecF q, const float *threshold, const Layer *layer)
 {
-    VecF h = charge(x, *v, q, layer);
+    const VecF h = charge(x, *v, q, layer);
     VecI spikes = {0};
     for (int32_t k = 1; k <= layer->levels; k++)
         spikes += ones(reach(h, load_f(threshold + k * layer->padded_channels)));
