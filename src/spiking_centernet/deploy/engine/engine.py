@@ -131,7 +131,8 @@ def compile(model: Detector, *, precision: str = "int8", sparse: str = "auto", d
             With int8 the two round differently. A fused detector stays fused.
 
     Raises:
-        ConfigError: an unknown setting, a fused detector is to be factored, or the detector is an ANN.
+        ConfigError: an unknown setting, a fused detector is to be factored, or the detector is an ANN, unrolled, or a
+            variant that the engine does not compute.
     """
     for name, value, known in (
         ("precision", precision, PRECISIONS), ("sparse", sparse, SPARSE), ("decoder", decoder, DECODERS)
