@@ -10,8 +10,8 @@ from spiking_centernet.deploy.engine.bindings import CLayer
 class Costs:
     """What the kernels cost on one core with one instruction set and precision.
 
-    Only the ratios decide, and those change little from CPU to CPU. Measured with
-    ``benchmarks/engine_costs.py`` on an AMD EPYC of the Zen 4 generation at 3.7 GHz; int8 with AVX2 on one without AVX-512.
+    Only the ratios decide, and those change little from CPU to CPU. Measured with ``benchmarks/engine_costs.py`` on an
+    AMD EPYC of the Zen 4 generation at 3.7 GHz; int8 with AVX2 on one without AVX-512.
 
     Attributes:
         macs_per_ns: dense multiplications and additions in a nanosecond, by output channels computed at a time.
