@@ -1,9 +1,10 @@
 """What every bundled detector is worth and costs, compiled to int8: AP, and milliseconds a window.
 
     python benchmarks/shipped.py --data data/roads
+    python benchmarks/shipped.py --data data/roads --models nano nano-integer small small-integer --result shipped_integer
 
 Event-driven where it pays, on one thread; the weights take turns on the same windows, from the split that is
-scored. Writes ``results/shipped.json``.
+scored. Writes ``results/shipped.json``, or another name.
 """
 
 import argparse
@@ -27,19 +28,19 @@ def main() -> None:
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
     parser.add_argument("--windows", type=int, default=60, help="timed, of every weight file")
+    parser.add_argument(
+        "--models", nargs="+", help="bundled names; default: all that detect in single windows of events"
+    )
+    parser.add_argument("--result", default="shipped", help="name of the file in results")
     arguments = parser.parse_args()
     if not Path(arguments.data, arguments.split).is_dir():
         print(f"{arguments.data}/{arguments.split} is missing: make it with scn simulate; nothing measured")
         return
     torch.set_num_threads(1)
-    # A memory is no matter of single windows: benchmarks/parked.py says what it is worth. Pictures are no events, and
-    # whole numbers of spikes are not compiled.
+    # A memory is no matter of single windows: benchmarks/parked.py says what it is worth. Pictures are no events.
     configs = {name: config_of(name) for name in bundled()}
-    left_out = {
-        name for name, one in configs.items()
-        if one.classifies or one.has_memory or one.voxels.takes_frames or one.neuron.kind == "ilif"
-    }  # fmt: skip
-    names = sorted(configs.keys() - left_out, key=lambda name: (len(name), name))
+    left_out = {n for n, one in configs.items() if one.classifies or one.has_memory or one.voxels.takes_frames}
+    names = arguments.models or sorted(configs.keys() - left_out, key=lambda name: (len(name), name))
     engines = {name: scn.compile(scn.load(name)) for name in names}
     dataset = dataset_for(engines[names[0]], arguments.data, arguments.split)
     taken: dict[str, list[float]] = {name: [] for name in names}
@@ -61,7 +62,7 @@ def main() -> None:
         }  # fmt: skip
         print(name, rows[name], flush=True)
     about = {"data": arguments.data, "split": arguments.split, "protocol": PROTOCOL, "threads": 1, "precision": "int8"}
-    print(write_result("shipped", {**stamp(command=this_command(), seed=None), **about, "weights": rows}))
+    print(write_result(arguments.result, {**stamp(command=this_command(), seed=None), **about, "weights": rows}))
 
 
 if __name__ == "__main__":
