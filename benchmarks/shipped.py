@@ -1,7 +1,7 @@
 """What every bundled detector is worth and costs, compiled to int8: AP, and milliseconds a window.
 
     python benchmarks/shipped.py --data data/roads
-    python benchmarks/shipped.py --data data/roads --models nano nano-integer small small-integer --result shipped_integer
+    python benchmarks/shipped.py --data data/roads --models nano nano-integer --result shipped_integer
 
 Event-driven where it pays, on one thread; the weights take turns on the same windows, from the split that is
 scored. Writes ``results/shipped.json``, or another name.
