@@ -44,7 +44,7 @@ INLINE i64 gated_row(const Gated *layer, i64 b, i64 y)
                 const uint8_t *in = pixel(layer->input, n, y, x) + c;
                 uint8_t *out = pixel(layer->output, n, y, x) + c;
                 for (i64 i = 0; i < room; i++)
-                    out[i] = in[i] > (uint8_t)fired[i] ? in[i] : (uint8_t)fired[i];
+                    out[i] = in[i] | (uint8_t)fired[i];
             }
             if (layer->membranes)
                 store_f(layer->membranes + place + c, v);

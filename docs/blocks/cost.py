@@ -48,7 +48,7 @@ def memory_energy(results: Results) -> str:
     return f"{table(header, rows)}\n\nSimulated roads, split `{found['nano']['split']}`, {counted}. {origins}"
 
 
-def nano_integer(results: Results) -> str:
+def integer_weights(results: Results) -> str:
     """AP and operations of the weights with whole numbers of spikes beside those of the binary ones."""
     rows, origins = [], []
     for name in ("nano", "nano-integer", "small", "small-integer"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import MAX_LEVELS, NeuronConfig
 from spiking_centernet.ops import ilif, plif
-from spiking_centernet.ops.ilif import IntegerOptions, ilif_steps, integrated
+from spiking_centernet.ops.ilif import ilif_steps, integrated
 from spiking_centernet.ops.plif_layer import NeuronOptions
 from spiking_centernet.ops.surrogate import SURROGATES, spike, spike_count
 
@@ -226,14 +226,12 @@ class ILIF(LeakyNeuron):
         self.levels = self.max_spikes = levels
 
     @property
-    def settings(self) -> IntegerOptions:
-        """Levels, threshold, reset and surrogate as torch's operation takes them."""
-        return IntegerOptions(self.levels, self.threshold, self.surrogate, self.decay_input, self.detach_reset)
-
-    @property
     def options(self) -> NeuronOptions:
-        """The same as the kernels take it."""
-        return NeuronOptions(soft_reset=True, **self.settings._asdict())
+        """Levels, threshold, reset and surrogate as the kernels and torch's operation take them."""
+        return NeuronOptions(
+            threshold=self.threshold, soft_reset=True, decay_input=self.decay_input, detach_reset=self.detach_reset,
+            surrogate=self.surrogate, levels=self.levels,
+        )  # fmt: skip
 
     def has_kernel(self, x: Tensor) -> bool:
         """Return whether kernels compute this neuron for such an input; else torch does."""
@@ -257,7 +255,7 @@ class ILIF(LeakyNeuron):
     ) -> tuple[Float[Tensor, "T B C H W"], Float[Tensor, "B C H W"]]:
         """Return what the call does, computed by torch."""
         v = torch.zeros_like(x[0], dtype=torch.promote_types(x.dtype, torch.float32)) if v is None else v
-        return ilif_steps(x, v, self.q, self.settings) if ilif.supports(x) else self.step_by_step(x, v)
+        return ilif_steps(x, v, self.q, self.options) if ilif.supports(x) else self.step_by_step(x, v)
 
     def step_by_step(
         self, x: Float[Tensor, "T B C H W"], v: Float[Tensor, "B C H W"]
@@ -265,7 +263,10 @@ class ILIF(LeakyNeuron):
         """Return what the call does, one :func:`ilif_step` after the other: the reference of the operation."""
         q, counts = self.q, []
         for current in x.to(v.dtype):
-            n, v = ilif_step(current, v, q, **self.settings._asdict())
+            n, v = ilif_step(
+                current, v, q, levels=self.levels, threshold=self.threshold, surrogate=self.surrogate,
+                decay_input=self.decay_input, detach_reset=self.detach_reset,
+            )  # fmt: skip
             counts.append(n.to(x.dtype))
         return torch.stack(counts), v
 

@@ -28,7 +28,10 @@ class UnrolledILIF(ILIF):
     """
 
     def __init__(self, neuron: ILIF):
-        super().__init__(learned=isinstance(neuron.w, nn.Parameter), **neuron.settings._asdict())
+        super().__init__(
+            levels=neuron.levels, learned=isinstance(neuron.w, nn.Parameter), threshold=neuron.threshold,
+            surrogate=neuron.surrogate, decay_input=neuron.decay_input, detach_reset=neuron.detach_reset,
+        )  # fmt: skip
         self.leaky, self.max_spikes = neuron.leaky, 1
         self.w = neuron.w
 

@@ -3,23 +3,14 @@
 The backward pass computes the membranes again, as ``plif.py`` does for its neurons.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spiking_centernet.ops.plif_layer import NeuronOptions
 from spiking_centernet.ops.surrogate import count_slope, spike_count
-
-
-class IntegerOptions(NamedTuple):
-    """How I-LIF neurons behave; see ``neurons.ilif_step``."""
-
-    levels: int
-    threshold: float
-    surrogate: str
-    decay_input: bool
-    detach_reset: bool
 
 
 def integrated(x: Tensor, v: Tensor, q: Tensor | float | None, *, decay_input: bool) -> Tensor:
@@ -41,7 +32,7 @@ def supports(x: Tensor) -> bool:
 
 class _ILIF(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, v: Tensor, q: Tensor | None, options: IntegerOptions) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, v: Tensor, q: Tensor | None, options: NeuronOptions) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, v, q)
         ctx.options = options
         counts = torch.empty_like(x)  # in the memory format of the input, which a stack would lose
@@ -77,13 +68,13 @@ class _ILIF(torch.autograd.Function):
         return grad_x, grad_v, grad_q, None
 
 
-def ilif_steps(x: Tensor, v: Tensor, q: Tensor | None, options: IntegerOptions) -> tuple[Tensor, Tensor]:
+def ilif_steps(x: Tensor, v: Tensor, q: Tensor | None, options: NeuronOptions) -> tuple[Tensor, Tensor]:
     """Return the spikes [T, ...] of every step and the membrane [...] after the last, as the loop of ``ILIF`` does.
 
     Args:
         x: input currents [T, ...].
         v: membrane [...] before the first step, float32 or float64.
         q: leak, a scalar; None for integrate-and-fire.
-        options: of the neurons.
+        options: of the neurons, with levels.
     """
     return _ILIF.apply(x, v, q, options)  # pyright: ignore[reportReturnType]

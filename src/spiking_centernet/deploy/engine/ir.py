@@ -50,6 +50,10 @@ class Block:
     neurons: tuple[SpikingNeuron, ...]
     largest_input: int = 1
 
+    def __post_init__(self):
+        # The kernels read as many rows as there are: one that is no row would be read beyond its end.
+        assert self.threshold.shape[1:] == self.bias.shape
+
     @property
     def memory(self) -> GatedNeuron | None:
         """The neurons of a memory, None of any other block."""
