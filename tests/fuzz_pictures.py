@@ -7,7 +7,7 @@ import numpy as np
 from fuzz_files import file, folder
 from PIL import Image
 
-from spiking_centernet.data import image_layouts, kitti_layout
+from spiking_centernet.data import coco_layout, image_layouts, kitti_layout
 from spiking_centernet.data.frames import image_size, letterboxed, read_image
 from spiking_centernet.structures import VoxelSpec
 
@@ -27,7 +27,7 @@ VOC = b"""<annotation><object><name>car</name><difficult>0</difficult><bndbox><x
 KITTI = b"""Car 0.25 1 -1.50 1.25 2.00 20.25 12.00 1.50 1.75 4.00 -1.25 1.50 12.00 0.75
 DontCare -1 -1 -10 0.00 0.00 9.00 9.00 -1 -1 -1 -1000 -1000 -1000 -10
 """
-COCO_READERS = image_layouts.read_coco, image_layouts.read_coco_crowds
+COCO_READERS = coco_layout.read_coco, coco_layout.read_coco_crowds
 KITTI_READERS = kitti_layout.read_kitti_boxes, kitti_layout.read_kitti_crowds
 LARGEST_PX = 1 << 20
 """Larger pictures are slow, not different."""
@@ -45,11 +45,11 @@ def pictures(data: bytes) -> int:
         return int(letterboxed(image, VoxelSpec(mode="direct", frame_hw=(24, 40))).sum())
     if choice == 1:
         file(data, "pictures/annotations/instances_train.json")
-        image_layouts.coco_classes(folder() / "pictures")
+        coco_layout.coco_classes(folder() / "pictures")
         file(_png(), "pictures/train/a.png")
-        found = image_layouts.find_coco(folder() / "pictures", "train")
+        found = coco_layout.find_coco(folder() / "pictures", "train")
         boxes = [read(name, labels) for name, _, labels in found for read in COCO_READERS]
-        objects = [image_layouts.read_coco_objects(name, labels) for name, _, labels in found]
+        objects = [coco_layout.read_coco_objects(name, labels) for name, _, labels in found]
         assert all(one is None or np.isfinite(one.rows["joints"]).all() for one in objects)
     elif choice == 2:
         image = file(_png(), "pictures/b.png")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.data import class_layouts, image_layouts, kitti_layout
+from spiking_centernet.data import class_layouts, coco_layout, image_layouts, kitti_layout
 from spiking_centernet.data.box_files import read_boxes
 from spiking_centernet.data.dsec_layout import read_dsec
 from spiking_centernet.data.frames import FRAMES_SUFFIX, is_image
@@ -230,9 +230,14 @@ def locate(root: str | os.PathLike[str], layout: "str | Layout" = "folder") -> t
     if colon and name in LAYOUTS:
         return LAYOUTS[name].at(Path(rest)), Path(rest)
     if layout == "folder" and Path(root).is_dir() and not any(Path(root).glob("*/*_td.dat")):
-        kind = "kitti" if kitti_layout.is_kitti(Path(root)) else image_layouts.detect_kind(Path(root))
-        layout = kind or layout
+        layout = _picture_kind(Path(root)) or layout
     return get_layout(layout).at(Path(root)), Path(root)
+
+
+def _picture_kind(root: Path) -> str | None:
+    if kitti_layout.is_kitti(root):
+        return "kitti"
+    return "coco" if coco_layout.is_coco(root) else image_layouts.detect_kind(root)
 
 
 def split_folder(root: Path, *parts: str) -> Path:
@@ -362,11 +367,11 @@ LAYOUTS = {
             classifies=True,
         ),
         Layout(
-            "coco", _pictures(image_layouts.find_coco),
-            lambda files, classes: image_layouts.read_coco(files.name, files.boxes), None, (),
-            names_of=image_layouts.coco_classes, has_pictures=True,
-            read_crowds=lambda files, classes: image_layouts.read_coco_crowds(files.name, files.boxes),
-            read_objects=lambda files: image_layouts.read_coco_objects(files.name, files.boxes),
+            "coco", _pictures(coco_layout.find_coco),
+            lambda files, classes: coco_layout.read_coco(files.name, files.boxes), None, (),
+            names_of=coco_layout.coco_classes, has_pictures=True,
+            read_crowds=lambda files, classes: coco_layout.read_coco_crowds(files.name, files.boxes),
+            read_objects=lambda files: coco_layout.read_coco_objects(files.name, files.boxes),
         ),
         Layout(
             "yolo", _pictures(image_layouts.find_yolo),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.data.box_files import AREA_DTYPE, with_areas
+from spiking_centernet.data.coco_layout import checked_joints, coco_area, num_coco_joints
 from spiking_centernet.data.convert import detections
 from spiking_centernet.data.convert.labels import (
     Labels,
@@ -29,7 +30,6 @@ from spiking_centernet.data.convert.labels import (
     short,
     time_of,
 )
-from spiking_centernet.data.image_layouts import checked_joints, coco_area, num_coco_joints
 from spiking_centernet.errors import BoxFileError
 from spiking_centernet.joint_sets import AREA_SHARE, JOINT_SETS, JointSet
 from spiking_centernet.utils.files import atomic_write
