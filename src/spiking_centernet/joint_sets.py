@@ -1,9 +1,10 @@
 """The sets of joints that people are labeled with: names, OKS sigmas, left-right pairs, limbs to draw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 AREA_SHARE = 0.53
 """Area of a person over that of the box, where nothing says it (github.com/jin-s13/xtcocoapi, cocoeval.py)."""
@@ -93,3 +94,25 @@ def flipped(joints: Float32[np.ndarray, "N J 3"], width: int) -> Float32[np.ndar
     known = mirrored[..., 2] > 0
     mirrored[..., 0] = np.where(known, width - mirrored[..., 0], mirrored[..., 0])
     return mirrored
+
+
+def ordered(
+    joints: Float32[np.ndarray, "N J 3"], pairs: Sequence[tuple[int, int]]
+) -> tuple[Float32[np.ndarray, "N J 3"], Bool[np.ndarray, "N P"]]:
+    """Return the joints with the one of every pair first that is further left in the picture, and who was exchanged.
+
+    A joint whose counterpart is not labeled has no order: it becomes unlabeled, and its pair counts as not exchanged.
+
+    Args:
+        joints: u and v in pixels and visibility; not changed.
+        pairs: of counterparts, ``JointSet.pairs``.
+    """
+    first, second = np.array(pairs).T
+    result = joints.copy()
+    lone = (joints[:, first, 2] > 0) != (joints[:, second, 2] > 0)
+    exchanged = (joints[:, first, 0] > joints[:, second, 0]) & ~lone
+    result[:, first] = np.where(exchanged[..., None], joints[:, second], joints[:, first])
+    result[:, second] = np.where(exchanged[..., None], joints[:, first], joints[:, second])
+    for side in (first, second):
+        result[:, side, 2] = np.where(lone, 0, result[:, side, 2])
+    return result, exchanged

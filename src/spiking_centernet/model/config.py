@@ -18,6 +18,7 @@ Edges = Literal["clipped", "exact"]
 BoxLoss = Literal["l1", "giou"]
 StepWeights = Literal["equal", "learned"]
 JointUnits = Literal["cells", "boxes"]
+JointSides = Literal["named", "ordered"]
 RecurrentKind = Literal["none", "gated"]
 
 TASKS = ("detect", "detect3d", "pose", "classify")
@@ -166,6 +167,9 @@ class HeadConfig:
         joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
         joint_units: what the map of joints holds: "cells", offsets from the person's cell in output pixels, as
             CenterNet's; or "boxes", offsets from the box's center in its widths and heights.
+        joint_sides: what the channels of two counterparts, a left and a right knee say, hold: "named", each its own, as
+            in CenterNet; or "ordered", the first the one further left in the picture, and another channel tells which
+            of them is which.
         pose_classes: the classes that have joints.
     """
 
@@ -180,6 +184,7 @@ class HeadConfig:
     focal_px: float = 304.0
     joints: tuple[str, ...] = JOINTS_13.names
     joint_units: JointUnits = "cells"
+    joint_sides: JointSides = "named"
     pose_classes: tuple[str, ...] = ("pedestrian",)
 
     def __post_init__(self):

@@ -17,8 +17,8 @@ from spiking_centernet.structures import find_class
 logger = logging.getLogger(__name__)
 
 FREE = {
-    "classes", "tasks", "head.focal_px", "head.joints", "head.joint_units", "head.pose_classes",
-    "head.kind", "head.width", "head.sizes", "head.edges", "head.box_loss", "head.quality",
+    "classes", "tasks", "head.focal_px", "head.joints", "head.joint_units", "head.joint_sides",
+    "head.pose_classes", "head.kind", "head.width", "head.sizes", "head.edges", "head.box_loss", "head.quality",
     "head.readout_steps", "head.step_weights", "neuron.surrogate", "neuron.detach_reset",
     "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
 }  # fmt: skip
@@ -230,6 +230,8 @@ def _refusal(key: str, model: Detector, other: Detector) -> str | None:
         return f"it has {len(ours.joints)} joints, {len(theirs.joints)} there"
     if key.startswith("heads.joints.out.") and ours.joint_units != theirs.joint_units:
         return f"joints are in {ours.joint_units}, in {theirs.joint_units} there"
+    if key.startswith("heads.joints.out.") and ours.joint_sides != theirs.joint_sides:
+        return f"counterparts are {ours.joint_sides}, {theirs.joint_sides} there"
     return None
 
 

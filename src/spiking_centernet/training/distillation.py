@@ -247,6 +247,7 @@ def check(teacher: DetectorConfig, student: DetectorConfig) -> None:
         for task, name, what in (
             ("detect3d", "focal_px", "depth for the same focal length"), ("pose", "joints", "the same set of joints"),
             ("pose", "joint_units", "joints in the same units"),
+            ("pose", "joint_sides", "left and right told apart in the same way"),
         )
         if task in shared
     ]  # fmt: skip

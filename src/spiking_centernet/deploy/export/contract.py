@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
 from spiking_centernet.model import Detector, DetectorConfig, Head
-from spiking_centernet.model.config import AS_IT_IS, HeadConfig, HeadKind, JointUnits, Sizes
+from spiking_centernet.model.config import AS_IT_IS, HeadConfig, HeadKind, JointSides, JointUnits, Sizes
 from spiking_centernet.model.context import State
 from spiking_centernet.model.heads import make_detection_head
 
@@ -44,6 +44,7 @@ class Contract:
         focal_px: focal length in pixels that depth is predicted for (task "detect3d").
         joints: names of the joints (task "pose").
         joint_units: what the map of joints holds, offsets in output pixels or in the box's sides.
+        joint_sides: whether a channel is a joint's, or that of its counterpart where that is further left.
         pose_classes: the classes that have joints.
         score_fit: how a peak's height and its box's size become a score, see ``heads.base.fitted_scores``.
     """
@@ -66,6 +67,7 @@ class Contract:
     focal_px: float = HeadConfig.focal_px
     joints: tuple[str, ...] = HeadConfig.joints
     joint_units: JointUnits = "cells"
+    joint_sides: JointSides = "named"
     pose_classes: tuple[str, ...] = HeadConfig.pose_classes
     score_fit: tuple[float, ...] = AS_IT_IS
 
@@ -74,7 +76,8 @@ class Contract:
         """The head: its branches name the outputs, and it decodes them."""
         settings = HeadConfig(
             kind=self.head_kind, sizes=self.sizes, box_loss="giou" if self.quality else "l1", quality=self.quality,
-            focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units, pose_classes=self.pose_classes,
+            focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units, joint_sides=self.joint_sides,
+            pose_classes=self.pose_classes,
         )  # fmt: skip
         return make_detection_head(self.tasks, self.classes, (self.stride,), settings, score_fit=self.score_fit)
 
@@ -188,7 +191,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         window_us=voxels.window_us, window_steps=voxels.num_steps, score_threshold=config.deployment.score_threshold,
         head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
         readout_steps=readout or None, focal_px=config.head.focal_px, joints=config.head.joints,
-        joint_units=config.head.joint_units, pose_classes=config.head.pose_classes,
+        joint_units=config.head.joint_units, joint_sides=config.head.joint_sides, pose_classes=config.head.pose_classes,
         score_fit=config.deployment.score_fit,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.model.config import AS_IT_IS, DetectorConfig, HeadConfig, HeadKind
 from spiking_centernet.model.heads.base import Head, PeakTask
 from spiking_centernet.model.heads.box3d_maps import Detect3D
@@ -17,7 +18,11 @@ HEADS: dict[HeadKind, type[Head]] = {"centernet": CenterNet, "pyramid": Pyramid,
 PEAK_TASKS: dict[str, Callable[[HeadConfig, tuple[str, ...], int], PeakTask]] = {
     "detect3d": lambda settings, classes, stride: Detect3D(stride, settings.focal_px),
     "pose": lambda settings, classes, stride: Pose(
-        stride, len(settings.joints), settings.pose_labels(classes), settings.joint_units
+        stride,
+        JOINT_SETS[len(settings.joints)],
+        settings.pose_labels(classes),
+        units=settings.joint_units,
+        sides=settings.joint_sides,
     ),
 }
 """What reads its values at the objects that "detect" finds, by the task's name; made from settings, classes, stride."""

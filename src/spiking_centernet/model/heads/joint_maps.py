@@ -1,12 +1,14 @@
 """Joints as maps: offsets from a person's cell, a heat of every joint, and its offset within the cell.
 
 After CenterNet's ``multi_pose`` (Zhou et al., arXiv 1904.07850, section 4.2). Offsets are in output pixels as there, or
-in the sides of the person's box, so that people of any size have the same.
+in the sides of the person's box, so that people of any size have the same. Left and right are told apart by the channel
+as there, or by a channel of their own (``HeadConfig.joint_sides``): from before and from behind, a person's joints lie
+at the same places with the sides exchanged, and one channel for both answers with their middle.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet.errors import DatasetError
-from spiking_centernet.model.config import JointUnits
+from spiking_centernet.joint_sets import JointSet, ordered
+from spiking_centernet.model.config import JointSides, JointUnits
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import (
     HEATMAP_BIAS,
@@ -28,16 +31,20 @@ from spiking_centernet.model.heads.centernet import (
 )
 from spiking_centernet.structures import Boxes, Calibration
 
-WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0}
-"""Weights of the losses; the first is ours (CenterNet: 1), because people here are a tenth as tall."""
+WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0, "joint_sides": 1.0}
+"""Weights of the losses; the first is ours (CenterNet: 1), because people here are a tenth as tall; so is the last."""
 
 BOX_WEIGHT = 3.0
 """Weight of the offsets in the box's sides: as of those in output pixels where a side is ten of them."""
 
 
-def parts(num_joints: int) -> dict[str, int]:
-    """Return the channels of the map in their order: offsets u0 v0 u1 v1 ..., a heat a joint, the offset in a cell."""
-    return {"joints": 2 * num_joints, "joint_heatmap": num_joints, "joint_offset": 2}
+def parts(num_joints: int, num_pairs: int = 0) -> dict[str, int]:
+    """Return the channels of the map in their order: offsets u0 v0 u1 v1 ..., a heat a joint, the offset in a cell.
+
+    Where counterparts are ordered, the logit of every pair that the two are exchanged.
+    """
+    sides = {"joint_sides": num_pairs} if num_pairs else {}
+    return {"joints": 2 * num_joints, "joint_heatmap": num_joints, "joint_offset": 2, **sides}
 
 
 MIN_JOINT_SCORE = 0.1
@@ -174,6 +181,31 @@ def joint_losses(
     }
 
 
+def side_loss(
+    logits: Float[Tensor, "B P h w"],
+    exchanged: Sequence[Bool[np.ndarray, "N P"]],
+    weights: Sequence[Float[np.ndarray, "N P"]],
+    index: Int[Tensor, "B M"],
+) -> Float[Tensor, ""]:
+    """Return the mean binary cross-entropy of the pairs' logits at the people's cells.
+
+    Args:
+        logits: that a pair is exchanged.
+        exchanged: of every sample, True where it is.
+        weights: what an error in a pair counts, 0 for who has no cell or no joints.
+        index: [B, M], flat output pixel of every box's peak.
+    """
+    shape = (*index.shape, logits.shape[1])
+    target, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for b, (sample, counts) in enumerate(zip(exchanged, weights, strict=True)):
+        target[b, : len(sample)], weight[b, : len(counts)] = sample, counts
+    loss = F.binary_cross_entropy_with_logits(
+        values_at(logits, index), torch.from_numpy(target).to(logits), reduction="none"
+    )
+    given = torch.from_numpy(weight).to(logits)
+    return (loss * given).sum() / given.sum().clamp(min=1e-6)
+
+
 def decode_joints(
     joints: Float[Tensor, "B J2 h w"],
     probabilities: Float[Tensor, "B J h w"],
@@ -225,27 +257,37 @@ class Pose(PeakTask):
 
     Args:
         stride: input pixels an output pixel.
-        num_joints: J.
+        joints: the set of joints.
         labels: of the classes that have joints.
         units: of the offsets, see ``HeadConfig.joint_units``.
+        sides: how left and right are told apart, see ``HeadConfig.joint_sides``.
     """
 
     column = "joints"
 
-    def __init__(self, stride: int, num_joints: int, labels: frozenset[int], units: JointUnits = "cells"):
-        self.stride, self.num_joints, self.labels = stride, num_joints, labels
+    def __init__(
+        self,
+        stride: int,
+        joints: JointSet,
+        labels: frozenset[int],
+        *,
+        units: JointUnits = "cells",
+        sides: JointSides = "named",
+    ):
+        self.stride, self.num_joints, self.labels = stride, len(joints), labels
         self.units: JointUnits = units
+        self.pairs = joints.pairs if sides == "ordered" else ()
 
     @property
     def branch(self) -> Branch:
         """All of :func:`parts` in one map."""
-        bias = {"joints": 0.0, "joint_heatmap": HEATMAP_BIAS, "joint_offset": 0.0}
-        channels = parts(self.num_joints)
-        biases = [bias[name] for name, count in channels.items() for _ in range(count)]
+        channels = parts(self.num_joints, len(self.pairs))
+        biases = [HEATMAP_BIAS if name == "joint_heatmap" else 0.0 for name, n in channels.items() for _ in range(n)]
         return Branch(sum(channels.values()), bias=biases, width=2)
 
-    def _split(self, output: Float[Tensor, "B E h w"]) -> list[Tensor]:
-        return list(output.float().split(list(parts(self.num_joints).values()), dim=1))
+    def _split(self, output: Float[Tensor, "B E h w"]) -> dict[str, Tensor]:
+        channels = parts(self.num_joints, len(self.pairs))
+        return dict(zip(channels, output.float().split(list(channels.values()), dim=1), strict=True))
 
     def loss(
         self,
@@ -255,7 +297,7 @@ class Pose(PeakTask):
         index: Int[Tensor, "B M"],
         mask: Bool[Tensor, "B M"],
     ) -> Loss:
-        """Return the weighted losses of offsets, heat and offset within the cell.
+        """Return the weighted losses of offsets, heat, offset within the cell and, where ordered, the sides.
 
         Raises:
             DatasetError: The labels have another set of joints.
@@ -265,24 +307,59 @@ class Pose(PeakTask):
                 f"the labels have {count} joints, the network {self.num_joints}: sets are never mapped by guess; "
                 "set head.joints to those of the data"
             )
+        maps = self._split(output)
+        sides = {}
+        if self.pairs:
+            boxes, exchanged, weights = self._ordered(boxes, mask)
+            sides = {"joint_sides": side_loss(maps["joint_sides"], exchanged, weights, index)}
         targets = make_joint_targets(
             boxes, index, mask, num_joints=self.num_joints, size_hw=(output.shape[-2], output.shape[-1]),
             stride=self.stride, labels=self.labels, units=self.units,
         )  # fmt: skip
-        offsets, heat, within = self._split(output)
-        losses = joint_losses(offsets, heat, within, targets)
-        weights = WEIGHTS if self.units == "cells" else {**WEIGHTS, "joints": BOX_WEIGHT}
-        return Loss(torch.stack([weights[name] * part for name, part in losses.items()]).sum(), losses)
+        losses = {**joint_losses(maps["joints"], maps["joint_heatmap"], maps["joint_offset"], targets), **sides}
+        weight = WEIGHTS if self.units == "cells" else {**WEIGHTS, "joints": BOX_WEIGHT}
+        return Loss(torch.stack([weight[name] * part for name, part in losses.items()]).sum(), losses)
+
+    def _ordered(
+        self, boxes: Sequence[Boxes], mask: Bool[Tensor, "B M"]
+    ) -> tuple[list[Boxes], list[np.ndarray], list[np.ndarray]]:
+        """Return the boxes with ordered joints, which pairs were exchanged, and what an error in a pair counts.
+
+        It counts as much as it moves a joint, in widths of the box.
+        """
+        in_order, exchanged, weights = [], [], []
+        has_peak = mask.cpu().numpy()
+        for b, sample in enumerate(boxes):
+            if not sample.joints.shape[1]:
+                sample = replace(sample, joints=np.zeros((len(sample), self.num_joints, 3), np.float32))
+            joints, swapped = ordered(sample.joints, self.pairs)
+            first, second = np.array(self.pairs).T
+            widths = np.maximum(sample.xyxy[:, 2:3] - sample.xyxy[:, :1], 1.0)
+            apart = (joints[:, second, 0] - joints[:, first, 0]) / widths
+            teaches = has_peak[b, : len(sample)] & np.isin(sample.labels, list(self.labels))
+            in_order.append(replace(sample, joints=joints))
+            exchanged.append(swapped)
+            weights.append(apart * (joints[:, first, 2] > 0) * teaches[:, None])
+        return in_order, exchanged, weights
 
     def decode(
         self, output: Float[Tensor, "B E h w"], peaks: Peaks, calibrations: Sequence[Calibration | None]
     ) -> np.ndarray:
         """Return u, v in input pixels and score of the joints [B, N, J, 3]; NaN, NaN, 0 for what is no person."""
-        offsets, heat, within = self._split(output)
+        maps = self._split(output)
         uv, score = decode_joints(
-            offsets, torch.sigmoid(heat), within, peaks.place, peaks.xyxy / self.stride, self.units
-        )
-        joints = torch.cat([uv * self.stride, score[..., None]], dim=-1).cpu().numpy().astype(np.float32)
+            maps["joints"], torch.sigmoid(maps["joint_heatmap"]), maps["joint_offset"], peaks.place,
+            peaks.xyxy / self.stride, self.units,
+        )  # fmt: skip
+        joints = torch.cat([uv * self.stride, score[..., None]], dim=-1)
+        if self.pairs:
+            first, second = torch.tensor(self.pairs, device=joints.device).T
+            exchange = (values_at(maps["joint_sides"], peaks.place) > 0)[..., None]
+            joints[:, :, first], joints[:, :, second] = (
+                torch.where(exchange, joints[:, :, second], joints[:, :, first]),
+                torch.where(exchange, joints[:, :, first], joints[:, :, second]),
+            )
+        joints = joints.cpu().numpy().astype(np.float32)
         is_person = np.isin(peaks.labels.cpu().numpy(), list(self.labels))
         joints[~is_person] = (np.nan, np.nan, 0.0)
         return joints
