@@ -25,6 +25,7 @@ from spiking_centernet.evaluation.center_distance import Score3D, evaluate_boxes
 from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.pose_scores import PoseScore, evaluate_pose
 from spiking_centernet.evaluation.prediction import Predictions, predict
+from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.model.heads import joint_maps
 from spiking_centernet.model.weights import sha256
 from spiking_centernet.structures import Boxes, Calibration, Detections
@@ -102,8 +103,31 @@ def with_true_boxes3d(
     return replaced
 
 
+def in_true_place(found: np.ndarray, true: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """Return joints [J, 2] moved together so that those that are labeled lie right on average, their own pose kept."""
+    return found + (true[labeled] - found[labeled]).mean(axis=0)
+
+
+def on_true_sides(found: np.ndarray, true: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """Return joints [J, 2] of which a left and a right one are exchanged where they fit better so."""
+    joints = found.copy()
+    for pair in map(list, JOINT_SETS[len(found)].pairs):
+        if labeled[pair].all():
+            lengths = [np.linalg.norm(found[side] - true[pair], axis=1).sum() for side in (pair, pair[::-1])]
+            joints[pair] = found[pair if lengths[0] <= lengths[1] else pair[::-1]]
+    return joints
+
+
+def as_labeled(found: np.ndarray, true: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """Return joints [J, 2] of which those that are labeled are true."""
+    return np.where(labeled[:, None], true, found)
+
+
+JOINT_ORACLES = {"place": in_true_place, "sides": on_true_sides, "all": as_labeled}
+
+
 def with_true_joints(predictions: Predictions, part: str) -> dict[FrameKey, Detections]:
-    """Return the detections with joints from the truth: "all" of them, or their mean "place", their own pose kept."""
+    """Return the detections with one part of their joints from the truth, a name of ``JOINT_ORACLES``."""
     replaced = {}
     for key, found in predictions.detections.items():
         boxes = predictions.truth[key]
@@ -113,11 +137,7 @@ def with_true_joints(predictions: Predictions, part: str) -> dict[FrameKey, Dete
             labeled = boxes.joints[i, :, 2] > 0
             if not labeled.any() or found.labels[k] not in predictions.pose_labels:
                 continue
-            true = boxes.joints[i, :, :2]
-            if part == "all":
-                joints[k, labeled, :2] = true[labeled]
-            else:
-                joints[k, :, :2] += (true[labeled] - joints[k, labeled, :2]).mean(axis=0)
+            joints[k, :, :2] = JOINT_ORACLES[part](joints[k, :, :2], boxes.joints[i, :, :2], labeled)
         replaced[key] = replace(found, joints=joints)
     return replaced
 
@@ -177,13 +197,13 @@ def main() -> None:
     pose = {}
     found = {
         "score": predictions.detections, "regressed": regressed,
-        **{part: with_true_joints(predictions, part) for part in ("place", "all")},
+        **{part: with_true_joints(predictions, part) for part in JOINT_ORACLES},
     }  # fmt: skip
     for who, truth in people.items():
         rows = {
             name: pose_rows(evaluate_pose(truth, one, label=predictions.pose_labels)) for name, one in found.items()
         }
-        pose[who] = {"oracles": {part: rows.pop(part) for part in ("place", "all")}, **rows}
+        pose[who] = {"oracles": {part: rows.pop(part) for part in JOINT_ORACLES}, **rows}
     result = {
         **stamp(command=this_command(), seed=None),
         "data": arguments.data, "split": arguments.split, "protocol": PROTOCOL, "frames": len(predictions.truth),

@@ -76,7 +76,8 @@ def tasks_pose(results: Results) -> str:
     for who, shown in (("all", "all"), ("tall", f"{r['tall_px']} px and more")):
         parts = {
             "nothing": r[who]["score"], "nothing, joints not moved to heat": r[who]["regressed"],
-            "mean place of the joints": r[who]["oracles"]["place"], "all joints": r[who]["oracles"]["all"],
+            "mean place of the joints": r[who]["oracles"]["place"], "left and right": r[who]["oracles"]["sides"],
+            "all joints": r[who]["oracles"]["all"],
         }  # fmt: skip
         for text, s in parts.items():
             rows.append(

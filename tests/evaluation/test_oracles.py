@@ -80,6 +80,18 @@ def test_joints_are_moved_as_a_whole_or_one_by_one(tasks, predictions):
     np.testing.assert_array_equal(every[[0, 2]], before[[0, 2]])
 
 
+def test_left_and_right_are_exchanged_where_they_fit_better(tasks):
+    true = np.random.default_rng(2).uniform(0, 50, (13, 2))
+    labeled = np.ones(13, bool)
+    found = true + 0.1
+    found[[1, 2, 5, 6]] = found[[2, 1, 6, 5]]
+    np.testing.assert_array_equal(tasks.on_true_sides(found, true, labeled), true + 0.1)
+    labeled[2] = False
+    kept = tasks.on_true_sides(found, true, labeled)
+    np.testing.assert_array_equal(kept[[1, 2]], found[[1, 2]])
+    np.testing.assert_array_equal(kept[[5, 6]], true[[5, 6]] + 0.1)
+
+
 def test_people_below_the_least_height_lose_their_joints(tasks, predictions):
     assert (tasks.tall(predictions.truth)[KEY].joints[1, :, 2] > 0).any()
     boxes = predictions.truth[KEY]

@@ -112,7 +112,8 @@ def test_every_field_of_format_1_is_nested(old):
     # What came later keeps its default.
     later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1", "focal_px": 304.0, "readout_steps": 0}
     later |= {"quality": 0.0, "step_weights": "equal"}
-    later |= {"joints": list(JOINTS_13.names), "joint_units": "cells", "pose_classes": ["pedestrian"]}
+    later |= {"joints": list(JOINTS_13.names), "joint_units": "cells", "joint_sides": "named"}
+    later |= {"pose_classes": ["pedestrian"]}
     expected = {**old["nested"], "tasks": ["detect"], "head": {**old["nested"]["head"], **later}}
     expected["deployment"] = {**expected["deployment"], "trained_hw": [240, 304], "score_fit": [0.0, 1.0, 0.0]}
     expected["voxels"] = {**expected["voxels"], "num_events": 0, "least_us": 10_000}

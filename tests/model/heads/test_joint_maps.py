@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 import torch
 
+from spiking_centernet.joint_sets import JOINTS_13, JOINTS_17, ordered
+from spiking_centernet.model.heads.base import Peaks
 from spiking_centernet.model.heads.centernet import DetectorOutput, decode, make_targets, values_at
-from spiking_centernet.model.heads.joint_maps import decode_joints, joint_losses, make_joint_targets
+from spiking_centernet.model.heads.joint_maps import (
+    Pose,
+    decode_joints,
+    joint_losses,
+    make_joint_targets,
+    parts,
+    side_loss,
+)
 from spiking_centernet.structures import Boxes
 
 PEOPLE = frozenset({0})
@@ -112,3 +121,106 @@ def test_another_set_of_joints_is_refused():
     boxes = Boxes(box, np.zeros(1, np.int64), joints=np.ones((1, 17, 3), np.float32))
     with pytest.raises(ValueError, match="17 joints, the network 13"):
         targets_of([boxes], (25, 25))
+
+
+def people_and_their_backs():
+    """Two people, the second's joints being the first's with left and right exchanged, 48 pixels further down."""
+    rng = np.random.default_rng(5)
+    low = np.array([16.0, 8.0])
+    cells = rng.permutation(8 * 9)[:13]
+    uv = low + 4 * np.stack([cells % 8, cells // 8], axis=1) + rng.uniform(0.5, 3.5, (13, 2))
+    seen = np.concatenate([uv, np.full((13, 1), 2)], axis=1)
+    joints = np.stack([seen, seen[JOINTS_13.mirrored] + [0, 48, 0]]).astype(np.float32)
+    xyxy = np.array([[16, 8, 48, 44], [16, 56, 48, 92]], np.float32)
+    return Boxes(xyxy, np.zeros(2, np.int64), joints=joints)
+
+
+@pytest.mark.parametrize("joint_set", [JOINTS_13, JOINTS_17])
+def test_ordered_joints_say_no_sides_and_lose_nothing(joint_set):
+    rng = np.random.default_rng(0)
+    joints = rng.uniform(1, 90, (50, len(joint_set), 3)).astype(np.float32)
+    joints[..., 2] = 2
+    given = joints.copy()
+    found, exchanged = ordered(joints, joint_set.pairs)
+    np.testing.assert_array_equal(joints, given)
+    first, second = np.array(joint_set.pairs).T
+    assert (found[:, first, 0] <= found[:, second, 0]).all()
+    back = found.copy()
+    back[:, first] = np.where(exchanged[..., None], found[:, second], found[:, first])
+    back[:, second] = np.where(exchanged[..., None], found[:, first], found[:, second])
+    np.testing.assert_array_equal(back, joints)
+    turned, opposite = ordered(joints[:, joint_set.mirrored], joint_set.pairs)
+    np.testing.assert_array_equal(turned, found)
+    np.testing.assert_array_equal(opposite, ~exchanged)
+
+
+def test_a_joint_without_its_counterpart_has_no_order():
+    joints = np.full((2, 13, 3), 2, np.float32)
+    joints[0, 1] = 50, 3, 2
+    joints[0, 2] = 0
+    found, exchanged = ordered(joints, JOINTS_13.pairs)
+    assert not exchanged.any()
+    np.testing.assert_array_equal(found[0, 1:3, 2], 0)
+    np.testing.assert_array_equal(found[0, 3:, 2], 2)
+    np.testing.assert_array_equal(found[1], joints[1])
+
+
+@pytest.mark.parametrize("units", ["cells", "boxes"])
+def test_ordered_joints_and_sides_decode_to_the_named_truth(units):
+    boxes = people_and_their_backs()
+    size_hw, pose = (25, 16), Pose(4, JOINTS_13, PEOPLE, units=units, sides="ordered")
+    in_order, exchanged = ordered(boxes.joints, JOINTS_13.pairs)
+    given = Boxes(boxes.xyxy, boxes.labels, joints=in_order)
+    targets = targets_of([given], size_hw, units=units)
+    # One answer fits both: as named joints the two would need opposite offsets.
+    np.testing.assert_allclose(targets.joints[0, 0], targets.joints[0, 1], atol=1e-5)
+    maps = {name: torch.zeros(n, 25 * 16) for name, n in parts(13, 6).items()}
+    maps["joints"][:, targets.index[0]] = targets.joints[0].T
+    maps["joint_heatmap"] = torch.logit(targets.heatmap[0].flatten(1), 1e-6)
+    maps["joint_offset"][:, targets.joint_index[0]] = targets.joint_offset[0].T
+    maps["joint_sides"][:, targets.index[0]] = torch.from_numpy(np.where(exchanged, 3.0, -3.0)).float().T
+    output = torch.cat(list(maps.values())).unflatten(1, size_hw)[None]
+    assert output.shape[1] == pose.branch.out_channels
+    peaks = Peaks(
+        torch.from_numpy(boxes.xyxy)[None], torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.int64), targets.index
+    )
+    found = pose.decode(output, peaks, [None])[0]
+    np.testing.assert_allclose(found[..., :2], boxes.joints[..., :2], atol=0.01)
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    losses = pose.loss(output, [boxes], [None], targets.index, mask).parts
+    assert float(losses["joints"]) == pytest.approx(0, abs=1e-5)
+    assert float(losses["joint_sides"]) == pytest.approx(np.log1p(np.exp(-3)))
+    wrong = output.clone()
+    wrong[:, -6:] *= -1
+    assert float(pose.loss(wrong, [boxes], [None], targets.index, mask).parts["joint_sides"]) > 3
+    exchanged_names = pose.decode(wrong, peaks, [None])[0][:, JOINTS_13.mirrored]
+    np.testing.assert_allclose(exchanged_names[..., :2], boxes.joints[..., :2], atol=0.01)
+
+
+def test_an_error_of_sides_counts_as_far_as_it_moves_a_joint():
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[0, 0, 0, 1], logits[0, 1, 0, 1] = 2.0, -1.0
+    loss = side_loss(
+        logits, [np.array([[True, False], [True, True]])], [np.array([[0.3, 0.1], [0, 0]])], torch.tensor([[1, 5]])
+    )
+    assert float(loss) == pytest.approx((0.3 * np.log1p(np.exp(-2)) + 0.1 * np.log1p(np.exp(-1))) / 0.4)
+    assert float(side_loss(logits, [np.zeros((0, 2), bool)], [np.zeros((0, 2))], torch.tensor([[1, 5]]))) == 0
+
+
+def test_sides_teach_where_people_have_joints_alone():
+    pose = Pose(4, JOINTS_13, PEOPLE, sides="ordered")
+    boxes = people_and_their_backs()
+    nobody = [
+        Boxes.empty(),
+        Boxes(boxes.xyxy, np.ones(2, np.int64), joints=boxes.joints),
+        Boxes(boxes.xyxy, boxes.labels),
+    ]
+    flat = make_targets(nobody, num_classes=2, size_hw=(25, 16), stride=4)
+    output = torch.randn(
+        3, pose.branch.out_channels, 25, 16, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
+    loss = pose.loss(output, nobody, [None] * 3, flat.index, flat.mask)
+    loss.total.backward()
+    assert loss.parts["joint_sides"].item() == 0
+    assert torch.isfinite(output.grad).all()
+    assert not output.grad[:, -6:].any()

@@ -329,11 +329,11 @@ class Pose(PeakTask):
         """
         in_order, exchanged, weights = [], [], []
         has_peak = mask.cpu().numpy()
+        first, second = np.array(self.pairs).T
         for b, sample in enumerate(boxes):
             if not sample.joints.shape[1]:
                 sample = replace(sample, joints=np.zeros((len(sample), self.num_joints, 3), np.float32))
             joints, swapped = ordered(sample.joints, self.pairs)
-            first, second = np.array(self.pairs).T
             widths = np.maximum(sample.xyxy[:, 2:3] - sample.xyxy[:, :1], 1.0)
             apart = (joints[:, second, 0] - joints[:, first, 0]) / widths
             teaches = has_peak[b, : len(sample)] & np.isin(sample.labels, list(self.labels))
