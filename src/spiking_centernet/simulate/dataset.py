@@ -223,10 +223,6 @@ def simulate(
     check_per_window(frames_per_window)
     if (frames_per_window != 1 or color) and "frames" not in labels:
         raise ConfigError('frames_per_window and color are about pictures: add "frames" to the labels, or leave it out')
-    if "objects" in labels and make_scene is None and not kind.has_objects:
-        raise ConfigError(
-            f"the world {world!r} has no labels beyond boxes and frames; leave out objects, or take the world roads"
-        )
     label_us = kind.label_period_us
     duration_us: dict[str, int] = dict.fromkeys(SPLITS, _duration_us("duration_s", duration_s, label_us))
     if train_duration_s is not None:

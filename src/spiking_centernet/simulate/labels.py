@@ -72,6 +72,22 @@ def box_in_frame(
     return np.array([*location, *dimensions, float(yaw)])
 
 
+def box_around(cam: np.ndarray, pose: tuple[float, float, float], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the 3D box, float64 [7], from the ground up around something at x, y with a heading in radians.
+
+    Args:
+        cam: camera vector.
+        pose: x, y, heading.
+        low: [3], least coordinates in its own frame, x ahead, y left, z up; the ground is at 0.
+        high: [3], greatest coordinates there.
+    """
+    x, y, heading = pose
+    cos, sin = math.cos(heading), math.sin(heading)
+    middle = (low[:2] + high[:2]) / 2
+    place = (x + middle[0] * cos - middle[1] * sin, y + middle[0] * sin + middle[1] * cos)
+    return box_in_frame(cam, place, heading, (float(high[2]), float(high[1] - low[1]), float(high[0] - low[0])))
+
+
 def figure(cam: np.ndarray, actor: np.ndarray, height_m: float, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the tight 3D box [7] of a walking figure and its joints [13, 3] in world axes, meters.
 
@@ -91,10 +107,8 @@ def figure(cam: np.ndarray, actor: np.ndarray, height_m: float, radii: np.ndarra
     pose_pedestrian(vertices, 0, height_m, phase, min(speed / 1.2, 1.2), near_left)
     reach = radii.reshape(-1, 1)
     low, high = (vertices - reach).min(axis=0), (vertices + reach).max(axis=0)
-    top = float((vertices[list(HEAD)] + reach[list(HEAD)])[:, 2].max())
-    middle = (low[:2] + high[:2]) / 2
-    place = (x + middle[0] * cos - middle[1] * sin, y + middle[0] * sin + middle[1] * cos)
-    box = box_in_frame(cam, place, heading, (top, float(high[1] - low[1]), float(high[0] - low[0])))
+    high[2] = (vertices[list(HEAD)] + reach[list(HEAD)])[:, 2].max()
+    box = box_around(cam, (x, y, heading), low, high)
     by_name = {"head": vertices[list(HEAD)].mean(axis=0)}
     for side, chain in LIMB_CHAINS.items():
         word = "left" if (side == "near") == near_left else "right"
@@ -140,6 +154,31 @@ def joints_seen(
     column, row = (uv[inside] * scale).astype(np.int64).T
     seen[inside, 2] = np.where(ids[row, column] == number, 2.0, 1.0)
     return seen
+
+
+def fill_row(
+    row: np.ndarray,
+    box: np.ndarray,
+    box3d: np.ndarray,
+    *,
+    camera: Calibration,
+    visible: float,
+    size_hw: tuple[int, int],
+) -> None:
+    """Write everything but joints into a row of ``*_objects.npy``.
+
+    Args:
+        row: to be filled.
+        box: BOX_DTYPE row of the same object.
+        box3d: [7], in the leveled frame.
+        camera: of the frame.
+        visible: share of the silhouette that is seen.
+        size_hw: height and width of the frame in pixels.
+    """
+    for name in ("ts", "track_id", "class_id"):
+        row[name] = box[name]
+    row["location"], row["dimensions"], row["yaw"] = box3d[:3], box3d[3:6], box3d[6]
+    row["visible"], row["truncated"] = visible, truncation(box3d, camera, size_hw)
 
 
 def empty_rows(count: int) -> np.ndarray:

@@ -60,7 +60,6 @@ class World:
         has_profiles: whether cameras are drawn from ``PROFILES``; otherwise by ``random_params``.
         box_events: events in the 100 ms before it that a box must hold, and how many more per pixel of its area besides
             one and a half times the noise; what stands still before a camera that stands still cannot be seen.
-        has_objects: whether its scenes know 3D boxes, joints and the camera (``Scene.objects``, ``Scene.calibration``).
     """
 
     name: str
@@ -70,15 +69,14 @@ class World:
     step_range_us: tuple[int, int] = (200, 2000)
     has_profiles: bool = False
     box_events: tuple[float, float] = (0.0, 0.0)
-    has_objects: bool = False
 
 
 WORLDS = {
     # GEN1 is labeled at 1, 2 or 4 Hz; the first label has a full window of events before it. Version 2 of the roads
     # differs from 1 by rounding alone: it draws in float32.
-    "roads": World("roads", 2, RoadScene, 250_000, has_objects=True),
+    "roads": World("roads", 2, RoadScene, 250_000),
     # The first label of a clip has half a window of events before it: recordings begin somewhere.
-    "stops": World("stops", 1, StopsScene, 100_000, has_objects=True),
+    "stops": World("stops", 1, StopsScene, 100_000),
     "wide": World("wide", 3, WideScene, 50_000, (500, 8000), True, (15.0, 0.03)),
     "close": World("close", 1, CloseScene, 50_000, (500, 8000), True, (15.0, 0.03)),
 }

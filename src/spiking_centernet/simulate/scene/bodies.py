@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from spiking_centernet.joint_sets import JOINTS_13
 from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.scene.actors import put
 from spiking_centernet.simulate.scene.builder import NO_CLASS, PEDESTRIAN, Body, Builder, Skin, log_uniform, skin
@@ -13,6 +14,15 @@ HEAD, CHEST, HIPS, SHIN_L, SHIN_R = 0, 4, 5, 14, 17
 """Limbs by whose first joint a person is known to be in the frame; a shin's is the knee."""
 
 (_THIGH_L, _THIGH_R, _KNEE_L, _KNEE_R, _ARM_L, _ARM_R, _ELBOW_L, _ELBOW_R, _OUT_L, _OUT_R, _LEAN, _TURN) = range(12)
+
+JOINT_VERTICES = {
+    "head": (0, 1),
+    "left_shoulder": (21,), "left_elbow": (22,), "left_hand": (27, 28),
+    "right_shoulder": (30,), "right_elbow": (31,), "right_hand": (36, 37),
+    "left_hip": (39,), "left_knee": (40,), "left_foot": (43,),
+    "right_hip": (48,), "right_knee": (49,), "right_foot": (52,),
+}  # fmt: skip
+"""Vertices of a person, three a limb, whose mean is a joint: see ``pose_body``. A foot is where it meets the shin."""
 
 CLOTH = ("soft", "knit", "stripes", "plaid", "print", "cloudy", "discs")
 
@@ -103,6 +113,11 @@ def pose_body(verts, start, h, angles, pelvis_z):
     put(verts, start + 58, 0.8 * knee_x, 0.0, pelvis_z - 0.22 * h * math.cos(min(abs(knee_x) / (0.245 * h), 1.4)))
     put(verts, start + 60, neck_x * 0.8 - 0.095 * h, 0.0, neck_z - 0.05 * h)
     put(verts, start + 61, neck_x * 0.5 - 0.095 * h, 0.0, pelvis_z + 0.11 * h)
+
+
+def joints_of(vertices: np.ndarray) -> np.ndarray:
+    """Return the joints of ``JOINTS_13``, [13, 3], of a person whose vertices, three a limb, are given."""
+    return np.array([vertices[list(JOINT_VERTICES[name])].mean(axis=0) for name in JOINTS_13.names])
 
 
 @compiled(error_model="numpy")

@@ -228,6 +228,26 @@ class Builder:
             np.array(self.own_light, np.float64), np.array(self.two_sided, np.bool_), np.array(self.drift, np.float64),
         )  # fmt: skip
 
+    def extent(self, first: int, last: int, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and greatest coordinates [3] of primitives ``first..last``, limbs with their radii.
+
+        Args:
+            first: number of a primitive.
+            last: number after the last.
+            corners: [V, 3], of all primitives; those of figures with joints are set where they are posed.
+        """
+        low, high = np.full(3, np.inf), np.full(3, -np.inf)
+        for prim in range(first, last):
+            points = corners[self.starts[prim] : self.starts[prim] + self.counts[prim]]
+            reach = np.zeros(self.counts[prim])
+            if self.kinds[prim] == LIMB:
+                reach = np.array(self.size[prim][:2])
+                if not reach.any():  # what a figure does not wear
+                    continue
+            low = np.minimum(low, (points - reach[:, None]).min(axis=0))
+            high = np.maximum(high, (points + reach[:, None]).max(axis=0))
+        return low, high
+
     def stacked_textures(self) -> np.ndarray:
         """Return the rip-maps of all textures in use, float32 [T, L]."""
         return np.stack([texture(kind, variant) for kind, variant in self.textures])

@@ -366,11 +366,8 @@ class Scene:
             else:
                 place = float(actor[0]), float(actor[1])
                 box3d = labels.box_in_frame(cam, place, float(actor[2]), (height_m, width_m, length_m))
-            for name in ("ts", "track_id", "class_id"):
-                row[name] = box[name]
-            row["location"], row["dimensions"], row["yaw"] = box3d[:3], box3d[3:6], box3d[6]
-            row["visible"] = seen[q] / covered[q]
-            row["truncated"] = labels.truncation(box3d, camera, self.size_hw)
+            visible = seen[q] / covered[q]
+            labels.fill_row(row, box, box3d, camera=camera, visible=visible, size_hw=self.size_hw)
         return rows
 
     def max_speed_px_s(self, t_s: float) -> float:

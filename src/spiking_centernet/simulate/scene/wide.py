@@ -4,13 +4,12 @@ The camera is held in a hand, worn, fixed, in a driving car or on a drone; see `
 """
 
 import math
-from itertools import pairwise
 
 import numpy as np
 
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import labels
-from spiking_centernet.simulate.render import stage
+from spiking_centernet.simulate.render import frame, stage
 from spiking_centernet.simulate.render.materials import VARIANTS
 from spiking_centernet.simulate.render.raster import NEAR_M
 from spiking_centernet.simulate.scene import things
@@ -18,23 +17,23 @@ from spiking_centernet.simulate.scene.bodies import (
     CHEST,
     HEAD,
     add_animal,
-    add_person,
     joint_angles,
+    joints_of,
     pose_animal,
     pose_body,
-)
+)  # fmt: skip
 from spiking_centernet.simulate.scene.builder import CAR, NO_CLASS, PEDESTRIAN, Builder, log_uniform, moving
 from spiking_centernet.simulate.scene.handheld import MOUNTS, random_rig
+from spiking_centernet.simulate.scene.inhabitants import add_cars, add_people
 from spiking_centernet.simulate.scene.places import PLACES, Spot
-from spiking_centernet.simulate.scene.vehicles import add_cycle, add_motor_car, add_pram, add_truck
+from spiking_centernet.simulate.scene.vehicles import add_cycle
+from spiking_centernet.structures import Calibration
 
 MIN_SIDE_PX = {CAR: (10.0, 8.0), PEDESTRIAN: (4.0, 10.0)}
 """Least width and height of a labeled box by class: a person 12 px high is about 5 px wide."""
 
 STEP_PX = 2.0
 """Motion of the fastest thing in one step of the simulation."""
-
-_WALKS = ("walk", "walk", "walk", "run", "stand", "gesture", "phone", "push", "crouch", "sit_down", "stand_up", "reach")
 
 
 class WideScene:
@@ -111,9 +110,9 @@ class WideScene:
         mirrored = str(rng.choice(["cloudy", "discs", "facade", "foliage"] if place.outdoors else ["cloudy", "discs"]))
         self._build = build = Builder(environment=(mirrored, int(rng.integers(VARIANTS))))
         if has_people:
-            self._add_people(rng, build, spot, aim, focal, size_hw)
+            add_people(rng, build, spot, focal=focal, heights_px=self._heights_px("another", height))
         if has_cars:
-            self._add_cars(rng, build, spot, name)
+            add_cars(rng, build, spot, name)
         if rng.random() < (0.35 if place.outdoors else 0.1):
             x, y = self._in_view(rng, spot, log_uniform(rng, 2, 25))
             add_animal(
@@ -160,93 +159,6 @@ class WideScene:
 
     def _in_view(self, rng: np.random.Generator, spot: Spot, away: float) -> tuple[float, float]:
         return away, float(rng.uniform(-1.1, 1.1)) * spot.slope * away
-
-    def _add_people(self, rng, build: Builder, spot: Spot, aim: float, focal: float, size_hw: tuple[int, int]) -> None:
-        num = 1 + int(rng.poisson(1.4)) if rng.random() < 0.85 else int(rng.integers(4, 10))
-        seconds = self.duration_s
-        another_px = self._heights_px("another", size_hw[0])
-        group = rng.random() < 0.35
-        heading, leader = float(rng.uniform(0, 2 * math.pi)), None
-        for k in range(num):
-            away = aim if k == 0 else float(np.clip(focal * 1.7 / log_uniform(rng, *another_px), 1.0, 80))
-            x, y = away, float(rng.uniform(-0.9, 0.9)) * spot.slope * away
-            if group and leader is not None:
-                x, y = leader[0] + float(rng.normal(0, 0.7)), leader[1] + float(rng.normal(0, 0.7))
-            else:
-                heading = float(rng.uniform(0, 2 * math.pi))
-                leader = (x, y)
-            if x < 0.7:
-                continue
-            posture = str(rng.choice(_WALKS))
-            speed = {"walk": rng.uniform(0.5, 1.9), "phone": rng.uniform(0, 1.2), "push": rng.uniform(0.5, 1.4),
-                     "run": rng.uniform(2, 5)}.get(posture, 0.0)  # fmt: skip
-            ramp, start = 0.0, 0.0
-            if speed and rng.random() < 0.2:
-                ramp, start = float(rng.choice([-0.8, 0.8])), float(rng.uniform(0, seconds))
-            # Who walks is where it was drawn in the middle of the clip.
-            back = 0.0 if ramp else 0.5 * seconds * float(speed)
-            turn = float(rng.normal(0, 0.5)) if not speed and rng.random() < 0.4 else 0.0
-            motion = moving(
-                x - back * math.cos(heading),
-                y - back * math.sin(heading),
-                0.0,
-                heading,
-                float(speed),
-                start,
-                ramp,
-                turn,
-            )
-            if not speed and (posture in ("sit_down", "stand_up") or rng.random() < 0.08):
-                posture = posture if posture in ("sit_down", "stand_up") else "sit"
-                things.add_bench(rng, build, x - 0.05 * math.cos(heading), y - 0.05 * math.sin(heading), heading)
-                motion = (*motion[:7], 0.0)
-            if posture == "push":
-                thing = add_pram(rng, build, motion, seconds=seconds)
-            else:
-                thing = add_person(rng, build, motion, posture, seconds=seconds)
-            if rng.random() < 0.07:
-                self._add_umbrella(rng, build, motion, build.bodies[-1].settings[0] if thing >= 0 else 1.7)
-
-    @staticmethod
-    def _add_umbrella(rng: np.random.Generator, build: Builder, motion: tuple[float, ...], tall: float) -> None:
-        cover = things.skin(rng, (15, 220), ("stripes", "print", "soft"), per_m=(60.0, 200.0))
-        low, high, reach = 1.02 * tall, 1.02 * tall + 0.28, float(rng.uniform(0.4, 0.6))
-        ring = [(reach * math.cos(a), reach * math.sin(a), low) for a in np.arange(9) * math.pi / 4]
-        for p, q in pairwise(ring):
-            build.polygon([p, q, (0.0, 0.0, high)], cover, two_sided=True)
-        build.limb((0.1, 0.1, 0.6 * tall), (0, 0, high), 0.01, 0.01, things.Skin(30.0))
-        build.close(motion=motion, sort_parts=True)
-
-    def _add_cars(self, rng, build: Builder, spot: Spot, name: str) -> None:
-        c, s = math.cos(spot.road), math.sin(spot.road)
-        crawl = name != "street" or rng.random() < 0.3
-        across = float(rng.uniform(-0.8, 0.8)) * spot.slope * spot.aim_m if name != "street" else 0.0
-        for lane in (-1, 1):
-            gone = float(rng.uniform(-1, 1)) * 2.0 if lane > 0 else float(rng.uniform(-15, 15))
-            for _ in range(int(rng.integers(1, 4))):
-                heading = spot.road if lane < 0 else spot.road + math.pi
-                speed = float(rng.uniform(0, 4)) if crawl else float(rng.uniform(2, 18))
-                speed = 0.0 if rng.random() < 0.25 else speed
-                x = spot.aim_m + gone * c - (1.8 * lane) * s
-                y = spot.road_y_m + across + gone * s + 1.8 * lane * c
-                gone += float(rng.uniform(6.5, 25)) * float(rng.choice([-1, 1]))
-                if math.hypot(x, y) < 3.2:
-                    continue
-                back = 0.5 * self.duration_s * speed
-                motion = moving(x - back * math.cos(heading), y - back * math.sin(heading), 0, heading, speed)
-                if rng.random() < 0.12:
-                    add_truck(rng, build, motion, night=self.night)
-                else:
-                    add_motor_car(rng, build, motion, night=self.night)
-        parked = int(rng.integers(0, 6))
-        side, at = float(rng.choice([-1, 1])) * float(rng.uniform(4, 6)), float(rng.uniform(-12, 6))
-        for _ in range(parked):
-            x, y = spot.aim_m + at * c - side * s, spot.road_y_m + across + at * s + side * c
-            at += float(rng.uniform(5.5, 8))
-            if math.hypot(x, y) > 3.2 and not (x > 0 and abs(y) < 1.5 and x < spot.aim_m):
-                add_motor_car(
-                    rng, build, moving(x, y, 0, spot.road + (math.pi if rng.random() < 0.3 else 0.0)), night=self.night
-                )
 
     def _light(self, rng: np.random.Generator, outdoors: bool) -> None:
         turn, up = float(rng.uniform(0, 2 * math.pi)), math.radians(float(rng.uniform(20, 70)))
@@ -351,21 +263,9 @@ class WideScene:
 
         A person of whom none of ``shown_by`` is in the frame is left out: a foot or a sleeve is no pedestrian.
         """
-        from spiking_centernet.simulate.render.frame import boxes_of
-
-        self._pose(t_s)
-        cam = self._rig.vector(t_s, self.size_hw)
-        cam[12:15] *= labels.LABEL_SCALE
-        num = self._queue_at(cam, self._ids.shape)
-        self._ids.fill(-1)
-        seen, covered = np.zeros(num, np.int64), np.zeros(num, np.int64)
-        stage.draw_stage(
-            cam, self._queue, num, self._objects, self._prims, self._world, self._poses, self._shadows, self._sun,
-            self._textures, self._haze, (self._alpha2, np.ones_like(self._alpha2), self._alpha2, self._acc2), False,
-            self._ids, seen, covered, t_s,
-        )  # fmt: skip
+        cam, num, seen, covered = self._mark(t_s)
         spans = np.zeros((num, 4))
-        boxes_of(self._ids, num, float(labels.LABEL_SCALE), spans)
+        frame.boxes_of(self._ids, num, float(labels.LABEL_SCALE), spans)
         rows = []
         for q in range(num):
             i = int(self._queue[q])
@@ -376,9 +276,54 @@ class WideScene:
             rows.append((seen[q] / covered[q], left, top, right, bottom, class_id, i + 1))
         return rows
 
+    def _mark(self, t_s: float) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+        """Number the pixels of the label buffer; return the frame's camera, what is queued, its seen and all pixels."""
+        self._pose(t_s)
+        cam = self._rig.vector(t_s, self.size_hw)
+        enlarged = cam.copy()
+        enlarged[12:15] *= labels.LABEL_SCALE
+        num = self._queue_at(enlarged, self._ids.shape)
+        self._ids.fill(-1)
+        seen, covered = np.zeros(num, np.int64), np.zeros(num, np.int64)
+        stage.draw_stage(
+            enlarged, self._queue, num, self._objects, self._prims, self._world, self._poses, self._shadows, self._sun,
+            self._textures, self._haze, (self._alpha2, np.ones_like(self._alpha2), self._alpha2, self._acc2), False,
+            self._ids, seen, covered, t_s,
+        )  # fmt: skip
+        return cam, num, seen, covered
+
+    def calibration(self, t_s: float) -> Calibration:
+        """Return the camera at ``t_s``."""
+        return labels.calibration_of(self._rig.vector(t_s, self.size_hw))
+
+    def objects(self, t_s: float, boxes: np.ndarray) -> np.ndarray:
+        """Return the 3D box, visibility and joints of every box, rows of ``object_dtype`` in their order.
+
+        Args:
+            t_s: the time of the boxes.
+            boxes: BOX_DTYPE rows that :meth:`boxes` gave for this time, or some of them.
+        """
+        cam, num, seen, covered = self._mark(t_s)
+        camera, to_level = labels.calibration_of(cam), labels.leveled_axes(cam)
+        queued = {int(self._queue[q]): q for q in range(num)}
+        rows = labels.empty_rows(len(boxes))
+        for row, box in zip(rows, boxes, strict=True):
+            thing = int(box["track_id"]) - 1
+            q = queued[thing]
+            first, last = self._objects[thing, :2].tolist()
+            x, y, _, heading = self._poses[thing, :4].tolist()
+            box3d = labels.box_around(cam, (x, y, heading), *self._build.extent(first, last, self._local))
+            visible = seen[q] / covered[q]
+            labels.fill_row(row, box, box3d, camera=camera, visible=visible, size_hw=self.size_hw)
+            if box["class_id"] == PEDESTRIAN:
+                points = (joints_of(self._world[self._prims[1][first] :]) - cam[:3]) @ to_level.T
+                row["joints3d"] = points
+                row["joints"] = labels.joints_seen(points, camera, self._ids, q, labels.LABEL_SCALE, self.size_hw)
+        return rows
+
     def _is_shown(self, thing: int, cam: np.ndarray) -> bool:
         start = int(self._prims[1][self._objects[thing, 0]])
-        height, width = self._ids.shape
+        height, width = self.size_hw
         for limb in self.shown_by:
             x, y, z = self._world[start + 3 * limb] - cam[:3]
             depth = float(x * cam[9] + y * cam[10] + z * cam[11])
