@@ -16,14 +16,14 @@ from spiking_centernet.evaluation.energy.counting import count_ops, require_full
 from spiking_centernet.structures import Calibration
 
 TASKS = ("detect", "detect3d", "pose")
-QUALITY = {"head.box_loss": "giou", "head.quality": 0.25}
+EVERY_MAP = {"head.box_loss": "giou", "head.quality": 0.25, "head.joint_sides": "ordered"}
 MAPS = ("heatmap", "wh", "offset", "quality", "box3d", "joints")
 SIZE_HW = (64, 80)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_detector(tasks=TASKS, **QUALITY)
+    return tiny_detector(tasks=TASKS, **EVERY_MAP)
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
@@ -49,23 +49,24 @@ def test_the_engine_gives_every_map(model, precision):
 def test_an_exported_file_gives_every_map(suffix, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}[suffix])
-    exact = dyadic(tiny_detector(tasks=TASKS, **QUALITY, **FEW_LAYERS).fuse())
+    exact = dyadic(tiny_detector(tasks=TASKS, **EVERY_MAP, **FEW_LAYERS).fuse())
     written = export_detector(exact, tmp_path / f"tiny{suffix}", size_hw=SIZE_HW, num_steps=1)
     report = check(exact, written)
     assert tuple(report.parity.max_difference) == MAPS
     assert max(report.parity.max_difference.values()) < 1e-5
     assert list(written.contract.head.tasks) == ["detect3d", "pose"]
     assert written.contract.head.settings.quality == 0.25
+    assert written.contract.head.settings.joint_sides == "ordered"
     assert f"{', '.join(MAPS)} = " in written.snippet.read_text()
 
 
 def test_a_nir_graph_gives_every_map(model):
     pytest.importorskip("nir")
-    fused = dyadic(tiny_detector(tasks=TASKS, **QUALITY, head={"width": 4}, encoder={"widths": (4, 4, 4, 8)}).fuse())
+    fused = dyadic(tiny_detector(tasks=TASKS, **EVERY_MAP, head={"width": 4}, encoder={"widths": (4, 4, 4, 8)}).fuse())
     noise = (np.random.default_rng(0).random((3, 4, 64, 96)) < 0.1).astype(np.uint8)
     found = run_nir(nir_graph(fused, (64, 96)), noise, STEP_S)
     heads = every_step(fused, noise)[1]
-    assert [head.shape[1] for head in heads] == [2, 2, 2, 1, 14, 41]
+    assert [head.shape[1] for head in heads] == [2, 2, 2, 1, 14, 47]
     for got, expected in zip(heads_of(found["output"], fused.config), heads, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
