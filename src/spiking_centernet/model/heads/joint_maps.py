@@ -50,6 +50,10 @@ def parts(num_joints: int, num_pairs: int = 0) -> dict[str, int]:
 MIN_JOINT_SCORE = 0.1
 """Peaks of a joint's heat below this move no joint (CenterNet's code)."""
 
+MIN_ORDERED_SCORE = 0.5
+"""The same where counterparts are ordered: a peak is believed that is more likely than not (our choice, on simulated
+validation clips)."""
+
 REACH = 0.3
 """A joint moves to its nearest peak within this share of the box's larger side (same source)."""
 
@@ -213,11 +217,12 @@ def decode_joints(
     place: Int[Tensor, "B N"],
     boxes: Float[Tensor, "B N 4"],
     units: JointUnits = "cells",
+    min_score: float = MIN_JOINT_SCORE,
 ) -> tuple[Float[Tensor, "B N J 2"], Float[Tensor, "B N J"]]:
     """Return u, v in output pixels of the joints of every person, and their scores.
 
     A joint is regressed from its person's cell or box and moves to its nearest peak of heat if that scores more than
-    ``MIN_JOINT_SCORE`` and lies inside the person's box and nearer than ``REACH`` of the box's larger side. Its score
+    ``min_score`` and lies inside the person's box and nearer than ``REACH`` of the box's larger side. Its score
     is the peak's, 0 where it did not move. Two people may take one peak, as in CenterNet.
 
     Args:
@@ -227,6 +232,7 @@ def decode_joints(
         place: [B, N], flat output pixels of the people.
         boxes: [B, N, 4], their boxes in output pixels.
         units: of the offsets, see ``HeadConfig.joint_units``.
+        min_score: of a peak that moves a joint.
     """
     width, num = probabilities.shape[-1], place.shape[1]
     offsets = values_at(joints, place).unflatten(-1, (-1, 2))  # [B, N, J, 2]
@@ -239,7 +245,7 @@ def decode_joints(
     scores, at = alone.flatten(2).topk(min(num, alone.shape[-1] * alone.shape[-2]))  # [B, J, K]
     within = values_at(joint_offset, at.flatten(1)).unflatten(1, at.shape[1:])  # [B, J, K, 2]
     peaks = torch.stack([at % width, at // width], dim=-1).to(within.dtype) + within
-    peaks = torch.where((scores > MIN_JOINT_SCORE)[..., None], peaks, -1e4)
+    peaks = torch.where((scores > min_score)[..., None], peaks, -1e4)
     by_joint = regressed.transpose(1, 2)  # [B, J, N, 2]
     distance, nearest = torch.linalg.vector_norm(by_joint[:, :, :, None] - peaks[:, :, None], dim=-1).min(dim=-1)
     target = peaks.gather(2, nearest[..., None].expand(-1, -1, -1, 2))
@@ -247,7 +253,7 @@ def decode_joints(
     low, high = boxes[:, None, :, :2], boxes[:, None, :, 2:]
     largest = (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)[:, None]
     moves = (target >= low).all(dim=-1) & (target <= high).all(dim=-1)
-    moves &= (score > MIN_JOINT_SCORE) & (distance <= REACH * largest)
+    moves &= (score > min_score) & (distance <= REACH * largest)
     found = torch.where(moves[..., None], target, by_joint)
     return found.transpose(1, 2), torch.where(moves, score, 0).transpose(1, 2)
 
@@ -349,12 +355,13 @@ class Pose(PeakTask):
         maps = self._split(output)
         uv, score = decode_joints(
             maps["joints"], torch.sigmoid(maps["joint_heatmap"]), maps["joint_offset"], peaks.place,
-            peaks.xyxy / self.stride, self.units,
+            peaks.xyxy / self.stride, self.units, MIN_ORDERED_SCORE if self.pairs else MIN_JOINT_SCORE,
         )  # fmt: skip
         joints = torch.cat([uv * self.stride, score[..., None]], dim=-1)
         if self.pairs:
             first, second = torch.tensor(self.pairs, device=joints.device).T
-            exchange = (values_at(maps["joint_sides"], peaks.place) > 0)[..., None]
+            # The pairs of a person vote: with an error in one pair its pose is as wrong as with one in all.
+            exchange = (values_at(maps["joint_sides"], peaks.place).sum(dim=-1) > 0)[..., None, None]
             joints[:, :, first], joints[:, :, second] = (
                 torch.where(exchange, joints[:, :, second], joints[:, :, first]),
                 torch.where(exchange, joints[:, :, first], joints[:, :, second]),
