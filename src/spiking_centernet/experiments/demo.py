@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 
 PROTOCOL = "prophesee"
 MATCH_IOU = 0.5
-THREE_TASKS = "small-3d-pose"
+THREE_TASKS = "small-integer-3d-pose"
 """The bundled weights that show 3D boxes and pose where the tour's own do boxes alone."""
 
 TASKS_SHOWN_US = 2_000_000
