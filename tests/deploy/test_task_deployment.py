@@ -76,7 +76,7 @@ def test_energy_counts_the_heads_of_every_task(model):
     operations = count_ops(fused, random_cube(SIZE_HW, batch=1, seed=1))
     counted = {conv.name: conv.dense for conv in operations.convolutions}
     steps, height, width = 5, SIZE_HW[0] // 4, SIZE_HW[1] // 4
-    for name, outputs in (("box3d", 14), ("joints", 41)):
+    for name, outputs in (("box3d", 14), ("joints", 47)):
         assert counted[f"heads.{name}.out"] == steps * height * width * 16 * outputs
         assert f"heads.{name}.block.conv" in counted
     require_fully_spiking(operations)
