@@ -168,8 +168,8 @@ class HeadConfig:
         joint_units: what the map of joints holds: "cells", offsets from the person's cell in output pixels, as
             CenterNet's; or "boxes", offsets from the box's center in its widths and heights.
         joint_sides: what the channels of two counterparts, a left and a right knee say, hold: "named", each its own, as
-            in CenterNet; or "ordered", the first the one further left in the picture, and another channel tells which
-            of them is which.
+            in CenterNet; or "ordered", the first the one further left in the picture, and another channel, a vote on
+            which side is which; the pairs of a person vote together.
         pose_classes: the classes that have joints.
     """
 
