@@ -24,6 +24,7 @@ from spiking_centernet.model.config_dict import is_format_1, nested_from_format_
 from spiking_centernet.model.weights import load, read_tensors, save, save_tensors
 from spiking_centernet.structures import Batch
 from spiking_centernet.training.loggers import BOARD, make_logger, require_logger
+from spiking_centernet.training.recorded import changed_settings, told
 from spiking_centernet.utils.files import atomic_write, naming_full_disk, remove_leftovers
 from spiking_centernet.visualize.draw import cube_image, drawer, mosaic, save_png
 from spiking_centernet.visualize.plots import curves_plot
@@ -68,12 +69,10 @@ class RunFolder:
         if taken.is_file():
             if not resume:
                 raise ConfigError(f"{path}: holds a run already; continue it with --resume, or choose another --out")
-            before = read_config(taken)
-            names = (config.keys() | before.keys()) - FREE_TO_CHANGE
-            changed = sorted((k for k in names if not _same(k, config.get(k), before.get(k))), key=str)
+            changed = changed_settings(read_config(taken), config)
+            changed = {k: both for k, both in changed.items() if k not in FREE_TO_CHANGE and not _same(k, *both)}
             if changed:
-                differences = ", ".join(f"{k} was {before.get(k)!r}, is {config.get(k)!r}" for k in changed)
-                raise ConfigError(f"{path}: cannot resume with another configuration: {differences}")
+                raise ConfigError(f"{path}: cannot resume with another configuration: {told(changed)}")
         path.mkdir(parents=True, exist_ok=True)
         with atomic_write(taken) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -236,12 +235,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _same(name: str, value: Any, before: Any) -> bool:
+def _same(name: str, before: Any, now: Any) -> bool:
     """Return whether two values of a setting mean the same: a data folder may be written in several ways."""
-    if name == "data" and isinstance(value, str) and isinstance(before, str):
-        (layout, folder), (layout_before, folder_before) = locate(value), locate(before)
-        return layout.name == layout_before.name and folder.resolve() == folder_before.resolve()
-    return value == before
+    if name == "data" and isinstance(before, str) and isinstance(now, str):
+        (layout_before, folder_before), (layout, folder) = locate(before), locate(now)
+        return layout_before.name == layout.name and folder_before.resolve() == folder.resolve()
+    return False
 
 
 def _was_written_before(row: dict[str, Any], step: int, epochs_done: int) -> bool:

@@ -27,6 +27,7 @@ from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.graph import dense_macs
 from spiking_centernet.model.weights import load, notes, sha256
 from spiking_centernet.training.config import config_of
+from spiking_centernet.training.recorded import changed_settings, told
 from spiking_centernet.training.run_dir import BEST, METRICS, read_metrics
 from spiking_centernet.training.trainer import train
 from spiking_centernet.utils.files import atomic_write
@@ -131,7 +132,7 @@ def _same_run(
         if "failed" in outcome or Path(outcome["data"]).resolve() != Path(data).resolve():
             continue
         # A teacher is named by its row, whose name says nothing: its weights are compared.
-        if outcome["recipe"] | {"teacher": None} == recipe | {"teacher": None} and outcome["teacher_sha256"] == teacher:
+        if changed_settings(outcome["recipe"], recipe).keys() <= {"teacher"} and outcome["teacher_sha256"] == teacher:
             return noted.parent
     return None
 
@@ -221,13 +222,14 @@ def _finished(plan: Plan, run: Run) -> bool:
     if outcome is None:
         return False
     key = _key(plan, run)
-    changed = [name for name in outcome["recipe"] if outcome["recipe"][name] != key["recipe"].get(name)]
-    if changed and "failed" not in outcome:
-        differences = ", ".join(f"{n} was {outcome['recipe'][n]!r}, is {key['recipe'].get(n)!r}" for n in changed)
+    if "failed" in outcome:
+        return False
+    changed = changed_settings(outcome["recipe"], key.pop("recipe"))
+    if changed:
         raise ConfigError(
-            f"{run.folder}: holds a run of another recipe ({differences}); choose another --out or remove it"
+            f"{run.folder}: holds a run of another recipe ({told(changed)}); choose another --out or remove it"
         )
-    return "failed" not in outcome and all(outcome[name] == value for name, value in key.items())
+    return all(outcome[name] == value for name, value in key.items())
 
 
 def _failed(plan: Plan, run: Run, error: BaseException) -> dict[str, Any]:
