@@ -146,6 +146,10 @@ class RecurrentConfig:
             raise ConfigError(f"recurrent.half_life_steps must be positive, got {self.half_life_steps}")
 
 
+MAX_AVERAGING = 8.0
+"""Largest ``head.averaging``: more is the peak's own box, and float32 could not tell faint heat from none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """The head.
@@ -161,6 +165,8 @@ class HeadConfig:
         box_loss: "l1" at the center as in the paper, or "giou": generalized IoU and errors at the 3x3 cells around it.
         quality: exponent of a fourth map in the score: how well the box fits, taught as its IoU with the truth; the
             heatmap has what is left to 1. 0, as in the paper, has no such map; others need ``box_loss: giou``.
+        averaging: exponent of the heat by which the boxes of the 3x3 cells around a peak are averaged, in detection
+            alone; 2 where ``box_loss: giou`` has taught these cells the box. 0, as in the paper, takes the peak's box.
         readout_steps: how many of the last time steps the maps are averaged over; 0 for all, as in the paper.
         step_weights: how they are averaged: "equal" as in the paper, or "learned": every map has weights of its own.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
@@ -179,6 +185,7 @@ class HeadConfig:
     edges: Edges = "clipped"
     box_loss: BoxLoss = "l1"
     quality: float = 0.0
+    averaging: float = 0.0
     readout_steps: int = 0
     step_weights: StepWeights = "equal"
     focal_px: float = 304.0
@@ -196,6 +203,10 @@ class HeadConfig:
             raise ConfigError(f"head.quality must be at least 0 and below 1, got {self.quality}")
         if self.quality and (self.kind != "centernet" or self.box_loss != "giou"):
             raise ConfigError("head.quality is learned with head.kind='centernet' and head.box_loss='giou'; set both")
+        if not 0 <= self.averaging <= MAX_AVERAGING or (self.averaging and self.kind == "ssd"):
+            raise ConfigError(
+                f"head.averaging must be from 0 to {MAX_AVERAGING:g}, and 0 with head.kind='ssd', got {self.averaging}"
+            )
         if not 0 < self.focal_px < math.inf:
             raise ConfigError(f"head.focal_px must be positive, got {self.focal_px}")
         if self.joints not in [joints.names for joints in JOINT_SETS.values()]:

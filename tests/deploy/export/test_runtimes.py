@@ -95,11 +95,13 @@ def test_the_snippet_runs_without_this_package(written, tmp_path):
         assert np.abs(np.array(scores) - value).min() < 2e-3
 
 
-def test_the_snippets_scores_are_fitted_as_the_networks(tmp_path):
-    fit = (0.5, 2.0, 0.8)
-    fitted = dyadic(tiny_detector(seed=5, **QUALITY, **FEW_LAYERS, **{"deployment.score_fit": fit}).fuse())
+@pytest.mark.parametrize("averaging", [0.0, 1.5])
+@pytest.mark.parametrize("fit", [(0.0, 1.0, 0.0), (0.5, 2.0, 0.8)])
+def test_the_snippet_averages_boxes_and_fits_scores_as_the_network(tmp_path, averaging, fit):
+    settings = {"deployment.score_fit": fit, "head.averaging": averaging}
+    fitted = dyadic(tiny_detector(seed=5, **QUALITY, **FEW_LAYERS, **settings).fuse())
     contract = contract_of(fitted, SIZE_HW)
-    assert contract.head.score_fit == fit
+    assert (contract.head.score_fit, contract.head.settings.averaging) == (fit, averaging)
     text = write_snippet(tmp_path / "tiny.onnx", contract).read_text()
     output, _ = fitted(torch.from_numpy(noise()[:, None]))
     maps = {name: part[0].detach().numpy() for name, part in output._asdict().items()}
@@ -107,10 +109,12 @@ def test_the_snippets_scores_are_fitted_as_the_networks(tmp_path):
     with redirect_stdout(io.StringIO()) as out:
         exec(program, {"np": np, **maps})
     (expected,) = fitted.head.detections(output, [0], size_hw=SIZE_HW)
-    scores = np.array([float(line.split()[1]) for line in out.getvalue().splitlines()])
-    assert len(scores) >= len(expected) > 0
-    for value in expected.scores.round(3):
-        assert np.abs(scores - value).min() < 2e-3
+    rows = np.array([line.split()[1:] for line in out.getvalue().splitlines()], float)
+    rows[:, 1:] = rows[:, 1:].clip(0, [*SIZE_HW[::-1]] * 2)
+    assert len(rows) >= len(expected) > 0
+    for height, box in zip(expected.scores, expected.xyxy, strict=True):
+        same = np.abs(rows[:, 0] - height) < 2e-3
+        assert np.abs(rows[same, 1:] - box).max(axis=1).min() < 0.06
 
 
 @pytest.mark.slow

@@ -1,15 +1,20 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import DetectorOutput
+from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.heads.centernet import (
     CenterNet,
     Targets,
     centernet_loss,
     decode,
+    find_peaks,
     focal_loss,
     gaussian_radius,
     make_targets,
@@ -174,3 +179,66 @@ def test_fewer_pixels_than_detections_is_no_error():
     output = DetectorOutput(torch.zeros(1, 2, 2, 3), torch.ones(1, 2, 2, 3), torch.zeros(1, 2, 2, 3))
     xyxy, scores, labels = decode(output, stride=8, max_detections=100)
     assert (xyxy.shape, scores.shape, labels.shape) == ((1, 6, 4), (1, 6), (1, 6))
+
+
+def random_output(seed, h=6, w=7):
+    rng = np.random.default_rng(seed)
+    shapes = ((2, 2, h, w), (2, 2, h, w), (2, 2, h, w))
+    logits, wh, offset = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    return DetectorOutput(*map(torch.from_numpy, (3 * logits, np.abs(wh) + 0.5, offset)))
+
+
+@pytest.mark.parametrize("sizes", ["linear", "log"])
+@pytest.mark.parametrize("averaging", [0.5, 2.0])
+def test_boxes_around_a_peak_are_averaged_by_their_heat(averaging, sizes):
+    output = random_output(seed=3)
+    peaks = find_peaks(output, stride=4, max_detections=20, sizes=sizes, averaging=averaging)
+    plain = find_peaks(output, stride=4, max_detections=20, sizes=sizes)
+    np.testing.assert_array_equal(peaks.scores, plain.scores)
+    np.testing.assert_array_equal(peaks.place, plain.place)
+    heat = 1 / (1 + np.exp(-output.heatmap.numpy().astype(float)))
+    height, width = heat.shape[2:]
+    for b in range(2):
+        for n, place in enumerate(peaks.place[b].tolist()):
+            y, x = divmod(place, width)
+            near = [(v, u) for v in range(y - 1, y + 2) for u in range(x - 1, x + 2)]
+            near = [(v, u) for v, u in near if 0 <= v < height and 0 <= u < width]
+            shares = np.array([heat[b, :, v, u].max() ** averaging for v, u in near])
+            sides = output.wh[b].numpy()
+            sides = np.exp(sides) if sizes == "log" else sides
+            offsets = np.array([output.offset[b, :, v, u].numpy() + np.array([u, v]) for v, u in near])
+            cx, cy = shares @ offsets / shares.sum()
+            w, h = shares @ np.array([sides[:, v, u] for v, u in near]) / shares.sum()
+            expected = 4 * np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
+            np.testing.assert_allclose(peaks.xyxy[b, n], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_cells_that_agree_on_a_box_average_to_it():
+    shape = (1, 2, 5, 6)
+    columns, rows = np.meshgrid(np.arange(6), np.arange(5))
+    offset = torch.from_numpy(
+        (np.array([2.3, 1.8])[:, None, None] - np.stack([columns, rows]))[None].astype(np.float32)
+    )
+    output = DetectorOutput(
+        torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.full(shape, 2.5), offset
+    )
+    peaks = find_peaks(output, stride=4, max_detections=5, averaging=2.0)
+    expected = np.tile(4 * np.array([2.3 - 1.25, 1.8 - 1.25, 2.3 + 1.25, 1.8 + 1.25]), (5, 1))
+    np.testing.assert_allclose(peaks.xyxy[0], expected, rtol=1e-5)
+
+
+def test_no_heat_gives_no_nan():
+    output = random_output(seed=4)._replace(heatmap=torch.full((2, 2, 6, 7), -200.0))
+    peaks = find_peaks(output, stride=4, averaging=8.0)
+    assert torch.isfinite(peaks.xyxy).all()
+    assert CenterNet(2, (4,), HeadConfig(averaging=8.0)).detections(output, [0, 0], size_hw=(24, 28))[0].xyxy.shape == (
+        0,
+        4,
+    )
+
+
+@pytest.mark.parametrize("values", [{"averaging": -1.0}, {"averaging": math.nan}, {"averaging": 9.0},
+                                    {"averaging": 2.0, "kind": "ssd"}])  # fmt: skip
+def test_an_impossible_averaging_is_refused(values):
+    with pytest.raises(ConfigError, match=r"head\.averaging must be from 0 to 8, and 0 with head\.kind='ssd'"):
+        HeadConfig(**values)

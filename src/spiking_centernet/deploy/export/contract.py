@@ -39,6 +39,7 @@ class Contract:
         head_kind: what the outputs are, a name of ``HEADS``.
         sizes: whether CenterNet's size map holds widths and heights in output pixels or their logarithms.
         quality: exponent of the quality map in the score; 0: there is no such map.
+        averaging: exponent of the heat by which the boxes around a peak are averaged; 0: they are not.
         readout_steps: how many of the last time steps of a window the maps are averaged over; None for all.
         tasks: what the network does, "detect" first.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d").
@@ -62,6 +63,7 @@ class Contract:
     head_kind: HeadKind
     sizes: Sizes = "linear"
     quality: float = 0.0
+    averaging: float = 0.0
     readout_steps: int | None = None
     tasks: tuple[str, ...] = ("detect",)
     focal_px: float = HeadConfig.focal_px
@@ -76,8 +78,8 @@ class Contract:
         """The head: its branches name the outputs, and it decodes them."""
         settings = HeadConfig(
             kind=self.head_kind, sizes=self.sizes, box_loss="giou" if self.quality else "l1", quality=self.quality,
-            focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units, joint_sides=self.joint_sides,
-            pose_classes=self.pose_classes,
+            averaging=self.averaging, focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units,
+            joint_sides=self.joint_sides, pose_classes=self.pose_classes,
         )  # fmt: skip
         return make_detection_head(self.tasks, self.classes, (self.stride,), settings, score_fit=self.score_fit)
 
@@ -192,7 +194,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
         readout_steps=readout or None, focal_px=config.head.focal_px, joints=config.head.joints,
         joint_units=config.head.joint_units, joint_sides=config.head.joint_sides, pose_classes=config.head.pose_classes,
-        score_fit=config.deployment.score_fit,
+        score_fit=config.deployment.score_fit, averaging=config.head.averaging,
     )  # fmt: skip
 
 

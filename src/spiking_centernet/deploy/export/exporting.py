@@ -21,6 +21,7 @@ from spiking_centernet.errors import ExportError, did_you_mean
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config import AS_IT_IS
 from spiking_centernet.model.heads.base import LOWEST_PEAK, MIDDLE_PX
+from spiking_centernet.model.heads.centernet import LEAST_WEIGHT
 from spiking_centernet.utils.files import atomic_write
 
 Weights = Literal["float32", "int8"]
@@ -204,8 +205,9 @@ score = 1 / (1 + np.exp(-heatmap))
 around = np.pad(score, ((0, 0), (1, 1), (1, 1)))
 height, width = score.shape[1:]
 is_peak = score == np.max([around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
+box = np.concatenate([np.stack(np.meshgrid(np.arange(width), np.arange(height))) + offset, {size}])
 {fit}for k, y, x in zip(*np.nonzero(is_peak & (score >= {threshold}))):
-    center, half = np.array([x, y]) + offset[:, y, x], {size} / 2
+    center, half = np.split(box[:, y, x] * [1, 1, 0.5, 0.5], 2)
     print({classes}[k], round(float(score[k, y, x]), 3), *(np.r_[center - half, center + half] * {stride}).round(1))
 '''
 
@@ -213,8 +215,15 @@ is_peak = score == np.max([around[:, i : i + height, j : j + width] for i in ran
 FIT = "score = score ** {rest:g} * (1 / (1 + np.exp(-quality))) ** {quality:g}\n"
 """The line of the program where a quality map is part of the score."""
 
-SCORE_FIT = """grid = np.stack(np.meshgrid(np.arange(width), np.arange(height))) + offset
-edges = (np.clip({stride} * (grid + k * {size}), 0, np.reshape({frame_wh}, (2, 1, 1))) for k in (-0.5, 0.5))
+AVERAGING = """heat = np.max(score, axis=0) ** {exponent:g}
+heated = np.pad(np.concatenate([heat * box, heat[None]]), ((0, 0), (1, 1), (1, 1)))
+total = np.sum([heated[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
+box = total[:4] / np.maximum(total[4], {least:g})
+"""
+"""The lines of the program where boxes are averaged, as ``heads.centernet.around_peaks``."""
+
+SCORE_FIT = """corners = ({stride} * (box[:2] + k * box[2:]) for k in (-0.5, 0.5))
+edges = (np.clip(corner, 0, np.reshape({frame_wh}, (2, 1, 1))) for corner in corners)
 side = np.sqrt(np.prod(np.maximum(-np.subtract(*edges), 1), axis=0))
 height_of_peak = np.clip(score, {lowest:g}, 1 - {lowest:g})
 logit = np.log(height_of_peak / (1 - height_of_peak))
@@ -233,8 +242,7 @@ def write_snippet(path: Path, contract: Contract) -> Path:
         window_shape=(contract.window_steps, *shape[1:]), membrane_shapes=list(contract.membrane_shapes),
         maps=", ".join(contract.head.branches), num_maps=len(contract.head.branches),
         threshold=contract.score_threshold, classes=list(contract.classes), stride=contract.stride,
-        size="np.exp(wh[:, y, x])" if contract.sizes == "log" else "wh[:, y, x]",
-        fit=_fit_lines(contract),
+        size="np.exp(wh)" if contract.sizes == "log" else "wh", fit=_fit_lines(contract),
         shown_calls=contract.shown_calls, steps=contract.window_steps,
         step_ms=contract.window_us / contract.window_steps / 1000,
     )  # fmt: skip
@@ -244,11 +252,12 @@ def write_snippet(path: Path, contract: Contract) -> Path:
 
 
 def _fit_lines(contract: Contract) -> str:
-    """Return the lines of the program that make scores of the heatmap's peaks, empty where they are the scores."""
-    lines = FIT.format(rest=1 - contract.quality, quality=contract.quality) if contract.quality else ""
+    """Return the lines of the program that average boxes and make scores of peaks; none where both stay."""
+    lines = AVERAGING.format(exponent=contract.averaging, least=LEAST_WEIGHT) if contract.averaging else ""
+    lines += FIT.format(rest=1 - contract.quality, quality=contract.quality) if contract.quality else ""
     if contract.score_fit != AS_IT_IS:
         lines += SCORE_FIT.format(
-            stride=contract.stride, size="np.exp(wh)" if contract.sizes == "log" else "wh", fit=contract.score_fit,
-            frame_wh=contract.size_hw[::-1], lowest=LOWEST_PEAK, middle_px=MIDDLE_PX,
+            stride=contract.stride, fit=contract.score_fit, frame_wh=contract.size_hw[::-1], lowest=LOWEST_PEAK,
+            middle_px=MIDDLE_PX,
         )  # fmt: skip
     return lines

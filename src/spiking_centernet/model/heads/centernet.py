@@ -37,6 +37,9 @@ PROBABILITY_CLAMP = 1e-4
 LOG_SIZE_BIAS = 2.0
 """Initial bias of a map of log sizes: exp(2) = 7.4 cells, 30 pixels at stride 4, a usual box of the simulated roads."""
 
+LEAST_WEIGHT = 1e-37
+"""Nothing is divided by less: there is no heat around, the smallest float32 of full precision being 1.2e-38."""
+
 HEATMAP_BIAS = -2.19
 """Initial bias of the heatmap head: sigmoid(-2.19) = 0.1, the focal loss's prior (CenterNet, arXiv 1904.07850)."""
 
@@ -269,6 +272,7 @@ def find_peaks(
     max_detections: int = 100,
     sizes: Sizes = "linear",
     quality: float = 0.0,
+    averaging: float = 0.0,
 ) -> Peaks:
     """Return the objects, best first: the 3x3 peaks of the heatmap, no NMS.
 
@@ -280,9 +284,10 @@ def find_peaks(
         max_detections: at most this many.
         sizes: what the size map holds.
         quality: exponent of the quality map in the score, the heatmap's being ``1 - quality``; 0 leaves it out.
+        averaging: exponent of the heat by which the boxes around a peak are averaged; 0 takes the peak's own.
     """
-    scores = torch.sigmoid(output.heatmap.float())
-    peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)
+    heat = torch.sigmoid(output.heatmap.float())
+    peaks = torch.where(F.max_pool2d(heat, 3, 1, 1) == heat, heat, 0)
     if quality:
         fit = torch.sigmoid(output._asdict()["quality"].float())
         peaks = peaks ** (1 - quality) * fit**quality
@@ -293,14 +298,25 @@ def find_peaks(
     labels = which // count
     place = place.flatten(1).gather(1, which)
 
-    def at_peaks(x: Tensor) -> Tensor:
-        return x.float().flatten(2).transpose(1, 2).gather(1, place[..., None].expand(-1, -1, 2))
+    rows, columns = (torch.arange(n, device=heat.device, dtype=torch.float32) for n in (height, width))
+    center = output.offset.float() + torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
+    wh = output.wh.float()
+    box = torch.cat([center, torch.exp(wh.clamp(max=box_fit.MAX_LOG_SIZE)) if sizes == "log" else wh], dim=1)
+    if averaging:
+        box = around_peaks(box, heat, averaging)
+    center, wh = values_at(box, place).split(2, dim=-1)
+    return Peaks(torch.cat([center - wh / 2, center + wh / 2], dim=-1) * stride, top, labels, place)
 
-    pixel = torch.stack([place % width, place // width], dim=-1).float()
-    center = pixel + at_peaks(output.offset)
-    wh = at_peaks(output.wh)
-    half = (torch.exp(wh.clamp(max=box_fit.MAX_LOG_SIZE)) if sizes == "log" else wh) / 2
-    return Peaks(torch.cat([center - half, center + half], dim=-1) * stride, top, labels, place)
+
+def around_peaks(
+    values: Float[Tensor, "B D h w"], heat: Float[Tensor, "B K h w"], exponent: float
+) -> Float[Tensor, "B D h w"]:
+    """Return the mean over 3x3 cells around every cell, weighted by ``heat^exponent`` of their likeliest class.
+
+    Cells near a center that have each learned its box err partly by themselves: their mean errs less than one of them.
+    """
+    weight = heat.amax(1, keepdim=True) ** exponent
+    return F.avg_pool2d(weight * values, 3, 1, 1) / F.avg_pool2d(weight, 3, 1, 1).clamp_min(LEAST_WEIGHT)
 
 
 class CenterNet(Head[DetectorOutput]):
@@ -387,7 +403,7 @@ class CenterNet(Head[DetectorOutput]):
     def _peaks(self, output: DetectorOutput, max_detections: int) -> Peaks:
         return find_peaks(
             output, stride=self.stride, max_detections=max_detections, sizes=self.settings.sizes,
-            quality=self.settings.quality,
+            quality=self.settings.quality, averaging=self.settings.averaging,
         )  # fmt: skip
 
 

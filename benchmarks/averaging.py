@@ -1,0 +1,79 @@
+"""What averaging the boxes around a peak gains: AP of trained detectors at several exponents of the heat.
+
+The network computes every window once; its maps are decoded at each exponent. Choose the exponent on the validation
+split.
+
+    python benchmarks/averaging.py --data data/roads --split val --models nano-integer small-integer small
+"""
+
+import argparse
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from stamp import stamp, this_command, write_result
+from torch.utils.data import DataLoader
+
+import spiking_centernet as scn
+from spiking_centernet.data import collate
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for
+from spiking_centernet.model import Detector
+from spiking_centernet.model.heads import make_head
+from spiking_centernet.model.scaling import detections_of
+from spiking_centernet.model.weights import sha256
+from spiking_centernet.utils.progress import track
+
+PROTOCOL = "prophesee"
+
+
+def predict_at(model: Detector, data: str, split: str, exponents: list[float]) -> dict[float, Predictions]:
+    """Return the detections of a split with boxes averaged at each exponent; 0 takes the peak's own box."""
+    config = model.config
+    heads = {e: make_head(replace(config, head=replace(config.head, averaging=e))) for e in exponents}
+    truth, found = {}, {e: {} for e in exponents}
+    loader = DataLoader(dataset_for(model, data, split), batch_size=8, collate_fn=collate)
+    fused, size_hw = model.fuse(), (0, 0)
+    for batch in track(loader, "detecting", len(loader)):
+        size_hw = (batch.cube.shape[-2], batch.cube.shape[-1])
+        with torch.inference_mode():
+            output, _ = fused(batch.cube)
+        frames = list(zip(batch.recordings, batch.t_us, strict=True))
+        truth |= dict(zip(frames, batch.boxes, strict=True))
+        for exponent, head in heads.items():
+            results = detections_of(
+                head, output, batch.t_us, cube_hw=size_hw, size_hw=size_hw, ratio=Fraction(1), min_score=0.0
+            )
+            found[exponent] |= dict(zip(frames, results, strict=True))
+    return {e: Predictions(truth, detections, size_hw, config.classes, ("detect",)) for e, detections in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data/roads")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--models", nargs="+", default=["nano-integer", "small-integer", "nano", "small"])
+    parser.add_argument("--exponents", nargs="+", type=float, default=[0, 1, 2, 4])
+    parser.add_argument("--name", default="averaging", help="of the result file")
+    arguments = parser.parse_args()
+    models = {}
+    for name in arguments.models:
+        model = scn.load(name)
+        rows = {}
+        for exponent, predictions in predict_at(model, arguments.data, arguments.split, arguments.exponents).items():
+            score = predictions.score(PROTOCOL)
+            rows[f"{exponent:g}"] = {"ap": score.ap, "ap50": score.ap50, "ap75": score.ap75}
+            print(
+                f"{name:16s} {exponent:g}  AP {score.ap:.4f}  AP50 {score.ap50:.4f}  AP75 {score.ap75:.4f}", flush=True
+            )
+        models[name] = {"weights_sha256": sha256(name), "box_loss": model.config.head.box_loss, "exponents": rows}
+    chosen = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "protocol": PROTOCOL,
+        "num_windows": len(predictions.truth),
+    }
+    print(write_result(arguments.name, {**stamp(command=this_command(), seed=None), **chosen, "models": models}))
+
+
+if __name__ == "__main__":
+    main()
