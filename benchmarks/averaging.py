@@ -1,14 +1,16 @@
 """What averaging the boxes around a peak gains: AP of trained detectors at several exponents of the heat.
 
 The network computes every window once; its maps are decoded at each exponent. Choose the exponent on the validation
-split.
+split; ``--keep`` then writes the weights with it, and with the score and the threshold that they have there.
 
-    python benchmarks/averaging.py --data data/roads --split val --models nano-integer small-integer small
+    python benchmarks/averaging.py --data data/roads
+    python benchmarks/averaging.py --data data/roads --models runs/small_integer_longer --exponents 2 --keep build/kept
 """
 
 import argparse
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import torch
 from stamp import stamp, this_command, write_result
@@ -16,11 +18,12 @@ from torch.utils.data import DataLoader
 
 import spiking_centernet as scn
 from spiking_centernet.data import collate
-from spiking_centernet.evaluation.prediction import Predictions, dataset_for
+from spiking_centernet.evaluation.prediction import Predictions, best_threshold, dataset_for, predict
 from spiking_centernet.model import Detector
+from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.scaling import detections_of
-from spiking_centernet.model.weights import sha256
+from spiking_centernet.model.weights import notes, save, sha256
 from spiking_centernet.utils.progress import track
 
 PROTOCOL = "prophesee"
@@ -47,32 +50,42 @@ def predict_at(model: Detector, data: str, split: str, exponents: list[float]) -
     return {e: Predictions(truth, detections, size_hw, config.classes, ("detect",)) for e, detections in found.items()}
 
 
+def keep(name: str, data: str, exponent: float, folder: Path) -> Path:
+    """Write the weights with an exponent, the score of the validation split with it and the threshold chosen there."""
+    model = scn.load(name)
+    kept = Detector(with_changes(model.config, {"head.averaging": exponent}))
+    kept.load_state_dict(model.state_dict())
+    score = predict(kept.eval(), dataset_for(kept, data, "val")).score(PROTOCOL)
+    print(f"{name}: AP {score.ap:.4f}, AP50 {score.ap50:.4f}, AP75 {score.ap75:.4f}")
+    final = Detector(with_changes(kept.config, {"deployment.score_threshold": best_threshold(score)}))
+    final.load_state_dict(model.state_dict())
+    validation = {k: v for k, v in score.to_dict().items() if k != "classes"}
+    return save(final, folder / "best", notes={**notes(name), "validation": validation})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="val")
     parser.add_argument("--models", nargs="+", default=["nano-integer", "small-integer", "nano", "small"])
     parser.add_argument("--exponents", nargs="+", type=float, default=[0, 1, 2, 4])
-    parser.add_argument("--name", default="averaging", help="of the result file")
+    parser.add_argument("--keep", type=Path, help="folder for best.safetensors, with the one exponent; no result file")
     arguments = parser.parse_args()
-    models = {}
+    if arguments.keep:
+        if (len(arguments.models), len(arguments.exponents)) != (1, 1):
+            parser.error("--keep takes one model and one exponent")
+        print(keep(arguments.models[0], arguments.data, arguments.exponents[0], arguments.keep))
+        return
+    models, num_windows = {}, 0
     for name in arguments.models:
-        model = scn.load(name)
-        rows = {}
+        model, rows = scn.load(name), {}
         for exponent, predictions in predict_at(model, arguments.data, arguments.split, arguments.exponents).items():
-            score = predictions.score(PROTOCOL)
+            score, num_windows = predictions.score(PROTOCOL), len(predictions.truth)
             rows[f"{exponent:g}"] = {"ap": score.ap, "ap50": score.ap50, "ap75": score.ap75}
-            print(
-                f"{name:16s} {exponent:g}  AP {score.ap:.4f}  AP50 {score.ap50:.4f}  AP75 {score.ap75:.4f}", flush=True
-            )
+            print(f"{name:14s} {exponent:g}  {' '.join(f'{k} {v:.4f}' for k, v in rows[f'{exponent:g}'].items())}")
         models[name] = {"weights_sha256": sha256(name), "box_loss": model.config.head.box_loss, "exponents": rows}
-    chosen = {
-        "data": arguments.data,
-        "split": arguments.split,
-        "protocol": PROTOCOL,
-        "num_windows": len(predictions.truth),
-    }
-    print(write_result(arguments.name, {**stamp(command=this_command(), seed=None), **chosen, "models": models}))
+    chosen = {"data": arguments.data, "split": arguments.split, "protocol": PROTOCOL, "num_windows": num_windows}
+    print(write_result("averaging", {**stamp(command=this_command(), seed=None), **chosen, "models": models}))
 
 
 if __name__ == "__main__":

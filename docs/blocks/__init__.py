@@ -16,7 +16,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         accuracy.ann_ratio, accuracy.tracking,
         accuracy.stateful_accuracy,
         cards.cards, accuracy.own_classes, accuracy.toy_gestures, accuracy.own_recording, accuracy.scale,
-        *map(accuracy.study_block, accuracy.STUDIES), accuracy.study_boxes,
+        *map(accuracy.study_block, accuracy.STUDIES), accuracy.study_boxes, accuracy.averaging,
         cost.nano_energy, cost.memory_energy, cost.integer_weights, cost.gpu_joules, cost.nano_sparse, cost.counting,
         cost.firing_rate_study,
         cost.published_energy, cost.export_formats, cost.stream_soak,

@@ -318,6 +318,21 @@ def study_boxes(results: Results) -> str:
     return f"{table(header, rows)}\n\n{caption(r)} {origin(r)}"
 
 
+def averaging(results: Results) -> str:
+    """AP of bundled weights with boxes averaged around their peaks."""
+    r = results["averaging"]
+    rows = [
+        (f"`{name}`", model["box_loss"], *(f"{at['ap']:.3f} / {at['ap75']:.3f}" for at in model["exponents"].values()))
+        for name, model in r["models"].items()
+    ]
+    exponents = next(iter(r["models"].values()))["exponents"]
+    header = ("weights", "box loss", *("peak's own" if e == "0" else f"exponent {e}" for e in exponents))
+    return (
+        f"{table(header, rows, words=2)}\n\nAP / AP75, simulated roads, split `{r['split']}`, protocol "
+        f"`{r['protocol']}`, {r['num_windows']} labeled frames. {origin(r)}"
+    )
+
+
 STUDIES = (
     "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "integer_neurons", "input",
     "scales", "paper_roads",
