@@ -1,6 +1,6 @@
 """Score a network of three tasks: boxes against those of another network, 3D boxes, pose, and which part is at fault.
 
-    python benchmarks/tasks.py --data data/roads --weights small-integer-3d-pose --boxes_alone small-integer
+    python benchmarks/tasks.py --data data/roads --weights small-integer-3d-pose --boxes_alone runs/small_integer
 
 An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
 again: what the score gains is what that part costs. Pose is also scored with joints where they are regressed, not moved
@@ -26,6 +26,8 @@ from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.pose_scores import PoseScore, evaluate_pose
 from spiking_centernet.evaluation.prediction import Predictions, predict
 from spiking_centernet.joint_sets import JOINT_SETS
+from spiking_centernet.model import Detector
+from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.heads import joint_maps
 from spiking_centernet.model.weights import sha256
 from spiking_centernet.structures import Boxes, Calibration, Detections
@@ -162,20 +164,30 @@ def pose_rows(score: PoseScore) -> dict:
     return {**score.rows(), "num_people": score.num_people, "num_matched": score.num_matched}
 
 
+def read_alike(weights: str, other: Detector) -> Detector:
+    """Return a detector whose boxes are averaged as another's, so that their AP compare."""
+    model = scn.load(weights)
+    alike = Detector(with_changes(model.config, {"head.averaging": other.config.head.averaging}))
+    alike.load_state_dict(model.state_dict())
+    return alike.eval()
+
+
 def main() -> None:
     """Score and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
     parser.add_argument("--weights", default="small-integer-3d-pose")
-    parser.add_argument("--boxes_alone", default="small-integer", help="weights of the same network with boxes alone")
+    parser.add_argument(
+        "--boxes_alone", default="runs/small_integer", help="weights of the same network with boxes alone"
+    )
     parser.add_argument("--name", default="tasks", help="of the result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = scn.load(arguments.weights)
     card = report.score(model, arguments.data, split=arguments.split, protocols=(PROTOCOL,))
     alone = report.score(
-        scn.load(arguments.boxes_alone), arguments.data, split=arguments.split, protocols=(PROTOCOL,)
+        read_alike(arguments.boxes_alone, model), arguments.data, split=arguments.split, protocols=(PROTOCOL,)
     ).scores[PROTOCOL]
     predictions, score = card.predictions, card.scores[PROTOCOL]
     objects = {recording.name: recording.objects for recording in card.dataset.recordings}
