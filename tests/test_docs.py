@@ -83,6 +83,13 @@ def test_every_figure_is_that_of_the_results(capsys):
     assert fill.main(["--check"]) == 0, capsys.readouterr().out
 
 
+def test_no_block_shows_the_expression_of_a_figure_instead_of_it():
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for _, kind, name, body, _ in fill.BLOCK.findall(page.read_text(encoding="utf-8")):
+            if kind == "results":
+                assert not re.search(r"\{\w+[\[(.]", body), f"{page.name}: {name}"
+
+
 @pytest.fixture
 def small_tree(tmp_path):
     (tmp_path / "docs").mkdir()

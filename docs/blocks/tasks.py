@@ -29,7 +29,7 @@ def tasks_answer(results: Results) -> str:
     return (
         f"**Can the architecture do 3D boxes and pose?** On simulated roads, one spiking network does {verdict}: "
         f"`{r['weights']}` has AP {number(boxes['ap'])} for boxes ({number(boxes['alone']['ap'])} the "
-        "same network with boxes alone). Found cars are off by {car['range']:.0%} of their "
+        f"same network with boxes alone). Found cars are off by {car['range']:.0%} of their "
         f"distance and {car['yaw_axis_deg']:.0f} degrees of heading, front and back alike, found pedestrians by "
         f"{person['range']:.0%}; center-distance AP is {number(box3d['ap'])}. Joints of found people are off by "
         f"{pose['mpjpe_px']:.1f} px; OKS AP of people of {r['pose']['tall_px']} px and more is {number(pose['ap'])}. "
