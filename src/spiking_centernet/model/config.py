@@ -166,7 +166,8 @@ class HeadConfig:
         quality: exponent of a fourth map in the score: how well the box fits, taught as its IoU with the truth; the
             heatmap has what is left to 1. 0, as in the paper, has no such map; others need ``box_loss: giou``.
         averaging: exponent of the heat by which the boxes of the 3x3 cells around a peak are averaged, in detection
-            alone; 2 where ``box_loss: giou`` has taught these cells the box. 0, as in the paper, takes the peak's box.
+            alone; 2 is best where ``box_loss: giou`` has taught these cells the box (results/averaging.json). 0, as in
+            the paper, takes the peak's box.
         readout_steps: how many of the last time steps the maps are averaged over; 0 for all, as in the paper.
         step_weights: how they are averaged: "equal" as in the paper, or "learned": every map has weights of its own.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
