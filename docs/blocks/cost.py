@@ -50,19 +50,24 @@ def memory_energy(results: Results) -> str:
 
 def integer_weights(results: Results) -> str:
     """AP and operations of the weights with whole numbers of spikes beside those of the binary ones."""
-    rows, origins = [], []
+    compiled = results["shipped"]
+    rows, origins = [], [origin(compiled)]
     for name in ("nano", "nano-integer", "small", "small-integer"):
         stem = name.replace("-", "_")
         scored, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
-        score = scored["scores"]["prophesee"]
+        score, int8 = scored["scores"]["prophesee"], compiled["weights"][name]
         rows.append((
             f"`{name}`", *(number(score[key]) for key in ("ap", "ap50", "ap75")), f"{cost['firing_rate']:.1%}",
             f"{cost['per_window']['synaptic'] / 1e6:.0f} M",
             f"{cost['energy_uj_per_window']['horowitz45']['total']:.0f} uJ",
+            number(int8["ap"]), number(int8["median_ms"], 0),
         ))  # fmt: skip
         origins += [origin(scored), origin(cost)]
-    header = ("weights", "AP", "AP50", "AP75", "firing rate", "synaptic operations", "`horowitz45`")
-    told = "Simulated roads, split `test`, protocol `prophesee`; operations and energy of a window of 100 ms."
+    header = ("weights", "AP", "AP50", "AP75", "firing rate", "synaptic operations", "`horowitz45`", "AP in int8", "ms")
+    told = (
+        "Simulated roads, split `test`, protocol `prophesee`; operations, energy and, compiled to int8 on one thread, "
+        "milliseconds of a window of 100 ms."
+    )
     return f"{table(header, rows)}\n\n{told} {' '.join(origins)}"
 
 
