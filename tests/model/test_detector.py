@@ -12,7 +12,8 @@ from spiking_centernet.model import PRESETS, DetectorConfig, build
 from spiking_centernet.model.config import NeuronConfig
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.decoder import DecoderBlock
-from spiking_centernet.model.heads.centernet import centernet_loss, make_targets
+from spiking_centernet.model.heads.center_targets import make_targets
+from spiking_centernet.model.heads.centernet import centernet_loss
 from spiking_centernet.model.layers import ConvNeuron
 from spiking_centernet.model.neurons import make_neuron
 from spiking_centernet.structures import Boxes

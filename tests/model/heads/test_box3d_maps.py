@@ -12,7 +12,8 @@ from spiking_centernet.model.heads.box3d_maps import (
     make_targets3d,
     rotation_loss,
 )
-from spiking_centernet.model.heads.centernet import DetectorOutput, decode, l1_at_centers, make_targets, values_at
+from spiking_centernet.model.heads.center_targets import make_targets
+from spiking_centernet.model.heads.centernet import DetectorOutput, decode, l1_at_centers, values_at
 from spiking_centernet.structures import Boxes, Calibration
 
 

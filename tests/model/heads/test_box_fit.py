@@ -9,7 +9,8 @@ from spiking_centernet.errors import ConfigError, WeightsError
 from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.heads.box_fit import cell_targets, fit_losses, overlaps
-from spiking_centernet.model.heads.centernet import LOG_SIZE_BIAS, CenterNet, make_targets
+from spiking_centernet.model.heads.center_targets import make_targets
+from spiking_centernet.model.heads.centernet import LOG_SIZE_BIAS, CenterNet
 from spiking_centernet.model.weights import save
 from spiking_centernet.structures import Boxes
 

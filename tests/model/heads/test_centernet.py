@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import DetectorOutput
 from spiking_centernet.model.config import HeadConfig
-from spiking_centernet.model.heads.centernet import (
-    CenterNet,
-    Targets,
-    centernet_loss,
-    decode,
-    find_peaks,
-    focal_loss,
-    gaussian_radius,
-    make_targets,
-)
+from spiking_centernet.model.heads.center_targets import Targets, gaussian_radius, make_targets
+from spiking_centernet.model.heads.centernet import CenterNet, centernet_loss, decode, find_peaks, focal_loss
 from spiking_centernet.structures import Boxes
 
 

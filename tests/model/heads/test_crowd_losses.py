@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import spiking_centernet as scn
-from spiking_centernet.model.heads.centernet import crowd_cells, make_targets
+from spiking_centernet.model.heads.center_targets import crowd_cells, make_targets
 from spiking_centernet.model.heads.ssd import LEFT_OUT, match
 from spiking_centernet.structures import Boxes, concatenate
 

@@ -4,7 +4,8 @@ import torch
 
 from spiking_centernet.joint_sets import JOINTS_13, JOINTS_17, ordered
 from spiking_centernet.model.heads.base import Peaks
-from spiking_centernet.model.heads.centernet import DetectorOutput, decode, make_targets, values_at
+from spiking_centernet.model.heads.center_targets import make_targets
+from spiking_centernet.model.heads.centernet import DetectorOutput, decode, values_at
 from spiking_centernet.model.heads.joint_maps import (
     Pose,
     decode_joints,

@@ -16,7 +16,8 @@ from spiking_centernet.model import DetectorConfig, DetectorOutput, build
 from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.heads.box3d_maps import PARTS, bins_of, make_targets3d
-from spiking_centernet.model.heads.centernet import make_targets, output_type
+from spiking_centernet.model.heads.center_targets import make_targets
+from spiking_centernet.model.heads.centernet import output_type
 from spiking_centernet.model.heads.joint_maps import make_joint_targets
 from spiking_centernet.model.scaling import detections_of
 from spiking_centernet.structures import Boxes, Calibration

@@ -7,7 +7,8 @@ import torch
 import spiking_centernet as scn
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import build
-from spiking_centernet.model.heads.centernet import CenterNet, centernet_loss, make_targets
+from spiking_centernet.model.heads.center_targets import make_targets
+from spiking_centernet.model.heads.centernet import CenterNet, centernet_loss
 from spiking_centernet.model.heads.pyramid import Pyramid
 from spiking_centernet.model.weights import save
 from spiking_centernet.structures import Boxes

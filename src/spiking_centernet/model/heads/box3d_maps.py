@@ -84,7 +84,7 @@ def make_targets3d(
     Args:
         boxes: the boxes of every sample.
         calibrations: the camera of every sample; without one its boxes teach nothing here.
-        index: [B, M], flat output pixel of every box's peak, as of ``centernet.make_targets``.
+        index: [B, M], flat output pixel of every box's peak, as of ``center_targets.make_targets``.
         mask: [B, M], True where a box has a peak.
         width: of the output in pixels.
         stride: input pixels an output pixel.

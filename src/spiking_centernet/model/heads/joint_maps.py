@@ -20,15 +20,8 @@ from spiking_centernet.errors import DatasetError
 from spiking_centernet.joint_sets import JointSet, ordered
 from spiking_centernet.model.config import JointSides, JointUnits
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
-from spiking_centernet.model.heads.centernet import (
-    HEATMAP_BIAS,
-    crowd_cells,
-    draw_gaussian,
-    focal_loss,
-    gaussian_radius,
-    l1_at_centers,
-    values_at,
-)
+from spiking_centernet.model.heads.center_targets import crowd_cells, draw_gaussian, gaussian_radius
+from spiking_centernet.model.heads.centernet import HEATMAP_BIAS, focal_loss, l1_at_centers, values_at
 from spiking_centernet.structures import Boxes, Calibration
 
 WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0, "joint_sides": 1.0}
@@ -99,7 +92,7 @@ def make_joint_targets(
 
     Args:
         boxes: the boxes of every sample, pixels of the input; samples without joints teach nothing here.
-        index: [B, M], flat output pixel of every box's peak, as of ``centernet.make_targets``.
+        index: [B, M], flat output pixel of every box's peak, as of ``center_targets.make_targets``.
         mask: [B, M], True where a box has a peak.
         num_joints: J.
         size_hw: height and width of the network's output.

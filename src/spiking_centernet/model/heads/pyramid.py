@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spiking_centernet.model.heads.base import Branch, Head, Loss
-from spiking_centernet.model.heads.centernet import CenterNet, DetectorOutput, Targets
+from spiking_centernet.model.heads.center_targets import Targets
+from spiking_centernet.model.heads.centernet import CenterNet, DetectorOutput
 from spiking_centernet.structures import Boxes, Calibration, select
 
 MAX_LEVELS = 3
@@ -94,7 +95,7 @@ class Pyramid(Head[PyramidOutput]):
         ]
 
     def targets(self, boxes: Sequence[Boxes], output: PyramidOutput) -> list[Targets]:
-        """Return heatmaps, sizes and offsets of every level; see :func:`centernet.make_targets`."""
+        """Return heatmaps, sizes and offsets of every level; see :func:`center_targets.make_targets`."""
         parts = zip(self.level_heads, self.boxes_of_levels(boxes), output.levels(), strict=True)
         return [head.targets(own, maps) for head, own, maps in parts]
 
