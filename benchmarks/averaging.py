@@ -20,7 +20,6 @@ import spiking_centernet as scn
 from spiking_centernet.data import collate
 from spiking_centernet.evaluation.prediction import Predictions, best_threshold, dataset_for, predict
 from spiking_centernet.model import Detector
-from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.scaling import detections_of
 from spiking_centernet.model.weights import notes, save, sha256
@@ -52,15 +51,13 @@ def predict_at(model: Detector, data: str, split: str, exponents: list[float]) -
 
 def keep(name: str, data: str, exponent: float, folder: Path) -> Path:
     """Write the weights with an exponent, the score of the validation split with it and the threshold chosen there."""
-    model = scn.load(name)
-    kept = Detector(with_changes(model.config, {"head.averaging": exponent}))
-    kept.load_state_dict(model.state_dict())
-    score = predict(kept.eval(), dataset_for(kept, data, "val")).score(PROTOCOL)
+    settings = {"head.averaging": exponent, "deployment.score_fit": scn.load(name).config.deployment.score_fit}
+    model = scn.build(weights=name, **settings).eval()
+    score = predict(model, dataset_for(model, data, "val")).score(PROTOCOL)
     print(f"{name}: AP {score.ap:.4f}, AP50 {score.ap50:.4f}, AP75 {score.ap75:.4f}")
-    final = Detector(with_changes(kept.config, {"deployment.score_threshold": best_threshold(score)}))
-    final.load_state_dict(model.state_dict())
+    chosen = scn.build(weights=name, **settings, **{"deployment.score_threshold": best_threshold(score)})
     validation = {k: v for k, v in score.to_dict().items() if k != "classes"}
-    return save(final, folder / "best", notes={**notes(name), "validation": validation})
+    return save(chosen, folder / "best", notes={**notes(name), "validation": validation})
 
 
 def main() -> None:

@@ -26,8 +26,6 @@ from spiking_centernet.evaluation.metrics import FrameKey
 from spiking_centernet.evaluation.pose_scores import PoseScore, evaluate_pose
 from spiking_centernet.evaluation.prediction import Predictions, predict
 from spiking_centernet.joint_sets import JOINT_SETS
-from spiking_centernet.model import Detector
-from spiking_centernet.model.config_dict import with_changes
 from spiking_centernet.model.heads import joint_maps
 from spiking_centernet.model.weights import sha256
 from spiking_centernet.structures import Boxes, Calibration, Detections
@@ -164,14 +162,6 @@ def pose_rows(score: PoseScore) -> dict:
     return {**score.rows(), "num_people": score.num_people, "num_matched": score.num_matched}
 
 
-def read_alike(weights: str, other: Detector) -> Detector:
-    """Return a detector whose boxes are averaged as another's, so that their AP compare."""
-    model = scn.load(weights)
-    alike = Detector(with_changes(model.config, {"head.averaging": other.config.head.averaging}))
-    alike.load_state_dict(model.state_dict())
-    return alike.eval()
-
-
 def main() -> None:
     """Score and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,9 +176,9 @@ def main() -> None:
     torch.set_num_threads(1)
     model = scn.load(arguments.weights)
     card = report.score(model, arguments.data, split=arguments.split, protocols=(PROTOCOL,))
-    alone = report.score(
-        read_alike(arguments.boxes_alone, model), arguments.data, split=arguments.split, protocols=(PROTOCOL,)
-    ).scores[PROTOCOL]
+    # Its boxes are averaged as those of the other network, so that their AP compare.
+    alike = scn.build(weights=arguments.boxes_alone, **{"head.averaging": model.config.head.averaging}).eval()
+    alone = report.score(alike, arguments.data, split=arguments.split, protocols=(PROTOCOL,)).scores[PROTOCOL]
     predictions, score = card.predictions, card.scores[PROTOCOL]
     objects = {recording.name: recording.objects for recording in card.dataset.recordings}
     cameras = {
