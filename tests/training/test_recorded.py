@@ -80,6 +80,16 @@ def test_another_value_is_told_by_its_name_alone(fields, name, both):
     assert changed_settings(without(before, name.split(".")), resolved(**fields)) == {name: both}
 
 
+def test_what_depends_on_the_machine_may_change(tmp_path):
+    before = resolved()
+    free = {"num_threads": 3, "num_workers": 2, "logger": "wandb", "checkpoint_every": 7}
+    assert changed_settings(before, before | free) == {}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(before), encoding="utf-8")
+    now = before | {"num_threads": 3, "checkpoint_every": 7}
+    RunFolder(tmp_path, now, resume=True)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8")) == now
+
+
 def test_a_run_folder_of_an_earlier_version_is_resumed(tmp_path):
     now = resolved()
     before = without(without(now, ("network", "head", "joint_sides")), ("select_by",))

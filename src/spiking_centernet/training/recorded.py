@@ -10,17 +10,22 @@ from spiking_centernet.model import DetectorConfig
 from spiking_centernet.model.config_dict import config_to_dict
 from spiking_centernet.training.config import NESTED, Recipe
 
+FREE_TO_CHANGE = {"num_workers", "num_threads", "logger", "checkpoint_every"}
+"""Settings that say how a machine runs a recipe, not what is learned: at most, sums are rounded in another order."""
+
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which two resolved recipes differ, by dotted name, with both values.
 
-    A setting that one of them lacks came to the package later: it has its default, which is what was done before.
+    A setting that one of them lacks came to the package later: it has its default, which is what was done before. Those
+    in ``FREE_TO_CHANGE`` are not compared.
 
     Args:
         before: plain values as in ``config.yaml`` of a run, the network whole and nested.
         now: the same of the run to go on with.
     """
-    return dict(_changes("", before, now, _defaults()))
+    changes = _changes("", before, now, _defaults())
+    return {name: both for name, both in changes if name not in FREE_TO_CHANGE}
 
 
 def told(changed: Mapping[str, tuple[Any, Any]]) -> str:

@@ -35,10 +35,6 @@ METRICS = "metrics.csv"
 PICTURES = 8
 
 
-FREE_TO_CHANGE = {"num_workers", "logger"}
-"""What a resumed run may have otherwise: it changes no result."""
-
-
 def default_run_folder(data: str | os.PathLike[str]) -> Path:
     """Return ``runs/NAME``, named like the data.
 
@@ -70,7 +66,7 @@ class RunFolder:
             if not resume:
                 raise ConfigError(f"{path}: holds a run already; continue it with --resume, or choose another --out")
             changed = changed_settings(read_config(taken), config)
-            changed = {k: both for k, both in changed.items() if k not in FREE_TO_CHANGE and not _same(k, *both)}
+            changed = {k: both for k, both in changed.items() if not _same(k, *both)}
             if changed:
                 raise ConfigError(f"{path}: cannot resume with another configuration: {told(changed)}")
         path.mkdir(parents=True, exist_ok=True)
