@@ -96,5 +96,7 @@ def test_a_run_folder_of_an_earlier_version_is_resumed(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(before), encoding="utf-8")
     RunFolder(tmp_path, now, resume=True)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8")) == now
-    with pytest.raises(ConfigError, match=r"another configuration: network\.neuron\.kind was 'plif', is 'lif'$"):
+    with pytest.raises(
+        ConfigError, match=r"another configuration: network\.neuron\.kind was 'plif', is 'lif'; give back"
+    ):
         RunFolder(tmp_path, resolved(network={"neuron.kind": "lif"}), resume=True)

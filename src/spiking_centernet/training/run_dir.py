@@ -68,7 +68,10 @@ class RunFolder:
             changed = changed_settings(read_config(taken), config)
             changed = {k: both for k, both in changed.items() if not _same(k, *both)}
             if changed:
-                raise ConfigError(f"{path}: cannot resume with another configuration: {told(changed)}")
+                raise ConfigError(
+                    f"{path}: cannot resume with another configuration: {told(changed)}; give back what it had, or "
+                    f"begin another run from its weights: --weights {path} and another --out"
+                )
         path.mkdir(parents=True, exist_ok=True)
         with atomic_write(taken) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
