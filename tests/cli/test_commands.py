@@ -12,6 +12,7 @@ from spiking_centernet.cli import parser, values
 from spiking_centernet.cli.commands import COMMANDS
 from spiking_centernet.cli.program import main
 from spiking_centernet.data import read_boxes, write_boxes, write_dat
+from spiking_centernet.evaluation import significance
 from spiking_centernet.model import weights
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.training.config import Recipe, make_recipe
@@ -271,14 +272,19 @@ def test_a_slower_video_has_the_same_frames(capsys, tmp_path, model_path):
 
 
 @pytest.mark.slow
-def test_val_under_all_protocols(capsys, tmp_path, data, model_path):
+def test_val_under_all_protocols(capsys, tmp_path, data, model_path, monkeypatch):
+    monkeypatch.setattr(significance, "ENOUGH_RECORDINGS", 2)
     out_dir = tmp_path / "score"
     code, out, err = run(capsys, "val", model_path, "--data", data, "--protocol", "all", "--save", out_dir)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
     assert "val: 2 recordings, 10 labeled frames" in out
     assert "firing rate" in out
+    assert "in 95 % of 500 resamples of the 2 recordings" in out
     saved = json.loads((out_dir / "score.json").read_text())
+    interval = saved["ap_interval"]
+    assert interval["protocol"] == "prophesee"
+    assert interval["low"] <= saved["scores"]["prophesee"]["ap"] <= interval["high"]
     names = {"prophesee", "prophesee-script", "cordone", "none"}
     assert set(saved["scores"]) == names
     # Prophesee skips the first half second, so 2 of 5 timestamps of each recording do not count.

@@ -8,6 +8,7 @@ from spiking_centernet.cli import tables
 from spiking_centernet.deploy.export.exporting import Report
 from spiking_centernet.deploy.export.parity import Parity
 from spiking_centernet.evaluation.prediction import Predictions
+from spiking_centernet.evaluation.significance import Interval
 from spiking_centernet.structures import Boxes, Detections
 
 
@@ -21,6 +22,7 @@ def card(predictions):
     rates = SimpleNamespace(per_layer=lambda: {"stem": 0.1}, overall=lambda: 0.1, silent=list)
     return SimpleNamespace(
         split="test", mode="windows", dataset=Frames([0]), predictions=predictions, box3d_errors=(),
+        ap_interval=Interval(0.5, 1.0, 500),
         rates=rates, spiking=True,
         scores={"none": predictions.score("none")},
     )  # fmt: skip
@@ -41,6 +43,7 @@ def test_every_task_has_a_table_with_words(capsys, monkeypatch):
     assert "3D boxes: AP by distance on the ground, mean 1.000; errors of those within 2 m\n" in shown
     assert "pose, 13 joints; swapped: left and right as fits better\n" in shown
     assert "1 of 1 found" in shown
+    assert "AP under none is 0.500 to 1.000 in 95 % of 500 resamples of the 1 recording\n" in shown
     assert "car_ap_0.5m" not in shown
 
 

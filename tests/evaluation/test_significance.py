@@ -9,6 +9,8 @@ from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.evaluation.significance import (
+    ENOUGH_RECORDINGS,
+    ap_interval,
     average_precision,
     compare,
     draw_weights,
@@ -175,3 +177,26 @@ def test_students_t_is_that_of_scipy(freedom):
 def test_what_cannot_be_compared_is_refused(shapes):
     with pytest.raises(EvaluationError, match="same seeds and resamples"):
         compare(*map(np.zeros, shapes), num_recordings=3)
+
+
+def test_the_interval_holds_the_ap_and_narrows_with_more_recordings():
+    few, many = (matches_of(*world(0, num_recordings=n)) for n in (10, 160))
+    reach = []
+    for matches in (few, many):
+        found = ap_interval(matches, num_resamples=200)
+        assert found.low < average_precision(matches).mean() < found.high
+        reach.append(found.high - found.low)
+    assert 2 < reach[0] / reach[1] < 8  # sixteen times as many: four times as narrow
+    assert ap_interval(few) == ap_interval(few)
+
+
+def test_equal_recordings_leave_no_doubt_and_few_no_interval():
+    truth, found = world(3, num_recordings=1)
+    copies = [
+        {(f"r{n}", t): v for n in range(ENOUGH_RECORDINGS) for (_, t), v in side.items()} for side in (truth, found)
+    ]
+    interval = ap_interval(matches_of(*copies))
+    assert interval.high - interval.low == pytest.approx(0, abs=0.002)  # equal scores may come in another order
+    assert ap_interval(matches_of(*world(3, num_recordings=ENOUGH_RECORDINGS - 1))) is None
+    nothing = {(f"r{n}", 1000): Boxes.empty() for n in range(ENOUGH_RECORDINGS)}
+    assert ap_interval(matches_of(nothing, {})) is None

@@ -57,6 +57,11 @@ def scores(card: "EvaluationReport") -> None:
         for name, s in card.scores.items()
     ]
     output.show_table(title, ("protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR100", "boxes"), rows)
+    if (interval := card.ap_interval) is not None:
+        output.show_text(
+            f"AP under {next(iter(card.scores))} is {interval.low:.3f} to {interval.high:.3f} in 95 % of "
+            f"{interval.num_resamples} resamples of the {recordings}"
+        )
     rows = [
         (name, c.name, _number(c.ap), _number(c.ap50), c.num_truth, c.num_detections)
         for name, s in card.scores.items()

@@ -25,6 +25,7 @@ from spiking_centernet.evaluation.prediction import (
 )
 from spiking_centernet.evaluation.prediction_files import FILE as PREDICTIONS
 from spiking_centernet.evaluation.prediction_files import save_predictions
+from spiking_centernet.evaluation.significance import Interval, ap_interval, match_recordings
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling
@@ -55,6 +56,7 @@ class EvaluationReport:
         sizes: recall and precision by size, likewise.
         mode: "windowed" or "stateful", see ``prediction.predict``.
         box3d_errors: errors of 3D boxes whose 2D boxes are right, by class, at that threshold; empty without the task.
+        ap_interval: where AP under the first protocol would lie on other recordings; None for few, and of a classifier.
     """
 
     split: str
@@ -69,6 +71,7 @@ class EvaluationReport:
     sizes: BySize
     mode: Literal["windowed", "stateful"] = "windowed"
     box3d_errors: Sequence[MatchedErrors] = ()
+    ap_interval: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -80,6 +83,7 @@ class EvaluationReport:
             "fit_windows": self.dataset.spec.fit,
             "mode": self.mode,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
+            "ap_interval": self.ap_interval and {"protocol": next(iter(self.scores)), **vars(self.ap_interval)},
             "firing_rate": self.rates.overall(),
             "firing_rates": self.rates.per_layer(),
             "min_score": self.min_score,
@@ -134,6 +138,7 @@ def score(
         split, scores, rates, spiking, predictions, dataset, scaling, min_score, confusion, sizes,
         choose_mode(mode, model),
         _box3d_errors(predictions, dataset, min_score) if "detect3d" in model.config.tasks else (),
+        None if model.config.classifies else ap_interval(match_recordings(predictions, names[0])),
     )  # fmt: skip
 
 

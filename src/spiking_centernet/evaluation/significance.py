@@ -6,7 +6,7 @@ COCO's AP of a data set in which every recording occurs as often as it was drawn
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,16 @@ from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import MAX_DETECTIONS, Protocol, get_protocol
 from spiking_centernet.evaluation.prediction import Predictions
 from spiking_centernet.utils.files import atomic_write
+from spiking_centernet.utils.progress import track
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 """COCO's thresholds and the recalls at which it reads precision."""
 
 SIGNIFICANT_BELOW = 0.05
+
+ENOUGH_RECORDINGS = 8
+"""Resamples of fewer recordings are so alike that their AP would look more certain than it is."""
 
 ENOUGH_SEEDS = 8
 """From this many seeds on they are drawn with replacement; fewer make an interval too narrow, see :func:`compare`."""
@@ -153,9 +157,45 @@ def draw_weights(num_recordings: int, num_samples: int, seed: int = 0) -> Int64[
     return np.concatenate([np.ones((1, num_recordings), np.int64), drawn])
 
 
-def resampled_ap(matches: Matches, weights: Int64[np.ndarray, "S R"]) -> Float64[np.ndarray, " S"]:
+def resampled_ap(matches: Matches, weights: Iterable[Int64[np.ndarray, " R"]]) -> Float64[np.ndarray, " S"]:
     """Return AP over IoU 0.5 to 0.95 of every resample."""
     return np.array([average_precision(matches, row).mean() for row in weights])
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where the AP of the same weights would lie on other recordings of the same kind: 95 % of the resamples.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+        num_resamples: of the recordings.
+    """
+
+    low: float
+    high: float
+    num_resamples: int
+
+
+def ap_interval(matches: Matches, *, num_resamples: int = 500) -> Interval | None:
+    """Return the percentiles 2.5 and 97.5 of AP over resamples of the recordings.
+
+    Args:
+        matches: of a detector.
+        num_resamples: of the recordings.
+
+    Returns:
+        None where there are fewer than ``ENOUGH_RECORDINGS`` or nothing to find.
+    """
+    if len(matches.recordings) < ENOUGH_RECORDINGS:
+        return None
+    weights = draw_weights(len(matches.recordings), num_resamples)[1:]
+    resampled = resampled_ap(matches, track(weights, "AP of resampled recordings"))
+    resampled = resampled[np.isfinite(resampled)]  # a resample may have drawn no box
+    if not len(resampled):
+        return None
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Interval(float(low), float(high), num_resamples)
 
 
 @dataclass(frozen=True)
