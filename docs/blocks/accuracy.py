@@ -334,8 +334,8 @@ def averaging(results: Results) -> str:
 
 
 STUDIES = (
-    "distillation", "distillation_why", "time_steps", "architecture", "head", "neuron", "integer_neurons", "input",
-    "scales", "paper_roads",
+    "distillation", "distillation_why", "distillation_working", "time_steps", "architecture", "head", "neuron",
+    "integer_neurons", "input", "scales", "paper_roads",
 )  # fmt: skip
 
 
