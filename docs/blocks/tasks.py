@@ -88,6 +88,25 @@ def tasks_pose(results: Results) -> str:
     return f"{table(header, rows, words=2)}\n\nSimulated roads. {origin(_measured(results))}"
 
 
+def tasks_longer(results: Results) -> str:
+    """What it gains that all layers learn on for three tasks."""
+    rows, origins = [], []
+    for text, stem in (("maps alone (bundled)", "small_integer_3d_pose"), ("all", "small_integer_3d_pose_longer")):
+        r = results[f"{stem}_roads"]
+        score = r["scores"]["prophesee"]
+        pose, (car, person) = score["tasks"]["pose"], r["box3d_errors"]
+        rows.append((
+            text, number(score["ap"]), number(score["tasks"]["detect3d"]["primary"]), f"{car['range']:.1%}",
+            f"{car['yaw_deg']:.0f} ({car['yaw_axis_deg']:.0f})", f"{person['range']:.1%}",
+            f"{person['yaw_deg']:.0f} ({person['yaw_axis_deg']:.0f})", number(pose["ap"]), number(pose["swapped_ap"]),
+            number(pose["mpjpe_px"], 1),
+        ))  # fmt: skip
+        origins.append(origin(r))
+    header = ("layers that learned", "AP", "center-distance AP", "cars: distance", "heading", "pedestrians: distance",
+              "heading", "OKS AP", "OKS AP swapped", "joints, px")  # fmt: skip
+    return f"{table(header, rows)}\n\nSimulated roads, split `test`; median errors as above. {' '.join(origins)}"
+
+
 def frames_answer(results: Results) -> str:
     """Whether spiking networks on pictures keep up with their ANN counterpart, in one paragraph."""
     r = results["frames"]
