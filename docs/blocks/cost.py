@@ -48,25 +48,32 @@ def memory_energy(results: Results) -> str:
     return f"{table(header, rows)}\n\nSimulated roads, split `{found['nano']['split']}`, {counted}. {origins}"
 
 
+def _interval(scored: dict[str, Any]) -> str:
+    """Return the interval of AP, nothing for a score of before it was computed."""
+    interval = scored.get("ap_interval")
+    return "" if interval is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
 def integer_weights(results: Results) -> str:
     """AP and operations of the weights with whole numbers of spikes beside those of the binary ones."""
     compiled = results["shipped"]
-    rows, origins = [], [origin(compiled)]
+    rows, origins, scored = [], [origin(compiled)], {}
     for name in ("nano", "nano-integer", "small", "small-integer"):
         stem = name.replace("-", "_")
         scored, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
         score, int8 = scored["scores"]["prophesee"], compiled["weights"][name]
         rows.append((
-            f"`{name}`", *(number(score[key]) for key in ("ap", "ap50", "ap75")), f"{cost['firing_rate']:.1%}",
-            f"{cost['per_window']['synaptic'] / 1e6:.0f} M",
+            f"`{name}`", number(score["ap"]) + _interval(scored), number(score["ap50"]), number(score["ap75"]),
+            f"{cost['firing_rate']:.1%}", f"{cost['per_window']['synaptic'] / 1e6:.0f} M",
             f"{cost['energy_uj_per_window']['horowitz45']['total']:.0f} uJ",
             number(int8["ap"]), number(int8["median_ms"], 0),
         ))  # fmt: skip
         origins += [origin(scored), origin(cost)]
     header = ("weights", "AP", "AP50", "AP75", "firing rate", "synaptic operations", "`horowitz45`", "AP in int8", "ms")
     told = (
-        "Simulated roads, split `test`, protocol `prophesee`; operations, energy and, compiled to int8 on one thread, "
-        "milliseconds of a window of 100 ms."
+        "Simulated roads, split `test`, protocol `prophesee`; in brackets where AP lies in 95 % of resamples of the "
+        f"{scored['recordings']} recordings; operations, energy and, compiled to int8 on one thread, milliseconds of a "
+        "window of 100 ms."
     )
     return f"{table(header, rows)}\n\n{told} {' '.join(origins)}"
 
