@@ -26,9 +26,14 @@ REAL_NOTE = (
 )
 
 
+def _suite(results: Results) -> list[dict[str, Any]]:
+    """Return both measurements of the real suite, of the binary weights and of those with whole numbers of spikes."""
+    return [results["real_suite"], results["real_suite_integer"]]
+
+
 def real_columns(results: Results, name: str) -> tuple[str, str, str]:
     """Return what bundled weights find in the real suite, for README's table."""
-    row = next((row for row in results["real_suite"]["models"] if row["model"] == name), None)
+    row = next((row for r in _suite(results) for row in r["models"] if row["model"] == name), None)
     if row is None:
         return "-", "-", "-"
     return (
@@ -40,7 +45,8 @@ def real_columns(results: Results, name: str) -> tuple[str, str, str]:
 
 def real_suite(results: Results) -> str:
     """What every model does on the development half of the real suite, at its own threshold."""
-    r = results["real_suite"]
+    measured = _suite(results)
+    models = [row for r in measured for row in r["models"]]
 
     def share(key: str) -> Any:
         return lambda counts: f"{counts[key]:.0%}"
@@ -62,10 +68,11 @@ def real_suite(results: Results) -> str:
         ("sensor noise, IMX636: boxes a frame", "imx636_static_noise", _false),
         ("sensor noise, DVXplorer: boxes a frame", "dvxplorer_static_noise", _false),
     )
-    rows = [(title, *(_part(row, part, write) for row in r["models"])) for title, part, write in wanted]
-    header = ("recording", *(f"`{row['model']}`" for row in r["models"]))
-    thresholds = ", ".join(f"`{row['model']}` {row['threshold']:g}" for row in r["models"])
-    return f"{table(header, rows)}\n\nBoxes count from each model's own threshold up: {thresholds}. {origin(r)}"
+    rows = [(title, *(_part(row, part, write) for row in models)) for title, part, write in wanted]
+    header = ("recording", *(f"`{row['model']}`" for row in models))
+    thresholds = ", ".join(f"`{row['model']}` {row['threshold']:g}" for row in models)
+    origins = " ".join(map(origin, measured))
+    return f"{table(header, rows)}\n\nBoxes count from each model's own threshold up: {thresholds}. {origins}"
 
 
 def real_misses(results: Results) -> str:
