@@ -19,6 +19,7 @@ from stamp import stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.boxes3d import centers
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.box3d_errors import MATCH_IOU, matched_errors
 from spiking_centernet.evaluation.center_distance import Score3D, evaluate_boxes3d
@@ -28,7 +29,7 @@ from spiking_centernet.evaluation.prediction import Predictions, predict
 from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.model.heads import joint_maps
 from spiking_centernet.model.weights import sha256
-from spiking_centernet.structures import Boxes, Calibration, Detections
+from spiking_centernet.structures import Boxes, Detections
 
 PROTOCOL = "prophesee"
 TALL_PX = 40

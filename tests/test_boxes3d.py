@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from spiking_centernet import boxes3d
-from spiking_centernet.structures import Calibration
+from spiking_centernet.calibration import Calibration
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.augmentation import flip, zoom
 from spiking_centernet.data.event_augmentation import _of_other_camera
 from spiking_centernet.evaluation.metrics import _joined
 from spiking_centernet.joint_sets import JOINT_SETS, JOINTS_13
 from spiking_centernet.model.scaling import merge, to_sensor
-from spiking_centernet.structures import Boxes, Calibration, Detections, Sample, concatenate, select
+from spiking_centernet.structures import Boxes, Detections, Sample, concatenate, select
 
 RNG = np.random.default_rng(7)
 

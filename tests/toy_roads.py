@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import read_boxes, write_boxes, write_dat
 from spiking_centernet.data.cameras import pitched_camera
 from spiking_centernet.data.object_files import object_dtype, write_cameras, write_objects
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Calibration
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.trainer import train
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.frames import (
     CONTRAST,
     FILL,
@@ -17,7 +18,7 @@ from spiking_centernet.data.frames import (
     read_image,
 )
 from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.structures import Boxes, Calibration, Detections, VoxelSpec
+from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 
 DIRECT = VoxelSpec(mode="direct", num_steps=4, frame_hw=(24, 32))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.augmentation import Augmentation
 from spiking_centernet.data.box_files import boxes_at, write_boxes
@@ -15,7 +16,7 @@ from spiking_centernet.data.object_files import (
     write_objects,
 )
 from spiking_centernet.errors import BoxFileError
-from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Calibration
+from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 T_US = 250_000
 CAMERA = Calibration(np.array([300.0, 300.0]), np.array([32.0, 24.0]))

@@ -8,12 +8,12 @@ from dyadic import dyadic
 from tiers import thorough
 from tiny import FEW_LAYERS, tiny_detector
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.deploy.engine import compile
 from spiking_centernet.deploy.export import check, export_detector
 from spiking_centernet.deploy.export.nir import STEP_S, heads_of, nir_graph
 from spiking_centernet.deploy.export.nir_check import every_step, run_nir
 from spiking_centernet.evaluation.energy.counting import count_ops, require_fully_spiking
-from spiking_centernet.structures import Calibration
 
 TASKS = ("detect", "detect3d", "pose")
 EVERY_MAP = {"head.box_loss": "giou", "head.quality": 0.25, "head.joint_sides": "ordered"}

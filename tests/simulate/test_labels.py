@@ -6,6 +6,7 @@ from test_dataset import FEW, digests, make
 from toy_world import toy_scene
 
 from spiking_centernet.boxes3d import corners
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import FolderDataset
 from spiking_centernet.data.box_files import read_boxes
 from spiking_centernet.data.frames import LUMINANCE, read_image
@@ -19,7 +20,7 @@ from spiking_centernet.simulate.labels import NEAREST_M, calibration_of, truncat
 from spiking_centernet.simulate.scene.close import CloseScene
 from spiking_centernet.simulate.scene.scene import Scene
 from spiking_centernet.simulate.scene.wide import WideScene
-from spiking_centernet.structures import Calibration, VoxelSpec
+from spiking_centernet.structures import VoxelSpec
 
 SIZE_HW = (120, 152)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.frames import FRAMES_SUFFIX
 from spiking_centernet.data.kitti_files import read_projection
 from spiking_centernet.data.object_files import read_cameras
 from spiking_centernet.errors import ConfigError
-from spiking_centernet.structures import Calibration
 
 
 @dataclass(frozen=True)

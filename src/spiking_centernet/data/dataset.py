@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.augmentation import Augmentation, augment
 from spiking_centernet.data.box_files import boxes_at, clean_boxes
 from spiking_centernet.data.corruptions import SETTLE_US, Fault, corrupt, scope_of
@@ -22,7 +23,7 @@ from spiking_centernet.data.recording import Recording
 from spiking_centernet.data.sequences import boxes_of_answers
 from spiking_centernet.data.voxel import empty_cube, voxelize
 from spiking_centernet.errors import ConfigError, DatasetError
-from spiking_centernet.structures import EVENT_DTYPE, Boxes, Calibration, Sample, VoxelSpec, concatenate
+from spiking_centernet.structures import EVENT_DTYPE, Boxes, Sample, VoxelSpec, concatenate
 
 MAX_OPEN = 64
 """Recordings held open at a time; each holds a file descriptor, of which a process has about a thousand."""

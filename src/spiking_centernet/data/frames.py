@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError, EventFileError
-from spiking_centernet.structures import Boxes, Calibration, Detections, VoxelSpec
+from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of pictures; pillow reads them."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.object_files import object_dtype
 from spiking_centernet.errors import BoxFileError
-from spiking_centernet.structures import Calibration
 from spiking_centernet.utils.files import atomic_write
 
 MAX_BYTES = 1 << 20

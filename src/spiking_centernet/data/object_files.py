@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.box_files import MAX_TIME_US, checked_areas, read_npy
 from spiking_centernet.errors import BoxFileError
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 from spiking_centernet.utils.files import atomic_write
 
 OBJECTS_SUFFIX, CAMERA_SUFFIX = "_objects.npy", "_camera.npy"

@@ -9,8 +9,9 @@ import numpy as np
 
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.boxes3d import centers, wrap
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.evaluation.metrics import FrameKey
-from spiking_centernet.structures import Boxes, Calibration, Detections
+from spiking_centernet.structures import Boxes, Detections
 
 MATCH_IOU = 0.5
 """Detections are matched to boxes of their class by their 2D boxes from this IoU on, best score first."""

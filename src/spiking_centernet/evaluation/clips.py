@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import FolderDataset, prefetch
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.metrics import FrameKey
@@ -15,7 +16,7 @@ from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import detections_of
 from spiking_centernet.model.stepping import SteppedDetector, blocks, readout_steps_of, step_us_of, steps_spec
-from spiking_centernet.structures import Boxes, Calibration, Detections, VoxelSpec
+from spiking_centernet.structures import Boxes, Detections, VoxelSpec
 from spiking_centernet.utils.progress import track
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import Recording, boxes_at
 from spiking_centernet.data.cameras import Camera, camera_at
 from spiking_centernet.errors import ConfigError, WindowError
@@ -22,7 +23,7 @@ from spiking_centernet.model.firing_rate import kept_spikes
 from spiking_centernet.model.graph import Graph, graph_of
 from spiking_centernet.model.operations import synaptic_operations
 from spiking_centernet.model.scaling import Scale
-from spiking_centernet.structures import EVENT_DTYPE, Boxes, Calibration, Detections, VoxelSpec
+from spiking_centernet.structures import EVENT_DTYPE, Boxes, Detections, VoxelSpec
 from spiking_centernet.visualize.draw3d import object_lines
 from spiking_centernet.visualize.viewer.packing import pack_bits, pack_bytes, pack_events
 

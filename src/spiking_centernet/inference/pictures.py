@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.cameras import Camera, camera_at, camera_of_picture
 from spiking_centernet.data.frames import (
     FrameSource,
@@ -24,7 +25,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.further_tasks import NO_CAMERA
 from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.model import AnyDetector
-from spiking_centernet.structures import Calibration, Detections, VoxelSpec
+from spiking_centernet.structures import Detections, VoxelSpec
 
 
 @dataclass(frozen=True)

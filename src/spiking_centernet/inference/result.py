@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError, did_you_mean, need
 from spiking_centernet.inference.inspection import Inspection
 from spiking_centernet.inference.recordings import as_box_array, as_record
-from spiking_centernet.structures import EVENT_DTYPE, Calibration, Detections
+from spiking_centernet.structures import EVENT_DTYPE, Detections
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.provenance import write_json
 from spiking_centernet.visualize.draw import Image, draw_boxes, draw_class, events_image, events_of, overlay_heatmap

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spiking_centernet.boxes import clip, iou_matrix
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError, did_you_mean
 from spiking_centernet.model.config import DetectorConfig
 from spiking_centernet.model.heads import Head
-from spiking_centernet.structures import Calibration, Detections, VoxelSpec, concatenate, select
+from spiking_centernet.structures import Detections, VoxelSpec, concatenate, select
 
 Scale = float | str | Sequence[float]
 """A number from 1/64 to 1, several of them, "auto" or "pyramid"."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from spiking_centernet.boxes3d import corners, wrap
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.object_files import object_dtype
 from spiking_centernet.joint_sets import JOINTS_13
 from spiking_centernet.simulate.scene.actors import pose_pedestrian
-from spiking_centernet.structures import BOX_DTYPE, Calibration
+from spiking_centernet.structures import BOX_DTYPE
 
 Silhouette = tuple[float, float, float, float, float, int, int]
 """Visible share, left, top, right, bottom in pixels, class and track of an actor."""

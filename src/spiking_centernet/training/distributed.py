@@ -12,9 +12,10 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError, need
 from spiking_centernet.model import Detector, Head
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 
 class Batches(Sized, Protocol):

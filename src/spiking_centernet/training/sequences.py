@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.model import DetectorConfig
-from spiking_centernet.structures import Batch, Boxes, Calibration, VoxelSpec
+from spiking_centernet.structures import Batch, Boxes, VoxelSpec
 from spiking_centernet.training.config import Recipe
 
 

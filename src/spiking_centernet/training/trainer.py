@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
 from spiking_centernet.evaluation.metrics import Score
@@ -30,7 +31,7 @@ from spiking_centernet.model.config_dict import config_to_dict, with_changes
 from spiking_centernet.model.context import State
 from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.stepping import choose_mode
-from spiking_centernet.structures import Batch, Boxes, Calibration
+from spiking_centernet.structures import Batch, Boxes
 from spiking_centernet.training import distributed
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.distillation import Teacher

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError, did_you_mean
-from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Calibration, Detections, VoxelSpec
+from spiking_centernet.structures import CLASS_NAMES, EVENT_DTYPE, Boxes, Detections, VoxelSpec
 from spiking_centernet.utils.files import atomic_write
 
 if TYPE_CHECKING:

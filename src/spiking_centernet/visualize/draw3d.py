@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spiking_centernet import boxes3d
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.joint_sets import JOINT_SETS
-from spiking_centernet.structures import Boxes, Calibration, Detections
+from spiking_centernet.structures import Boxes, Detections
 from spiking_centernet.visualize.draw import CLASS_COLORS, THEMES, Color, Image, write_text
 
 if TYPE_CHECKING:

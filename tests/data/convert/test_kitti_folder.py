@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import toy_roads
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import read_boxes
 from spiking_centernet.data.convert import convert_file
 from spiking_centernet.data.kitti_files import camera_of_projection, read_kitti, read_projection
 from spiking_centernet.data.object_files import read_cameras, read_objects
 from spiking_centernet.errors import BoxFileError, ConfigError
 from spiking_centernet.joint_sets import JOINTS_13
-from spiking_centernet.structures import Calibration
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from spiking_centernet import boxes3d
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.model.heads.box3d_maps import (
     PARTS,
     alpha_of_map,
@@ -14,7 +15,7 @@ from spiking_centernet.model.heads.box3d_maps import (
 )
 from spiking_centernet.model.heads.center_targets import make_targets
 from spiking_centernet.model.heads.centernet import DetectorOutput, decode, l1_at_centers, values_at
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 
 def load(golden_dir, name):

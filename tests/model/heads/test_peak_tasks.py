@@ -10,6 +10,7 @@ import torch
 import toy_roads
 
 from spiking_centernet.boxes3d import centers, wrap
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError, DatasetError
 from spiking_centernet.joint_sets import JOINTS_17
 from spiking_centernet.model import DetectorConfig, DetectorOutput, build
@@ -20,7 +21,7 @@ from spiking_centernet.model.heads.center_targets import make_targets
 from spiking_centernet.model.heads.centernet import output_type
 from spiking_centernet.model.heads.joint_maps import make_joint_targets
 from spiking_centernet.model.scaling import detections_of
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 ALL = ("detect", "detect3d", "pose")
 SIZE_HW = (120, 160)

@@ -37,8 +37,9 @@ from spiking_centernet.utils.text import counted
 LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # the command starts without torch
+    from spiking_centernet.calibration import Calibration
     from spiking_centernet.model import AnyDetector
-    from spiking_centernet.structures import Calibration, VoxelSpec
+    from spiking_centernet.structures import VoxelSpec
 
 
 def demo(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from spiking_centernet.boxes3d import alpha_of, centers
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.box_files import label_timestamps, read_boxes, write_boxes
 from spiking_centernet.data.convert.labels import Labels
 from spiking_centernet.data.convert.prophesee import write_crowds
@@ -42,7 +43,7 @@ from spiking_centernet.data.object_files import (
     write_objects,
 )
 from spiking_centernet.errors import BoxFileError
-from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, Calibration, find_class
+from spiking_centernet.structures import BOX_DTYPE, CLASS_NAMES, find_class
 from spiking_centernet.utils.files import atomic_write
 from spiking_centernet.utils.text import counted
 

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model.config import AS_IT_IS, HeadConfig
 from spiking_centernet.model.context import ForwardContext
 from spiking_centernet.model.layers import ConvNeuron
-from spiking_centernet.structures import Boxes, Calibration, Detections
+from spiking_centernet.structures import Boxes, Detections
 
 MIDDLE_PX = 40.0
 """Side in pixels of the cube of a box for which :func:`fitted_scores` has no correction by size."""

@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet import boxes3d
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import l1_at_centers, values_at
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 PARTS = {"depth": 1, "dims": 3, "rotation": 8, "center3d": 2}
 """Channels of the map in their order.

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.model.config import Sizes
 from spiking_centernet.model.heads import box_fit
 from spiking_centernet.model.heads.base import Branch, Head, Loss, Peaks
 from spiking_centernet.model.heads.center_targets import Targets, make_targets
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 WH_WEIGHT = 0.1
 """Weight of the size loss (CenterNet, arXiv 1904.07850, section 3)."""

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import DatasetError
 from spiking_centernet.model.heads.base import Branch, Head, Loss
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 
 class Classification(NamedTuple):

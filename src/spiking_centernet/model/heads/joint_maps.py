@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import DatasetError
 from spiking_centernet.joint_sets import JointSet, ordered
 from spiking_centernet.model.config import JointSides, JointUnits
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.center_targets import crowd_cells, draw_gaussian, gaussian_radius
 from spiking_centernet.model.heads.centernet import HEATMAP_BIAS, focal_loss, l1_at_centers, values_at
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 WEIGHTS = {"joints": 0.3, "joint_heatmap": 1.0, "joint_offset": 1.0, "joint_sides": 1.0}
 """Weights of the losses; the first is ours (CenterNet: 1), because people here are a tenth as tall; so is the last."""

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.model.heads.base import Branch, Head, Loss
 from spiking_centernet.model.heads.center_targets import Targets
 from spiking_centernet.model.heads.centernet import CenterNet, DetectorOutput
-from spiking_centernet.structures import Boxes, Calibration, select
+from spiking_centernet.structures import Boxes, select
 
 MAX_LEVELS = 3
 """Of the decoder's levels the finest so many have maps: strides 4, 8 and 16 of the presets."""

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spiking_centernet.boxes import covered_shares, iou_matrix
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.model.heads.base import Branch, Head, Loss
-from spiking_centernet.structures import Boxes, Calibration
+from spiking_centernet.structures import Boxes
 
 BASE_STRIDES = 4
 """Side of a level's smallest square anchor over its stride (RetinaNet, arXiv 1708.02002, section 4)."""

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import labels
 from spiking_centernet.simulate.colors import GROUND, SKY, of_luminance_1, primitive_tints
@@ -16,7 +17,6 @@ from spiking_centernet.simulate.scene.actors import CAR_KINDS, Pool, add_car, ad
 from spiking_centernet.simulate.scene.camera import Camera, random_camera
 from spiking_centernet.simulate.scene.lighting import random_look, skyline
 from spiking_centernet.simulate.scene.traffic import PARKED, STEP_S, WALK, Plan, Traffic
-from spiking_centernet.structures import Calibration
 
 MIN_SIDE_PX, MIN_DIAGONAL_PX = 10.0, 15.0
 """Objects with a smaller box get no label."""

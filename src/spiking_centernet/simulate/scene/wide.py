@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from spiking_centernet.calibration import Calibration
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.simulate import labels
 from spiking_centernet.simulate.render import frame, stage
@@ -27,7 +28,6 @@ from spiking_centernet.simulate.scene.handheld import MOUNTS, random_rig
 from spiking_centernet.simulate.scene.inhabitants import add_cars, add_people
 from spiking_centernet.simulate.scene.places import PLACES, Spot
 from spiking_centernet.simulate.scene.vehicles import add_cycle
-from spiking_centernet.structures import Calibration
 
 MIN_SIDE_PX = {CAR: (10.0, 8.0), PEDESTRIAN: (4.0, 10.0)}
 """Least width and height of a labeled box by class: a person 12 px high is about 5 px wide."""
