@@ -49,7 +49,7 @@ def memory_energy(results: Results) -> str:
 
 
 def _interval(scored: dict[str, Any]) -> str:
-    """Return the interval of AP, nothing for a score of before it was computed."""
+    """Return the interval of AP in brackets; nothing for a score that was written without one."""
     interval = scored.get("ap_interval")
     return "" if interval is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
 

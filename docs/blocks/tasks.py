@@ -96,14 +96,15 @@ def tasks_longer(results: Results) -> str:
         score = r["scores"]["prophesee"]
         pose, (car, person) = score["tasks"]["pose"], r["box3d_errors"]
         rows.append((
-            text, number(score["ap"]), number(score["tasks"]["detect3d"]["primary"]), f"{car['range']:.1%}",
+            text, number(score["ap"]), number(score["ap75"]), number(score["tasks"]["detect3d"]["primary"]),
+            f"{car['range']:.1%}",
             f"{car['yaw_deg']:.0f} ({car['yaw_axis_deg']:.0f})", f"{person['range']:.1%}",
             f"{person['yaw_deg']:.0f} ({person['yaw_axis_deg']:.0f})", number(pose["ap"]), number(pose["swapped_ap"]),
             number(pose["mpjpe_px"], 1),
         ))  # fmt: skip
         origins.append(origin(r))
-    header = ("layers that learned", "AP", "center-distance AP", "cars: distance", "heading", "pedestrians: distance",
-              "heading", "OKS AP", "OKS AP swapped", "joints, px")  # fmt: skip
+    header = ("layers that learned", "AP", "AP75", "center-distance AP", "cars: distance", "heading",
+              "pedestrians: distance", "heading", "OKS AP", "OKS AP swapped", "joints, px")  # fmt: skip
     return f"{table(header, rows)}\n\nSimulated roads, split `test`; median errors as above. {' '.join(origins)}"
 
 
