@@ -91,7 +91,7 @@ def tasks_pose(results: Results) -> str:
 def tasks_longer(results: Results) -> str:
     """What it gains that all layers learn on for three tasks."""
     rows, origins = [], []
-    for text, stem in (("maps alone (bundled)", "small_integer_3d_pose"), ("all", "small_integer_3d_pose_longer")):
+    for text, stem in (("maps alone", "small_integer_3d_pose_maps"), ("then all (bundled)", "small_integer_3d_pose")):
         r = results[f"{stem}_roads"]
         score = r["scores"]["prophesee"]
         pose, (car, person) = score["tasks"]["pose"], r["box3d_errors"]
