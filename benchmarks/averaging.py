@@ -49,12 +49,15 @@ def predict_at(model: Detector, data: str, split: str, exponents: list[float]) -
     return {e: Predictions(truth, detections, size_hw, config.classes, ("detect",)) for e, detections in found.items()}
 
 
-def keep(name: str, data: str, exponent: float, folder: Path) -> Path:
-    """Write the weights with an exponent, the score of the validation split with it and the threshold chosen there."""
-    settings = {"head.averaging": exponent, "deployment.score_fit": scn.load(name).config.deployment.score_fit}
+def keep(name: str, data: str, exponent: float, placing: str | None, folder: Path) -> Path:
+    """Write the weights with what is decoded otherwise, the score on the validation split and its threshold."""
+    config = scn.load(name).config
+    settings = {"head.averaging": exponent, "deployment.score_fit": config.deployment.score_fit}
+    settings["head.placing"] = placing or config.head.placing
     model = scn.build(weights=name, **settings).eval()
     score = predict(model, dataset_for(model, data, "val")).score(PROTOCOL)
-    print(f"{name}: AP {score.ap:.4f}, AP50 {score.ap50:.4f}, AP75 {score.ap75:.4f}")
+    tasks = "".join(f", {task} {own.primary:.4f}" for task, own in score.tasks.items())
+    print(f"{name}: AP {score.ap:.4f}, AP50 {score.ap50:.4f}, AP75 {score.ap75:.4f}{tasks}")
     chosen = scn.build(weights=name, **settings, **{"deployment.score_threshold": best_threshold(score)})
     validation = {k: v for k, v in score.to_dict().items() if k != "classes"}
     return save(chosen, folder / "best", notes={**notes(name), "validation": validation})
@@ -66,12 +69,13 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--models", nargs="+", default=["nano-integer", "small-integer", "nano", "small"])
     parser.add_argument("--exponents", nargs="+", type=float, default=[0, 1, 2, 4])
+    parser.add_argument("--placing", choices=("free", "ground"), help="with --keep: where 3D boxes stand")
     parser.add_argument("--keep", type=Path, help="folder for best.safetensors, with the one exponent; no result file")
     arguments = parser.parse_args()
     if arguments.keep:
         if (len(arguments.models), len(arguments.exponents)) != (1, 1):
             parser.error("--keep takes one model and one exponent")
-        print(keep(arguments.models[0], arguments.data, arguments.exponents[0], arguments.keep))
+        print(keep(arguments.models[0], arguments.data, arguments.exponents[0], arguments.placing, arguments.keep))
         return
     models, num_windows = {}, 0
     for name in arguments.models:

@@ -4,7 +4,8 @@
 
 An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
 again: what the score gains is what that part costs. Pose is also scored with joints where they are regressed, not moved
-to peaks of heat. Writes ``results/tasks.json``, or with ``--name`` another file.
+to peaks of heat, and 3D boxes where each stands by its own depth, and on the ground of a camera whose height is known.
+Writes ``results/tasks.json``, or with ``--name`` another file.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from spiking_centernet.evaluation.pose_scores import PoseScore, evaluate_pose
 from spiking_centernet.evaluation.prediction import Predictions, predict
 from spiking_centernet.joint_sets import JOINT_SETS
 from spiking_centernet.model.heads import joint_maps
+from spiking_centernet.model.heads.ground import on_ground
 from spiking_centernet.model.weights import sha256
 from spiking_centernet.structures import Boxes, Detections
 
@@ -102,6 +104,32 @@ def with_true_boxes3d(
             box3d[mine] = oracle(found.box3d[mine].astype(np.float64), boxes.box3d[real].astype(np.float64), camera)
         replaced[key] = replace(found, box3d=box3d)
     return replaced
+
+
+def of_known_height(
+    found: Mapping[FrameKey, Detections],
+    truth: Mapping[FrameKey, Boxes],
+    cameras: Mapping[FrameKey, Calibration | None],
+    *,
+    size_hw: tuple[int, int],
+) -> dict[FrameKey, Detections]:
+    """Return detections of 3D boxes by their own depths, placed as if the camera's height over the ground were known.
+
+    The height is that at which a recording's objects stand; in recordings without any, boxes stay.
+    """
+    ground: dict[str, list[float]] = {}
+    for (recording, _), boxes in truth.items():
+        ground.setdefault(recording, []).extend(boxes.box3d[np.isfinite(boxes.box3d[:, 1]), 1].tolist())
+    heights = {recording: float(np.median(below)) for recording, below in ground.items() if below}
+    placed = {}
+    for key, one in found.items():
+        camera, height = cameras[key], heights.get(key[0])
+        if camera is None or height is None:
+            placed[key] = one
+            continue
+        known = replace(camera, height_m=height)
+        placed[key] = replace(one, box3d=on_ground(one.box3d, one.xyxy, one.scores, known, size_hw=size_hw))
+    return placed
 
 
 def in_true_place(found: np.ndarray, true: np.ndarray, labeled: np.ndarray) -> np.ndarray:
@@ -186,16 +214,23 @@ def main() -> None:
         key: None if objects[key[0]] is None else objects[key[0]].calibration(key[1]) for key in predictions.truth
     }
     names, threshold = predictions.class_names, model.config.deployment.score_threshold
-    oracles3d = {}
-    for name, oracle in ORACLES.items():
-        found = with_true_boxes3d(predictions, cameras, oracle)
-        errors = matched_errors(predictions.truth, found, cameras, class_names=names, min_score=threshold)
-        oracles3d[name] = {
-            **rows3d(evaluate_boxes3d(predictions.truth, found, class_names=names)),
-            "errors": [one.to_dict() for one in errors],
-        }
+    free = scn.build(weights=arguments.weights, **{"head.placing": "free"}).eval()
     with mock.patch.multiple(joint_maps, MIN_JOINT_SCORE=2.0, MIN_ORDERED_SCORE=2.0):  # no peak is as high
-        regressed = predict(model, card.dataset, batch_size=8).detections
+        regressed = predict(free, card.dataset, batch_size=8).detections
+    placings = {
+        "free": regressed,
+        "known height": of_known_height(regressed, predictions.truth, cameras, size_hw=predictions.size_hw),
+    }
+    oracles3d = {name: with_true_boxes3d(predictions, cameras, oracle) for name, oracle in ORACLES.items()}
+    rows_of_boxes3d = {
+        name: {
+            **rows3d(evaluate_boxes3d(predictions.truth, found, class_names=names)),
+            "errors": [one.to_dict() for one in matched_errors(
+                predictions.truth, found, cameras, class_names=names, min_score=threshold
+            )],
+        }
+        for name, found in (placings | oracles3d).items()
+    }  # fmt: skip
     people = {"all": predictions.truth, "tall": tall(predictions.truth)}
     pose = {}
     found = {
@@ -218,7 +253,9 @@ def main() -> None:
         },
         "detect3d": {
             "score": rows3d(score.tasks["detect3d"]),  # pyright: ignore[reportArgumentType]
-            "errors": [one.to_dict() for one in card.box3d_errors], "min_score": threshold, "oracles": oracles3d,
+            "errors": [one.to_dict() for one in card.box3d_errors], "min_score": threshold,
+            "placing": model.config.head.placing, "placings": {name: rows_of_boxes3d[name] for name in placings},
+            "oracles": {name: rows_of_boxes3d[name] for name in oracles3d},
         },
         "pose": {**pose, "tall_px": TALL_PX},
     }  # fmt: skip

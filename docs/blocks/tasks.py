@@ -57,12 +57,25 @@ def tasks_boxes3d(results: Results) -> str:
         *((text, number(oracles[key]["ap"]), *(number(oracles[key][f"{c}_ap_2m"]) for c in score["num_truth"]))
           for key, text in names.items()),
     ]  # fmt: skip
+    placed = [
+        (text, number(one["ap"]), *(number(one[f"{c}_ap_2m"]) for c in score["num_truth"]),
+         *(f"{error['range']:.1%}" for error in one["errors"]))
+        for text, one in (
+            ("at its own depth", r["placings"]["free"]),
+            ("on one ground, as far below as they say (bundled)", {**score, "errors": r["errors"]}),
+            ("on one ground, the camera's height known", r["placings"]["known height"]),
+        )
+    ]  # fmt: skip
+    placed_header = ("every box stands", "mean AP", *(f"AP 2 m {c}" for c in score["num_truth"]),
+                     *(f"distance, {c}" for c in score["num_truth"]))  # fmt: skip
     classes = " and ".join(f"{count} of class {name}" for name, count in score["num_truth"].items())
     return (
         f"{table(header, rows)}\n\nSimulated roads, split `{_measured(results)['split']}`: {classes} within range. AP "
         f"by distance on the ground; then median errors where the 2D box is right, at score {r['min_score']:g}: of the "
         "distance, of what needs no network (see below), of the heading (in brackets, front and back alike), and of "
         "height, width and length.\n\n"
+        f"{table(placed_header, placed)}\n\nThe ground of simulated roads is a plane, and the camera's pitch is known "
+        "to the digit; that of real roads is not. The known height is the truth's.\n\n"
         f"{table(('taken from the truth', 'mean AP', *(f'AP 2 m {c}' for c in score['num_truth'])), costs)}\n\n"
         f"What each part of the answer costs: it is replaced by the truth where the 2D box is right. "
         f"{origin(_measured(results))}"

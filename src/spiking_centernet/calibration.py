@@ -1,6 +1,7 @@
 """The camera that 3D boxes and joints are projected by."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,12 +22,14 @@ class Calibration:
         center: float64 [2], principal point in pixels.
         rotation: float64 [3, 3], leveled to camera axes.
         translation: float64 [3] in meters; 0 where the camera is the origin.
+        height_m: how far the level ground lies below the camera's own place; None where unknown.
     """
 
     focal: np.ndarray
     center: np.ndarray
     rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
     translation: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    height_m: float | None = None
 
     def __post_init__(self):
         for name, shape in (("focal", (2,)), ("center", (2,)), ("rotation", (3, 3)), ("translation", (3,))):
@@ -38,6 +41,8 @@ class Calibration:
             object.__setattr__(self, name, array)
         if not (self.focal > 0).all():
             raise ValueError(f"focal must be positive, got {self.focal.tolist()}")
+        if self.height_m is not None and not 0 < self.height_m < math.inf:
+            raise ValueError(f"height_m must be a positive number of meters or None, got {self.height_m}")
         error = np.abs(self.rotation @ self.rotation.T - np.eye(3)).max()
         if error > MAX_ROTATION_ERROR or np.linalg.det(self.rotation) <= 0:
             raise ValueError(
@@ -69,9 +74,10 @@ class Calibration:
         """Return the camera of the mirrored picture, ``width`` pixels wide."""
         mirror = np.diag([-1.0, 1.0, 1.0])
         center = np.array([width - self.center[0], self.center[1]])
-        return Calibration(self.focal, center, mirror @ self.rotation @ mirror, mirror @ self.translation)
+        rotation, translation = mirror @ self.rotation @ mirror, mirror @ self.translation
+        return replace(self, center=center, rotation=rotation, translation=translation)
 
     def zoomed(self, factor: float, top_left: tuple[float, float]) -> "Calibration":
         """Return the camera of the view that begins at ``top_left`` (row, column) and is enlarged by ``factor``."""
         top, left = top_left
-        return Calibration(factor * self.focal, factor * (self.center - [left, top]), self.rotation, self.translation)
+        return replace(self, focal=factor * self.focal, center=factor * (self.center - [left, top]))

@@ -16,7 +16,7 @@ from spiking_centernet.deploy.export.nir_check import every_step, run_nir
 from spiking_centernet.evaluation.energy.counting import count_ops, require_fully_spiking
 
 TASKS = ("detect", "detect3d", "pose")
-EVERY_MAP = {"head.box_loss": "giou", "head.quality": 0.25, "head.joint_sides": "ordered"}
+EVERY_MAP = {"head.box_loss": "giou", "head.quality": 0.25, "head.joint_sides": "ordered", "head.placing": "ground"}
 MAPS = ("heatmap", "wh", "offset", "quality", "box3d", "joints")
 SIZE_HW = (64, 80)
 
@@ -57,6 +57,7 @@ def test_an_exported_file_gives_every_map(suffix, tmp_path):
     assert list(written.contract.head.tasks) == ["detect3d", "pose"]
     assert written.contract.head.settings.quality == 0.25
     assert written.contract.head.settings.joint_sides == "ordered"
+    assert written.contract.head.settings.placing == "ground"
     assert f"{', '.join(MAPS)} = " in written.snippet.read_text()
 
 

@@ -140,6 +140,8 @@ def test_without_a_camera_it_says_what_to_pass(awake, data, tmp_path):
         pitched_camera(100.0, 90.0, (10, 10))
     with pytest.raises(ConfigError, match="focal_px"):
         pitched_camera(0.0, 0.0, (10, 10))
+    with pytest.raises(ConfigError, match="height_m"):
+        pitched_camera(100.0, 0.0, (10, 10), height_m=0.0)
 
 
 def test_data_without_what_a_task_needs_are_refused(tmp_path, model):

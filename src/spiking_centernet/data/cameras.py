@@ -69,22 +69,27 @@ def camera_of_picture(picture: Path, t_us: int) -> Calibration | None:
     return read_projection(calibration) if folder.name == "image_2" and calibration.is_file() else None
 
 
-def pitched_camera(focal_px: float, pitch_deg: float, size_hw: tuple[int, int]) -> Calibration:
+def pitched_camera(
+    focal_px: float, pitch_deg: float, size_hw: tuple[int, int], *, height_m: float | None = None
+) -> Calibration:
     """Return a camera that looks down by an angle, its principal point in the middle of the sensor.
 
     Args:
         focal_px: focal length in pixels.
         pitch_deg: degrees that the optical axis points below the horizon.
         size_hw: height and width of the sensor in pixels.
+        height_m: of the camera above the level ground, which then says how far away objects stand; None: unknown.
 
     Raises:
-        ConfigError: The focal length is not positive, or the pitch not between -90 and 90 degrees.
+        ConfigError: The focal length or the height is not positive, or the pitch not between -90 and 90 degrees.
     """
     if not 0 < focal_px < math.inf:
         raise ConfigError(f"focal_px must be a positive number of pixels, got {focal_px}")
     if not -90 < pitch_deg < 90:
         raise ConfigError(f"pitch_deg must lie between -90 and 90 degrees below the horizon, got {pitch_deg}")
+    if height_m is not None and not 0 < height_m < math.inf:
+        raise ConfigError(f"height_m must be a positive number of meters, got {height_m}")
     cos, sin = math.cos(math.radians(pitch_deg)), math.sin(math.radians(pitch_deg))
     height, width = size_hw
     rotation = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
-    return Calibration(np.full(2, float(focal_px)), np.array([width / 2, height / 2]), rotation)
+    return Calibration(np.full(2, float(focal_px)), np.array([width / 2, height / 2]), rotation, height_m=height_m)

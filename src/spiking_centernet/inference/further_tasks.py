@@ -12,7 +12,7 @@ from spiking_centernet.errors import ConfigError
 from spiking_centernet.model import DetectorConfig
 from spiking_centernet.structures import Detections
 
-NO_CAMERA = "the camera is unknown, so 3D boxes are left out; pass focal_px (and pitch_deg)"
+NO_CAMERA = "the camera is unknown, so 3D boxes are left out; pass focal_px (and pitch_deg, camera_height_m)"
 
 
 def known_camera(recording: Recording) -> Camera | None:

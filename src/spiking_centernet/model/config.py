@@ -19,6 +19,7 @@ BoxLoss = Literal["l1", "giou"]
 StepWeights = Literal["equal", "learned"]
 JointUnits = Literal["cells", "boxes"]
 JointSides = Literal["named", "ordered"]
+Placing = Literal["free", "ground"]
 RecurrentKind = Literal["none", "gated"]
 
 TASKS = ("detect", "detect3d", "pose", "classify")
@@ -171,6 +172,9 @@ class HeadConfig:
         readout_steps: how many of the last time steps the maps are averaged over; 0 for all, as in the paper.
         step_weights: how they are averaged: "equal" as in the paper, or "learned": every map has weights of its own.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
+        placing: in detection alone, where 3D boxes stand: "free", each at the depth that its own map says, as in
+            CenterNet; or "ground", all boxes of a picture on one level ground, see ``heads/ground.py``. A camera whose
+            height is known always has them on the ground.
         joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
         joint_units: what the map of joints holds: "cells", offsets from the person's cell in output pixels, as
             CenterNet's; or "boxes", offsets from the box's center in its widths and heights.
@@ -190,6 +194,7 @@ class HeadConfig:
     readout_steps: int = 0
     step_weights: StepWeights = "equal"
     focal_px: float = 304.0
+    placing: Placing = "free"
     joints: tuple[str, ...] = JOINTS_13.names
     joint_units: JointUnits = "cells"
     joint_sides: JointSides = "named"

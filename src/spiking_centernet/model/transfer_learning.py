@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 FREE = {
     "classes", "tasks", "head.focal_px", "head.joints", "head.joint_units", "head.joint_sides",
     "head.pose_classes", "head.kind", "head.width", "head.sizes", "head.edges", "head.box_loss", "head.quality",
-    "head.averaging", "head.readout_steps", "head.step_weights", "neuron.surrogate", "neuron.detach_reset",
-    "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
+    "head.averaging", "head.placing", "head.readout_steps", "head.step_weights", "neuron.surrogate",
+    "neuron.detach_reset", "recurrent.kind", "recurrent.kernel", "recurrent.half_life_steps",
 }  # fmt: skip
 """Settings in which the two networks may differ: they belong to the head, the memory, training or deployment alone."""
 

@@ -103,6 +103,7 @@ def detect(
     track: bool = False,
     focal_px: PositiveFloat | None = None,
     pitch_deg: float = 0.0,
+    camera_height_m: PositiveFloat | None = None,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -134,6 +135,7 @@ def detect(
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording, or
             KITTI's calib next to the picture
         pitch_deg: with --focal_px: degrees that the camera looks down
+        camera_height_m: with --focal_px: meters of the camera above level ground, on which 3D boxes then stand
         size: of the sensor in pixels; null: as the file says
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -154,7 +156,7 @@ def detect(
     if detector.config.voxels.takes_frames:
         documents = _detect_in_pictures(
             detector, sources, out, save=list(save), min_score=min_score, quiet=json,
-            camera=functools.partial(_camera, focal_px, pitch_deg),
+            camera=functools.partial(_camera, focal_px, pitch_deg, camera_height_m),
         )  # fmt: skip
         if json:
             output.write_document(documents[0] if len(documents) == 1 else {"pictures": documents})
@@ -166,7 +168,7 @@ def detect(
     for path, folder in zip(paths, folders_for(paths, out), strict=True):
         recording = open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit)
         run = write_detections(
-            detector, recording, folder, camera=_camera(focal_px, pitch_deg, recording.size_hw),
+            detector, recording, folder, camera=_camera(focal_px, pitch_deg, camera_height_m, recording.size_hw),
             save=save, track=track, scale=read_scale(scale),
             voxels=_windows(config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
@@ -247,15 +249,18 @@ predict.__doc__ = (
 )
 
 
-def _camera(focal_px: float | None, pitch_deg: float, size_hw: tuple[int, int]) -> "Calibration | None":
+def _camera(
+    focal_px: float | None, pitch_deg: float, height_m: float | None, size_hw: tuple[int, int]
+) -> "Calibration | None":
     """Return the camera that the options describe, None where they describe none."""
     if focal_px is None:
-        if pitch_deg:
-            raise ConfigError("--pitch_deg needs the focal length; give --focal_px, too")
+        for option, is_given in (("--pitch_deg", pitch_deg), ("--camera_height_m", height_m)):
+            if is_given:
+                raise ConfigError(f"{option} needs the focal length; give --focal_px, too")
         return None
     from spiking_centernet.data.cameras import pitched_camera
 
-    return pitched_camera(focal_px, pitch_deg, size_hw)
+    return pitched_camera(focal_px, pitch_deg, size_hw, height_m=height_m)
 
 
 def _windows(
@@ -288,6 +293,7 @@ def stream(
     whole_windows: bool = False,
     focal_px: PositiveFloat | None = None,
     pitch_deg: float = 0.0,
+    camera_height_m: PositiveFloat | None = None,
     size: Size | None = None,
     columns: str | None = None,
     unit: str | None = None,
@@ -313,6 +319,7 @@ def stream(
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to a recording
         pitch_deg: with --focal_px: degrees that the camera looks down
+        camera_height_m: with --focal_px: meters of the camera above level ground, on which 3D boxes then stand
         size: of the sensor in pixels; udp needs it
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -336,7 +343,7 @@ def stream(
         scaling = choose_scaling("auto" if scale == "auto" else read_scale([scale]), events.size_hw, detector.config)
         if scaling.scales != (1.0,):
             sys.stderr.write(f"{scaling}\n")
-        camera = _camera(focal_px, pitch_deg, events.size_hw)
+        camera = _camera(focal_px, pitch_deg, camera_height_m, events.size_hw)
         answers = stream_detections(
             detector, events, scale=scaling.scales, mode=mode,
             voxels=_windows(detector.config.voxels, window_events, least_ms, most_ms, whole_windows),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spiking_centernet.errors import ExportError
 from spiking_centernet.model import Detector, DetectorConfig, Head
-from spiking_centernet.model.config import AS_IT_IS, HeadConfig, HeadKind, JointSides, JointUnits, Sizes
+from spiking_centernet.model.config import AS_IT_IS, HeadConfig, HeadKind, JointSides, JointUnits, Placing, Sizes
 from spiking_centernet.model.context import State
 from spiking_centernet.model.heads import make_detection_head
 
@@ -43,6 +43,7 @@ class Contract:
         readout_steps: how many of the last time steps of a window the maps are averaged over; None for all.
         tasks: what the network does, "detect" first.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d").
+        placing: whether 3D boxes stand at their own depths or on one level ground.
         joints: names of the joints (task "pose").
         joint_units: what the map of joints holds, offsets in output pixels or in the box's sides.
         joint_sides: whether a channel is a joint's, or that of its counterpart where that is further left.
@@ -67,6 +68,7 @@ class Contract:
     readout_steps: int | None = None
     tasks: tuple[str, ...] = ("detect",)
     focal_px: float = HeadConfig.focal_px
+    placing: Placing = "free"
     joints: tuple[str, ...] = HeadConfig.joints
     joint_units: JointUnits = "cells"
     joint_sides: JointSides = "named"
@@ -79,7 +81,7 @@ class Contract:
         settings = HeadConfig(
             kind=self.head_kind, sizes=self.sizes, box_loss="giou" if self.quality else "l1", quality=self.quality,
             averaging=self.averaging, focal_px=self.focal_px, joints=self.joints, joint_units=self.joint_units,
-            joint_sides=self.joint_sides, pose_classes=self.pose_classes,
+            joint_sides=self.joint_sides, pose_classes=self.pose_classes, placing=self.placing,
         )  # fmt: skip
         return make_detection_head(self.tasks, self.classes, (self.stride,), settings, score_fit=self.score_fit)
 
@@ -194,7 +196,7 @@ def contract_of(model: Detector, size_hw: tuple[int, int], num_steps: int | None
         head_kind=config.head.kind, sizes=config.head.sizes, quality=config.head.quality, tasks=config.tasks,
         readout_steps=readout or None, focal_px=config.head.focal_px, joints=config.head.joints,
         joint_units=config.head.joint_units, joint_sides=config.head.joint_sides, pose_classes=config.head.pose_classes,
-        score_fit=config.deployment.score_fit, averaging=config.head.averaging,
+        score_fit=config.deployment.score_fit, averaging=config.head.averaging, placing=config.head.placing,
     )  # fmt: skip
 
 

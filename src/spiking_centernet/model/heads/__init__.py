@@ -16,7 +16,7 @@ HEADS: dict[HeadKind, type[Head]] = {"centernet": CenterNet, "pyramid": Pyramid,
 """The head of every ``head.kind`` for the task "detect"."""
 
 PEAK_TASKS: dict[str, Callable[[HeadConfig, tuple[str, ...], int], PeakTask]] = {
-    "detect3d": lambda settings, classes, stride: Detect3D(stride, settings.focal_px),
+    "detect3d": lambda settings, classes, stride: Detect3D(stride, settings.focal_px, settings.placing),
     "pose": lambda settings, classes, stride: Pose(
         stride,
         JOINT_SETS[len(settings.joints)],

@@ -195,6 +195,25 @@ class PeakTask(ABC):
             calibrations: the camera of every sample in pixels of the input, None where unknown.
         """
 
+    def settle(
+        self,
+        column: np.ndarray,
+        xyxy: Float[np.ndarray, "N 4"],
+        scores: Float[np.ndarray, "N"],
+        calibration: Calibration | None,
+        size_hw: tuple[int, int],
+    ) -> np.ndarray:
+        """Return the column [N, ...] of one sample, changed by what its objects say of each other.
+
+        Args:
+            column: as decoded.
+            xyxy: boxes in pixels, clipped to the frame.
+            scores: in [0, 1].
+            calibration: the camera, None where unknown.
+            size_hw: height and width of the frame in pixels.
+        """
+        return column
+
 
 class Head(ABC, Generic[Output]):
     """What a detector does with the decoder's levels: one task, without parameters of its own.
@@ -335,6 +354,9 @@ class Head(ABC, Generic[Output]):
             keep = (score >= max(min_score, 1e-6)) & (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
             if self.score_fit != AS_IT_IS:
                 keep = (order := np.argsort(-score, kind="stable"))[keep[order]]
+            # Before any box is dropped: where one stands must not depend on which are shown.
+            for task in self.tasks.values():
+                columns[task.column][b] = task.settle(columns[task.column][b], xyxy, score, cameras[b], size_hw)
             more = {name: column[b][keep] for name, column in columns.items()}
             results.append(Detections(xyxy[keep], score[keep], label[keep].astype(np.int64), int(t), **more))
         return results

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from spiking_centernet import boxes3d
 from spiking_centernet.calibration import Calibration
+from spiking_centernet.model.config import Placing
 from spiking_centernet.model.heads.base import Branch, Loss, Peaks, PeakTask
 from spiking_centernet.model.heads.centernet import l1_at_centers, values_at
+from spiking_centernet.model.heads.ground import on_ground
 from spiking_centernet.structures import Boxes
 
 PARTS = {"depth": 1, "dims": 3, "rotation": 8, "center3d": 2}
@@ -209,12 +211,13 @@ class Detect3D(PeakTask):
     Args:
         stride: input pixels an output pixel.
         focal_px: focal length in pixels for which depth is predicted.
+        placing: see ``HeadConfig.placing``.
     """
 
     column = "box3d"
 
-    def __init__(self, stride: int, focal_px: float):
-        self.stride, self.focal_px = stride, focal_px
+    def __init__(self, stride: int, focal_px: float, placing: Placing = "free"):
+        self.stride, self.focal_px, self.placing = stride, focal_px, placing
 
     @property
     def branch(self) -> Branch:
@@ -250,3 +253,16 @@ class Detect3D(PeakTask):
                 own = {name: part[b] for name, part in maps.items()}
                 box3d[b] = decode3d(own, cell[b], camera, stride=self.stride, focal_px=self.focal_px)
         return box3d
+
+    def settle(
+        self,
+        column: np.ndarray,
+        xyxy: Float[np.ndarray, "N 4"],
+        scores: Float[np.ndarray, "N"],
+        calibration: Calibration | None,
+        size_hw: tuple[int, int],
+    ) -> np.ndarray:
+        """Return the 3D boxes [N, 7], on one level ground where that is wanted or the camera's height is known."""
+        if calibration is None or (self.placing == "free" and calibration.height_m is None):
+            return column
+        return on_ground(column, xyxy, scores, calibration, size_hw=size_hw)
