@@ -4,7 +4,7 @@
 
 An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
 again: what the score gains is what that part costs. Pose is also scored with joints where they are regressed, not moved
-to peaks of heat, and 3D boxes where each stands by its own depth, and on the ground of a camera whose height is known.
+to peaks of heat, and 3D boxes where each stands by its own depth, and on the ground without the camera's height.
 Writes ``results/tasks.json``, or with ``--name`` another file.
 """
 
@@ -106,29 +106,16 @@ def with_true_boxes3d(
     return replaced
 
 
-def of_known_height(
-    found: Mapping[FrameKey, Detections],
-    truth: Mapping[FrameKey, Boxes],
-    cameras: Mapping[FrameKey, Calibration | None],
-    *,
-    size_hw: tuple[int, int],
+def of_voted_height(
+    found: Mapping[FrameKey, Detections], cameras: Mapping[FrameKey, Calibration | None], size_hw: tuple[int, int]
 ) -> dict[FrameKey, Detections]:
-    """Return detections of 3D boxes by their own depths, placed as if the camera's height over the ground were known.
-
-    The height is that at which a recording's objects stand; in recordings without any, boxes stay.
-    """
-    ground: dict[str, list[float]] = {}
-    for (recording, _), boxes in truth.items():
-        ground.setdefault(recording, []).extend(boxes.box3d[np.isfinite(boxes.box3d[:, 1]), 1].tolist())
-    heights = {recording: float(np.median(below)) for recording, below in ground.items() if below}
-    placed = {}
+    """Return detections of 3D boxes by their own depths, placed on a ground of unknown height."""
+    placed = dict(found)
     for key, one in found.items():
-        camera, height = cameras[key], heights.get(key[0])
-        if camera is None or height is None:
-            placed[key] = one
-            continue
-        known = replace(camera, height_m=height)
-        placed[key] = replace(one, box3d=on_ground(one.box3d, one.xyxy, one.scores, known, size_hw=size_hw))
+        camera = cameras[key]
+        if camera is not None:
+            blind = replace(camera, height_m=None)
+            placed[key] = replace(one, box3d=on_ground(one.box3d, one.xyxy, one.scores, blind, size_hw=size_hw))
     return placed
 
 
@@ -217,10 +204,7 @@ def main() -> None:
     free = scn.build(weights=arguments.weights, **{"head.placing": "free"}).eval()
     with mock.patch.multiple(joint_maps, MIN_JOINT_SCORE=2.0, MIN_ORDERED_SCORE=2.0):  # no peak is as high
         regressed = predict(free, card.dataset, batch_size=8).detections
-    placings = {
-        "free": regressed,
-        "known height": of_known_height(regressed, predictions.truth, cameras, size_hw=predictions.size_hw),
-    }
+    placings = {"free": regressed, "voted": of_voted_height(regressed, cameras, predictions.size_hw)}
     oracles3d = {name: with_true_boxes3d(predictions, cameras, oracle) for name, oracle in ORACLES.items()}
     rows_of_boxes3d = {
         name: {

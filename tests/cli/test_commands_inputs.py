@@ -102,9 +102,10 @@ def test_coco_holds_every_box(capsys, tmp_path, model_path, drives):
 
 
 def test_3d_boxes_stand_on_the_ground_below_a_camera_of_known_height(capsys, tmp_path, drives):
-    model = weights.save(tiny_detector(tasks=("detect", "detect3d")), tmp_path / "solid")
+    tasks = ("detect", "detect3d")
+    model = weights.save(tiny_detector(tasks=tasks, **{"head.placing": "ground"}), tmp_path / "solid")
     drive, found = drives / "a_td.dat", {}
-    for name, height in (("free", ()), ("low", ("--camera_height_m", 1)), ("high", ("--camera_height_m", 2))):
+    for name, height in (("own", ()), ("low", ("--camera_height_m", 1)), ("high", ("--camera_height_m", 2))):
         out = tmp_path / name
         words = (model, drive, "--out", out, *QUICK, "--focal_px", 60, "--pitch_deg", 10)
         code, _, err = run(capsys, "detect", *words, *height)
@@ -112,10 +113,20 @@ def test_3d_boxes_stand_on_the_ground_below_a_camera_of_known_height(capsys, tmp
         (file,) = out.rglob("*.json")
         boxes = [box for one in json.loads(file.read_text())["instants"] for box in one["boxes"]]
         found[name] = np.array([box["box3d"]["location"][2] for box in boxes])
-    assert len(found["free"]) == len(found["low"]) == len(found["high"]) > 0
+    assert len(found["own"]) == len(found["low"]) == len(found["high"]) > 0
     assert (found["high"] >= found["low"]).all()
     assert (found["high"] > found["low"]).any()
-    assert (found["free"] != found["low"]).any()
+    assert (found["own"] != found["low"]).any()
+    free = weights.save(tiny_detector(tasks=tasks), tmp_path / "free")
+    for other, told in (
+        (free, "head.placing: free"),
+        (weights.save(tiny_detector(), tmp_path / "flat"), "no 3D boxes"),
+    ):
+        for command in ("detect", "stream"):
+            code, _, err = run(capsys, command, other, drive, "--focal_px", 60, "--camera_height_m", 1.5)
+            assert code == 2
+            assert told in err
+            assert "small-integer-3d-pose" in err
     for option, told in (("--camera_height_m", "--focal_px"), ("--camera_hight_m", "--camera_height_m")):
         code, _, err = run(capsys, "detect", model, drive, option, 1.5)
         assert code == 2

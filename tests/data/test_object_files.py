@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from spiking_centernet.data.box_files import boxes_at, write_boxes
 from spiking_centernet.data.formats.dat_writer import write_dat
 from spiking_centernet.data.object_files import (
     Objects,
+    calibration_of_row,
     object_dtype,
     read_beside,
     read_cameras,
@@ -150,6 +153,15 @@ def test_a_missing_field_is_named(tmp_path):
         read_objects(tmp_path / "a_objects.npy", boxes())
 
 
+def test_the_height_of_a_camera_survives_a_file_and_may_be_missing(tmp_path):
+    path = tmp_path / "a_camera.npy"
+    write_cameras(path, {T_US: replace(CAMERA, height_m=1.4), 2 * T_US: CAMERA})
+    rows = read_cameras(path)
+    assert [calibration_of_row(row).height_m for row in rows] == [1.4, None]
+    np.save(path, rows[["ts", "focal", "center", "rotation", "translation"]])  # as files were before
+    assert [calibration_of_row(row).height_m for row in read_cameras(path)] == [None, None]
+
+
 def test_impossible_cameras_are_refused(tmp_path):
     path = tmp_path / "a_camera.npy"
     write_cameras(path, {T_US: CAMERA, 2 * T_US: CAMERA})
@@ -157,6 +169,7 @@ def test_impossible_cameras_are_refused(tmp_path):
     assert read_cameras(path)["ts"].tolist() == [T_US, 2 * T_US]
     for name, value, what in (
         ("rotation", 2 * np.eye(3), "orthonormal"), ("focal", (-1, 1), "positive"), ("ts", T_US, "same ts"),
+        ("height_m", 0.0, "height_m"), ("height_m", np.inf, "height_m"),
     ):  # fmt: skip
         bad = rows.copy()
         bad[name][1] = value

@@ -46,7 +46,10 @@ def test_labels_change_no_byte_of_events_and_boxes(tmp_path):
     assert len(boxes) > 0
     for field in ("ts", "track_id", "class_id"):
         np.testing.assert_array_equal(rows[field], boxes[field])
-    assert read_cameras(tmp_path / "labeled" / f"{name}_camera.npy")["ts"].tolist() == [250_000, 500_000]
+    cameras = read_cameras(tmp_path / "labeled" / f"{name}_camera.npy")
+    assert cameras["ts"].tolist() == [250_000, 500_000]
+    below = rows["location"][:, 1]  # all stand on the ground
+    np.testing.assert_allclose(below, cameras["height_m"][np.searchsorted(cameras["ts"], rows["ts"])], rtol=1e-5)
     # A clip without its labels is made again; a folder keeps to its labels.
     (tmp_path / "labeled" / f"{name}_objects.npy").unlink()
     simulate(tmp_path / "labeled", seed=1, clips=clips, duration_s=0.6, size_hw=SIZE_HW, workers=1, labels=["objects"])

@@ -10,7 +10,7 @@ import numpy as np
 from spiking_centernet.calibration import Calibration
 from spiking_centernet.data.frames import FRAMES_SUFFIX
 from spiking_centernet.data.kitti_files import read_projection
-from spiking_centernet.data.object_files import read_cameras
+from spiking_centernet.data.object_files import calibration_of_row, read_cameras
 from spiking_centernet.errors import ConfigError
 
 
@@ -27,8 +27,7 @@ class CameraTrack:
     def at(self, t_us: int) -> Calibration:
         """Return the camera at the nearest time that is known."""
         times = self.rows["ts"].astype(np.int64)
-        row = self.rows[int(np.abs(times - t_us).argmin())]
-        return Calibration(row["focal"], row["center"], row["rotation"], row["translation"])
+        return calibration_of_row(self.rows[int(np.abs(times - t_us).argmin())])
 
 
 Camera = Calibration | CameraTrack

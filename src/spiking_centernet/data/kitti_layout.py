@@ -13,7 +13,7 @@ import numpy as np
 from spiking_centernet.data.frames import IMAGE_SUFFIXES
 from spiking_centernet.data.image_layouts import SPLIT_NAMES, Found, box_rows
 from spiking_centernet.data.kitti_files import KittiObjects, object_rows, read_kitti, read_projection
-from spiking_centernet.data.object_files import CAMERA_DTYPE, Objects
+from spiking_centernet.data.object_files import Objects, camera_rows
 from spiking_centernet.errors import BoxFileError, DatasetError
 from spiking_centernet.structures import find_class
 
@@ -152,11 +152,7 @@ def read_kitti_objects(labels: Path) -> Objects:
     folder = labels.parent.parent / CAMERAS
     if not folder.is_dir():
         return Objects(rows)
-    camera = read_projection(folder / labels.name)
-    cameras = np.zeros(1, CAMERA_DTYPE)
-    for name in ("focal", "center", "rotation", "translation"):
-        cameras[name] = getattr(camera, name)
-    return Objects(rows, cameras)
+    return Objects(rows, camera_rows({0: read_projection(folder / labels.name)}))
 
 
 def region_key(number: str, xyxy: np.ndarray) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,9 +23,10 @@ CAMERA_DTYPE = np.dtype(
         ("center", "<f8", (2,)),
         ("rotation", "<f8", (3, 3)),
         ("translation", "<f8", (3,)),
+        ("height_m", "<f8"),
     ]
 )
-"""The camera of one labeled timestamp; the fields are those of :class:`Calibration`."""
+"""The camera of one labeled timestamp; the fields are those of :class:`Calibration`, ``height_m`` NaN where unknown."""
 
 MAX_JOINTS = 1000
 
@@ -100,8 +102,30 @@ class Objects:
         at = int(np.searchsorted(self.cameras["ts"], t_us))
         if at == len(self.cameras) or self.cameras["ts"][at] != t_us:
             return None
-        row = self.cameras[at]
-        return Calibration(row["focal"], row["center"], row["rotation"], row["translation"])
+        return calibration_of_row(self.cameras[at])
+
+
+def camera_rows(cameras: Mapping[int, Calibration]) -> np.ndarray:
+    """Return ``CAMERA_DTYPE`` rows of cameras by their times in microseconds, sorted."""
+    rows = np.zeros(len(cameras), CAMERA_DTYPE)
+    for row, (t_us, camera) in zip(rows, sorted(cameras.items()), strict=True):
+        row["ts"] = t_us
+        for name in ("focal", "center", "rotation", "translation"):
+            row[name] = getattr(camera, name)
+        row["height_m"] = math.nan if camera.height_m is None else camera.height_m
+    return rows
+
+
+def calibration_of_row(row: np.void) -> Calibration:
+    """Return the camera that a ``CAMERA_DTYPE`` row holds.
+
+    Raises:
+        ValueError: There is no such camera.
+    """
+    height = float(row["height_m"])
+    return Calibration(
+        row["focal"], row["center"], row["rotation"], row["translation"], None if math.isnan(height) else height
+    )
 
 
 def num_joints_of(dtype: np.dtype) -> int:
@@ -189,10 +213,13 @@ def read_cameras(path: str | os.PathLike[str]) -> np.ndarray:
     stored = read_npy(path)
     rows = np.zeros(stored.shape if stored.ndim == 1 else 0, CAMERA_DTYPE)
     for name in CAMERA_DTYPE.names or ():
+        if name == "height_m" and name not in (stored.dtype.names or ()):
+            rows[name] = math.nan
+            continue
         _take(path, stored, rows, name)
     for i, row in enumerate(rows):
         try:
-            Calibration(row["focal"], row["center"], row["rotation"], row["translation"])
+            calibration_of_row(row)
         except ValueError as error:
             raise BoxFileError(f"{path}: row {i}: {error}; export the camera again") from error
     rows = rows[np.argsort(rows["ts"], kind="stable")]
@@ -255,14 +282,9 @@ def write_objects(path: str | os.PathLike[str], rows: np.ndarray) -> None:
     _save(path, rows)
 
 
-def write_cameras(path: str | os.PathLike[str], cameras: dict[int, Calibration]) -> None:
+def write_cameras(path: str | os.PathLike[str], cameras: Mapping[int, Calibration]) -> None:
     """Write the camera of every labeled timestamp in microseconds, whole or not at all."""
-    rows = np.zeros(len(cameras), CAMERA_DTYPE)
-    for row, (t_us, camera) in zip(rows, sorted(cameras.items()), strict=True):
-        row["ts"] = t_us
-        for name in ("focal", "center", "rotation", "translation"):
-            row[name] = getattr(camera, name)
-    _save(path, rows)
+    _save(path, camera_rows(cameras))
 
 
 def _save(path: str | os.PathLike[str], rows: np.ndarray) -> None:

@@ -173,8 +173,7 @@ class HeadConfig:
         step_weights: how they are averaged: "equal" as in the paper, or "learned": every map has weights of its own.
         focal_px: focal length in pixels that depth is predicted for (task "detect3d"); every camera's own scales it.
         placing: in detection alone, where 3D boxes stand: "free", each at the depth that its own map says, as in
-            CenterNet; or "ground", all boxes of a picture on one level ground, see ``heads/ground.py``. A camera whose
-            height is known always has them on the ground.
+            CenterNet; or "ground", all boxes of a picture on one level ground, see ``heads/ground.py``.
         joints: names of the joints in their order (task "pose"): a set of ``joint_sets.JOINT_SETS``.
         joint_units: what the map of joints holds: "cells", offsets from the person's cell in output pixels, as
             CenterNet's; or "boxes", offsets from the box's center in its widths and heights.

@@ -47,9 +47,17 @@ def as_boxes(silhouettes: Sequence[Silhouette], t_us: int) -> np.ndarray:
 
 
 def calibration_of(cam: np.ndarray) -> Calibration:
-    """Return the calibration of a camera vector: position, right, down, forward, focal length, principal point."""
+    """Return the calibration of a camera vector: position, right, down, forward, focal length, principal point.
+
+    The ground lies at height 0.
+    """
     axes = cam[3:12].reshape(3, 3)
-    return Calibration(np.full(2, cam[12]), cam[13:15].copy(), axes @ leveled_axes(cam).T)
+    return Calibration(
+        np.full(2, cam[12]),
+        cam[13:15].copy(),
+        axes @ leveled_axes(cam).T,
+        height_m=float(cam[2]) if cam[2] > 0 else None,
+    )
 
 
 def leveled_axes(cam: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # the command starts without torch
     from spiking_centernet.calibration import Calibration
-    from spiking_centernet.model import AnyDetector
+    from spiking_centernet.model import AnyDetector, DetectorConfig
     from spiking_centernet.structures import VoxelSpec
 
 
@@ -135,7 +135,7 @@ def detect(
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording, or
             KITTI's calib next to the picture
         pitch_deg: with --focal_px: degrees that the camera looks down
-        camera_height_m: with --focal_px: meters of the camera above level ground, on which 3D boxes then stand
+        camera_height_m: with --focal_px: meters of the camera above the level ground on which 3D boxes stand
         size: of the sensor in pixels; null: as the file says
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -153,6 +153,7 @@ def detect(
 
     name, sources = split_inputs(inputs, model)
     detector = load_detector(name, device=device, precision=precision, sparse=sparse)
+    _check_placing(detector.config, camera_height_m)
     if detector.config.voxels.takes_frames:
         documents = _detect_in_pictures(
             detector, sources, out, save=list(save), min_score=min_score, quiet=json,
@@ -249,6 +250,16 @@ predict.__doc__ = (
 )
 
 
+def _check_placing(config: "DetectorConfig", height_m: float | None) -> None:
+    """Refuse the height of a camera that would change nothing."""
+    if height_m is not None and ("detect3d" not in config.tasks or config.head.placing == "free"):
+        why = "place 3D boxes without it (head.placing: free)" if "detect3d" in config.tasks else "give no 3D boxes"
+        raise ConfigError(
+            f"--camera_height_m: these weights {why}; leave it out, or take weights with head.placing: ground, such as "
+            "small-integer-3d-pose"
+        )
+
+
 def _camera(
     focal_px: float | None, pitch_deg: float, height_m: float | None, size_hw: tuple[int, int]
 ) -> "Calibration | None":
@@ -319,7 +330,7 @@ def stream(
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to a recording
         pitch_deg: with --focal_px: degrees that the camera looks down
-        camera_height_m: with --focal_px: meters of the camera above level ground, on which 3D boxes then stand
+        camera_height_m: with --focal_px: meters of the camera above the level ground on which 3D boxes stand
         size: of the sensor in pixels; udp needs it
         columns: order of the columns of text and arrays, such as xypt; null: by their names, or as only one can be
         unit: of the times of text, arrays and HDF5: ns, us, ms or s; null: as only one can be
@@ -335,6 +346,7 @@ def stream(
     from spiking_centernet.model.scaling import choose_scaling
 
     detector = load_detector(model)
+    _check_placing(detector.config, camera_height_m)
     size_hw = None if size is None else read_size(size)
     with contextlib.ExitStack() as stack:
         events = stack.enter_context(

@@ -262,7 +262,7 @@ class Detect3D(PeakTask):
         calibration: Calibration | None,
         size_hw: tuple[int, int],
     ) -> np.ndarray:
-        """Return the 3D boxes [N, 7], on one level ground where that is wanted or the camera's height is known."""
-        if calibration is None or (self.placing == "free" and calibration.height_m is None):
+        """Return the 3D boxes [N, 7], on one level ground where that is wanted."""
+        if calibration is None or self.placing == "free":
             return column
         return on_ground(column, xyxy, scores, calibration, size_hw=size_hw)

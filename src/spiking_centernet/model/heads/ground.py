@@ -12,10 +12,16 @@ from jaxtyping import Bool, Float, Float64
 from spiking_centernet import boxes3d
 from spiking_centernet.calibration import Calibration
 
-EVEN_PX = 16.0
+EVEN_PX = 8.0
 """Ground and own depth count alike for a box whose bottom edge lies as many pixels below the horizon.
 
-It is the error of an edge in pixels over the relative error of a depth; 8 to 32 do as well (simulated roads, val).
+The error of an edge in pixels over the relative error of a depth; 4 to 16 do nearly as well (simulated roads, val).
+"""
+
+FOOTPRINT = 0.6
+"""Objects touch the ground within as much of their box's length and width: the wheelbase of a car is 0.6 of its length.
+
+So end the 2D boxes of simulated roads (val) 1 % off where their 3D boxes say; with all of the length, 6 % off.
 """
 
 VOTING_SCORE = 0.4
@@ -36,7 +42,7 @@ def on_ground(
     """Return the boxes of a picture, moved along their lines of sight towards one level ground.
 
     The camera's height is its own or, where unknown, the median of what the 3D boxes say. A depth then becomes the
-    geometric mean of itself and of that at which the box, standing on the ground, ends at the bottom edge of its 2D
+    geometric mean of itself and of that at which the object, standing on the ground, ends at the bottom edge of its 2D
     box, weighted by the inverse of their variances: the ground counts more the further below the horizon the edge lies.
     Boxes that end at the border of the frame or above the horizon stay where they are.
 
@@ -87,14 +93,14 @@ def _bottom_edges(
 
     From the camera's place, the points p that are seen in row v lie on the plane ``n p = 0`` with ``n = f r_2 - (v - c)
     r_3``, r being the rows of the rotation; those seen below it have ``n p > 0``. A box stands at ``s (x, h / s, z)``,
-    s times its own depth away; of its bottom corners, which lie ``d`` from their middle, the last reaches the row where
-    ``s n (x, 0, z) + max(n d) + n_y h = 0``.
+    s times its own depth away; of the corners of its footprint, which lie ``d`` from their middle, the last reaches the
+    row where ``s n (x, 0, z) + max(n d) + n_y h = 0``.
     """
     along = row - camera.center[1]
     normal = camera.focal[1] * camera.rotation[1] - along[:, None] * camera.rotation[2]
     place = box3d[:, :3] + camera.rotation.T @ camera.translation
     level = place * [1.0, 0.0, 1.0]
-    corners = boxes3d.corners(box3d)[:, :4] - box3d[:, None, :3]
+    corners = FOOTPRINT * (boxes3d.corners(box3d)[:, :4] - box3d[:, None, :3])
     reach = np.einsum("nkd,nd->nk", corners, normal).max(axis=1)
     above, ahead = -np.einsum("nd,nd->n", level, normal), level @ camera.rotation[2]
     with np.errstate(divide="ignore", invalid="ignore"):
