@@ -58,7 +58,7 @@ def integer_weights(results: Results) -> str:
     """AP and operations of the weights with whole numbers of spikes beside those of the binary ones."""
     compiled = results["shipped"]
     rows, origins, scored = [], [origin(compiled)], {}
-    for name in ("nano", "nano-integer", "small", "small-integer"):
+    for name in ("nano", "nano-integer", "small", "small-integer-sparse", "small-integer"):
         stem = name.replace("-", "_")
         scored, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
         score, int8 = scored["scores"]["prophesee"], compiled["weights"][name]
