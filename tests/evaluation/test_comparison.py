@@ -10,7 +10,7 @@ from spiking_centernet.cli.program import main
 from spiking_centernet.errors import EvaluationError
 from spiking_centernet.evaluation.comparison import Side, compare_sides, side_of_folder
 from spiking_centernet.evaluation.prediction import Predictions
-from spiking_centernet.evaluation.prediction_files import load_predictions, save_predictions
+from spiking_centernet.evaluation.prediction_files import FILE, load_predictions, save_predictions
 from spiking_centernet.model import weights
 from spiking_centernet.structures import Boxes, Detections
 
@@ -49,6 +49,13 @@ def test_predictions_survive_a_file_to_the_bit(tmp_path):
                 np.testing.assert_array_equal(getattr(again.detections[key], name), getattr(result, name))
         if each.truth:
             assert again.score("none").ap == each.score("none").ap
+
+
+def test_predictions_are_found_by_their_folder(tmp_path):
+    save_predictions(made(0.5), tmp_path / FILE)
+    assert load_predictions(tmp_path).truth.keys() == made(0.5).truth.keys()
+    with pytest.raises(EvaluationError, match="scn val --save"):
+        load_predictions(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])

@@ -68,7 +68,7 @@ def side_of_folder(name: str | os.PathLike[str]) -> Side | None:
         raise EvaluationError(
             f"{folder / 'score.json'}: is no score of this version ({error}); write it again with scn val --save"
         ) from error
-    return Side(folder.name, load_predictions(folder / FILE), min_score)
+    return Side(folder.name, load_predictions(folder), min_score)
 
 
 @dataclass(frozen=True)

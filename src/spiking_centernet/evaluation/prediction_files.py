@@ -51,11 +51,15 @@ def save_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> 
 def load_predictions(path: str | os.PathLike[str]) -> Predictions:
     """Return what :func:`save_predictions` wrote.
 
+    Args:
+        path: the file, or the folder that holds it under the name ``FILE``.
+
     Raises:
         EvaluationError: If there is no such file, or it is another.
     """
+    path = Path(path) / FILE if Path(path).is_dir() else Path(path)
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         frames: list[FrameKey] = list(zip(arrays["recordings"].tolist(), arrays["t_us"].tolist(), strict=True))
         # Files of before the further tasks do not name any.
