@@ -106,7 +106,7 @@ def tasks_pose(results: Results) -> str:
 def tasks_longer(results: Results) -> str:
     """What it gains that all layers learn on for three tasks."""
     rows, origins = [], []
-    for text, stem in (("maps alone", "small_integer_3d_pose_maps"), ("then all (bundled)", "small_integer_3d_pose")):
+    for text, stem in (("maps alone", "small_integer_3d_pose_maps"), ("then all", "small_integer_3d_pose_longer")):
         r = results[f"{stem}_roads"]
         score = r["scores"]["prophesee"]
         pose, (car, person) = score["tasks"]["pose"], r["box3d_errors"]
@@ -120,7 +120,7 @@ def tasks_longer(results: Results) -> str:
         origins.append(origin(r))
     header = ("layers that learned", "AP", "AP75", "center-distance AP", "cars: distance", "heading",
               "pedestrians: distance", "heading", "OKS AP", "OKS AP swapped", "joints, px")  # fmt: skip
-    return f"{table(header, rows)}\n\nSimulated roads, split `test`; median errors as above. {' '.join(origins)}"
+    return f"{table(header, rows)}\n\nSimulated roads, split `test`, every 3D box at its own depth; median errors as above. {' '.join(origins)}"
 
 
 def frames_answer(results: Results) -> str:
