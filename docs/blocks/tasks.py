@@ -63,7 +63,7 @@ def tasks_boxes3d(results: Results) -> str:
         (text, number(one["ap"]), *(number(one[f"{c}_ap_2m"]) for c in score["num_truth"]),
          *(f"{error['range']:.1%}" for error in one["errors"]))
         for text, one in (
-            ("at its own depth", r["placings"]["free"]),
+            ("each at its own depth", r["placings"]["free"]),
             ("on one ground, as far below as the boxes say", r["placings"]["voted"]),
             ("on one ground, the camera's height known", {**score, "errors": r["errors"]}),
         )
@@ -120,7 +120,8 @@ def tasks_longer(results: Results) -> str:
         origins.append(origin(r))
     header = ("layers that learned", "AP", "AP75", "center-distance AP", "cars: distance", "heading",
               "pedestrians: distance", "heading", "OKS AP", "OKS AP swapped", "joints, px")  # fmt: skip
-    return f"{table(header, rows)}\n\nSimulated roads, split `test`, every 3D box at its own depth; median errors as above. {' '.join(origins)}"
+    told = "Simulated roads, split `test`, every 3D box at its own depth; median errors as above."
+    return f"{table(header, rows)}\n\n{told} {' '.join(origins)}"
 
 
 def frames_answer(results: Results) -> str:
