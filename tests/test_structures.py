@@ -72,7 +72,7 @@ def test_joints_are_padded_but_sets_are_never_mixed():
 
 
 def sample(boxes):
-    camera = Calibration(np.array([80.0, 81.0]), np.array([31.0, 22.0]))
+    camera = Calibration(np.array([80.0, 81.0]), np.array([31.0, 22.0]), height_m=1.5)
     return Sample(torch.zeros(2, 4, 60, 64, dtype=torch.uint8), boxes, 100_000, "a", camera)
 
 

@@ -111,7 +111,7 @@ def test_every_field_of_format_1_is_nested(old):
     config = config_from_dict(old["nested"])
     # What came later keeps its default.
     later = {"sizes": "linear", "edges": "clipped", "box_loss": "l1", "focal_px": 304.0, "readout_steps": 0}
-    later |= {"quality": 0.0, "averaging": 0.0, "step_weights": "equal"}
+    later |= {"quality": 0.0, "averaging": 0.0, "step_weights": "equal", "placing": "free"}
     later |= {"joints": list(JOINTS_13.names), "joint_units": "cells", "joint_sides": "named"}
     later |= {"pose_classes": ["pedestrian"]}
     expected = {**old["nested"], "tasks": ["detect"], "head": {**old["nested"]["head"], **later}}
