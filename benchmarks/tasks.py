@@ -106,17 +106,21 @@ def with_true_boxes3d(
     return replaced
 
 
-def of_voted_height(
+def placed_on_ground(
     found: Mapping[FrameKey, Detections], cameras: Mapping[FrameKey, Calibration | None], size_hw: tuple[int, int]
 ) -> dict[FrameKey, Detections]:
-    """Return detections of 3D boxes by their own depths, placed on a ground of unknown height."""
+    """Return detections of 3D boxes by their own depths, placed on the ground of every picture."""
     placed = dict(found)
     for key, one in found.items():
         camera = cameras[key]
         if camera is not None:
-            blind = replace(camera, height_m=None)
-            placed[key] = replace(one, box3d=on_ground(one.box3d, one.xyxy, one.scores, blind, size_hw=size_hw))
+            placed[key] = replace(one, box3d=on_ground(one.box3d, one.xyxy, one.scores, camera, size_hw=size_hw))
     return placed
+
+
+def without_heights(cameras: Mapping[FrameKey, Calibration | None]) -> dict[FrameKey, Calibration | None]:
+    """Return cameras whose height is unknown."""
+    return {key: None if camera is None else replace(camera, height_m=None) for key, camera in cameras.items()}
 
 
 def in_true_place(found: np.ndarray, true: np.ndarray, labeled: np.ndarray) -> np.ndarray:
@@ -204,7 +208,7 @@ def main() -> None:
     free = scn.build(weights=arguments.weights, **{"head.placing": "free"}).eval()
     with mock.patch.multiple(joint_maps, MIN_JOINT_SCORE=2.0, MIN_ORDERED_SCORE=2.0):  # no peak is as high
         regressed = predict(free, card.dataset, batch_size=8).detections
-    placings = {"free": regressed, "voted": of_voted_height(regressed, cameras, predictions.size_hw)}
+    placings = {"free": regressed, "voted": placed_on_ground(regressed, without_heights(cameras), predictions.size_hw)}
     oracles3d = {name: with_true_boxes3d(predictions, cameras, oracle) for name, oracle in ORACLES.items()}
     rows_of_boxes3d = {
         name: {

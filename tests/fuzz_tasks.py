@@ -51,6 +51,7 @@ def seeds() -> list[bytes]:
         found.append(b"\0" + _saved(rows))
     cameras = np.zeros(2, CAMERA_DTYPE)
     cameras["ts"], cameras["focal"], cameras["rotation"] = (1000, 2000), 300, np.eye(3)
+    cameras["height_m"] = 1.5, np.nan
     return [*found, b"\1" + _saved(cameras), b"\2" + KITTI, b"\3" + GESTURES]
 
 

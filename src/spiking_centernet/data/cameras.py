@@ -77,7 +77,8 @@ def pitched_camera(
         focal_px: focal length in pixels.
         pitch_deg: degrees that the optical axis points below the horizon.
         size_hw: height and width of the sensor in pixels.
-        height_m: of the camera above the level ground, which then says how far away objects stand; None: unknown.
+        height_m: of the camera above the level ground on which networks with ``head.placing: ground`` place 3D boxes;
+            None where unknown.
 
     Raises:
         ConfigError: The focal length or the height is not positive, or the pitch not between -90 and 90 degrees.

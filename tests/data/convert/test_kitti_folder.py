@@ -22,6 +22,15 @@ def split(tmp_path):
     return tmp_path / "data" / "val"
 
 
+def test_a_height_that_kitti_has_no_place_for_is_said_to_be_lost(split, tmp_path):
+    cameras = split / "clip2_camera.npy"
+    rows = read_cameras(cameras)
+    assert not any("height" in one for one in convert_file(split, tmp_path / "unknown", to="kitti").lost)
+    rows["height_m"][:2] = 1.4
+    np.save(cameras, rows)
+    assert "the camera's height over the ground at 2 timestamps" in convert_file(split, tmp_path / "k", to="kitti").lost
+
+
 def test_a_split_becomes_a_picture_a_frame_and_comes_back(split, tmp_path):
     out = tmp_path / "kitti"
     result = convert_file(split, out, to="kitti")

@@ -84,7 +84,7 @@ def write_folder(source: Path, target: Path) -> tuple[int, tuple[str, ...]]:
     known = [_known(path, classes) for path in paths]
     instants: list[tuple[str, str, int]] = []
     regions_of_some: list[tuple[str, ...]] = []
-    without_3d, without_camera = 0, 0
+    without_3d, without_camera, with_height = 0, 0, 0
     for path, (boxes, objects) in zip(paths, known, strict=True):
         regions = path.with_name(path.name.removesuffix(BOXES_SUFFIX) + CROWDS_SUFFIX)
         crowds = read_boxes(regions, classes=classes) if regions.is_file() else boxes[:0]
@@ -98,6 +98,7 @@ def write_folder(source: Path, target: Path) -> tuple[int, tuple[str, ...]]:
             instants.append((name, path.name.removesuffix(BOXES_SUFFIX), t_us))
             if camera is None:
                 raise BoxFileError(f"{path}: the camera at {t_us} us is missing in its {CAMERA_SUFFIX} file")
+            with_height += camera.height_m is not None
             rows = objects.rows[objects.rows["ts"] == t_us]
             label = _labels(boxes, rows, t_us, classes)
             without_3d += int((boxes["ts"] == t_us).sum()) - len(label)
@@ -118,6 +119,8 @@ def write_folder(source: Path, target: Path) -> tuple[int, tuple[str, ...]]:
     lost = []
     if any(num_joints_of(objects.rows.dtype) for _, objects in known):
         lost.append("joints")
+    if with_height:
+        lost.append(f"the camera's height over the ground at {counted(with_height, 'timestamp')}")
     if without_3d:
         lost.append(f"{counted(without_3d, 'box')} whose 3D box is not known")
     if regions_of_some:
