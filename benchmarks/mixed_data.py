@@ -1,6 +1,7 @@
 """Join the training and validation splits of several folders by links: ``mixed_data.py OUT FOLDER FOLDER ...``
 
-A recording is called ``FOLDER-NAME`` there. Nothing is copied; test splits stay apart, each to be scored by itself.
+A recording is called ``FOLDER-NAME`` there. Nothing is copied; test splits stay apart, each to be scored by itself. A
+folder may have no validation split.
 """
 
 import argparse
@@ -12,13 +13,15 @@ def main() -> None:
     """Link every file of both splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the folder to make or to add to")
-    parser.add_argument("folders", type=Path, nargs="+", help="folders with train and val")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders with train, and val or none")
     given = parser.parse_args()
     count = 0
     for folder in given.folders:
         for split in ("train", "val"):
             if not (folder / split).is_dir():
-                parser.error(f"{folder} has no folder {split}")
+                if split == "train":
+                    parser.error(f"{folder} has no folder {split}")
+                continue
             (given.out / split).mkdir(parents=True, exist_ok=True)
             for file in sorted((folder / split).iterdir()):
                 link = given.out / split / f"{folder.name}-{file.name}"
