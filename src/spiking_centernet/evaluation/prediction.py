@@ -1,7 +1,7 @@
 """A detector on a folder of recordings: predictions for every labeled frame, and their score."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, raising
 from spiking_centernet.data.frames import Letterbox, Placed
@@ -20,9 +20,11 @@ from spiking_centernet.evaluation.classification import score_classes
 from spiking_centernet.evaluation.clips import predict_clips
 from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, TaskScore, evaluate_boxes, get_protocol
 from spiking_centernet.evaluation.pose_scores import evaluate_pose
+from spiking_centernet.evaluation.smoothed import FramesAndBefore, smoothed
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
+from spiking_centernet.model.smoothing import check_smoothing
 from spiking_centernet.model.stepping import Mode, choose_mode
 from spiking_centernet.structures import Batch, Boxes, Detections, Sample
 from spiking_centernet.utils.progress import track
@@ -197,6 +199,7 @@ def predict(
     observe: Observe | None = None,
     scale: Scale = 1.0,
     mode: Mode = "auto",
+    smooth: bool = False,
 ) -> Predictions:
     """Detect in every labeled frame of a data set; boxes in the sensor's pixels.
 
@@ -212,38 +215,58 @@ def predict(
             whose detections are merged, "auto" or "pyramid".
         mode: "windowed" detects in the window of each frame from a zero-initialized state, "stateful" carries the state
             from frame to frame of a clip, see ``clips.passes_of``; "auto" is stateful for a network with a memory.
+        smooth: detect in the half second before each frame, too, and filter boxes and scores over it, see
+            ``model.smoothing``.
 
     Raises:
-        ConfigError: If the batch size, the scale or the mode is impossible.
+        ConfigError: If the batch size, the scale or the mode is impossible, or there is no time to smooth over.
         EvaluationError: If recordings of events come from sensors of different sizes.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     device = model.device
+    if smooth:
+        check_smoothing(model.config)
+        if choose_mode(mode, model) == "stateful":
+            raise ConfigError('smooth scores windows of their own; take mode="windowed", or leave smooth out')
     fused = model.fuse()
     if choose_mode(mode, model) == "stateful":
         (part, _, sensor_hw), *others = _scaled(dataset, scale, model.config)
         if others:
             raise ConfigError(f'a state carried along sees one scale, got {scale!r}; give one, or take mode="windowed"')
-        whole, indices = (part, range(len(part))) if isinstance(part, FolderDataset) else (part.dataset, part.indices)
-        assert isinstance(whole, FolderDataset)
+        whole, indices = _frames_of(part)
         truth, detections, size_hw = predict_clips(
             fused, whole, indices, sensor_hw=sensor_hw, batch_size=batch_size, min_score=min_score,
             precision=precision, observe=observe,
         )  # fmt: skip
         return _predictions(model.config, truth, detections, size_hw)
+    looked_at = [
+        (FramesAndBefore(*_frames_of(part)) if smooth else part, ratio, size_hw)
+        for part, ratio, size_hw in _scaled(dataset, scale, model.config)
+    ]
     parts = [
         _predict_at(
             fused, part, ratio, size_hw, device=device, batch_size=batch_size, min_score=min_score,
             num_workers=num_workers, precision=precision, observe=observe,
         )
-        for part, ratio, size_hw in _scaled(dataset, scale, model.config)
+        for part, ratio, size_hw in looked_at
     ]  # fmt: skip
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    found = {frame: merge([part.detections[frame] for part in parts]) for frame in first.detections}
-    return replace(first, detections=found)
+    first, *others = parts
+    if others:
+        found = {frame: merge([part.detections[frame] for part in parts]) for frame in first.detections}
+        first = replace(first, detections=found)
+    moments = looked_at[0][0]
+    if isinstance(moments, FramesAndBefore):
+        found = smoothed(first.detections, moments.chains, first.size_hw)
+        first = replace(first, truth={frame: first.truth[frame] for frame in found}, detections=found)
+    return first
+
+
+def _frames_of(dataset: FolderDataset | Subset[Sample]) -> tuple[FolderDataset, Sequence[int]]:
+    if isinstance(dataset, FolderDataset):
+        return dataset, range(len(dataset))
+    assert isinstance(dataset.dataset, FolderDataset)
+    return dataset.dataset, dataset.indices
 
 
 def _scaled(
@@ -267,7 +290,7 @@ def _scaled(
 
 def _predict_at(
     fused: AnyDetector,
-    dataset: FolderDataset | Subset[Sample],
+    dataset: Dataset[Sample],
     ratio: Fraction,
     sensor_hw: tuple[int, int] | None,
     *,
@@ -343,6 +366,7 @@ def evaluate(
     batch_size: int = 8,
     scale: Scale = "auto",
     mode: Mode = "auto",
+    smooth: bool = False,
 ) -> Score:
     """Return the score of a detector on a split of a GEN1-style folder under a named protocol.
 
@@ -354,6 +378,7 @@ def evaluate(
         batch_size: windows at a time; clips in mode "stateful".
         scale: as :func:`predict`; boxes are scored in the sensor's pixels.
         mode: as :func:`predict`.
+        smooth: as :func:`predict`.
 
     Raises:
         DatasetError: the folder does not hold what it should.
@@ -363,7 +388,7 @@ def evaluate(
     require_task_labels(dataset, model.config)
     if protocol is None or isinstance(protocol, str):
         protocol = protocol_for(dataset, protocol)
-    return predict(model, dataset, batch_size=batch_size, scale=scale, mode=mode).score(protocol)
+    return predict(model, dataset, batch_size=batch_size, scale=scale, mode=mode, smooth=smooth).score(protocol)
 
 
 def best_threshold(score: Score) -> float:

@@ -57,6 +57,7 @@ class EvaluationReport:
         mode: "windowed" or "stateful", see ``prediction.predict``.
         box3d_errors: errors of 3D boxes whose 2D boxes are right, by class, at that threshold; empty without the task.
         ap_interval: where AP under the first protocol would lie on other recordings; None for few, and of a classifier.
+        smooth: whether boxes and scores were filtered over the half second before each frame.
     """
 
     split: str
@@ -72,6 +73,7 @@ class EvaluationReport:
     mode: Literal["windowed", "stateful"] = "windowed"
     box3d_errors: Sequence[MatchedErrors] = ()
     ap_interval: Interval | None = None
+    smooth: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -82,6 +84,7 @@ class EvaluationReport:
             "scale": list(self.scaling.scales),
             "fit_windows": self.dataset.spec.fit,
             "mode": self.mode,
+            "smooth": self.smooth,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "ap_interval": self.ap_interval and {"protocol": next(iter(self.scores)), **vars(self.ap_interval)},
             "firing_rate": self.rates.overall(),
@@ -103,6 +106,7 @@ def score(
     scale: Scale = "auto",
     fit: bool = True,
     mode: Mode = "auto",
+    smooth: bool = False,
 ) -> EvaluationReport:
     """Detect once at every labeled frame of a split and score under each protocol.
 
@@ -115,6 +119,7 @@ def score(
         scale: at which the events are binned, see ``prediction.predict``; boxes are scored in the sensor's pixels.
         fit: whether windows are fitted to their events, see ``VoxelSpec``.
         mode: of the detection, see ``prediction.predict``.
+        smooth: filter boxes and scores over the half second before each frame, see ``prediction.predict``.
 
     Raises:
         ConfigError: unknown protocol or mode.
@@ -126,7 +131,7 @@ def score(
     names = list(PROTOCOLS) if "all" in protocols else [get_protocol(name).name for name in protocols]
     names = list(dict.fromkeys(protocol_for(dataset, name) for name in names)) or [protocol_for(dataset)]
     rates = FiringRates.of(model)
-    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale, mode=mode)
+    predictions = predict(model, dataset, batch_size=batch_size, observe=rates, scale=scale, mode=mode, smooth=smooth)
     scores = {name: predictions.score(name) for name in names}
     scaling = choose_scaling(scale, predictions.size_hw, model.config)
     min_score = model.config.deployment.score_threshold
@@ -139,6 +144,7 @@ def score(
         choose_mode(mode, model),
         _box3d_errors(predictions, dataset, min_score) if "detect3d" in model.config.tasks else (),
         None if model.config.classifies else ap_interval(match_recordings(predictions, names[0])),
+        smooth,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from spiking_centernet.inference.streaming import stream as follow_stream
 from spiking_centernet.inference.tracking import CONTINUE_SCORE
 from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.model import AnyDetector
+from spiking_centernet.model.smoothing import EVERY_US, check_smoothing
 from spiking_centernet.model.weights import load
 from spiking_centernet.structures import Detections
 
@@ -114,6 +115,8 @@ def predict(
         return found if stream else list(found)
     if track:
         refuse_tracks(detector.config)
+    if options.get("smooth"):
+        check_smoothing(detector.config, every_us=every_us or EVERY_US)
     inputs = read_source(source, voxels=detector.config.voxels, size_hw=size_hw, columns=columns, unit=unit)
     run = _Run(detector, Inspector(detector, keep), every_us, min_score, track, options)
     opener = functools.partial(open_recording, size_hw=size_hw, columns=columns, unit=unit)

@@ -31,6 +31,7 @@ from spiking_centernet.inference.tracking import track as follow
 from spiking_centernet.inference.view_page import Page
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, Scaling, choose_scaling, spec_for
+from spiking_centernet.model.smoothing import LEAST_SCORE, check_smoothing, smoothed
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE, Detections, VoxelSpec
 from spiking_centernet.utils import progress
 from spiking_centernet.utils.files import require_writable_folder
@@ -75,6 +76,7 @@ def write_detections(
     shown_us: int = 40_000,
     truth: np.ndarray | None = None,
     track: bool = False,
+    smooth: bool = False,
     camera: Camera | None = None,
 ) -> DetectionRun:
     """Detect in a recording and write what was found.
@@ -94,6 +96,7 @@ def write_detections(
         shown_us: how many microseconds of events before the timestamp a frame shows.
         truth: BOX_DTYPE, drawn dashed at the timestamps they stand at.
         track: number the objects, see ``tracking.track``; only detections that belong to a track are kept.
+        smooth: as :func:`detections_at`.
         camera: as :func:`detections_at`.
 
     Raises:
@@ -107,6 +110,10 @@ def write_detections(
             raise ConfigError(f"cannot save {name!r}{did_you_mean(name, FORMATS)}")
     if "csv" in save and not track:
         raise ConfigError("csv is MOT's format for tracks; switch tracking on (--track) or leave it out")
+    if smooth:
+        check_smoothing(model.config, every_us=every_us)
+        if "html" in save:
+            raise ConfigError("the page shows every timestamp by itself; leave html or smoothing (--smooth) out")
     if not speed > 0 or shown_us < 1 or every_us < 1:
         raise ConfigError(f"speed, shown_us and every_us must be positive, got {speed}, {shown_us} and {every_us}")
     require_writable_folder(out)
@@ -130,7 +137,7 @@ def write_detections(
     if page is None or clip is None:
         found: Iterable[Detections] = detections_at(
             model, recording, stops_us, min_score=least, scale=scaling.scales, voxels=voxels, coverage=coverage,
-            camera=camera,
+            camera=camera, smooth=smooth,
         )  # fmt: skip
     else:  # what the page shows is not computed twice
         shown = (frame.found[0].above(least) for frame in page.frames(coverage))
@@ -175,7 +182,7 @@ def write_detections(
         head = {"recording": recording.path.name, "size_hw": list(recording.size_hw), "every_us": every_us,
                 "window_us": spec.window_us, "window_events": spec.num_events or None,
                 "classes": list(model.config.classes), "min_score": start_score,
-                "scale": list(scaling.scales), **coverage.to_dict()}  # fmt: skip
+                "scale": list(scaling.scales), "smooth": smooth, **coverage.to_dict()}  # fmt: skip
         timestamps = [as_record(result, model.config.classes, classifies=classifies) for result in results]
         write_json(paths["json"], {**head, "instants": timestamps, "provenance": collect_provenance()})
     if page is not None:
@@ -194,6 +201,7 @@ def detections_at(
     coverage: Coverage | None = None,
     inspector: Inspector | None = None,
     camera: Camera | None = None,
+    smooth: bool = False,
 ) -> Iterator[Detections]:
     """Yield the detections of the windows that end at these timestamps, each from a zero-initialized state.
 
@@ -211,9 +219,10 @@ def detections_at(
         coverage: sees every window.
         inspector: keeps more of every window than its detections.
         camera: of the recording, for 3D boxes; None takes ``NAME_camera.npy`` next to it, without which they are NaN.
+        smooth: filter boxes and scores over time along every object, see ``model.smoothing``.
 
     Raises:
-        ConfigError: If ``min_score`` is not in [0, 1] or the scale impossible.
+        ConfigError: If ``min_score`` is not in [0, 1], the scale impossible, or there are no boxes to smooth.
         EventFileError: If the events are damaged.
     """
     min_score = model.config.deployment.score_threshold if min_score is None else min_score
@@ -221,6 +230,26 @@ def detections_at(
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
     if camera is None and "detect3d" in model.config.tasks:
         camera = known_camera(recording)
+    options: dict[str, Any] = {"scale": scale, "coverage": coverage, "inspector": inspector, "camera": camera}
+    if smooth:
+        check_smoothing(model.config)
+        found = _detections_at(model, recording, stops_us, voxels, min_score=LEAST_SCORE, **options)
+        return smoothed(found, recording.size_hw, min_score=min_score)
+    return _detections_at(model, recording, stops_us, voxels, min_score=min_score, **options)
+
+
+def _detections_at(
+    model: AnyDetector,
+    recording: Recording,
+    stops_us: Iterable[int],
+    voxels: VoxelSpec | None,
+    *,
+    min_score: float,
+    scale: Scale,
+    coverage: Coverage | None,
+    inspector: Inspector | None,
+    camera: Camera | None,
+) -> Iterator[Detections]:
     if model.config.has_memory and voxels is None:
         yield from detections_remembered(
             model, recording, stops_us, min_score=min_score, scale=scale, coverage=coverage, inspector=inspector,

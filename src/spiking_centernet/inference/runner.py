@@ -22,6 +22,7 @@ from spiking_centernet.inference.inspection import Inspector
 from spiking_centernet.inference.windows import ClosedWindow
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge, spec_for
+from spiking_centernet.model.smoothing import LEAST_SCORE, Smoother
 from spiking_centernet.model.stepping import SteppedDetector
 from spiking_centernet.structures import Detections
 
@@ -65,6 +66,7 @@ class Answerer:
         ratio: scale of the cubes.
         inspector: keeps more of every window, or step, than its detections.
         camera: of the source, for 3D boxes; without one they are NaN.
+        smooth: filter boxes and scores over time along every object, see ``model.smoothing``.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Answerer:
         ratio: Fraction = Fraction(1),
         inspector: Inspector | None = None,
         camera: Camera | None = None,
+        smooth: bool = False,
     ):
         self.config, self.size_hw, self.mode, self.ratio = model.config, size_hw, mode, ratio
         self._camera = camera
@@ -88,6 +91,7 @@ class Answerer:
             raise ConfigError(f"readout_steps must be at least 1, got {readout_steps}")
         self._head, self._device, self._inspector = model.head, model.device, inspector
         self._observe = None if inspector is None else inspector.observe
+        self._smoother = Smoother(size_hw) if smooth else None
         self._fused = model.fuse()
         self._stepped = None
         if mode == "stateful":
@@ -104,6 +108,9 @@ class Answerer:
         self._num_steps = 0
         self._taken: torch.Tensor | None = None
         self._found: Detections | None = None
+        self._smooth: Detections | None = None
+        if self._smoother is not None:
+            self._smoother.reset()
 
     def take(self, cube: torch.Tensor) -> None:
         """Compute a cube [T, C, H, W]: a whole window in windowed mode, the next step in stateful mode."""
@@ -145,10 +152,13 @@ class Answerer:
             assert self._taken is not None
             found = detections_of(
                 self._head, self._output, [t_us], cube_hw=(self._taken.shape[-2], self._taken.shape[-1]),
-                size_hw=self.size_hw, ratio=self.ratio, min_score=self.min_score,
+                size_hw=self.size_hw, ratio=self.ratio,
+                min_score=self.min_score if self._smoother is None else LEAST_SCORE,
                 calibrations=[camera_at(self._camera, t_us)],
             )[0]  # fmt: skip
             self._found = found
+        if self._smoother is not None:
+            found = self._smoothed(replace(found, t_us=t_us))
         columns: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(Detections)}
         columns["t_us"] = t_us
         return StreamDetections(
@@ -157,6 +167,13 @@ class Answerer:
             confidence=self._confidence, num_steps=self._num_steps, num_skipped=num_skipped, num_late=num_late,
             num_dropped=num_dropped, segment=segment,
         )  # fmt: skip
+
+    def _smoothed(self, found: Detections) -> Detections:
+        """Return smoothed detections; asked for twice, a timestamp is remembered once."""
+        assert self._smoother is not None
+        if self._smooth is None or self._smooth.t_us != found.t_us:
+            self._smooth = self._smoother(found).above(self.min_score)
+        return self._smooth
 
 
 def detect_windows(

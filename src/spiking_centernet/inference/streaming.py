@@ -18,6 +18,7 @@ from spiking_centernet.inference.sources import EventSource, packets_of
 from spiking_centernet.inference.windows import ClosedWindow, Packet, WindowCollector
 from spiking_centernet.model import AnyDetector
 from spiking_centernet.model.scaling import Scale, choose_scaling, spec_for
+from spiking_centernet.model.smoothing import check_smoothing
 from spiking_centernet.model.stepping import Mode, choose_mode
 from spiking_centernet.structures import VoxelSpec
 
@@ -45,6 +46,7 @@ class Stream:
             their events.
         inspector: keeps more of every window, or step, than its detections.
         camera: of the source, for 3D boxes; without one they are NaN.
+        smooth: filter boxes and scores over time along every object, see ``model.smoothing``.
 
     Attributes:
         mode: "windowed" or "stateful".
@@ -67,6 +69,7 @@ class Stream:
         voxels: VoxelSpec | None = None,
         inspector: Inspector | None = None,
         camera: Camera | None = None,
+        smooth: bool = False,
     ):
         self.mode = mode = choose_mode(mode, model)
         self.scaling = choose_scaling(scale, size_hw, model.config)
@@ -90,10 +93,12 @@ class Stream:
                     f"every_us must be a multiple of that, got {self.answer_every_us}"
                 )
             voxels = replace(voxels, window_us=step_us, num_steps=1, fit=False)
+        if smooth:
+            check_smoothing(model.config, every_us=self.answer_every_us)
         self.collector = WindowCollector(size_hw, every_us=step_us, spec=voxels)
         self.answerer = Answerer(
             model, size_hw=size_hw, mode=mode, min_score=min_score, readout_steps=readout_steps, ratio=voxels.ratio,
-            inspector=inspector, camera=camera,
+            inspector=inspector, camera=camera, smooth=smooth,
         )  # fmt: skip
         self.collector.flush_every_us = self.answer_every_us
         self._late_before = self._dropped_before = 0
@@ -172,6 +177,7 @@ def stream(
     max_waiting: int = 4,
     inspector: Inspector | None = None,
     camera: Camera | None = None,
+    smooth: bool = False,
 ) -> Iterator[StreamDetections]:
     """Detect in a recording, in packets of events, or live, at every multiple of ``every_us``.
 
@@ -197,6 +203,7 @@ def stream(
         inspector: keeps more of every window, or step, than its detections.
         camera: of the source, for 3D boxes; None takes ``NAME_camera.npy`` next to a recording, without which they are
             NaN.
+        smooth: filter boxes and scores over time along every object, see ``model.smoothing``.
 
     Yields:
         the detections of every timestamp, boxes in the sensor's pixels; timestamps without any are yielded empty.
@@ -223,7 +230,7 @@ def stream(
         )
     flow = Stream(
         model, size_hw, mode=mode, every_us=every_us, min_score=min_score, readout_steps=readout_steps, scale=scale,
-        voxels=voxels, inspector=inspector, camera=_camera_of(model, source, camera),
+        voxels=voxels, inspector=inspector, camera=_camera_of(model, source, camera), smooth=smooth,
     )  # fmt: skip
     packets = packets_of(source, flow.collector.every_us) if isinstance(source, Recording) else source
     if policy != "wait":

@@ -101,6 +101,7 @@ def detect(
     speed: Speed = 1.0,
     shown_ms: Milliseconds = 40.0,
     track: bool = False,
+    smooth: bool = False,
     focal_px: PositiveFloat | None = None,
     pitch_deg: float = 0.0,
     camera_height_m: PositiveFloat | None = None,
@@ -132,6 +133,7 @@ def detect(
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
+        smooth: filter boxes and scores over time along every object: boxes that fit better and shake less
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording, or
             KITTI's calib next to the picture
         pitch_deg: with --focal_px: degrees that the camera looks down
@@ -170,7 +172,7 @@ def detect(
         recording = open_recording(path, size_hw=None if size is None else read_size(size), columns=columns, unit=unit)
         run = write_detections(
             detector, recording, folder, camera=_camera(focal_px, pitch_deg, camera_height_m, recording.size_hw),
-            save=save, track=track, scale=read_scale(scale),
+            save=save, track=track, smooth=smooth, scale=read_scale(scale),
             voxels=_windows(config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=microseconds(every_ms), min_score=min_score, speed=speed, shown_us=microseconds(shown_ms),
         )  # fmt: skip
@@ -302,6 +304,7 @@ def stream(
     least_ms: Milliseconds = 10.0,
     most_ms: Milliseconds | None = None,
     whole_windows: bool = False,
+    smooth: bool = False,
     focal_px: PositiveFloat | None = None,
     pitch_deg: float = 0.0,
     camera_height_m: PositiveFloat | None = None,
@@ -328,6 +331,7 @@ def stream(
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
+        smooth: filter boxes and scores over time along every object: boxes that fit better and shake less
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to a recording
         pitch_deg: with --focal_px: degrees that the camera looks down
         camera_height_m: with --focal_px: meters of the camera above the level ground on which 3D boxes stand
@@ -361,7 +365,7 @@ def stream(
             voxels=_windows(detector.config.voxels, window_events, least_ms, most_ms, whole_windows),
             every_us=None if every_ms is None else microseconds(every_ms),
             min_score=min_score, readout_steps=readout_steps, policy=policy, max_waiting=max_waiting,
-            camera=camera_beside(source) if camera is None else camera,
+            camera=camera_beside(source) if camera is None else camera, smooth=smooth,
         )  # fmt: skip
         summary = Summary()
         out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))

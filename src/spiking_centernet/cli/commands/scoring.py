@@ -37,6 +37,7 @@ def val(
     scale: list[ScaleWord] = ["auto"],  # noqa: B006
     whole_windows: bool = False,
     mode: ModeWord = "auto",
+    smooth: bool = False,
     batch_size: PositiveInt = 8,
     device: Device = "cpu",
     precision: EnginePrecision | None = None,
@@ -57,6 +58,7 @@ def val(
         whole_windows: do not shorten windows in whose beginning there is no event, as detect does
         mode: windowed: each labeled frame's window on its own, from zero-initialized state; stateful: clip by clip, the
             state carried from frame to frame, each step computed once; auto: stateful with a memory
+        smooth: detect in the half second before each labeled frame, too, and filter boxes and scores over it
         batch_size: windows at a time, or clips
         device: what computes: cpu, cuda, cuda:1
         precision: compile for this CPU; null: do not
@@ -81,6 +83,7 @@ def val(
         scale=read_scale(scale),
         fit=not whole_windows,
         mode=mode,
+        smooth=smooth,
     )
     about = {"model": model, "data": data}
     robust = {}
