@@ -13,16 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from stamp import stamp, this_command, write_result
 from tasks import placed_on_ground, without_heights
 
 import spiking_centernet as scn
+from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.evaluation.comparison import Side, compare_sides
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.evaluation.smoothed import NUM_BEFORE, FramesAndBefore, smoothed
 from spiking_centernet.model import smoothing
 from spiking_centernet.model.weights import sha256
+
+LABELS_US = 250_000
+"""Between labeled frames of simulated roads."""
 
 WEIGHTS = ("nano", "nano-integer", "small-integer-sparse", "small-integer-3d-pose")
 
@@ -87,14 +92,38 @@ class Moments:
         return replace(self.alone, detections={key: self._found[key] for key in self.chains})
 
 
+def persistence(predictions: Predictions) -> dict:
+    """Return how errors of boxes correlate with those of the same object a quarter of a second later.
+
+    Of widths and heights it is the logarithm of detected over true, of centers the shift over width or height; of
+    detections of at least score 0.1 that overlap the box by IoU 0.3, of boxes that end within the frame.
+    """
+    height, width = predictions.size_hw
+    errors: dict[tuple[str, int, int], np.ndarray] = {}
+    for (name, t_us), boxes in predictions.truth.items():
+        found = predictions.detections[name, t_us].above(0.1)
+        within = ((boxes.xyxy > 0) & (boxes.xyxy < [width - 1, height - 1] * 2)).all(axis=1)
+        for k in np.flatnonzero(within) if len(found) else ():
+            overlap = iou_matrix(boxes.xyxy[k : k + 1], found.xyxy)[0] * (found.labels == boxes.labels[k])
+            if overlap.max() >= 0.3:
+                true, seen = (one.astype(np.float64) for one in (boxes.xyxy[k], found.xyxy[overlap.argmax()]))
+                size, other = true[2:] - true[:2], seen[2:] - seen[:2]
+                shift = (seen[:2] + seen[2:] - true[:2] - true[2:]) / 2 / size
+                errors[name, int(boxes.track_ids[k]), t_us] = np.concatenate([np.log(other / size), shift])
+    pairs = [(one, errors[later]) for (n, i, t), one in errors.items() if (later := (n, i, t + LABELS_US)) in errors]
+    first, second = (np.array(side).T for side in zip(*pairs, strict=True))
+    names = ("width", "height", "x", "y")
+    return {"pairs": len(pairs)} | {
+        name: float(np.corrcoef(a, b)[0, 1]) for name, a, b in zip(names, first, second, strict=True)
+    }
+
+
 def main() -> None:
     """Detect once for every network and split; smooth and score with every value."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data/roads"))
     parser.add_argument("--chosen_on", default="nano-integer", help="the network whose validation scores are shown")
-    parser.add_argument(
-        "--weights", nargs="+", default=["nano", "nano-integer", "small-integer-sparse", "small-integer-3d-pose"]
-    )
+    parser.add_argument("--weights", nargs="+", default=WEIGHTS)
     arguments = parser.parse_args()
     if not (arguments.data / "test").is_dir():
         # `make bench` runs every script; without a data set there is nothing to measure.
@@ -102,6 +131,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     moments = Moments(arguments.chosen_on, arguments.data, "val").placed()
+    kept = persistence(moments.alone)
     rows = {"not smoothed": moments.scored(smooth=False)}
     values = VALUES | (RANGE_VALUES if moments.has_boxes3d else {})
     for constant, tried in values.items():
@@ -122,7 +152,7 @@ def main() -> None:
         print(name, weights[name], flush=True)
     about = {"data": str(arguments.data), "chosen_on": arguments.chosen_on, "sha256": sha256(arguments.chosen_on)}
     about |= {"chosen": {constant: getattr(smoothing, constant) for constant in values}}
-    about |= {"every_us": smoothing.EVERY_US, "num_before": NUM_BEFORE}
+    about |= {"persistence": kept, "every_us": smoothing.EVERY_US, "num_before": NUM_BEFORE}
     print(write_result("smoothing", {**stamp(command=this_command(), seed=0), **about, "val": rows, "test": weights}))
 
 
