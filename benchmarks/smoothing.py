@@ -88,7 +88,7 @@ class Moments:
     def predictions(self, *, smooth: bool) -> Predictions:
         """Return the predictions of labeled frames."""
         if smooth:
-            return replace(self.alone, detections=smoothed(dict(self._found), self.chains, self.alone.size_hw))
+            return replace(self.alone, detections=smoothed(self._found, self.chains, self.alone.size_hw))
         return replace(self.alone, detections={key: self._found[key] for key in self.chains})
 
 

@@ -1,6 +1,6 @@
 """Detections of a data set, smoothed: a detector looks at every labeled frame and at the moments before it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from torch.utils.data import Dataset
 
@@ -48,7 +48,7 @@ class FramesAndBefore(Dataset[Sample]):
 
 
 def smoothed(
-    found: dict[FrameKey, Detections], chains: dict[FrameKey, list[int]], size_hw: tuple[int, int]
+    found: Mapping[FrameKey, Detections], chains: Mapping[FrameKey, Sequence[int]], size_hw: tuple[int, int]
 ) -> dict[FrameKey, Detections]:
     """Return the detections of labeled frames, smoothed with those of the moments before; see ``model.smoothing``.
 

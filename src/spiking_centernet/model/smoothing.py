@@ -6,7 +6,6 @@ more than the last window alone. No event is looked at, and nothing of the netwo
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -16,8 +15,6 @@ from spiking_centernet.boxes import clip, iou_matrix
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.model.config import DetectorConfig
 from spiking_centernet.structures import Detections, select
-
-Found = TypeVar("Found", bound=Detections)
 
 LEAST_SCORE = 0.02
 """A detection below is not worth remembering; thresholds are far above."""
@@ -106,7 +103,7 @@ class Smoother:
         """Forget every object; time may start again."""
         self._objects, self._t_us = _Objects.none(), None
 
-    def __call__(self, found: Found) -> Found:
+    def __call__(self, found: Detections) -> Detections:
         """Return the detections of the next timestamp, filtered, best score first.
 
         Args:
@@ -141,7 +138,7 @@ class Smoother:
         self._objects = now.and_those(old.at(missed))
         return self._filtered(found, now)
 
-    def _filtered(self, found: Found, now: _Objects) -> Found:
+    def _filtered(self, found: Detections, now: _Objects) -> Detections:
         """Return the detections at their filtered places, with their filtered scores."""
         xyxy = clip(now.place[:, :4].astype(np.float32), self._size_hw)
         flat = (xyxy[:, 2] <= xyxy[:, 0]) | (xyxy[:, 3] <= xyxy[:, 1])
@@ -156,7 +153,7 @@ class Smoother:
         return select(result, np.argsort(-result.scores, kind="stable"))
 
 
-def smoothed(found: Iterable[Found], size_hw: tuple[int, int], *, min_score: float) -> Iterator[Found]:
+def smoothed(found: Iterable[Detections], size_hw: tuple[int, int], *, min_score: float) -> Iterator[Detections]:
     """Yield the detections of one recording, smoothed, without those below ``min_score``.
 
     Args:
