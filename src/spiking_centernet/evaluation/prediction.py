@@ -255,8 +255,9 @@ def predict(
     if others:
         found = {frame: merge([part.detections[frame] for part in parts]) for frame in first.detections}
         first = replace(first, detections=found)
-    moments = looked_at[0][0]
-    if isinstance(moments, FramesAndBefore):
+    if smooth:
+        moments = looked_at[0][0]
+        assert isinstance(moments, FramesAndBefore)
         found = smoothed(first.detections, moments.chains, first.size_hw)
         first = replace(first, truth={frame: first.truth[frame] for frame in found}, detections=found)
     return first
