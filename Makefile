@@ -116,10 +116,18 @@ models: $(READY) ## train and evaluate the bundled weights, on ROADS; hours
 	  if test -f recipes/$${stem}_longer.yaml; then \
 	    recipe=$${stem}_longer; run=$${run}_longer; \
 	    $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; fi; \
+	  if test -f recipes/$${stem}_more.yaml; then \
+	    $(MAKE) more-roads; recipe=$${stem}_more; run=runs/$${stem}_more; \
+	    $(BIN)/scn train recipes/$$recipe.yaml --data data/roads_more --out $$run --resume; fi; \
 	  cp $$run/best.safetensors src/spiking_centernet/models/$$name.safetensors; \
 	  cp $$run/metrics.csv results/$${recipe}_training.csv; \
 	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \
 	  cp $$run/test/score.json results/$${stem}_roads.json; done
+
+more-roads: $(READY) ## simulate 3000 more scenes to train on and join them to ROADS; 14 GB
+	test -d data/more_roads/train || $(BIN)/scn simulate data/more_roads --seed 1 --train 3000 --train_duration_s 0.505 --val 0 \
+	  --test 0 --labels objects
+	$(BIN)/python benchmarks/mixed_data.py data/roads_more $(ROADS) data/more_roads
 
 memory: $(READY) ## train and measure nano-memory on traffic that stops; two hours
 	test -d data/stops/test || $(BIN)/scn simulate data/stops --world stops --seed 6 --train 90 --train_duration_s 3 --val 16 \
