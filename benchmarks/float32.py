@@ -1,0 +1,92 @@
+"""Gives weights that learned in bfloat16 the statistics of their batch norms in float32, which is how they are run.
+
+    python benchmarks/float32.py runs/nano_integer_more --data data/roads --train data/roads_more --keep build/float32
+
+A network that learned in bfloat16 has seen the rounding of bfloat16 in every convolution, and its batch norms have the
+means and variances of that. Run in float32, each layer is off by a little, and the neurons behind it spike at other
+times. Every mean and variance is estimated anew from training windows in float32; no weight changes. Writes
+``results/float32_NAME.json`` with the AP on the validation split in both precisions, before and after; ``--keep`` writes
+``best.safetensors`` into a folder, with the score and the threshold that it has there.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from stamp import stamp, this_command, write_result
+from torch import nn
+
+import spiking_centernet as scn
+from spiking_centernet.data import collate
+from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict
+from spiking_centernet.model import Detector
+from spiking_centernet.model.weights import notes, save, sha256
+from spiking_centernet.utils.progress import track
+
+PROTOCOL = "prophesee"
+
+
+def estimate_anew(model: Detector, data: str, *, batches: int, batch_size: int, seed: int) -> None:
+    """Set the running statistics of all batch norms to their averages over training windows drawn at random."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    dataset = dataset_for(model, data, "train")
+    drawn = np.random.default_rng(seed).permutation(len(dataset))[: batches * batch_size].tolist()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average of all batches
+    model.train()
+    with torch.no_grad():
+        for first in track(range(0, len(drawn), batch_size), "estimating", len(drawn) // batch_size):
+            model(collate([dataset[index] for index in drawn[first : first + batch_size]]).cube)
+    model.eval()
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+
+
+def main() -> None:
+    """Score, estimate anew, score again, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="?", help="run folder or weight file")
+    parser.add_argument("--data", default="data/roads", help="its validation split is scored")
+    parser.add_argument("--train", default="data/roads_more", help="its training split is seen")
+    parser.add_argument("--batches", type=int, default=100)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for best.safetensors")
+    arguments = parser.parse_args()
+    if arguments.weights is None:
+        # `make bench` runs every script; there is nothing to do for weights that learned in float32.
+        print("no weights given; nothing measured")
+        return
+    torch.set_num_threads(1)
+    model = scn.load(arguments.weights)
+    dataset = dataset_for(model, arguments.data, "val")
+    rows = {}
+
+    def scored(when: str):
+        for precision in ("bfloat16", "float32"):
+            score = predict(model, dataset, precision=precision).score(PROTOCOL)
+            rows[f"{when} {precision}"] = {"ap": score.ap, "ap50": score.ap50, "ap75": score.ap75}
+            print(when, precision, rows[f"{when} {precision}"], flush=True)
+        return score
+
+    scored("before")
+    estimate_anew(
+        model, arguments.train, batches=arguments.batches, batch_size=arguments.batch_size, seed=arguments.seed
+    )
+    score = scored("after")
+    if arguments.keep is not None:
+        chosen = scn.build(weights=arguments.weights, **{"deployment.score_threshold": best_threshold(score)})
+        chosen.load_state_dict(model.state_dict())
+        validation = {k: v for k, v in score.to_dict().items() if k != "classes"}
+        print(save(chosen, arguments.keep / "best", notes={**notes(arguments.weights), "validation": validation}))
+    about = {"weights": arguments.weights, "weights_sha256": sha256(arguments.weights), "protocol": PROTOCOL}
+    about |= {"batches": arguments.batches, "batch_size": arguments.batch_size, "rows": rows}
+    name = f"float32_{Path(arguments.weights).name.split('.')[0]}"
+    print(write_result(name, {**stamp(command=this_command(), seed=arguments.seed), **about}))
+
+
+if __name__ == "__main__":
+    main()
