@@ -5,8 +5,8 @@
 A network that learned in bfloat16 has seen the rounding of bfloat16 in every convolution, and its batch norms have the
 means and variances of that. Run in float32, each layer is off by a little, and the neurons behind it spike at other
 times. Every mean and variance is estimated anew from training windows in float32; no weight changes. Writes
-``results/float32_NAME.json`` with the AP on the validation split in both precisions, before and after; ``--keep`` writes
-``best.safetensors`` into a folder, with the score and the threshold that it has there.
+``results/float32_NAME.json`` with the AP on the validation split in both precisions, before and after; ``--keep``
+writes ``best.safetensors`` into a folder, with the score and the threshold that it has there.
 """
 
 import argparse

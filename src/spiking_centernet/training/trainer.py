@@ -241,9 +241,9 @@ class Trainer:
             own = Subset(self.val_set, distributed.own_clips(self.fabric, names))
         else:
             own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
+        # In float32, whatever the training's precision: that is how the weights are run, and their score can differ.
         predictions = predict(
-            model, own, batch_size=self.recipe.batch_size, precision=self.precision, observe=rates,
-            num_workers=self.num_workers,
+            model, own, batch_size=self.recipe.batch_size, observe=rates, num_workers=self.num_workers
         )  # fmt: skip
         first, *others = distributed.gather(self.fabric, predictions)
         predictions = first.merge(others)
