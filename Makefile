@@ -118,8 +118,10 @@ models: $(READY) ## train and evaluate the bundled weights, on ROADS; hours
 	    $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; fi; \
 	  if test -f recipes/$${stem}_more.yaml; then \
 	    $(MAKE) more-roads; recipe=$${stem}_more; run=runs/$${stem}_more; \
-	    $(BIN)/scn train recipes/$$recipe.yaml --data data/roads_more --out $$run --resume; fi; \
-	  cp $$run/best.safetensors src/spiking_centernet/models/$$name.safetensors; \
+	    $(BIN)/scn train recipes/$$recipe.yaml --data data/roads_more --out $$run --resume; \
+	    $(BIN)/python benchmarks/float32.py $$run --data $(ROADS) --train data/roads_more --keep $$run/float32; \
+	    best=$$run/float32/best.safetensors; else best=$$run/best.safetensors; fi; \
+	  cp $$best src/spiking_centernet/models/$$name.safetensors; \
 	  cp $$run/metrics.csv results/$${recipe}_training.csv; \
 	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \
 	  cp $$run/test/score.json results/$${stem}_roads.json; done

@@ -13,7 +13,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         accuracy.small_scores, accuracy.small_classes, accuracy.shipped, accuracy.gpu_training, accuracy.real_clip,
         accuracy.protocols, accuracy.presets,
         accuracy.recipe, accuracy.augmentation, accuracy.zoo, accuracy.zoo_classifiers,
-        accuracy.ann_ratio, accuracy.tracking,
+        accuracy.ann_ratio, accuracy.tracking, accuracy.smoothing, accuracy.more_scenes, accuracy.float32,
         accuracy.stateful_accuracy,
         cards.cards, accuracy.own_classes, accuracy.toy_gestures, accuracy.own_recording, accuracy.scale,
         *map(accuracy.study_block, accuracy.STUDIES), accuracy.study_boxes, accuracy.averaging,

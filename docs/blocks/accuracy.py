@@ -272,6 +272,76 @@ def tracking(results: Results) -> str:
     )
 
 
+def more_scenes(results: Results) -> str:
+    """What the last part of the training brought, from more simulated scenes."""
+    pairs = (("nano_integer_longer", "nano_integer"), ("small_integer_sparse_third", "small_integer_sparse"))
+    rows = []
+    for before, after in pairs:
+        for text, name in (("800 scenes", before), ("3,800 scenes", after)):
+            scored = results[f"{name}_roads"]
+            score, interval = scored["scores"]["prophesee"], scored["ap_interval"]
+            ap = f"{score['ap']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
+            scores = (ap, number(score["ap50"]), number(score["ap75"]), f"{scored['firing_rate']:.1%}")
+            rows.append((f"`{after.replace('_', '-')}`", text, *scores))
+    header = ("weights", "learned from", "AP", "AP50", "AP75", "firing rate")
+    origins = " ".join(origin(results[f"{name}_roads"]) for pair in pairs for name in pair)
+    return (
+        f"{table(header, rows, words=2)}\n\nSimulated roads, split `test`, protocol `prophesee`; in brackets where AP "
+        f"lies in 95 % of resamples of the recordings. {origins}"
+    )
+
+
+def float32(results: Results) -> str:
+    """AP of weights that learned in bfloat16, in both precisions, with old and with newly estimated statistics."""
+    files = [results[f"float32_{run}"] for run in ("nano_integer_more", "small_integer_sparse_more")]
+    rows = [
+        (f"`{r['weights']}`", when, *(f"{r['rows'][f'{when} {p}']['ap']:.3f} / {r['rows'][f'{when} {p}']['ap75']:.3f}"
+                                      for p in ("bfloat16", "float32")))
+        for r in files for when in ("before", "after")
+    ]  # fmt: skip
+    header = ("weights", "statistics", "AP / AP75 in bfloat16", "in float32")
+    return (
+        f"{table(header, rows, words=2)}\n\nSimulated roads, split `val`, protocol `{files[0]['protocol']}`; "
+        f"{files[0]['batches']} batches of {files[0]['batch_size']} windows. {' '.join(map(origin, files))}"
+    )
+
+
+def smoothing(results: Results) -> str:
+    """What filtering detections over time gains, and the constants of the filter, each changed alone."""
+    r = results["smoothing"]
+    rows = []
+    for name, one in r["test"].items():
+        if one["sha256"] != sha256(name):
+            raise ValueError(f"results/smoothing.json was measured with other weights {name} than the bundled ones")
+        for how in ("known", "voted"):
+            if how not in one:
+                continue
+            alone, smooth = one[how]["alone"], one[how]["smoothed"]
+            pairs = [f"{alone[key]:.3f}, {smooth[key]:.3f}" for key in ("ap", "ap50", "ap75")]
+            if how == "voted":
+                pairs = ["", "", ""]
+            in_3d = "-" if "center_distance_ap" not in alone else (
+                f"{alone['center_distance_ap']:.3f}, {smooth['center_distance_ap']:.3f}"
+            )  # fmt: skip
+            d = one["difference"]
+            gain = f"{d['difference']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if how == "known" else ""
+            rows.append((f"`{name}`" if how == "known" else f"`{name}`, height unknown", *pairs, gain, in_3d))
+    header = ("weights", "AP alone, smoothed", "AP50", "AP75", "gain of AP", "center-distance AP")
+    chosen = ", ".join(f"`{name}` {value:g}" for name, value in r["chosen"].items())
+    kept = ", ".join(f"{name} {value:.2f}" for name, value in r["persistence"].items() if name != "pairs")
+    tried = [(f"`{name}`", number(row["ap"], 4), number(row["ap50"], 4), number(row["ap75"], 4))
+             for name, row in r["val"].items()]  # fmt: skip
+    return (
+        f"{table(header, rows)}\n\nSimulated roads, split `test`, protocol `prophesee`; windows every "
+        f"{r['every_us'] / 1000:g} ms of the half second before each labeled frame. In brackets the interval of the "
+        f"gain over resampled recordings. Correlation of a box's errors with those of the same object a quarter of a "
+        "second later "
+        f"(`{r['chosen_on']}`, split `val`, not smoothed): {kept}.\n\n"
+        f"<details>\n<summary>The constants</summary>\n\nChosen on the split `val` with `{r['chosen_on']}`: {chosen}. "
+        f"Each changed alone:\n\n{table(('', 'AP', 'AP50', 'AP75'), tried)}\n\n</details>\n\n{origin(r)}"
+    )
+
+
 def stateful_accuracy(results: Results) -> str:
     """AP of both modes of a stream, and of fewer steps."""
     r = results["stateful_accuracy"]
