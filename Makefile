@@ -20,7 +20,7 @@ STUDIES ?= distillation distillation_why time_steps architecture head neuron int
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill \
-	models worlds robustness results firing-rate-study studies wheel clean memory
+	models worlds robustness results firing-rate-study studies wheel clean memory more-roads
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20

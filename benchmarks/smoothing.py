@@ -1,10 +1,12 @@
 """What filtering detections over time is worth, and what each of its constants is: each is changed alone.
 
     python benchmarks/smoothing.py --data data/roads
+    python benchmarks/smoothing.py --data data/roads --chosen_on small-integer-3d-pose --weights small-integer-3d-pose
+        --name smoothing_3d
 
 The constants are scored on the validation split, for one network; choose them there. Then every network is scored on
 the test split, smoothed and not, and the two are compared by paired resampling of recordings. Writes
-``results/smoothing.json``.
+``results/smoothing.json``, or another name.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from spiking_centernet.model.weights import sha256
 LABELS_US = 250_000
 """Between labeled frames of simulated roads."""
 
-WEIGHTS = ("nano", "nano-integer", "small-integer-sparse", "small-integer-3d-pose")
+WEIGHTS = ("nano", "nano-integer", "small-integer-sparse")
 
 VALUES = {
     "EDGE_NOISE": (0.03, 0.06, 0.12),
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/roads"))
     parser.add_argument("--chosen_on", default="nano-integer", help="the network whose validation scores are shown")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS)
+    parser.add_argument("--name", default="smoothing", help="of the file in results")
     arguments = parser.parse_args()
     if not (arguments.data / "test").is_dir():
         # `make bench` runs every script; without a data set there is nothing to measure.
@@ -153,7 +156,9 @@ def main() -> None:
     about = {"data": str(arguments.data), "chosen_on": arguments.chosen_on, "sha256": sha256(arguments.chosen_on)}
     about |= {"chosen": {constant: getattr(smoothing, constant) for constant in values}}
     about |= {"persistence": kept, "every_us": smoothing.EVERY_US, "num_before": NUM_BEFORE}
-    print(write_result("smoothing", {**stamp(command=this_command(), seed=0), **about, "val": rows, "test": weights}))
+    print(
+        write_result(arguments.name, {**stamp(command=this_command(), seed=0), **about, "val": rows, "test": weights})
+    )
 
 
 if __name__ == "__main__":

@@ -308,37 +308,34 @@ def float32(results: Results) -> str:
 
 def smoothing(results: Results) -> str:
     """What filtering detections over time gains, and the constants of the filter, each changed alone."""
-    r = results["smoothing"]
-    rows = []
-    for name, one in r["test"].items():
+    r, in_3d = results["smoothing"], results["smoothing_3d"]
+    rows, rows_3d = [], []
+    for name, one in {**r["test"], **in_3d["test"]}.items():
         if one["sha256"] != sha256(name):
-            raise ValueError(f"results/smoothing.json was measured with other weights {name} than the bundled ones")
-        for how in ("known", "voted"):
-            if how not in one:
-                continue
-            alone, smooth = one[how]["alone"], one[how]["smoothed"]
-            pairs = [f"{alone[key]:.3f}, {smooth[key]:.3f}" for key in ("ap", "ap50", "ap75")]
-            if how == "voted":
-                pairs = ["", "", ""]
-            in_3d = "-" if "center_distance_ap" not in alone else (
-                f"{alone['center_distance_ap']:.3f}, {smooth['center_distance_ap']:.3f}"
-            )  # fmt: skip
-            d = one["difference"]
-            gain = f"{d['difference']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if how == "known" else ""
-            rows.append((f"`{name}`" if how == "known" else f"`{name}`, height unknown", *pairs, gain, in_3d))
-    header = ("weights", "AP alone, smoothed", "AP50", "AP75", "gain of AP", "center-distance AP")
+            raise ValueError(f"the smoothing of other weights {name} than the bundled ones stands in results")
+        alone, smooth, gain = one["known"]["alone"], one["known"]["smoothed"], one["difference"]
+        pairs = (f"{alone[key]:.3f}, {smooth[key]:.3f}" for key in ("ap", "ap50", "ap75"))
+        rows.append((
+            f"`{name}`", *pairs, f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        ))  # fmt: skip
+        for how in ("known", "voted") if "voted" in one else ():
+            values = (number(one[how][when]["center_distance_ap"]) for when in ("alone", "smoothed"))
+            rows_3d.append((f"`{name}`, height {how}", *values))
     chosen = ", ".join(f"`{name}` {value:g}" for name, value in r["chosen"].items())
-    kept = ", ".join(f"{name} {value:.2f}" for name, value in r["persistence"].items() if name != "pairs")
     tried = [(f"`{name}`", number(row["ap"], 4), number(row["ap50"], 4), number(row["ap75"], 4))
              for name, row in r["val"].items()]  # fmt: skip
+    kept = ", ".join(f"{name} {value:.2f}" for name, value in r["persistence"].items() if name != "pairs")
     return (
-        f"{table(header, rows)}\n\nSimulated roads, split `test`, protocol `prophesee`; windows every "
-        f"{r['every_us'] / 1000:g} ms of the half second before each labeled frame. In brackets the interval of the "
-        f"gain over resampled recordings. Correlation of a box's errors with those of the same object a quarter of a "
-        "second later "
-        f"(`{r['chosen_on']}`, split `val`, not smoothed): {kept}.\n\n"
-        f"<details>\n<summary>The constants</summary>\n\nChosen on the split `val` with `{r['chosen_on']}`: {chosen}. "
-        f"Each changed alone:\n\n{table(('', 'AP', 'AP50', 'AP75'), tried)}\n\n</details>\n\n{origin(r)}"
+        f"{table(('weights', 'AP alone, smoothed', 'AP50', 'AP75', 'gain of AP'), rows)}\n\n"
+        f"{table(('weights', 'center-distance AP alone', 'smoothed'), rows_3d)}\n\n"
+        f"Simulated roads, split `test`, protocol `prophesee`; windows every {r['every_us'] / 1000:g} ms of the half "
+        "second before each labeled frame. In brackets the interval of the gain over resampled recordings. Correlation "
+        f"of a box's errors with those of the same object a quarter of a second later (`{r['chosen_on']}`, split "
+        f"`val`, not smoothed): {kept}.\n\n"
+        "<details>\n<summary>The constants</summary>\n\nChosen on the split `val`, with an earlier "
+        f"`{r['chosen_on']}`: {chosen}. Each changed alone, with the present one:\n\n"
+        f"{table(('', 'AP', 'AP50', 'AP75'), tried)}\n\n</details>\n\n"
+        f"{origin(r)} {origin(in_3d)}"
     )
 
 
