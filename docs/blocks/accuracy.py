@@ -308,9 +308,8 @@ def float32(results: Results) -> str:
 
 def smoothing(results: Results) -> str:
     """What filtering detections over time gains, and the constants of the filter, each changed alone."""
-    r, in_3d = results["smoothing"], results["smoothing_3d"]
-    rows, rows_3d = [], []
-    for name, one in {**r["test"], **in_3d["test"]}.items():
+    r, rows = results["smoothing"], []
+    for name, one in r["test"].items():
         if one["sha256"] != sha256(name):
             raise ValueError(f"the smoothing of other weights {name} than the bundled ones stands in results")
         alone, smooth, gain = one["known"]["alone"], one["known"]["smoothed"], one["difference"]
@@ -318,16 +317,12 @@ def smoothing(results: Results) -> str:
         rows.append((
             f"`{name}`", *pairs, f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
         ))  # fmt: skip
-        for how in ("known", "voted") if "voted" in one else ():
-            values = (number(one[how][when]["center_distance_ap"]) for when in ("alone", "smoothed"))
-            rows_3d.append((f"`{name}`, height {how}", *values))
     chosen = ", ".join(f"`{name}` {value:g}" for name, value in r["chosen"].items())
     tried = [(f"`{name}`", number(row["ap"], 4), number(row["ap50"], 4), number(row["ap75"], 4))
              for name, row in r["val"].items()]  # fmt: skip
     kept = ", ".join(f"{name} {value:.2f}" for name, value in r["persistence"].items() if name != "pairs")
     return (
         f"{table(('weights', 'AP alone, smoothed', 'AP50', 'AP75', 'gain of AP'), rows)}\n\n"
-        f"{table(('weights', 'center-distance AP alone', 'smoothed'), rows_3d)}\n\n"
         f"Simulated roads, split `test`, protocol `prophesee`; windows every {r['every_us'] / 1000:g} ms of the half "
         "second before each labeled frame. In brackets the interval of the gain over resampled recordings. Correlation "
         f"of a box's errors with those of the same object a quarter of a second later (`{r['chosen_on']}`, split "
@@ -335,7 +330,7 @@ def smoothing(results: Results) -> str:
         "<details>\n<summary>The constants</summary>\n\nChosen on the split `val`, with an earlier "
         f"`{r['chosen_on']}`: {chosen}. Each changed alone, with the present one:\n\n"
         f"{table(('', 'AP', 'AP50', 'AP75'), tried)}\n\n</details>\n\n"
-        f"{origin(r)} {origin(in_3d)}"
+        f"{origin(r)}"
     )
 
 

@@ -133,7 +133,7 @@ def detect(
         speed: of the video over real time; 0.1 is slower
         shown_ms: milliseconds of events in a frame
         track: number the objects; keep only what belongs to a track
-        smooth: filter boxes and scores over time along every object: boxes that fit better and shake less
+        smooth: filter boxes and scores over time along every object, so that boxes shake less
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to the recording, or
             KITTI's calib next to the picture
         pitch_deg: with --focal_px: degrees that the camera looks down
@@ -331,7 +331,7 @@ def stream(
         least_ms: with --window_events: the shortest window
         most_ms: with --window_events: the longest window; null: the network's
         whole_windows: do not shorten windows in whose beginning there is no event, as at the start of a recording
-        smooth: filter boxes and scores over time along every object: boxes that fit better and shake less
+        smooth: filter boxes and scores over time along every object, so that boxes shake less
         focal_px: the camera's focal length in pixels, for 3D boxes; null: NAME_camera.npy next to a recording
         pitch_deg: with --focal_px: degrees that the camera looks down
         camera_height_m: with --focal_px: meters of the camera above the level ground on which 3D boxes stand
