@@ -43,9 +43,9 @@ def test_stream_writes_a_line_of_json_for_every_answer(capsys, place, tmp_path, 
     assert all(line["latency_ms"] > 0 and line["num_skipped"] == 0 for line in lines)
     assert sum(len(line["boxes"]) for line in lines) > 0
     assert err.startswith(f"{len(lines)} answers, ")
-    code, out, _ = run(capsys, *words, "--save", tmp_path / "found.jsonl")
+    code, out, _ = run(capsys, *words, "--save", tmp_path / "new" / "found.jsonl")
     assert (code, out) == (0, "")
-    saved = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    saved = [json.loads(line) for line in (tmp_path / "new" / "found.jsonl").read_text().splitlines()]
     assert [line["boxes"] for line in saved] == [line["boxes"] for line in lines]
 
 

@@ -19,6 +19,7 @@ from toy_roads import recipe
 import spiking_centernet.training.trainer as training
 from spiking_centernet.errors import ConfigError, DatasetError, EventFileError, TrainingError
 from spiking_centernet.evaluation.metrics import evaluate_boxes
+from spiking_centernet.evaluation.prediction import predict
 from spiking_centernet.model import Detector, build
 from spiking_centernet.model.heads.centernet import CenterNet
 from spiking_centernet.model.weights import load, notes, read_tensors
@@ -74,12 +75,23 @@ def test_the_loss_falls_and_the_blobs_are_found(data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spikes", ["float", "uint8"])
-def test_mixed_precision_trains(data, tmp_path, spikes):
-    rows = []
+def test_mixed_precision_trains_and_validates_in_float32_as_weights_are_run(data, tmp_path, spikes, monkeypatch):
+    rows, computed = [], []
+
+    def watched(model, dataset, *, observe, **settings):
+        def look(name, spikes):
+            computed.append(torch.is_autocast_enabled("cpu"))
+            observe(name, spikes)
+
+        return predict(model, dataset, observe=look, **settings)
+
+    monkeypatch.setattr(training, "predict", watched)
     train(recipe(epochs=1, precision="bfloat16", spikes=spikes), data, out=tmp_path / "run", on_row=rows.append)
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == STEPS_PER_EPOCH
     assert all(math.isfinite(loss) for loss in losses)
+    assert computed
+    assert not any(computed)
 
 
 def test_the_loss_curve_is_the_golden_one(whole):

@@ -368,6 +368,8 @@ def stream(
             camera=camera_beside(source) if camera is None else camera, smooth=smooth,
         )  # fmt: skip
         summary = Summary()
+        if save is not None:
+            save.parent.mkdir(parents=True, exist_ok=True)
         out = sys.stdout if save is None else stack.enter_context(save.open("w", encoding="utf-8"))
         # On a terminal the results themselves show how far it is.
         bar = None if out.isatty() else stack.enter_context(Progress("waiting for events"))
