@@ -23,8 +23,8 @@ from tasks import placed_on_ground, without_heights
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.evaluation.comparison import Side, compare_sides
+from spiking_centernet.evaluation.moments import NUM_BEFORE, FramesAndBefore, smoothed
 from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
-from spiking_centernet.evaluation.smoothed import NUM_BEFORE, FramesAndBefore, smoothed
 from spiking_centernet.model import smoothing
 from spiking_centernet.model.weights import sha256
 

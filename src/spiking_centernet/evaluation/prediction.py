@@ -19,8 +19,8 @@ from spiking_centernet.evaluation.center_distance import evaluate_boxes3d
 from spiking_centernet.evaluation.classification import score_classes
 from spiking_centernet.evaluation.clips import predict_clips
 from spiking_centernet.evaluation.metrics import FrameKey, Protocol, Score, TaskScore, evaluate_boxes, get_protocol
+from spiking_centernet.evaluation.moments import FramesAndBefore, smoothed
 from spiking_centernet.evaluation.pose_scores import evaluate_pose
-from spiking_centernet.evaluation.smoothed import FramesAndBefore, smoothed
 from spiking_centernet.model import AnyDetector, DetectorConfig
 from spiking_centernet.model.context import Observe
 from spiking_centernet.model.scaling import Scale, choose_scaling, detections_of, merge
