@@ -156,6 +156,26 @@ def test_boxes_stay_within_the_frame_and_nothing_is_made_up_or_lost():
     assert (boxes[:, 2] > boxes[:, 0]).all()
 
 
+def test_whatever_is_detected_comes_out_as_boxes_in_the_frame():
+    rng = np.random.default_rng(5)
+    smooth, t_us = Smoother(SIZE_HW), 0
+    for _ in range(200):
+        t_us += int(rng.integers(1, 200_000))
+        first = rng.uniform(0, [303, 239], (rng.integers(0, 12), 2))
+        last = np.minimum(first + rng.exponential([40, 60], first.shape) + 0.5, [304, 240])
+        scores = rng.uniform(size=(len(first), 1)) ** 4
+        labels = rng.integers(0, 2, (len(first), 1))
+        meters = np.where(rng.uniform(size=len(first)) < 0.5, np.nan, rng.uniform(1, 80, len(first)))
+        before = found(t_us, *np.concatenate([first, last, scores, labels], axis=1), distances=meters)
+        after = smooth(before)
+        assert len(after) == len(before)
+        assert (after.xyxy[:, 2:] > after.xyxy[:, :2]).all()
+        assert (after.xyxy >= 0).all()
+        assert (after.xyxy <= [304, 240, 304, 240]).all()
+        assert ((after.scores > 0) & (after.scores < 1)).all()
+        assert np.isfinite(after.box3d[:, 2]).sum() == np.isfinite(meters).sum()
+
+
 def test_time_must_rise_unless_it_is_reset():
     smooth = Smoother(SIZE_HW)
     first = smooth(found(EVERY_US, moving(0)))
