@@ -100,8 +100,8 @@ def test_shaking_boxes_shake_less():
 
 
 def test_a_score_grows_with_every_time_the_object_is_found_again():
-    results = run([found((k + 1) * EVERY_US, moving(k, score=0.6)) for k in range(30)])
-    scores = np.array([one.scores[0] for one in results])
+    results = run([found(EVERY_US), *(found((k + 2) * EVERY_US, moving(k, score=0.6)) for k in range(30))])
+    scores = np.array([one.scores[0] for one in results[1:]])
     assert (np.diff(scores) > 0).all()
     assert scores[0] < 0.3
     assert scores[-1] == pytest.approx(0.6, abs=1e-3)
@@ -109,6 +109,12 @@ def test_a_score_grows_with_every_time_the_object_is_found_again():
     target = np.log(0.6 / 0.4)
     left = np.exp(-EVERY_US / smoothing.MEMORY_US)
     np.testing.assert_allclose((target - odds[1:4]) / (target - odds[:3]), left, rtol=1e-4)
+
+
+def test_a_recording_begins_with_what_is_there():
+    (first,) = run([found(EVERY_US, moving(0, score=0.6))])
+    assert first.scores[0] == pytest.approx(0.6)
+    np.testing.assert_array_equal(first.xyxy, [[20, 50, 60, 80]])
 
 
 def test_what_is_seen_once_counts_less_than_what_was_there():
@@ -123,7 +129,7 @@ def test_what_is_seen_once_counts_less_than_what_was_there():
 def test_classes_are_kept_apart():
     car, person = moving(0, label=0), moving(0, label=1)
     apart = run([found(EVERY_US, car), found(2 * EVERY_US, person)])[-1]
-    alone = run([found(2 * EVERY_US, person)])[-1]
+    alone = run([found(EVERY_US), found(2 * EVERY_US, person)])[-1]
     assert apart.scores[0] == alone.scores[0]
 
 

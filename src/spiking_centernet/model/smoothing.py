@@ -5,6 +5,7 @@ more than the last window alone. No event is looked at, and nothing of the netwo
 validation clips of simulated roads (``benchmarks/smoothing.py``, results/smoothing.json).
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -91,8 +92,9 @@ class Smoother:
 
     An object's edges, and the logarithm of its distance where it has a 3D box, go on at the speed that they had; a
     Kalman filter for each weighs that against what is detected. Its score is the average of the logits up to now,
-    beginning with a low one, so that what is found once counts less. What a timestamp lacks is not made up: as many
-    detections come out as went in. Joints, dimensions and headings are those of the timestamp.
+    beginning with a low one for what was not there at the first timestamp, so that what is found once counts less. What
+    a timestamp lacks is not made up: as many detections come out as went in. Joints, dimensions and headings are those
+    of the timestamp.
     """
 
     def __init__(self, size_hw: tuple[int, int]):
@@ -118,13 +120,14 @@ class Smoother:
                 f"detections are smoothed in the order of time, got {found.t_us} us after {self._t_us} us; reset "
                 "between recordings"
             )
-        passed_s = 0.0 if self._t_us is None else (found.t_us - self._t_us) * 1e-6
+        # What there was before the first timestamp is unknown; later, what is new was not there.
+        passed_s = math.inf if self._t_us is None else (found.t_us - self._t_us) * 1e-6
         self._t_us = found.t_us
         old = self._objects.at(self._objects.seen_us >= found.t_us - LOST_US)
         _go_on(old, passed_s)
         place, noise = _measured(found)
         logits = _logit(found.scores)
-        fresh = -np.expm1(-(passed_s or EVERY_US * 1e-6) * 1e6 / MEMORY_US)
+        fresh = -math.expm1(-passed_s * 1e6 / MEMORY_US)
         same = _matches(found, old)
         new = same < 0
         now = _Objects(
