@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import Subset
 
 import spiking_centernet as scn
-from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict
+from spiking_centernet.evaluation.metrics import best_threshold
+from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.model import AnyDetector, Detector
 from spiking_centernet.model.config import AS_IT_IS
 from spiking_centernet.model.config_dict import with_changes

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 
 import spiking_centernet as scn
 from spiking_centernet.data import collate
-from spiking_centernet.evaluation.prediction import Predictions, best_threshold, dataset_for, predict
+from spiking_centernet.evaluation.metrics import best_threshold
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.model import Detector
 from spiking_centernet.model.heads import make_head
 from spiking_centernet.model.scaling import detections_of

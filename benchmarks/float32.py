@@ -19,7 +19,8 @@ from torch import nn
 
 import spiking_centernet as scn
 from spiking_centernet.data import collate
-from spiking_centernet.evaluation.prediction import best_threshold, dataset_for, predict
+from spiking_centernet.evaluation.metrics import best_threshold
+from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import notes, save, sha256
 from spiking_centernet.utils.progress import track

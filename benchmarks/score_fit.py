@@ -19,7 +19,8 @@ from stamp import RESULTS, stamp, this_command, write_result
 from torch.utils.data import Subset
 
 import spiking_centernet as scn
-from spiking_centernet.evaluation.prediction import Predictions, best_threshold, dataset_for, predict
+from spiking_centernet.evaluation.metrics import best_threshold
+from spiking_centernet.evaluation.prediction import Predictions, dataset_for, predict
 from spiking_centernet.evaluation.score_fit import fit_scores, with_fitted_scores
 from spiking_centernet.model import Detector
 from spiking_centernet.model.config import AS_IT_IS

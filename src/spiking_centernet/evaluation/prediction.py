@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -390,21 +389,3 @@ def evaluate(
     if protocol is None or isinstance(protocol, str):
         protocol = protocol_for(dataset, protocol)
     return predict(model, dataset, batch_size=batch_size, scale=scale, mode=mode, smooth=smooth).score(protocol)
-
-
-def best_threshold(score: Score) -> float:
-    """Return the detection score with the highest mean F1 at IoU 0.5 over the classes, 0.3 where nothing matched.
-
-    F1 of every class is taken at its own recalls; the threshold is the mean of the classes' best ones, weighted by
-    their boxes.
-    """
-    recalls = np.linspace(0, 1, 101)
-    best, weights = [], []
-    for c in score.classes:
-        precision, scores = np.asarray(c.precision_at_50), np.asarray(c.score_at_50)
-        if not c.num_truth or not (precision > 0).any():
-            continue
-        f1 = 2 * precision * recalls / np.maximum(precision + recalls, 1e-9)
-        best.append(float(scores[int(f1.argmax())]))
-        weights.append(c.num_truth)
-    return round(float(np.average(best, weights=weights)), 3) if best else 0.3

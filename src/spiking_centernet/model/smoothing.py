@@ -1,8 +1,9 @@
 """Detections made better by those of the same objects a moment before: boxes and scores, filtered over time.
 
 A network that sees one window at a time errs anew in every window. Where an object was just found, and how surely, says
-more than the last window alone. No event is looked at, and nothing of the network changes. The constants were chosen on
-validation clips of simulated roads (``benchmarks/smoothing.py``, results/smoothing.json).
+more than the last window alone. No event is looked at, and nothing of the network changes. From ``SAME_IOU``
+to ``UNKNOWN_LOGIT`` constants were chosen on validation clips of simulated roads (``benchmarks/smoothing.py``,
+results/smoothing.json) where nothing else is said.
 """
 
 import math
@@ -34,7 +35,7 @@ EDGE_NOISE = 0.06
 """Standard deviation of a detected edge, over the box's width or height."""
 
 RANGE_NOISE = 0.1
-"""Standard deviation of a detected distance, over the distance."""
+"""Standard deviation of a detected distance, over the distance; set beforehand, no score chose it."""
 
 SPEED = 6.0
 """Standard deviation of an object's unknown speed when it is found first: widths or heights, or distances, a second."""

@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader, Subset
 from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import FolderDataset, Guarded, collate_guarded, prefetch, raising
 from spiking_centernet.errors import ConfigError, TrainingError, WeightsError
-from spiking_centernet.evaluation.metrics import Score
+from spiking_centernet.evaluation.metrics import Score, best_threshold
 from spiking_centernet.evaluation.prediction import (
-    best_threshold,
     dataset_for,
     predict,
     protocol_for,
