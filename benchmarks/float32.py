@@ -12,38 +12,16 @@ writes ``best.safetensors`` into a folder, with the score and the threshold that
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from stamp import stamp, this_command, write_result
-from torch import nn
 
 import spiking_centernet as scn
-from spiking_centernet.data import collate
 from spiking_centernet.evaluation.metrics import best_threshold
 from spiking_centernet.evaluation.prediction import dataset_for, predict
-from spiking_centernet.model import Detector
 from spiking_centernet.model.weights import notes, save, sha256
-from spiking_centernet.utils.progress import track
+from spiking_centernet.training.batch_norms import NUM_BATCHES, estimate_anew
 
 PROTOCOL = "prophesee"
-
-
-def estimate_anew(model: Detector, data: str, *, batches: int, batch_size: int, seed: int) -> None:
-    """Set the running statistics of all batch norms to their averages over training windows drawn at random."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    usual = [norm.momentum for norm in norms]
-    dataset = dataset_for(model, data, "train")
-    drawn = np.random.default_rng(seed).permutation(len(dataset))[: batches * batch_size].tolist()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average of all batches
-    model.train()
-    with torch.no_grad():
-        for first in track(range(0, len(drawn), batch_size), "estimating", len(drawn) // batch_size):
-            model(collate([dataset[index] for index in drawn[first : first + batch_size]]).cube)
-    model.eval()
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
 
 
 def main() -> None:
@@ -52,7 +30,7 @@ def main() -> None:
     parser.add_argument("weights", nargs="?", help="run folder or weight file")
     parser.add_argument("--data", default="data/roads", help="its validation split is scored")
     parser.add_argument("--train", default="data/roads_more", help="its training split is seen")
-    parser.add_argument("--batches", type=int, default=100)
+    parser.add_argument("--batches", type=int, default=NUM_BATCHES)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for best.safetensors")
@@ -74,9 +52,9 @@ def main() -> None:
         return score
 
     scored("before")
-    estimate_anew(
-        model, arguments.train, batches=arguments.batches, batch_size=arguments.batch_size, seed=arguments.seed
-    )
+    windows = dataset_for(model, arguments.train, "train")
+    settings = {"batch_size": arguments.batch_size, "batches": arguments.batches, "seed": arguments.seed}
+    estimate_anew(model, windows, **settings)
     score = scored("after")
     if arguments.keep is not None:
         chosen = scn.build(weights=arguments.weights, **{"deployment.score_threshold": best_threshold(score)})

@@ -32,6 +32,7 @@ from spiking_centernet.model.firing_rate import FiringRates
 from spiking_centernet.model.stepping import choose_mode
 from spiking_centernet.structures import Batch, Boxes
 from spiking_centernet.training import distributed
+from spiking_centernet.training.batch_norms import NUM_BATCHES, estimate_anew
 from spiking_centernet.training.config import Recipe
 from spiking_centernet.training.distillation import Teacher
 from spiking_centernet.training.log import OnRow, TrainingLog
@@ -67,11 +68,13 @@ class Trainer:
                 "further tasks to network.tasks"
             )
         self.teacher = Teacher.load(recipe.teacher, recipe.distillation, model) if recipe.teacher else None
+        window = window_of_chunks(config.voxels, recipe.chunks)
         self.train_set = FolderDataset(
-            data, "train", window_of_chunks(config.voxels, recipe.chunks), classes=config.classes,
+            data, "train", window, classes=config.classes,
             augmentation=recipe.augmentation, seed=recipe.seed, answers=recipe.answers * recipe.chunks,
             answer_us=time_between_answers(config, recipe),
         )  # fmt: skip
+        self.plain_train_set = FolderDataset(data, "train", window, classes=config.classes) if native else None
         self.val_set = dataset_for(model, data, "val")
         for dataset in (self.train_set, self.val_set):
             require_task_labels(dataset, config)
@@ -234,13 +237,19 @@ class Trainer:
 
     def _validate(self, epoch: int, log: TrainingLog) -> None:
         model = self.state.averaged()
+        if self.plain_train_set is not None:
+            estimate_anew(
+                model, self.plain_train_set, batch_size=self.recipe.batch_size, chunks=self.recipe.chunks,
+                batches=min(NUM_BATCHES, self.steps_per_epoch), seed=self.recipe.seed,
+                frozen=modules_to_freeze(model, self.recipe),
+            )  # fmt: skip
         rates = FiringRates.of(model)
         if choose_mode("auto", model) == "stateful":
             names = [self.val_set.locate(index)[0].name for index in range(len(self.val_set))]
             own = Subset(self.val_set, distributed.own_clips(self.fabric, names))
         else:
             own = Subset(self.val_set, distributed.own_indices(self.fabric, len(self.val_set)))
-        # In float32, whatever the training's precision: that is how the weights are run, and their score can differ.
+        # In float32, whatever the training's precision: that is how weights are run, and their score can differ.
         predictions = predict(
             model, own, batch_size=self.recipe.batch_size, observe=rates, num_workers=self.num_workers
         )  # fmt: skip
