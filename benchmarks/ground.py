@@ -3,7 +3,8 @@
     python benchmarks/ground.py --data data/roads --weights small-integer-3d-pose
 
 Choose them on the validation split, which is the default. Writes ``results/ground.json``: the mean center-distance AP
-and the median errors of the distance, with the cameras' heights of the data and by vote.
+and the median errors of the distance, with the cameras' heights of the data, by vote, and by the votes of a recording's
+labeled frames so far.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from unittest import mock
 
 import torch
 from stamp import stamp, this_command, write_result
-from tasks import placed_on_ground, without_heights
+from tasks import placed_on_ground, with_votes_carried, without_heights
 
 import spiking_centernet as scn
 from spiking_centernet.evaluation.box3d_errors import matched_errors
@@ -57,7 +58,11 @@ def main() -> None:
             with mock.patch.object(ground, constant, value):
                 row = {
                     how: scored(placed_on_ground(found.detections, known, found.size_hw))
-                    for how, known in (("known", cameras), ("voted", without_heights(cameras)))
+                    for how, known in (
+                        ("known", cameras),
+                        ("voted", without_heights(cameras)),
+                        ("carried", with_votes_carried(cameras)),
+                    )
                 }
             rows[f"{constant} {value:g}"] = row
             print(f"{constant} {value:g}", {how: round(one["ap"], 4) for how, one in row.items()}, flush=True)

@@ -4,8 +4,9 @@
 
 An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
 again: what the score gains is what that part costs. Pose is also scored with joints where they are regressed, not moved
-to peaks of heat, and 3D boxes where each stands by its own depth, and on the ground without the camera's height.
-Writes ``results/tasks.json``, or with ``--name`` another file.
+to peaks of heat, and 3D boxes where each stands by its own depth, and on the ground without the camera's height: voted
+by every frame for itself, or by all labeled frames of the recording so far. Writes ``results/tasks.json``, or with
+``--name`` another file.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from stamp import stamp, this_command, write_result
 import spiking_centernet as scn
 from spiking_centernet.boxes import iou_matrix
 from spiking_centernet.boxes3d import centers
-from spiking_centernet.calibration import Calibration
+from spiking_centernet.calibration import Calibration, HeightVotes
 from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.box3d_errors import MATCH_IOU, matched_errors
 from spiking_centernet.evaluation.center_distance import Score3D, evaluate_boxes3d
@@ -109,9 +110,9 @@ def with_true_boxes3d(
 def placed_on_ground(
     found: Mapping[FrameKey, Detections], cameras: Mapping[FrameKey, Calibration | None], size_hw: tuple[int, int]
 ) -> dict[FrameKey, Detections]:
-    """Return detections of 3D boxes by their own depths, placed on the ground of every picture."""
+    """Return detections of 3D boxes by their own depths, placed on the ground of every picture, in order of time."""
     placed = dict(found)
-    for key, one in found.items():
+    for key, one in sorted(found.items(), key=lambda item: item[0]):
         camera = cameras[key]
         if camera is not None:
             placed[key] = replace(one, box3d=on_ground(one.box3d, one.xyxy, one.scores, camera, size_hw=size_hw))
@@ -121,6 +122,15 @@ def placed_on_ground(
 def without_heights(cameras: Mapping[FrameKey, Calibration | None]) -> dict[FrameKey, Calibration | None]:
     """Return cameras whose height is unknown."""
     return {key: None if camera is None else replace(camera, height_m=None) for key, camera in cameras.items()}
+
+
+def with_votes_carried(cameras: Mapping[FrameKey, Calibration | None]) -> dict[FrameKey, Calibration | None]:
+    """Return cameras of unknown height; those of a recording share the votes of its frames so far."""
+    votes = {name: HeightVotes() for name, _ in cameras}
+    return {
+        key: None if camera is None else replace(camera, votes=votes[key[0]])
+        for key, camera in without_heights(cameras).items()
+    }
 
 
 def in_true_place(found: np.ndarray, true: np.ndarray, labeled: np.ndarray) -> np.ndarray:
@@ -208,7 +218,10 @@ def main() -> None:
     free = scn.build(weights=arguments.weights, **{"head.placing": "free"}).eval()
     with mock.patch.multiple(joint_maps, MIN_JOINT_SCORE=2.0, MIN_ORDERED_SCORE=2.0):  # no peak is as high
         regressed = predict(free, card.dataset, batch_size=8).detections
-    placings = {"free": regressed, "voted": placed_on_ground(regressed, without_heights(cameras), predictions.size_hw)}
+    placings = {"free": regressed} | {
+        name: placed_on_ground(regressed, unknown, predictions.size_hw)
+        for name, unknown in (("voted", without_heights(cameras)), ("carried", with_votes_carried(cameras)))
+    }
     oracles3d = {name: with_true_boxes3d(predictions, cameras, oracle) for name, oracle in ORACLES.items()}
     rows_of_boxes3d = {
         name: {

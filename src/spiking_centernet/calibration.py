@@ -1,12 +1,33 @@
 """The camera that 3D boxes and joints are projected by."""
 
 import math
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 MAX_ROTATION_ERROR = 1e-4
 """How far the product of a rotation with its transpose may lie from the identity."""
+
+MAX_VOTES = 5000
+"""A :class:`HeightVotes` forgets the oldest beyond: five minutes of five objects, 50 ms apart, are more."""
+
+
+class HeightVotes:
+    """How high a camera hangs above the ground, as the objects in all its pictures so far say."""
+
+    def __init__(self):
+        self._heights: deque[float] = deque(maxlen=MAX_VOTES)
+
+    def add(self, heights_m: Iterable[float]) -> None:
+        """Count the heights in meters that the objects of one more picture say."""
+        self._heights.extend(heights_m)
+
+    @property
+    def median(self) -> float | None:
+        """The height in meters that half of the votes lie below; None before the first."""
+        return float(np.median(self._heights)) if self._heights else None
 
 
 @dataclass(frozen=True)
@@ -23,6 +44,8 @@ class Calibration:
         rotation: float64 [3, 3], leveled to camera axes.
         translation: float64 [3] in meters; 0 where the camera is the origin.
         height_m: how far the level ground lies below the camera's own place; None where unknown.
+        votes: what the pictures before say where ``height_m`` is None; cameras of one recording share them, and
+            decoding adds to them. None where a picture stands alone.
     """
 
     focal: np.ndarray
@@ -30,6 +53,7 @@ class Calibration:
     rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
     translation: np.ndarray = field(default_factory=lambda: np.zeros(3))
     height_m: float | None = None
+    votes: HeightVotes | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         for name, shape in (("focal", (2,)), ("center", (2,)), ("rotation", (3, 3)), ("translation", (3,))):

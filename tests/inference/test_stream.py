@@ -6,10 +6,13 @@ import torch
 from tiny import some_events, tiny_detector
 
 from spiking_centernet.data import Recording, Window, open, write_boxes, write_dat
+from spiking_centernet.data.cameras import pitched_camera
 from spiking_centernet.errors import ConfigError, EventFileError
 from spiking_centernet.evaluation.prediction import dataset_for, predict
 from spiking_centernet.inference import detect_windows, stream
 from spiking_centernet.inference.recordings import detections_at
+from spiking_centernet.inference.streaming import Stream
+from spiking_centernet.model.heads import ground
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
 
 SIZE_HW = (56, 72)
@@ -107,3 +110,29 @@ def test_an_event_outside_the_sensor_is_refused():
     window = Window(0, 100_000, some_events(stop_us=100_000))
     with pytest.raises(EventFileError, match="sensor"):
         next(detect_windows(tiny_detector(), [window], size_hw=(8, 8)))
+
+
+@pytest.mark.parametrize("mode", ["windowed", "stateful"])
+def test_an_unknown_height_of_the_camera_is_voted_on_by_all_windows_so_far(recording, monkeypatch, mode):
+    monkeypatch.setattr(ground, "VOTING_SCORE", 0.0)
+    model = tiny_detector(tasks=("detect", "detect3d"), **{"head.placing": "ground"})
+    with torch.no_grad():
+        model.heads["wh"].out.bias.fill_(2.0)
+    camera = pitched_camera(60.0, 5.0, SIZE_HW)
+    live = Stream(model, SIZE_HW, mode=mode, every_us=100_000, min_score=0.05, camera=camera)
+    events = recording.read(0, STOP_US)
+    answers = live.push(events) + live.flush()
+    live.reset()
+    again = live.push(events) + live.flush()
+    assert len(answers) == len(again) == 5
+    # A stream that starts again votes anew.
+    assert all(np.array_equal(a.box3d, b.box3d, equal_nan=True) for a, b in zip(answers, again, strict=True))
+    if mode == "stateful":
+        return
+    stops = [answer.t_us for answer in answers]
+    whole = list(detections_at(model, recording, stops, min_score=0.05, camera=camera))
+    alone = [next(detections_at(model, recording, [stop], min_score=0.05, camera=camera)) for stop in stops]
+    assert all(np.array_equal(a.box3d, b.box3d) for a, b in zip(answers, whole, strict=True))
+    assert [np.array_equal(a.box3d, b.box3d) for a, b in zip(answers, alone, strict=True)] == [True] + 4 * [False]
+    assert all(np.array_equal(a.xyxy, b.xyxy) for a, b in zip(answers, alone, strict=True))
+    assert camera.votes is None

@@ -2,12 +2,12 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from spiking_centernet.calibration import Calibration
+from spiking_centernet.calibration import Calibration, HeightVotes
 from spiking_centernet.data.frames import FRAMES_SUFFIX
 from spiking_centernet.data.kitti_files import read_projection
 from spiking_centernet.data.object_files import calibration_of_row, read_cameras
@@ -20,14 +20,16 @@ class CameraTrack:
 
     Attributes:
         rows: of ``CAMERA_DTYPE``, sorted by time, at least one.
+        votes: see :class:`Calibration`.
     """
 
     rows: np.ndarray
+    votes: HeightVotes | None = None
 
     def at(self, t_us: int) -> Calibration:
         """Return the camera at the nearest time that is known."""
         times = self.rows["ts"].astype(np.int64)
-        return calibration_of_row(self.rows[int(np.abs(times - t_us).argmin())])
+        return replace(calibration_of_row(self.rows[int(np.abs(times - t_us).argmin())]), votes=self.votes)
 
 
 Camera = Calibration | CameraTrack
@@ -36,6 +38,11 @@ Camera = Calibration | CameraTrack
 def camera_at(camera: Camera | None, t_us: int) -> Calibration | None:
     """Return the camera at a timestamp in microseconds, None where it is unknown."""
     return camera.at(t_us) if isinstance(camera, CameraTrack) else camera
+
+
+def with_votes(camera: Camera | None) -> Camera | None:
+    """Return the camera of a recording whose unknown height is voted on by all pictures, from the first one on."""
+    return None if camera is None else replace(camera, votes=HeightVotes())
 
 
 def camera_beside(recording: str | os.PathLike[str]) -> CameraTrack | None:

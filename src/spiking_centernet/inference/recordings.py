@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spiking_centernet.data import Recording, boxes_at, write_boxes
-from spiking_centernet.data.cameras import Camera, camera_at, camera_beside
+from spiking_centernet.data.cameras import Camera, camera_at, camera_beside, with_votes
 from spiking_centernet.data.convert import Labels, coco, mot
 from spiking_centernet.errors import ConfigError, WindowError, did_you_mean
 from spiking_centernet.inference.clip import Clip
@@ -230,6 +230,7 @@ def detections_at(
         raise ConfigError(f"min_score must lie in [0, 1], got {min_score}")
     if camera is None and "detect3d" in model.config.tasks:
         camera = known_camera(recording)
+    camera = with_votes(camera)
     options: dict[str, Any] = {"scale": scale, "coverage": coverage, "inspector": inspector, "camera": camera}
     if smooth:
         check_smoothing(model.config)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from spiking_centernet.data import Window, voxelize
-from spiking_centernet.data.cameras import Camera, camera_at
+from spiking_centernet.data.cameras import Camera, camera_at, with_votes
 from spiking_centernet.errors import ConfigError
 from spiking_centernet.inference.further_tasks import class_record, task_record
 from spiking_centernet.inference.inspection import Inspector
@@ -83,7 +83,6 @@ class Answerer:
         smooth: bool = False,
     ):
         self.config, self.size_hw, self.mode, self.ratio = model.config, size_hw, mode, ratio
-        self._camera = camera
         self.min_score = self.config.deployment.score_threshold if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1], got {self.min_score}")
@@ -96,11 +95,13 @@ class Answerer:
         self._stepped = None
         if mode == "stateful":
             self._stepped = SteppedDetector(self._fused, readout_steps=readout_steps, observe=self._observe)
+        self._given_camera = camera
         self.reset()
 
     def reset(self) -> None:
         """Put every membrane to rest and forget the steps so far."""
         self.segment = 0
+        self._camera = with_votes(self._given_camera)
         if self._stepped is not None:
             self._stepped.reset()
         self._output: Any = None

@@ -8,7 +8,9 @@ from test_peak_tasks import SIZE_HW as SMALL_HW
 from test_peak_tasks import camera, oracle, scene
 
 from spiking_centernet.boxes3d import centers, corners
-from spiking_centernet.calibration import Calibration
+from spiking_centernet.calibration import MAX_VOTES, Calibration
+from spiking_centernet.data.cameras import CameraTrack, with_votes
+from spiking_centernet.data.object_files import camera_rows
 from spiking_centernet.model import DetectorConfig
 from spiking_centernet.model.config import HeadConfig
 from spiking_centernet.model.heads import make_head
@@ -83,6 +85,39 @@ def test_an_unknown_height_is_the_median_of_what_boxes_say():
     unsure = at_depths(box3d, np.array([1.0, 1.0, 1.0, 3.0, 3.0]), view)
     voted = on_ground(unsure, xyxy, np.array([0.9, 0.8, 0.7, 0.1, 0.1]), view, size_hw=SIZE_HW)
     np.testing.assert_allclose(voted[:3], box3d[:3], rtol=1e-5)  # boxes of low score have no vote
+
+
+def test_votes_are_carried_from_picture_to_picture():
+    view = with_votes(tilted())
+    assert isinstance(view, Calibration)
+    box3d, xyxy = street(view)
+    sure = np.full(5, 0.9)
+    for _ in range(3):
+        np.testing.assert_allclose(on_ground(box3d, xyxy, sure, view, size_hw=SIZE_HW), box3d, rtol=1e-5)
+    wrong = at_depths(box3d, np.full(5, 1.3), view)
+    carried = on_ground(wrong, xyxy, sure, view, size_hw=SIZE_HW)
+    known = on_ground(wrong, xyxy, sure, replace(view, height_m=HEIGHT_M), size_hw=SIZE_HW)
+    np.testing.assert_allclose(carried, known, rtol=1e-5)
+    alone = on_ground(wrong, xyxy, sure, tilted(), size_hw=SIZE_HW)
+    assert (depth_ratio(alone, box3d, view) > depth_ratio(carried, box3d, view) + 0.05).all()
+    # One that no box of its own votes in knows the height all the same; a known one asks nobody.
+    np.testing.assert_allclose(on_ground(wrong, xyxy, 0.1 * sure, view, size_hw=SIZE_HW), known, rtol=1e-5)
+    assert view.votes is not None
+    before = view.votes.median
+    on_ground(wrong, xyxy, sure, replace(view, height_m=9.0), size_hw=SIZE_HW)
+    assert view.votes.median == before
+
+
+def test_a_moving_camera_shares_its_votes_and_forgets_old_ones():
+    track = with_votes(CameraTrack(camera_rows({0: tilted(), 100_000: tilted(pitch=0.1)})))
+    assert isinstance(track, CameraTrack)
+    first, second = track.at(0).votes, track.at(100_000).votes
+    assert first is second is not None
+    assert first.median is None
+    first.add([5.0])
+    first.add(MAX_VOTES * [1.0])
+    assert second.median == 1.0
+    assert with_votes(None) is None
 
 
 def test_boxes_that_the_ground_says_nothing_of_stay():

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from spiking_centernet import boxes3d
-from spiking_centernet.calibration import Calibration
+from spiking_centernet.calibration import Calibration, HeightVotes
 
 EVEN_PX = 8.0
 """Ground and own depth count alike for a box whose bottom edge lies as many pixels below the horizon.
@@ -42,7 +42,8 @@ def on_ground(
 ) -> Float[np.ndarray, "N 7"]:
     """Return the boxes of a picture, moved along their lines of sight towards one level ground.
 
-    The camera's height is its own or, where unknown, the median of what the 3D boxes say. A depth then becomes the
+    The camera's height is its own or, where unknown, the median of what the 3D boxes say, those of the pictures before
+    included where the camera has ``votes``. A depth then becomes the
     geometric mean of itself and of that at which the object, standing on the ground, ends at the bottom edge of its 2D
     box, weighted by the inverse of their variances: the ground counts more the further below the horizon the edge lies.
     Boxes that end at the border of the frame or above the horizon stay where they are.
@@ -60,10 +61,11 @@ def on_ground(
     height = camera.height_m
     if height is None:
         below = (boxes[:, :3] + camera.rotation.T @ camera.translation)[:, 1]
-        votes = below[(scores >= VOTING_SCORE) & (below > 0)]
-        if not len(votes):
+        votes = HeightVotes() if camera.votes is None else camera.votes
+        votes.add(below[(scores >= VOTING_SCORE) & (below > 0)].tolist())
+        height = votes.median
+        if height is None:
             return box3d
-        height = float(np.median(votes))
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = ((height + ends.rise) / (ends.height + ends.rise)).clip(NEAREST, FARTHEST) ** ends.weight
     return _farther(boxes, np.where(stands, factor, 1), camera).astype(np.float32)
