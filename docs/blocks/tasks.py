@@ -23,7 +23,7 @@ def _measured(results: Results) -> dict[str, Any]:
 def tasks_answer(results: Results) -> str:
     """Whether the architecture can do 3D boxes and pose, in one paragraph."""
     r = _measured(results)
-    voted = r["detect3d"]["placings"]["voted"]
+    voted, carried = r["detect3d"]["placings"]["voted"], r["detect3d"]["placings"]["carried"]
     boxes, box3d, pose = r["boxes"], r["detect3d"]["score"], r["pose"]["tall"]["score"]
     car, person = r["detect3d"]["errors"]
     verdict = "all three" if pose["ap"] >= POSE_WORKS else "boxes and 3D boxes, and pose not yet"
@@ -32,8 +32,10 @@ def tasks_answer(results: Results) -> str:
         f"`{r['weights']}` has AP {number(boxes['ap'])} for boxes ({number(boxes['alone']['ap'])} the "
         f"same network with boxes alone). Found cars are off by {car['range']:.0%} of their "
         f"distance and {car['yaw_axis_deg']:.0f} degrees of heading, front and back alike, found pedestrians by "
-        f"{person['range']:.0%}; center-distance AP is {number(box3d['ap'])}, all with the camera's height known, and "
-        f"{number(voted['ap'])} without (cars: {voted['errors'][0]['range']:.0%}). Joints of found people are off by "
+        f"{person['range']:.0%}; center-distance AP is {number(box3d['ap'])}, all with the camera's height known. "
+        f"Where it is not, it is {number(carried['ap'])} if the boxes of all frames so far vote on it (cars: "
+        f"{carried['errors'][0]['range']:.0%} of the distance), {number(voted['ap'])} if those of each frame do (cars: "
+        f"{voted['errors'][0]['range']:.0%}). Joints of found people are off by "
         f"{pose['mpjpe_px']:.1f} px; OKS AP of people of {r['pose']['tall_px']} px and more is {number(pose['ap'])}. "
         f"{origin(r)}"
     )
@@ -65,6 +67,7 @@ def tasks_boxes3d(results: Results) -> str:
         for text, one in (
             ("each at its own depth", r["placings"]["free"]),
             ("on one ground, as far below as the boxes say", r["placings"]["voted"]),
+            ("on one ground, as far below as the boxes of all frames so far say", r["placings"]["carried"]),
             ("on one ground, the camera's height known", {**score, "errors": r["errors"]}),
         )
     ]  # fmt: skip
