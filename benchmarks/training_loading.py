@@ -25,7 +25,7 @@ from training import SIZE_HW, network, train_step
 
 from spiking_centernet.data import Augmentation, FolderDataset, collate, prefetch, write_boxes, write_dat
 from spiking_centernet.structures import BOX_DTYPE, EVENT_DTYPE
-from spiking_centernet.training.config import read_recipe
+from spiking_centernet.training.config import make_recipe, read_recipe
 from spiking_centernet.training.recipes import recipe_for
 from spiking_centernet.training.trainer import Trainer
 
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.batch = args.batch or (read_recipe(args.recipe).batch_size if args.recipe else 8)
+    args.batch = args.batch or (make_recipe(read_recipe(args.recipe)).batch_size if args.recipe else 8)
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
         folder, rng = Path(name), np.random.default_rng(args.seed)
