@@ -76,7 +76,7 @@ def resident_mb(which):
     return int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 
 
-def network(variant, preset, neuron):
+def network(variant, preset, neuron="plif"):
     """Return the network, its step's forward pass, and its optimizer, with the weights of seed 0."""
     torch.manual_seed(0)
     ours = build(preset, neuron=NEURONS[neuron]).train()
