@@ -7,6 +7,8 @@ means and variances of that. Run in float32, each layer is off by a little, and 
 times. Every mean and variance is estimated anew from training windows in float32; no weight changes. Writes
 ``results/float32_NAME.json`` with the AP on the validation split in both precisions, before and after; ``--keep``
 writes ``best.safetensors`` into a folder, with the score and the threshold that it has there.
+
+Training does the same before every validation (``training.batch_norms``); this is for runs that did not.
 """
 
 import argparse
