@@ -274,20 +274,26 @@ def tracking(results: Results) -> str:
 
 def more_scenes(results: Results) -> str:
     """What the last part of the training brought, from more simulated scenes."""
-    pairs = (("nano_integer_longer", "nano_integer"), ("small_integer_sparse_third", "small_integer_sparse"))
-    rows = []
-    for before, after in pairs:
-        for text, name in (("800 scenes", before), ("3,800 scenes", after)):
+    scenes = {
+        "nano-integer": {"800": "nano_integer_longer", "3,800": "nano_integer"},
+        "small-integer-sparse": {
+            "800": "small_integer_sparse_third", "3,800": "small_integer_sparse_fourth",
+            "6,800": "small_integer_sparse",
+        },
+    }  # fmt: skip
+    rows, origins = [], []
+    for weights, parts in scenes.items():
+        for count, name in parts.items():
             scored = results[f"{name}_roads"]
             score, interval = scored["scores"]["prophesee"], scored["ap_interval"]
             ap = f"{score['ap']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
             scores = (ap, number(score["ap50"]), number(score["ap75"]), f"{scored['firing_rate']:.1%}")
-            rows.append((f"`{after.replace('_', '-')}`", text, *scores))
+            rows.append((f"`{weights}`", f"{count} scenes", *scores))
+            origins.append(origin(scored))
     header = ("weights", "learned from", "AP", "AP50", "AP75", "firing rate")
-    origins = " ".join(origin(results[f"{name}_roads"]) for pair in pairs for name in pair)
     return (
         f"{table(header, rows, words=2)}\n\nSimulated roads, split `test`, protocol `prophesee`; in brackets where AP "
-        f"lies in 95 % of resamples of the recordings. {origins}"
+        f"lies in 95 % of resamples of the recordings. {' '.join(origins)}"
     )
 
 

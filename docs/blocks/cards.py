@@ -19,7 +19,7 @@ RECIPES = {
     "nano-ncars": "tasks/ncars.yaml", "nano-memory": "nano_memory_longer.yaml",
     "nano-integer": "nano_integer_more.yaml", "small-integer": "small_integer_longer.yaml",
     "small-integer-sparse": "small_integer_sparse_all.yaml",
-    "small-integer-3d-pose": "small_integer_3d_pose_longer.yaml",
+    "small-integer-3d-pose": "small_integer_3d_pose_all.yaml",
 }  # fmt: skip
 """Bundled weights whose recipe is not called as they are."""
 

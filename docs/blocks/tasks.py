@@ -127,6 +127,25 @@ def tasks_longer(results: Results) -> str:
     return f"{table(header, rows)}\n\n{told} {' '.join(origins)}"
 
 
+def tasks_scenes(results: Results) -> str:
+    """What it gains that all layers learn on from more scenes."""
+    rows, files = [], {"800": results["tasks_longer"], "6,800": results["tasks"]}
+    for scenes, r in files.items():
+        boxes3d, (car, person) = r["detect3d"], r["detect3d"]["errors"]
+        rows.append((
+            f"{scenes} scenes", number(r["boxes"]["ap"]), number(boxes3d["score"]["ap"]),
+            number(boxes3d["placings"]["carried"]["ap"]), number(boxes3d["placings"]["free"]["ap"]),
+            f"{car['range']:.1%}", f"{car['yaw_deg']:.0f} ({car['yaw_axis_deg']:.0f})", f"{person['range']:.1%}",
+            f"{person['yaw_deg']:.0f} ({person['yaw_axis_deg']:.0f})", number(r["pose"]["tall"]["score"]["ap"]),
+            number(r["pose"]["tall"]["score"]["swapped_ap"]),
+        ))  # fmt: skip
+    header = ("learned from", "AP", "center-distance AP: height known", "voted by all frames so far", "own depth",
+              "cars: distance", "heading", "pedestrians: distance", "heading", "OKS AP, tall people",
+              "swapped")  # fmt: skip
+    origins = " ".join(map(origin, files.values()))
+    return f"{table(header, rows)}\n\nSimulated roads, split `test`; median errors as above. {origins}"
+
+
 def frames_answer(results: Results) -> str:
     """Whether spiking networks on pictures keep up with their ANN counterpart, in one paragraph."""
     r = results["frames"]
