@@ -11,7 +11,7 @@ MAX_ROTATION_ERROR = 1e-4
 """How far the product of a rotation with its transpose may lie from the identity."""
 
 MAX_VOTES = 5000
-"""A :class:`HeightVotes` forgets the oldest beyond: five minutes of five objects, 50 ms apart, are more."""
+"""A :class:`HeightVotes` forgets the oldest beyond: fifty seconds of five objects, 50 ms apart."""
 
 
 class HeightVotes:

@@ -1,7 +1,8 @@
 """3D boxes of one picture, made to stand on one level ground.
 
 How far away an object is shows in where it touches the ground, for whoever knows how high above it the camera hangs.
-That is the same for all objects of a picture: where it is unknown, all of them together say it better than each alone.
+That is the same for all objects of a picture, and for all pictures of a recording: where it is unknown, all of them
+together say it better than each alone.
 """
 
 from dataclasses import dataclass
