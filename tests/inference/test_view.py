@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny import some_events, tiny_detector
 
 from spiking_centernet.cli.program import main
@@ -14,9 +15,10 @@ from spiking_centernet.deploy.engine import compile
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference import view_page
 from spiking_centernet.inference.clip import Clip
-from spiking_centernet.inference.recordings import write_detections
+from spiking_centernet.inference.recordings import detections_at, write_detections
 from spiking_centernet.inference.view_page import write_page
 from spiking_centernet.model import weights
+from spiking_centernet.model.heads import ground
 from spiking_centernet.structures import BOX_DTYPE
 from spiking_centernet.visualize.draw3d import object_lines
 
@@ -100,6 +102,24 @@ def test_the_page_lists_what_detect_finds(browser, place, page):
             near(shown[1], found(place, "two", frame))
         assert tab.complaints() == []
         assert tab.requests() == [f"file://{page}"]
+
+
+def test_boxes_are_the_same_with_a_page_where_the_height_of_the_camera_is_voted_on(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(ground, "VOTING_SCORE", 0.0)
+    model = tiny_detector(tasks=("detect", "detect3d"), **{"head.placing": "ground"})
+    with torch.no_grad():
+        model.heads["wh"].out.bias.fill_(2.0)
+    camera, recording = pitched_camera(60.0, 5.0, SIZE_HW), open(place / "noise_td.dat")
+    runs = [
+        write_detections(
+            model, recording, tmp_path / "_".join(save), save=save, min_score=0.05, camera=camera
+        ).detections
+        for save in (["json"], ["json", "html"])
+    ]
+    assert len(runs[0]) == len(runs[1]) == 9
+    assert all(np.array_equal(a.box3d, b.box3d) for a, b in zip(*runs, strict=True))
+    alone = next(detections_at(model, recording, [runs[0][-1].t_us], min_score=0.05, camera=camera))
+    assert not np.array_equal(alone.box3d, runs[0][-1].box3d)
 
 
 def test_the_page_draws_cuboids_and_skeletons(browser, place, tmp_path):

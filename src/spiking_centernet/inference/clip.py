@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spiking_centernet.calibration import Calibration
 from spiking_centernet.data import Recording, boxes_at
-from spiking_centernet.data.cameras import Camera, camera_at
+from spiking_centernet.data.cameras import Camera, camera_at, with_votes
 from spiking_centernet.errors import ConfigError, WindowError
 from spiking_centernet.inference.coverage import Coverage
 from spiking_centernet.inference.remembered import CarriedDetector
@@ -90,9 +90,10 @@ class Probe:
         self.name, self.config, self.head = name, model.config, model.head
 
         def make_detector() -> ScaledDetector | CarriedDetector:
+            options: dict[str, Any] = {"scale": scale, "camera": with_votes(camera)}
             if stops_us is not None and voxels is None and model.config.has_memory:
-                return CarriedDetector(model, size_hw, stops_us, scale=scale, camera=camera)
-            return ScaledDetector(model, size_hw, scale=scale, voxels=voxels, camera=camera)
+                return CarriedDetector(model, size_hw, stops_us, **options)
+            return ScaledDetector(model, size_hw, voxels=voxels, **options)
 
         self.make_detector, self.detector = make_detector, make_detector()
         self.threshold = model.config.deployment.score_threshold if min_score is None else min_score
