@@ -1,7 +1,8 @@
 """The statistics of batch norms, estimated anew in float32 for weights that learned in bfloat16.
 
 In bfloat16 every convolution rounds, and the running means and variances are those of what it rounded. Run in float32,
-each layer is off by a little, and the neurons behind it spike at other times.
+each layer is off by a little, and the neurons behind it spike at other times. PyTorch's ``update_bn`` does the same
+but spares no frozen part and carries no state.
 """
 
 from collections.abc import Collection
