@@ -3,11 +3,14 @@
     python benchmarks/ann_ratio.py --data data/roads --pairs nano=runs/nano_relu nano-frames=runs/nano_frames_relu
     python benchmarks/ann_ratio.py --data ncars:data/cars --pairs nano-ncars=runs/ncars_relu
 
-The recipe of a counterpart is called as the network's, with ``_relu``. Writes ``results/ann_ratio.json`` after every
+The recipe of a counterpart is called as the network's, with ``_relu``. How many windows both learned from is counted
+with those of the weights they started from: weights that were trained in parts have seen more than their last run says.
+Writes ``results/ann_ratio.json`` after every
 pair and keeps the pairs that stand in it; one that was measured with the same weights and data is not measured again.
 """
 
 import argparse
+import csv
 import json
 import math
 from pathlib import Path
@@ -23,8 +26,10 @@ from spiking_centernet.evaluation import report
 from spiking_centernet.evaluation.metrics import Score
 from spiking_centernet.evaluation.prediction import dataset_for
 from spiking_centernet.model.weights import bundled, notes, sha256
+from spiking_centernet.training.config import read_yaml
 
 NAME = "ann_ratio"
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 def scores_of(score: Score) -> dict[str, float]:
@@ -55,6 +60,28 @@ def same_task(snn: scn.Detector, ann: scn.Detector, pair: str) -> None:
         raise ConfigError(f"{pair}: one sees pictures, the other events")
 
 
+def windows_of(weights: str) -> int:
+    """Return how many windows weights have learned from, with those of the weights they started from."""
+    noted = notes(weights)
+    return noted["step"] * noted["recipe"]["batch_size"] + windows_before(noted["recipe"].get("weights"))
+
+
+def windows_before(start: str | None) -> int:
+    """Return how many windows the weights named in a recipe have learned from, 0 where it names none.
+
+    A run is looked up in the repository: its recipe is called as its folder, and its log lies in ``results``.
+    """
+    if start is None:
+        return 0
+    if start in bundled():
+        return windows_of(start)
+    run = Path(start).name
+    recipe = read_yaml(RECIPES / f"{run}.yaml")
+    with (RESULTS / f"{run}_training.csv").open(encoding="utf-8", newline="") as log:
+        steps = max(int(row["step"]) for row in csv.DictReader(log))
+    return steps * recipe["batch_size"] + windows_before(recipe.get("weights"))
+
+
 def measured(weights: str, data: str, split: str, protocol: str | None) -> dict[str, Any]:
     """Score weights on a split and return the row."""
     card = report.score(scn.load(weights), data, split=split, protocols=() if protocol is None else (protocol,))
@@ -62,7 +89,7 @@ def measured(weights: str, data: str, split: str, protocol: str | None) -> dict[
     scores = {task: None if math.isnan(value) else value for task, value in scores_of(score).items()}
     return {
         "sha256": sha256(weights), "protocol": name, "scores": scores, "firing_rate": card.rates.overall(),
-        "steps": notes(weights).get("step"),
+        "steps": notes(weights).get("step"), "windows": windows_of(weights),
     }  # fmt: skip
 
 

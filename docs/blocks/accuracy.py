@@ -160,13 +160,13 @@ def ann_ratio(results: Results) -> str:
         row = pairs[name]
         if name not in others and row["snn"]["sha256"] != sha256(name):
             raise ValueError(f"results/ann_ratio.json was measured with other weights than the bundled {name}")
-        steps = f"{row['snn']['steps']} / {row['ann']['steps']}"
+        seen = " / ".join(f"{row[kind]['windows']:,}" for kind in ("snn", "ann"))
         for task, share in row["share"].items():
             values = (number(row[kind]["scores"][task]) for kind in ("snn", "ann"))
             tells = share is not None and row["ann"]["scores"][task] >= LEAST_TELLING
-            rows.append((called, shown, SCORES[task], *values, f"{share:.0%}" if tells else "-", steps))
+            rows.append((called, shown, SCORES[task], *values, f"{share:.0%}" if tells else "-", seen))
         origins.append(f"`{name}`: {origin(row)}")
-    header = ("weights", "ANN counterpart", "score", "SNN", "ANN", "share", "training steps")
+    header = ("weights", "ANN counterpart", "score", "SNN", "ANN", "share", "windows learned from")
     return "\n\n".join([table(header, rows, words=3), *origins])
 
 

@@ -36,11 +36,29 @@ def test_only_a_network_and_its_counterpart_make_a_pair(benchmark):
             benchmark.same_task(first, second, "a=b")
 
 
+def test_windows_of_all_parts_of_a_training_count(benchmark, tmp_path, monkeypatch):
+    """Two runs before the weights' own: one from nothing, one from that; their logs end with a validation's row."""
+    for name in ("RECIPES", "RESULTS"):
+        monkeypatch.setattr(benchmark, name, tmp_path)
+    (tmp_path / "first.yaml").write_text("batch_size: 32\n")
+    (tmp_path / "first_training.csv").write_text("step,loss\n1,2.0\n10,1.5\n10,\n")
+    (tmp_path / "second.yaml").write_text("batch_size: 8\nweights: runs/first\n")
+    (tmp_path / "second_training.csv").write_text("step,loss\n1,2.0\n5,\n")
+    own = {"step": 3, "recipe": {"batch_size": 8, "weights": "runs/second"}}
+    save(scn.build("nano", **FEW_LAYERS), tmp_path / "own", notes=own)
+    assert benchmark.windows_of(str(tmp_path / "own.safetensors")) == 3 * 8 + 5 * 8 + 10 * 32
+
+
+def test_bundled_weights_that_a_training_started_from_count(benchmark):
+    assert benchmark.windows_before("runs/nano_integer") == benchmark.windows_of("nano") + 1132 * 8
+
+
 @pytest.mark.slow
 def test_pairs_are_kept_and_not_measured_twice(benchmark, tmp_path, monkeypatch, capsys):
     data = toy_roads.write_folder(tmp_path / "data")
     for name, settings in (("my_snn", {}), ("my_relu", {"neuron.kind": "relu", "voxels.num_steps": 1})):
-        save(scn.build("nano", **FEW_LAYERS, **settings), tmp_path / name, notes={"step": 7})
+        noted = {"step": 7, "recipe": {"batch_size": 4, "weights": None}}
+        save(scn.build("nano", **FEW_LAYERS, **settings), tmp_path / name, notes=noted)
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     (tmp_path / "ann_ratio.json").write_text('{"pairs": {"other": {}}}')
     pair = f"{tmp_path}/my_snn.safetensors={tmp_path}/my_relu.safetensors"
@@ -51,7 +69,7 @@ def test_pairs_are_kept_and_not_measured_twice(benchmark, tmp_path, monkeypatch,
     assert set(pairs) == {"other", "my-snn"}
     row = pairs["my-snn"]
     assert set(row["share"]) == {"ap", "ap50"}
-    assert (row["snn"]["protocol"], row["ann"]["steps"], row["of"]["split"]) == ("prophesee", 7, "val")
+    assert (row["snn"]["protocol"], row["ann"]["windows"], row["of"]["split"]) == ("prophesee", 28, "val")
     benchmark.main()
     assert "measured already" in capsys.readouterr().out
     assert (tmp_path / "ann_ratio.json").read_bytes() == written
