@@ -20,7 +20,7 @@ STUDIES ?= distillation distillation_why time_steps architecture head neuron int
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-random test-fast sanitize lint format docs docs-serve simulate bench fuzz kill \
-	models worlds robustness results firing-rate-study studies wheel clean memory more-roads all-roads
+	models worlds robustness results firing-rate-study studies wheel clean memory
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -105,34 +105,8 @@ kill: $(READY) ## kill training, simulation, detection and a study at 50 random 
 	$(BIN)/python benchmarks/kill_test.py --kills $(or $(KILLS),50)
 
 # nano first: the others start from its weights.
-models: $(READY) ## train and evaluate the bundled weights, on ROADS; hours
-	test -d $(ROADS)/test || $(BIN)/scn simulate $(ROADS) --seed 0 --train 800 --train_duration_s 1 --val 32 --test 40 \
-	  --duration_s 3
-	mkdir -p src/spiking_centernet/models
-	set -e; for name in $(SHIPPED); do \
-	  stem=$$(echo $$name | tr - _); run=runs/$$stem; \
-	  recipe=$$stem; test -f recipes/$$stem.yaml || recipe=$${stem}_roads; \
-	  $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; \
-	  if test -f recipes/$${stem}_longer.yaml; then \
-	    recipe=$${stem}_longer; run=$${run}_longer; \
-	    $(BIN)/scn train recipes/$$recipe.yaml --data $(ROADS) --out $$run --resume; fi; \
-	  for scenes in more all; do if test -f recipes/$${stem}_$$scenes.yaml; then \
-	    $(MAKE) $$scenes-roads; recipe=$${stem}_$$scenes; run=runs/$$recipe; \
-	    $(BIN)/scn train recipes/$$recipe.yaml --data data/roads_$$scenes --out $$run --resume; fi; done; \
-	  cp $$run/best.safetensors src/spiking_centernet/models/$$name.safetensors; \
-	  cp $$run/metrics.csv results/$${recipe}_training.csv; \
-	  $(BIN)/scn val $$name --data $(ROADS) --split test --protocol all --save $$run/test; \
-	  cp $$run/test/score.json results/$${stem}_roads.json; done
-
-more-roads: $(READY) ## simulate 3000 more scenes to train on and join them to ROADS; 14 GB
-	test -d data/more_roads/train || $(BIN)/scn simulate data/more_roads --seed 1 --train 3000 --train_duration_s 0.505 --val 0 \
-	  --test 0 --labels objects
-	$(BIN)/python benchmarks/mixed_data.py data/roads_more $(ROADS) data/more_roads
-
-all-roads: more-roads ## simulate 3000 scenes more, and join all of them; 8 GB
-	test -d data/still_more_roads/train || $(BIN)/scn simulate data/still_more_roads --seed 2 --train 3000 \
-	  --train_duration_s 0.505 --val 0 --test 0 --labels objects
-	$(BIN)/python benchmarks/mixed_data.py data/roads_all $(ROADS) data/more_roads data/still_more_roads
+models: $(READY) ## train and evaluate the bundled weights, by the commands in the heads of their recipes; days
+	$(BIN)/python benchmarks/reproduce.py $(SHIPPED) --bundle
 
 memory: $(READY) ## train and measure nano-memory on traffic that stops; two hours
 	test -d data/stops/test || $(BIN)/scn simulate data/stops --world stops --seed 6 --train 90 --train_duration_s 3 --val 16 \

@@ -1,10 +1,12 @@
 """The model cards: one for every bundled weight file, from what the file says of itself and the results."""
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from blocks.common import Results, number, origin, table
-from spiking_centernet.model import PRESETS, Detector, DetectorConfig
+from spiking_centernet.model import Detector, DetectorConfig
 from spiking_centernet.model.weights import bundled, config_of, find, notes, sha256
 
 
@@ -15,24 +17,22 @@ def cards(results: Results) -> str:
 
 RECIPE_FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 
-RECIPES = {
-    "nano-ncars": "tasks/ncars.yaml", "nano-memory": "nano_memory_longer.yaml",
-    "nano-integer": "nano_integer_more.yaml", "small-integer": "small_integer_longer.yaml",
-    "small-integer-sparse": "small_integer_sparse_all.yaml",
-    "small-integer-3d-pose": "small_integer_3d_pose_all.yaml",
-}  # fmt: skip
-"""Bundled weights whose recipe is not called as they are."""
 
-
+@cache
 def recipe_of(name: str) -> str:
-    """Return the recipe that made bundled weights, relative to ``recipes``."""
-    stem = name.replace("-", "_")
-    return RECIPES.get(name) or (f"{stem}_roads.yaml" if name in PRESETS else f"{stem}.yaml")
+    """Return the recipe that made bundled weights, relative to ``recipes``: the one whose header says so."""
+    says = re.compile(rf"^# +bundled: +{name}$", re.MULTILINE)
+    (found,) = (path for path in RECIPE_FOLDER.rglob("*.yaml") if says.search(path.read_text(encoding="utf-8")))
+    return found.relative_to(RECIPE_FOLDER).as_posix()
 
 
 def counterpart_recipe(name: str) -> str | None:
-    """Return the recipe of the ANN counterpart of bundled weights, relative to ``recipes``; None if there is none."""
-    recipe = f"{recipe_of(name).removesuffix('.yaml').removesuffix('_roads')}_relu.yaml"
+    """Return the recipe of the ANN counterpart of weights, relative to ``recipes``; None if there is none.
+
+    Weights that are not bundled are called as their recipe.
+    """
+    own = recipe_of(name) if name in bundled() else name.replace("-", "_")
+    recipe = f"{own.removesuffix('.yaml').removesuffix('_roads')}_relu.yaml"
     return recipe if (RECIPE_FOLDER / recipe).is_file() else None
 
 
