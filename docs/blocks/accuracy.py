@@ -275,20 +275,20 @@ def tracking(results: Results) -> str:
 def more_scenes(results: Results) -> str:
     """What the last part of the training brought, from more simulated scenes."""
     scenes = {
-        "nano-integer": {"800": "nano_integer_longer", "3,800": "nano_integer"},
+        "nano-integer": {"800 scenes": "nano_integer_longer", "3,800 scenes": "nano_integer"},
         "small-integer-sparse": {
-            "800": "small_integer_sparse_third", "3,800": "small_integer_sparse_fourth",
-            "6,800": "small_integer_sparse",
+            "800 scenes": "small_integer_sparse_third", "3,800 scenes": "small_integer_sparse_fourth",
+            "6,800 scenes": "small_integer_sparse_fifth", "6,800 scenes, longer": "small_integer_sparse",
         },
     }  # fmt: skip
     rows, origins = [], []
     for weights, parts in scenes.items():
-        for count, name in parts.items():
+        for learned_from, name in parts.items():
             scored = results[f"{name}_roads"]
             score, interval = scored["scores"]["prophesee"], scored["ap_interval"]
             ap = f"{score['ap']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
             scores = (ap, number(score["ap50"]), number(score["ap75"]), f"{scored['firing_rate']:.1%}")
-            rows.append((f"`{weights}`", f"{count} scenes", *scores))
+            rows.append((f"`{weights}`", learned_from, *scores))
             origins.append(origin(scored))
     header = ("weights", "learned from", "AP", "AP50", "AP75", "firing rate")
     return (
