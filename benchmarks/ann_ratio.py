@@ -5,8 +5,8 @@
 
 The recipe of a counterpart is called as the network's, with ``_relu``. How many windows both learned from is counted
 with those of the weights they started from: weights that were trained in parts have seen more than their last run says.
-Writes ``results/ann_ratio.json`` after every
-pair and keeps the pairs that stand in it; one that was measured with the same weights and data is not measured again.
+Writes ``results/ann_ratio.json`` after every pair and keeps the pairs that stand in it; one that was measured with the
+same weights and data is not measured again.
 """
 
 import argparse

@@ -44,9 +44,9 @@ def header(recipe: str) -> dict[str, list[str]]:
             break
         if tagged := TAG.fullmatch(line):
             lines = entries.setdefault(tagged["tag"], [])
-            lines.append(tagged["rest"].strip())
+            lines.append(tagged["rest"].removesuffix("\\").strip())
         elif line.startswith("#    ") and lines is not None:
-            lines.append(line[1:].strip())
+            lines.append(line[1:].strip().removesuffix("\\").rstrip())
         else:
             lines = None
     return entries
@@ -63,7 +63,7 @@ def commands(recipe: str, tag: str) -> list[str]:
             if part.split()[0] in PROGRAMS:
                 found.append(part)
             elif found:
-                found[-1] = f"{found[-1].removesuffix(chr(92)).rstrip()} {part}"
+                found[-1] += f" {part}"
     return found
 
 
@@ -121,13 +121,16 @@ def chain(recipe: str) -> list[str]:
 
 
 def plan(recipe: str) -> list[str]:
-    """Return the commands in order: data, trainings, fit. Of those that write the same folder the last stands.
+    """Return the commands in order: data, trainings, fit.
+
+    A folder is simulated with the labels that any recipe needs there, so that all of them can share it.
 
     Raises:
         ConfigError: No command of a header makes the data that a training needs.
     """
     parts = chain(recipe)
     data = {output(command): command for part in parts for command in commands(part, "data")}
+    data |= {folder: command for folder, command in simulations().items() if folder in data}
     trainings = [own_training(part) for part in parts]
     for command in trainings:
         words = shlex.split(command)
@@ -141,11 +144,19 @@ def plan(recipe: str) -> list[str]:
     return [*made, *(f"{command} --resume" for command in trainings), *commands(recipe, "fit")]
 
 
+def simulations() -> dict[str | None, str]:
+    """Return the command that simulates each folder, with all labels that a recipe asks for: they change no event."""
+    found = [command for recipe in recipes() for command in commands(recipe, "data") if "scn simulate" in command]
+    return {output(command): command for command in sorted(found, key=len)}
+
+
 def run(command: str) -> None:
-    """Run a command of a header with the Python that runs this."""
+    """Run a command of a header with the Python that runs this; where it fails, stop with its exit status."""
     program, *rest = shlex.split(command)
     print(f"$ {command}", flush=True)
-    subprocess.run([sys.executable, *PROGRAMS[program], *rest], cwd=ROOT, check=True)
+    if status := subprocess.run([sys.executable, *PROGRAMS[program], *rest], cwd=ROOT, check=False).returncode:
+        print("stopped there; the same call goes on from there", file=sys.stderr)
+        sys.exit(status)
 
 
 def bundle(recipe: str, steps: list[str]) -> None:
@@ -153,12 +164,12 @@ def bundle(recipe: str, steps: list[str]) -> None:
     (name,) = header(recipe).get("bundled") or [None]
     if name is None:
         raise ConfigError(f"recipes/{recipe}.yaml makes no bundled weights: its header has no line `bundled: NAME`")
-    ends, trained = ROOT / str(output(steps[-1])), ROOT / str(output(own_training(recipe)))
+    ends, trained = str(output(steps[-1])), str(output(own_training(recipe)))
     stem = name.replace("-", "_")
-    shutil.copyfile(ends / "best.safetensors", MODELS / f"{name}.safetensors")
-    shutil.copyfile(trained / "metrics.csv", RESULTS / f"{Path(recipe).name}_training.csv")
+    shutil.copyfile(ROOT / ends / "best.safetensors", MODELS / f"{name}.safetensors")
+    shutil.copyfile(ROOT / trained / "metrics.csv", RESULTS / f"{Path(recipe).name}_training.csv")
     run(f"scn val {name} --data data/roads --split test --protocol all --save {ends}/test")
-    shutil.copyfile(ends / "test" / "score.json", RESULTS / f"{stem}_roads.json")
+    shutil.copyfile(ROOT / ends / "test" / "score.json", RESULTS / f"{stem}_roads.json")
 
 
 def main() -> None:

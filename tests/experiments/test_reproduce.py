@@ -55,9 +55,20 @@ def test_a_plan_simulates_trains_what_it_starts_from_and_fits(benchmark, folder)
         "python benchmarks/score_fit.py runs/second --data data/a --out runs/second_fitted",
     ]
     assert benchmark.plan(benchmark.recipe_of("recipes/first.yaml")) == [
-        "scn simulate data/a --train 8 --val 2 --test 2",
+        "scn simulate data/a --train 8 --val 2 --test 2 --labels objects",
         "scn train recipes/first.yaml --data data/a --out runs/first --resume",
     ]
+
+
+def test_recipes_that_share_a_folder_simulate_the_same_scenes(benchmark):
+    """With other labels at most, of which a plan takes the fullest: in any order, no simulation refuses another's."""
+    scenes = {}
+    for recipe in benchmark.recipes():
+        for command in benchmark.commands(recipe, "data"):
+            if command.startswith("scn simulate"):
+                scenes.setdefault(benchmark.output(command), set()).add(command.partition(" --labels ")[0])
+    assert len(scenes) > 5
+    assert {folder: told for folder, told in scenes.items() if len(told) > 1} == {}
 
 
 def test_what_cannot_be_reproduced_is_refused(benchmark, folder):
