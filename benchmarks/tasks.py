@@ -10,7 +10,8 @@ by every frame for itself, or by all labeled frames of the recording so far. Wri
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from unittest import mock
 
@@ -37,6 +38,12 @@ from spiking_centernet.structures import Boxes, Detections
 PROTOCOL = "prophesee"
 TALL_PX = 40
 """Pose is also scored on people of at least this height in the picture."""
+
+HISTORY_US = 1_000_000
+"""Whether a person comes nearer is judged from where it was up to this long ago."""
+
+LEAST_PAIRS = 3
+"""Which side is which is told of people with as many pairs of labeled joints."""
 
 Oracle = Callable[[np.ndarray, np.ndarray, Calibration], np.ndarray]
 
@@ -182,6 +189,63 @@ def tall(truth: Mapping[FrameKey, Boxes]) -> dict[FrameKey, Boxes]:
     return result
 
 
+def side(joints: np.ndarray, pairs: list[list[int]]) -> float:
+    """Return whether joints [J, 2] have their left further right in the picture (1), as a person has who faces us."""
+    first = JOINT_SETS[len(joints)].names[pairs[0][0]]
+    apart = sum(joints[b, 0] - joints[a, 0] for a, b in pairs)
+    return float(np.sign(apart if first.startswith("right") else -apart))
+
+
+def facing(box3d: np.ndarray) -> float:
+    """Return whether a 3D box [7] is headed towards the camera (1) or away from it (-1)."""
+    return float(np.sign(-np.cos(box3d[6]) * box3d[0] + np.sin(box3d[6]) * box3d[2]))
+
+
+def nearing(truth: Mapping[FrameKey, Boxes], label: Container[int]) -> dict[tuple[str, int, int], float]:
+    """Return by recording, track and timestamp whether people with a history come nearer (1) or not (-1)."""
+    tracks: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
+    for (name, time), boxes in sorted(truth.items(), key=lambda item: item[0]):
+        for i in np.flatnonzero(np.isfinite(boxes.box3d).all(axis=1)):
+            if boxes.labels[i] in label:
+                distance = float(np.hypot(boxes.box3d[i, 0], boxes.box3d[i, 2]))
+                tracks[name, int(boxes.track_ids[i])].append((time, distance))
+    comes = {}
+    for track, seen in tracks.items():
+        for time, distance in seen:
+            before = [far for then, far in seen if time - HISTORY_US <= then < time]
+            if before:
+                comes[*track, time] = float(np.sign(before[0] - distance))
+    return comes
+
+
+def sides(predictions: Predictions, min_score: float) -> dict[str, float | int | None]:
+    """Return of how many found tall people the sides are told rightly, by their joints and by other things.
+
+    Those are the heading of the found 3D box, the true one, and whether the person came nearer within ``HISTORY_US``,
+    by its true distances: for a standing camera that is the heading, for one that moves it is not.
+    """
+    told: dict[str, list[bool]] = {"joints": [], "heading": [], "true_heading": [], "nearing": []}
+    comes = nearing(predictions.truth, predictions.pose_labels)
+    for key, found in predictions.detections.items():
+        boxes = predictions.truth[key]
+        for k, i in zip(*matches(boxes, found), strict=True):
+            true, box3d = boxes.joints[i], (boxes.box3d[i].astype(np.float64), found.box3d[k].astype(np.float64))
+            if found.scores[k] < min_score or boxes.xyxy[i, 3] - boxes.xyxy[i, 1] < TALL_PX or not len(true):
+                continue
+            pairs = [pair for pair in map(list, JOINT_SETS[len(true)].pairs) if (true[pair, 2] > 0).all()]
+            if len(pairs) < LEAST_PAIRS or not np.isfinite(box3d).all():
+                continue
+            right = side(true[:, :2], pairs)
+            told["joints"].append(side(found.joints[k, :, :2], pairs) == right)
+            told["heading"].append(facing(box3d[1]) == right)
+            told["true_heading"].append(facing(box3d[0]) == right)
+            near = comes.get((key[0], int(boxes.track_ids[i]), key[1]))
+            if near is not None:
+                told["nearing"].append(near == right)
+    shares = {name: float(np.mean(one)) if one else None for name, one in told.items()}
+    return {"people": len(told["joints"]), "with_history": len(told["nearing"]), **shares}
+
+
 def rows3d(score: Score3D) -> dict:
     """Return the score's numbers as JSON."""
     return {**score.rows(), "num_truth": {c.name: c.num_truth for c in score.classes}}
@@ -258,7 +322,7 @@ def main() -> None:
             "placing": model.config.head.placing, "placings": {name: rows_of_boxes3d[name] for name in placings},
             "oracles": {name: rows_of_boxes3d[name] for name in oracles3d},
         },
-        "pose": {**pose, "tall_px": TALL_PX},
+        "pose": {**pose, "tall_px": TALL_PX, "sides": sides(predictions, threshold)},
     }  # fmt: skip
     print(write_result(arguments.name, result))
 

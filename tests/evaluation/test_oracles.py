@@ -98,3 +98,48 @@ def test_people_below_the_least_height_lose_their_joints(tasks, predictions):
     short = Boxes(boxes.xyxy * np.float32(0.5), boxes.labels, box3d=boxes.box3d, joints=boxes.joints)
     assert not tasks.tall({KEY: short})[KEY].joints[..., 2].any()
     assert boxes.joints[..., 2].any()
+
+
+def person(tasks, *, distance, yaw, joints, track=7):
+    """Return one labeled person 50 px tall at a distance straight ahead."""
+    box3d = np.array([[0, 1.6, distance, 1.7, 0.6, 0.5, yaw]], np.float32)
+    return Boxes(
+        np.array([[100, 80, 120, 130]], np.float32), np.array([1]), track_ids=np.array([track]),
+        box3d=box3d, joints=joints[None].astype(np.float32),
+    )  # fmt: skip
+
+
+def test_the_sides_of_a_person_follow_from_its_heading(tasks):
+    joints = np.full((13, 3), 2.0)
+    joints[:, :2] = (110, 100)
+    joints[1::2, 0], joints[2::2, 0] = 105, 115  # right joints at the left in the picture: the person faces us
+    pairs = [[1, 2], [11, 12]]
+    towards, away = np.array([0, 0, 9, 1, 1, 1, np.pi / 2]), np.array([0, 0, 9, 1, 1, 1, -np.pi / 2])
+    assert tasks.facing(towards) == tasks.side(joints[:, :2], pairs) == 1
+    assert tasks.facing(away) == tasks.side(joints[:, :2] * [-1, 1], pairs) == -1
+    coco = np.zeros((17, 2))
+    coco[[5, 6], 0] = 115, 105  # left and right shoulder
+    assert tasks.side(coco, [[5, 6]]) == 1
+
+
+def test_it_is_counted_what_tells_the_sides_rightly(tasks):
+    joints = np.full((13, 3), 2.0)
+    joints[:, :2] = (110, 100)
+    joints[1::2, 0], joints[2::2, 0] = 105, 115
+    swapped = joints * [-1, 1, 1] + [220, 0, 0]
+    truth, detections = {}, {}
+    for time, distance in ((0, 12.0), (500_000, 11.0), (1_000_000, 12.5), (2_000_001, 12.4)):
+        key = ("drive", time)
+        boxes = truth[key] = person(tasks, distance=distance, yaw=np.pi / 2, joints=joints)
+        found = person(tasks, distance=distance, yaw=-np.pi / 2, joints=joints if time else swapped)
+        detections[key] = Detections(
+            boxes.xyxy, np.array([0.9], np.float32), boxes.labels, time, box3d=found.box3d, joints=found.joints
+        )  # fmt: skip
+    every = Predictions(truth, detections, SIZE_HW, ("car", "pedestrian"), ("detect", "pose"), frozenset({1}))
+    told = tasks.sides(every, 0.3)
+    # Nearer than 0.5 s before; further off than 1 s before; the last has none within a second before it.
+    assert told == {
+        "people": 4, "with_history": 2, "joints": 0.75, "heading": 0.0, "true_heading": 1.0,
+        "nearing": 0.5,
+    }  # fmt: skip
+    assert tasks.sides(every, 0.95)["people"] == 0
