@@ -27,7 +27,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         reliability.robustness, reliability.fuzz, reliability.kill_test, reliability.scaling,
         reliability.worker_memory, architecture.walks, real.real_suite, real.real_misses,
         real.partial_windows, real.wide_scores, real.score_fit, real.augmentations, real.parked, real.real_fine_tune,
-        tasks.tasks_answer, tasks.tasks_boxes3d, tasks.tasks_pose, tasks.tasks_longer, tasks.tasks_scenes,
-        tasks.ncars_answer, tasks.ncars_scores, tasks.frames_answer, tasks.frames_scores,
+        tasks.tasks_answer, tasks.tasks_boxes3d, tasks.tasks_pose, tasks.tasks_sides, tasks.tasks_longer,
+        tasks.tasks_scenes, tasks.ncars_answer, tasks.ncars_scores, tasks.frames_answer, tasks.frames_scores,
     )
 }  # fmt: skip

@@ -108,6 +108,25 @@ def tasks_pose(results: Results) -> str:
     return f"{table(header, rows, words=2)}\n\nSimulated roads. {origin(_measured(results))}"
 
 
+def tasks_sides(results: Results) -> str:
+    """What tells the sides of tall people rightly, and how often."""
+    r = _measured(results)["pose"]
+    told, least = r["sides"], r["tall_px"]
+    rows = [
+        (text, f"{told[name]:.0%}", told[people])
+        for name, text, people in (
+            ("joints", "the network, by its votes", "people"),
+            ("heading", "the heading of its 3D box", "people"),
+            ("nearing", "whether the person came nearer within a second, by the true distances", "with_history"),
+            ("true_heading", "the true heading: towards the camera or away", "people"),
+        )
+    ]
+    header = ("the sides are told by", "right", "people")
+    return (
+        f"{table(header, rows)}\n\nFound people of {least} px and more, simulated roads. {origin(_measured(results))}"
+    )
+
+
 def tasks_longer(results: Results) -> str:
     """What it gains that all layers learn on for three tasks."""
     rows, origins = [], []
