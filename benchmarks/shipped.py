@@ -42,12 +42,12 @@ def main() -> None:
     left_out = {n for n, one in configs.items() if one.classifies or one.has_memory or one.voxels.takes_frames}
     names = arguments.models or sorted(configs.keys() - left_out, key=lambda name: (len(name), name))
     engines = {name: scn.compile(scn.load(name)) for name in names}
-    dataset = dataset_for(engines[names[0]], arguments.data, arguments.split)
+    datasets = {name: dataset_for(engine, arguments.data, arguments.split) for name, engine in engines.items()}
     taken: dict[str, list[float]] = {name: [] for name in names}
-    places = torch.linspace(0, len(dataset) - 1, arguments.windows).int().tolist()
+    places = torch.linspace(0, len(datasets[names[0]]) - 1, arguments.windows).int().tolist()
     for turn, place in enumerate([places[0], *places]):
-        cube = dataset[place].cube[:, None]
         for name, engine in engines.items():
+            cube = datasets[name][place].cube[:, None]  # steps and bins are the network's own
             began = time.perf_counter()
             engine(cube)
             if turn:  # the first prepares
