@@ -17,7 +17,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         accuracy.stateful_accuracy,
         cards.cards, accuracy.own_classes, accuracy.toy_gestures, accuracy.own_recording, accuracy.scale,
         *map(accuracy.study_block, accuracy.STUDIES), accuracy.study_boxes, accuracy.averaging,
-        cost.nano_energy, cost.memory_energy, cost.integer_weights, cost.gpu_joules, cost.nano_sparse, cost.counting,
+        cost.nano_energy, cost.memory_energy, cost.integer_weights, cost.one_step, cost.gpu_joules, cost.nano_sparse, cost.counting,
         cost.firing_rate_study,
         cost.published_energy, cost.export_formats, cost.stream_soak,
         speed.speed_summary, speed.bench_race, speed.bench_steps, speed.bench_alone, speed.bench_rates,

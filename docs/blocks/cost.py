@@ -1,11 +1,14 @@
 """Blocks about operations and energy, exported files and streams."""
 
 import csv
+import statistics
+from pathlib import Path
 from typing import Any
 
 from blocks.common import Results, number, origin, table
 from spiking_centernet.evaluation.energy import published, what_follows
 from spiking_centernet.experiments.energy_page import published_table
+from spiking_centernet.model.weights import config_of
 
 
 def nano_energy(results: Results) -> str:
@@ -54,28 +57,52 @@ def _interval(scored: dict[str, Any]) -> str:
     return "" if interval is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
+INTEGER_WEIGHTS = (
+    "nano", "nano-integer", "nano-one-step", "small", "small-integer", "small-integer-sparse", "small-one-step",
+)  # fmt: skip
+"""In the order of what they cost; the last of each size sees the window in one step."""
+
+
 def integer_weights(results: Results) -> str:
     """AP and operations of the weights with whole numbers of spikes beside those of the binary ones."""
     compiled = results["shipped"]
     rows, origins, scored = [], [origin(compiled)], {}
-    for name in ("nano", "nano-integer", "small", "small-integer-sparse", "small-integer"):
-        stem = name.replace("-", "_")
+    for name in INTEGER_WEIGHTS:
+        stem, config = name.replace("-", "_"), config_of(name)
         scored, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
         score, int8 = scored["scores"]["prophesee"], compiled["weights"][name]
         rows.append((
             f"`{name}`", number(score["ap"]) + _interval(scored), number(score["ap50"]), number(score["ap75"]),
-            f"{cost['firing_rate']:.1%}", f"{cost['per_window']['synaptic'] / 1e6:.0f} M",
+            config.voxels.num_steps * config.neuron.max_spikes, f"{cost['firing_rate']:.1%}",
+            f"{cost['per_window']['synaptic'] / 1e6:.0f} M",
             f"{cost['energy_uj_per_window']['horowitz45']['total']:.0f} uJ",
             number(int8["ap"]), number(int8["median_ms"], 0),
         ))  # fmt: skip
         origins += [origin(scored), origin(cost)]
-    header = ("weights", "AP", "AP50", "AP75", "firing rate", "synaptic operations", "`horowitz45`", "AP in int8", "ms")
+    header = ("weights", "AP", "AP50", "AP75", "binary steps", "firing rate", "synaptic operations", "`horowitz45`",
+              "AP in int8", "ms")  # fmt: skip
     told = (
         "Simulated roads, split `test`, protocol `prophesee`; in brackets where AP lies in 95 % of resamples of the "
         f"{scored['recordings']} recordings; operations, energy and, compiled to int8 on one thread, milliseconds of a "
         "window of 100 ms."
     )
     return f"{table(header, rows)}\n\n{told} {' '.join(origins)}"
+
+
+def one_step(results: Results) -> str:
+    """What it saves to see a window in one step, in training and after it."""
+    pairs = {"small": "small_integer_sparse_average", "nano": "nano_integer_sparse"}
+    told = []
+    for size, several in pairs.items():
+        seconds = [_median_step_s(results.folder / f"{log}_training.csv") for log in (several, f"{size}_one_step")]
+        told.append(f"`{size}` {seconds[1]:.2f} s where five steps of two spikes take {seconds[0]:.2f} s")
+    return f"A training step of eight windows takes {' and '.join(told)} (medians of the logs, on one core)."
+
+
+def _median_step_s(log: Path) -> float:
+    """Return the median seconds of a training step, from the log of a run."""
+    with log.open(newline="", encoding="utf-8") as file:
+        return statistics.median(float(row["seconds"]) for row in csv.DictReader(file) if row["seconds"])
 
 
 def gpu_joules(results: Results) -> str:
@@ -97,15 +124,20 @@ def gpu_joules(results: Results) -> str:
 
 def nano_sparse(results: Results) -> str:
     """AP and operations of the weights with a low firing rate."""
-    rows, origins, kept = [], [], []
-    for name, log in (("nano", "nano_roads"), ("nano_sparse", "nano_sparse")):
+    rows, origins, kept = [], [], {}
+    logs = {
+        "nano": "nano_roads", "nano-sparse": "nano_sparse",
+        "nano-integer": "nano_integer_more", "nano-one-step": "nano_one_step",
+    }  # fmt: skip
+    for name, log in logs.items():
+        stem = name.replace("-", "_")
         with (results.folder / f"{log}_training.csv").open(newline="") as file:
             on_val = max(float(row["ap"]) for row in csv.DictReader(file) if row["ap"])
-        score, cost = results[f"{name}_roads"], results[f"{name}_energy"]
+        score, cost = results[f"{stem}_roads"], results[f"{stem}_energy"]
         breakdowns = cost["energy_uj_per_window"]
-        kept.append((on_val, score["scores"]["prophesee"]["ap"]))
+        kept[name] = on_val, score["scores"]["prophesee"]["ap"]
         rows.append(
-            (f"`{name.replace('_', '-')}`", number(on_val), number(score["scores"]["prophesee"]["ap"]),
+            (f"`{name}`", number(on_val), number(score["scores"]["prophesee"]["ap"]),
              number(score["scores"]["prophesee"]["ap50"]), f"{score['firing_rate']:.1%}",
              f"{cost['per_window']['synaptic'] / 1e6:.0f} M", f"{breakdowns['horowitz45']['total']:.0f} uJ",
              f"{breakdowns['memory']['total']:.0f} uJ")
@@ -113,11 +145,13 @@ def nano_sparse(results: Results) -> str:
         origins += [origin(score), origin(cost)]
     header = ("weights", "AP val", "AP", "AP50", "firing rate", "synaptic operations", "`horowitz45`", "`memory`")
     split = results["nano_sparse_energy"]["split"]
-    shares = [f"{sparse / full:.0%} of the AP" for full, sparse in zip(*kept, strict=True)]
+    told = []
+    for name, sparse in (("nano", "nano-sparse"), ("nano-integer", "nano-one-step")):
+        of_val, of_test = (f"{s / full:.0%}" for full, s in zip(kept[name], kept[sparse], strict=True))
+        told.append(f"`{sparse}` has {of_test} of the AP of `{name}` on `{split}` and {of_val} on `val`")
     return (
         f"{table(header, rows)}\n\nOf a window; simulated roads, split `{split}` but for the first AP; protocol "
-        f"`prophesee`. `nano-sparse` keeps {shares[1]} on `{split}` and {shares[0]} on `val`, where both were chosen. "
-        + " ".join(dict.fromkeys(origins))
+        f"`prophesee`. {', '.join(told)}, where all were chosen. " + " ".join(dict.fromkeys(origins))
     )
 
 
