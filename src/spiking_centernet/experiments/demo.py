@@ -32,6 +32,9 @@ LOG = logging.getLogger(__name__)
 
 PROTOCOL = "prophesee"
 MATCH_IOU = 0.5
+BOXES = "small-one-step"
+"""The bundled weights of the tour: the best from a car."""
+
 THREE_TASKS = "small-integer-3d-pose"
 """The bundled weights that show 3D boxes and pose where the tour's own do boxes alone."""
 
@@ -76,7 +79,7 @@ class DemoRun:
 def run_demo(
     out: str | os.PathLike[str] = "demo",
     *,
-    model: str | os.PathLike[str] = "small",
+    model: str | os.PathLike[str] = BOXES,
     seed: int = 2026,
     clips: int = 4,
     duration_s: float = 6.0,
@@ -99,8 +102,8 @@ def run_demo(
     out = Path(out)
     if clips < 1:
         raise ConfigError(f"clips must be at least 1, got {clips}")
-    if model == "small" and "small" not in bundled() and not Path("small").exists():
-        raise WeightsError("the weights 'small' are not in this installation; train some and give them with --model")
+    if model == BOXES and BOXES not in bundled() and not Path(BOXES).exists():
+        raise WeightsError(f"the weights {BOXES!r} are not in this installation; train some and give them with --model")
     run = DemoRun(out / "index.html")
 
     @contextmanager

@@ -33,7 +33,7 @@ from spiking_centernet.model.weights import load
 from spiking_centernet.structures import Detections
 
 DEFAULT_MODEL = "small-wide"
-"""What detects where nothing is said: the weights for any camera and place; ``small`` is better from a car."""
+"""What detects where nothing is said: the weights for any camera and place; ``small-one-step`` is better from a car."""
 
 
 @overload
@@ -71,7 +71,8 @@ def predict(
             - an iterator of packets of events, a camera, a replay, a socket: live, always answered by an iterator;
             - for a network of pictures (``voxels.mode`` direct, rate, difference): a picture's path, a folder of
               pictures, an array uint8 [H, W, 3], or a list of those.
-        model: a detector, or what ``scn.load`` takes; the default is for any camera, "small" is better from a car.
+        model: a detector, or what ``scn.load`` takes; the default is for any camera, "small-one-step" is better from a
+            car.
         every_us: microseconds between timestamps; None takes 50 ms, and for a stateful stream every step.
         min_score: detections below are dropped; None takes the network's ``score_threshold``.
         track: number the objects; only detections that belong to a track are kept.

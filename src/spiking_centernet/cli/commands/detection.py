@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # the command starts without torch
 def demo(
     *,
     out: Path = Path("demo"),
-    model: str = "small",
+    model: str = "small-one-step",
     seed: NonNegativeInt = 2026,
     clips: PositiveInt = 4,
     duration_s: PositiveFloat = 6.0,
