@@ -201,12 +201,17 @@ def facing(box3d: np.ndarray) -> float:
     return float(np.sign(-np.cos(box3d[6]) * box3d[0] + np.sin(box3d[6]) * box3d[2]))
 
 
-def nearing(truth: Mapping[FrameKey, Boxes], label: Container[int]) -> dict[tuple[str, int, int], float]:
-    """Return by recording, track and timestamp whether people with a history come nearer (1) or not (-1)."""
+def nearing(truth: Mapping[FrameKey, Boxes], labels: Container[int]) -> dict[tuple[str, int, int], float]:
+    """Return by recording, track and timestamp whether people with a history come nearer (1) or not (-1).
+
+    Args:
+        truth: the boxes of every labeled frame.
+        labels: of the classes that are people.
+    """
     tracks: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     for (name, time), boxes in sorted(truth.items(), key=lambda item: item[0]):
         for i in np.flatnonzero(np.isfinite(boxes.box3d).all(axis=1)):
-            if boxes.labels[i] in label:
+            if boxes.labels[i] in labels:
                 distance = float(np.hypot(boxes.box3d[i, 0], boxes.box3d[i, 2]))
                 tracks[name, int(boxes.track_ids[i])].append((time, distance))
     comes = {}

@@ -60,7 +60,7 @@ def _interval(scored: dict[str, Any]) -> str:
 INTEGER_WEIGHTS = (
     "nano", "nano-integer", "nano-one-step", "small", "small-integer", "small-integer-sparse", "small-one-step",
 )  # fmt: skip
-"""In the order of what they cost; the last of each size sees the window in one step."""
+"""By size; the last of each size sees the window in one step."""
 
 
 def integer_weights(results: Results) -> str:
