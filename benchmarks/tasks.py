@@ -42,9 +42,6 @@ TALL_PX = 40
 HISTORY_US = 1_000_000
 """Whether a person comes nearer is judged from where it was up to this long ago."""
 
-ACROSS_DEG = 45
-"""People walk across the view if their true heading is further than this from the line to the camera."""
-
 LEAST_PAIRS = 3
 """Which side is which is told of people with as many pairs of labeled joints."""
 
@@ -199,15 +196,9 @@ def side(joints: np.ndarray, pairs: list[list[int]]) -> float:
     return float(np.sign(apart if first.startswith("right") else -apart))
 
 
-def towards(box3d: np.ndarray) -> float:
-    """Return the cosine of the angle between a 3D box's [7] heading and the way to the camera on the ground."""
-    x, z = box3d[0], box3d[2]
-    return float((-np.cos(box3d[6]) * x + np.sin(box3d[6]) * z) / np.hypot(x, z))
-
-
 def facing(box3d: np.ndarray) -> float:
     """Return whether a 3D box [7] is headed towards the camera (1) or away from it (-1)."""
-    return float(np.sign(towards(box3d)))
+    return float(np.sign(-np.cos(box3d[6]) * box3d[0] + np.sin(box3d[6]) * box3d[2]))
 
 
 def nearing(truth: Mapping[FrameKey, Boxes], labels: Container[int]) -> dict[tuple[str, int, int], float]:
@@ -236,11 +227,9 @@ def sides(predictions: Predictions, min_score: float) -> dict[str, float | int |
     """Return of how many found tall people the sides are told rightly, by their joints and by other things.
 
     Those are the heading of the found 3D box, the true one, and whether the person came nearer within ``HISTORY_US``,
-    by its true distances: for a standing camera that is the heading, for one that moves it is not. The joints are also
-    counted apart for those who walk ``across`` the view and those who walk ``along`` it.
+    by its true distances: for a standing camera that is the heading, for one that moves it is not.
     """
-    names = ("joints", "across", "along", "heading", "true_heading", "nearing")
-    told: dict[str, list[bool]] = {name: [] for name in names}
+    told: dict[str, list[bool]] = {"joints": [], "heading": [], "true_heading": [], "nearing": []}
     comes = nearing(predictions.truth, predictions.pose_labels)
     for key, found in predictions.detections.items():
         boxes = predictions.truth[key]
@@ -253,16 +242,13 @@ def sides(predictions: Predictions, min_score: float) -> dict[str, float | int |
                 continue
             right = side(true[:, :2], pairs)
             told["joints"].append(side(found.joints[k, :, :2], pairs) == right)
-            is_across = abs(towards(box3d[0])) < np.cos(np.radians(ACROSS_DEG))
-            told["across" if is_across else "along"].append(told["joints"][-1])
             told["heading"].append(facing(box3d[1]) == right)
             told["true_heading"].append(facing(box3d[0]) == right)
             near = comes.get((key[0], int(boxes.track_ids[i]), key[1]))
             if near is not None:
                 told["nearing"].append(near == right)
     shares = {name: float(np.mean(one)) if one else None for name, one in told.items()}
-    counts = {"people": "joints", "people_across": "across", "people_along": "along", "with_history": "nearing"}
-    return {**{count: len(told[name]) for count, name in counts.items()}, **shares}
+    return {"people": len(told["joints"]), "with_history": len(told["nearing"]), **shares}
 
 
 def rows3d(score: Score3D) -> dict:
@@ -341,7 +327,7 @@ def main() -> None:
             "placing": model.config.head.placing, "placings": {name: rows_of_boxes3d[name] for name in placings},
             "oracles": {name: rows_of_boxes3d[name] for name in oracles3d},
         },
-        "pose": {**pose, "tall_px": TALL_PX, "across_deg": ACROSS_DEG, "sides": sides(predictions, threshold)},
+        "pose": {**pose, "tall_px": TALL_PX, "sides": sides(predictions, threshold)},
     }  # fmt: skip
     print(write_result(arguments.name, result))
 

@@ -111,13 +111,11 @@ def tasks_pose(results: Results) -> str:
 def tasks_sides(results: Results) -> str:
     """What tells the sides of tall people rightly, and how often."""
     r = _measured(results)["pose"]
-    told, least, angle = r["sides"], r["tall_px"], r["across_deg"]
+    told, least = r["sides"], r["tall_px"]
     rows = [
         (text, f"{told[name]:.0%}", told[people])
         for name, text, people in (
             ("joints", "the network, by its votes", "people"),
-            ("across", "the same, of those who walk across the view", "people_across"),
-            ("along", "the same, of those who walk towards the camera or away from it", "people_along"),
             ("heading", "the heading of its 3D box", "people"),
             ("nearing", "whether the person came nearer within a second, by the true distances", "with_history"),
             ("true_heading", "the true heading: towards the camera or away", "people"),
@@ -125,8 +123,7 @@ def tasks_sides(results: Results) -> str:
     ]
     header = ("the sides are told by", "right", "people")
     return (
-        f"{table(header, rows)}\n\nFound people of {least} px and more, simulated roads; across: headed more than "
-        f"{angle} degrees off the line to the camera. {origin(_measured(results))}"
+        f"{table(header, rows)}\n\nFound people of {least} px and more, simulated roads. {origin(_measured(results))}"
     )
 
 
