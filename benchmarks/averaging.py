@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--models", nargs="+", default=["nano-integer", "small-integer", "nano", "small"])
+    parser.add_argument("--models", nargs="+", default=["nano-integer", "small-integer-sparse", "nano", "small"])
     parser.add_argument("--exponents", nargs="+", type=float, default=[0, 1, 2, 4])
     parser.add_argument("--placing", choices=("free", "ground"), help="with --keep: where 3D boxes stand")
     parser.add_argument("--keep", type=Path, help="folder for best.safetensors, with the one exponent; no result file")

@@ -58,7 +58,7 @@ def _interval(scored: dict[str, Any]) -> str:
 
 
 INTEGER_WEIGHTS = (
-    "nano", "nano-integer", "nano-one-step", "small", "small-integer", "small-integer-sparse", "small-one-step",
+    "nano", "nano-integer", "nano-one-step", "small", "small-integer-sparse", "small-one-step",
 )  # fmt: skip
 """By size; the last of each size sees the window in one step."""
 
