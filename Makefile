@@ -14,7 +14,7 @@ TEST_JOBS ?= 2
 # One thread a process: two that compete for the cores take longer than one after the other. A file stays in one process,
 # because what its tests share is trained or built once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
-SHIPPED ?= nano small nano-robust nano-nir nano-sparse nano-integer nano-one-step small-integer-sparse small-one-step small-wide-one-step small-integer-3d-pose
+SHIPPED ?= nano small nano-robust nano-nir nano-sparse nano-integer nano-one-step small-integer-sparse small-one-step small-wide-one-step small-one-step-3d-pose
 THRESHOLDS ?= 0.6 0.8 1.25 1.5 2
 STUDIES ?= distillation distillation_why time_steps architecture head neuron integer_neurons input
 

@@ -1,6 +1,6 @@
 """What the constants are worth by which 3D boxes are placed on one ground: each is changed alone.
 
-    python benchmarks/ground.py --data data/roads --weights small-integer-3d-pose
+    python benchmarks/ground.py --data data/roads --weights small-one-step-3d-pose
 
 Choose them on the validation split, which is the default. Writes ``results/ground.json``: the mean center-distance AP
 and the median errors of the distance, with the cameras' heights of the data, by vote, and by the votes of a recording's
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--weights", default="small-integer-3d-pose")
+    parser.add_argument("--weights", default="small-one-step-3d-pose")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = scn.build(weights=arguments.weights, **{"head.placing": "free"}).eval()

@@ -1,7 +1,7 @@
 """What filtering detections over time is worth, and what each of its constants is: each is changed alone.
 
     python benchmarks/smoothing.py --data data/roads
-    python benchmarks/smoothing.py --data data/roads --chosen_on small-integer-3d-pose --weights small-integer-3d-pose
+    python benchmarks/smoothing.py --data data/roads --chosen_on small-one-step-3d-pose --weights small-one-step-3d-pose
         --name smoothing_3d
 
 The constants are scored on the validation split, for one network; choose them there. Then every network is scored on

@@ -1,6 +1,6 @@
 """Score a network of three tasks: boxes against those of another network, 3D boxes, pose, and which part is at fault.
 
-    python benchmarks/tasks.py --data data/roads --weights small-integer-3d-pose --boxes_alone small-integer-sparse
+    python benchmarks/tasks.py --data data/roads --weights small-one-step-3d-pose --boxes_alone small-one-step
 
 An oracle replaces one part of the detections whose 2D boxes are right (IoU of at least 0.5) by the truth and scores
 again: what the score gains is what that part costs. Pose is also scored with joints where they are regressed, not moved
@@ -266,9 +266,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--weights", default="small-integer-3d-pose")
+    parser.add_argument("--weights", default="small-one-step-3d-pose")
     parser.add_argument(
-        "--boxes_alone", default="small-integer-sparse", help="weights of the same network with boxes alone"
+        "--boxes_alone", default="small-one-step", help="weights of the same network with boxes alone"
     )
     parser.add_argument("--name", default="tasks", help="of the result")
     arguments = parser.parse_args()

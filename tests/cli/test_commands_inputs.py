@@ -44,7 +44,7 @@ def run(capsys, *argv):
     [
         (["small", "a.dat"], None, ("small", ["a.dat"])),
         (["a.dat", "small"], None, ("small", ["a.dat"])),
-        (["a.dat", "b/*.raw", "sample"], None, ("small-wide", ["a.dat", "b/*.raw", "sample"])),
+        (["a.dat", "b/*.raw", "sample"], None, ("small-wide-one-step", ["a.dat", "b/*.raw", "sample"])),
         (["mine.safetensors", "a.dat"], None, ("mine.safetensors", ["a.dat"])),
         (["somebody/weights", "a.dat"], None, ("somebody/weights", ["a.dat"])),
         (["small", "a.dat"], "nano", ("nano", ["small", "a.dat"])),
@@ -126,7 +126,7 @@ def test_3d_boxes_stand_on_the_ground_below_a_camera_of_known_height(capsys, tmp
             code, _, err = run(capsys, command, other, drive, "--focal_px", 60, "--camera_height_m", 1.5)
             assert code == 2
             assert told in err
-            assert "small-integer-3d-pose" in err
+            assert "small-one-step-3d-pose" in err
     for option, told in (("--camera_height_m", "--focal_px"), ("--camera_hight_m", "--camera_height_m")):
         code, _, err = run(capsys, "detect", model, drive, option, 1.5)
         assert code == 2

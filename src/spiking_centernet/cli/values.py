@@ -40,7 +40,7 @@ CameraProfile = Literal[
 ]  # fmt: skip
 Preset = Literal["nano", "small", "paper", "nano-classify"]
 
-DEFAULT_MODEL = "small-wide"
+DEFAULT_MODEL = "small-wide-one-step"
 """That of ``scn.predict``, which is imported only when something is detected."""
 
 _WORDS = {

@@ -35,7 +35,7 @@ MATCH_IOU = 0.5
 BOXES = "small-one-step"
 """The bundled weights of the tour: the best from a car."""
 
-THREE_TASKS = "small-integer-3d-pose"
+THREE_TASKS = "small-one-step-3d-pose"
 """The bundled weights that show 3D boxes and pose where the tour's own do boxes alone."""
 
 TASKS_SHOWN_US = 2_000_000

@@ -32,7 +32,7 @@ from spiking_centernet.model.smoothing import EVERY_US, check_smoothing
 from spiking_centernet.model.weights import load
 from spiking_centernet.structures import Detections
 
-DEFAULT_MODEL = "small-wide"
+DEFAULT_MODEL = "small-wide-one-step"
 """What detects where nothing is said: the weights for any camera and place; ``small-one-step`` is better from a car."""
 
 

@@ -116,7 +116,7 @@ def detect(
     """Detect in recordings; write video, JSON, box file.
 
     Args:
-        inputs: a model (bundled name, weight file, run folder, hub id; small-wide if none is named) and recordings,
+        inputs: a model (bundled name, weight file, run folder, hub id; small-wide-one-step if none is named) and recordings,
             folders or patterns of any sensor size; "sample" comes with the package. A network of pictures takes
             pictures and folders of them, of which mp4 is the annotated picture
         model: the model, if it is not among the inputs
@@ -258,7 +258,7 @@ def _check_placing(config: "DetectorConfig", height_m: float | None) -> None:
         why = "place 3D boxes without it (head.placing: free)" if "detect3d" in config.tasks else "give no 3D boxes"
         raise ConfigError(
             f"--camera_height_m: these weights {why}; leave it out, or take weights with head.placing: ground, such as "
-            "small-integer-3d-pose"
+            "small-one-step-3d-pose"
         )
 
 
