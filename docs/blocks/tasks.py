@@ -25,21 +25,19 @@ def tasks_answer(results: Results) -> str:
     r = _measured(results)
     voted, carried = r["detect3d"]["placings"]["voted"], r["detect3d"]["placings"]["carried"]
     boxes, box3d, pose = r["boxes"], r["detect3d"]["score"], r["pose"]["tall"]["score"]
-    earlier = results["small_integer_sparse_fifth_roads"]
     car, person = r["detect3d"]["errors"]
     verdict = "all three" if pose["ap"] >= POSE_WORKS else "boxes and 3D boxes, and pose not yet"
     return (
         f"**Can the architecture do 3D boxes and pose?** On simulated roads, one spiking network does {verdict}: "
-        f"`{r['weights']}` has AP {number(boxes['ap'])} for boxes; the same network with boxes alone has "
-        f"{number(earlier['scores']['prophesee']['ap'])} after as many steps, {number(boxes['alone']['ap'])} after "
-        f"more. Found cars are off by {car['range']:.0%} of their "
+        f"`{r['weights']}` has AP {number(boxes['ap'])} for boxes; `{boxes['alone']['weights']}`, from which it "
+        f"learned on, has {number(boxes['alone']['ap'])} with boxes alone. Found cars are off by {car['range']:.0%} of their "
         f"distance and {car['yaw_axis_deg']:.0f} degrees of heading, front and back alike, found pedestrians by "
         f"{person['range']:.0%}; center-distance AP is {number(box3d['ap'])}, all with the camera's height known. "
         f"Where it is not, it is {number(carried['ap'])} if the boxes of all frames so far vote on it (cars: "
         f"{carried['errors'][0]['range']:.0%} of the distance), {number(voted['ap'])} if those of each frame do (cars: "
         f"{voted['errors'][0]['range']:.0%}). Joints of found people are off by "
         f"{pose['mpjpe_px']:.1f} px; OKS AP of people of {r['pose']['tall_px']} px and more is {number(pose['ap'])}. "
-        f"{origin(r)} {origin(earlier)}"
+        f"{origin(r)}"
     )
 
 
@@ -152,7 +150,7 @@ def tasks_scenes(results: Results) -> str:
     """What it gains that all layers learn on from more scenes."""
     rows, files = [], {
         "800 scenes": results["tasks_longer"], "6,800 scenes": results["tasks_fourth"],
-        "6,800 scenes, longer": results["tasks"],
+        "6,800 scenes, longer": results["tasks_fifth"], "in one step": results["tasks"],
     }  # fmt: skip
     for learned_from, r in files.items():
         boxes3d, (car, person) = r["detect3d"], r["detect3d"]["errors"]
