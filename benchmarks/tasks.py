@@ -267,9 +267,7 @@ def main() -> None:
     parser.add_argument("--data", default="data/roads")
     parser.add_argument("--split", default="test")
     parser.add_argument("--weights", default="small-one-step-3d-pose")
-    parser.add_argument(
-        "--boxes_alone", default="small-one-step", help="weights of the same network with boxes alone"
-    )
+    parser.add_argument("--boxes_alone", default="small-one-step", help="weights of the same network with boxes alone")
     parser.add_argument("--name", default="tasks", help="of the result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -30,8 +30,8 @@ def tasks_answer(results: Results) -> str:
     return (
         f"**Can the architecture do 3D boxes and pose?** On simulated roads, one spiking network does {verdict}: "
         f"`{r['weights']}` has AP {number(boxes['ap'])} for boxes; `{boxes['alone']['weights']}`, from which it "
-        f"learned on, has {number(boxes['alone']['ap'])} with boxes alone. Found cars are off by {car['range']:.0%} of their "
-        f"distance and {car['yaw_axis_deg']:.0f} degrees of heading, front and back alike, found pedestrians by "
+        f"learned on, has {number(boxes['alone']['ap'])} with boxes alone. Found cars are off by "
+        f"{car['range']:.0%} of their distance and {car['yaw_axis_deg']:.0f} degrees of heading, front and back alike, found pedestrians by "
         f"{person['range']:.0%}; center-distance AP is {number(box3d['ap'])}, all with the camera's height known. "
         f"Where it is not, it is {number(carried['ap'])} if the boxes of all frames so far vote on it (cars: "
         f"{carried['errors'][0]['range']:.0%} of the distance), {number(voted['ap'])} if those of each frame do (cars: "
