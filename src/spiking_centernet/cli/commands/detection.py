@@ -117,8 +117,8 @@ def detect(
 
     Args:
         inputs: a model (bundled name, weight file, run folder, hub id; small-wide-one-step if none is named) and
-            recordings, folders or patterns of any sensor size; "sample" comes with the package. A network of pictures takes
-            pictures and folders of them, of which mp4 is the annotated picture
+            recordings, folders or patterns of any sensor size; "sample" comes with the package. A network of pictures
+            takes pictures and folders of them, of which mp4 is the annotated picture
         model: the model, if it is not among the inputs
         save: what to write; csv holds tracks, html is a page to look through
         out: folder for the files
